@@ -1,0 +1,262 @@
+//! The one error type: what failed, where, why in one line, and what to run next.
+
+use std::fmt;
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Declares the error codes with their stable ID, exit code and one-line meaning.
+macro_rules! codes {
+    ($($(#[doc = $meaning:literal])+ $variant:ident = $id:literal, $exit:literal;)+) => {
+        /// What went wrong, as a stable ID that scripts and `docs/errors.md` use.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[doc = $meaning])+ $variant,)+ }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The stable ID, such as `engine-unreachable`.
+            pub fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id,)+ }
+            }
+
+            /// The process exit code, one of those in `docs/errors.md`.
+            pub fn exit_code(self) -> u8 {
+                match self { $(Self::$variant => $exit,)+ }
+            }
+        }
+    };
+}
+
+// Exit codes: 1 a step failed, 2 wrong usage or configuration, 3 not found or already there,
+// 4 the engine or the host is not usable, 130 interrupted.
+codes! {
+    /// A step of the command failed on the engine or in a node.
+    StepFailed = "step-failed", 1;
+    /// A node or a component did not become ready in time.
+    NotReady = "not-ready", 1;
+    /// A control plane component or the kubelet keeps failing.
+    ComponentFailed = "component-failed", 1;
+    /// A node container stopped by itself.
+    NodeExited = "node-exited", 1;
+    /// The Kubernetes API did not accept a request.
+    ApiFailed = "api-failed", 1;
+    /// A file on this host cannot be read or written.
+    FileFailed = "file-failed", 1;
+    /// Somebody else holds the kubeconfig lock.
+    KubeconfigLocked = "kubeconfig-locked", 1;
+    /// A kubeconfig file cannot be understood.
+    KubeconfigInvalid = "kubeconfig-invalid", 1;
+    /// The node image could not be built.
+    BuildFailed = "build-failed", 1;
+    /// An image archive is damaged or of an unknown layout.
+    ArchiveInvalid = "archive-invalid", 1;
+    /// An image could not be loaded into a node.
+    LoadFailed = "load-failed", 1;
+    /// The cluster configuration has mistakes.
+    ConfigInvalid = "config-invalid", 2;
+    /// The command line has mistakes.
+    UsageInvalid = "usage-invalid", 2;
+    /// There is no cluster of this name.
+    ClusterNotFound = "cluster-not-found", 3;
+    /// A cluster of this name is already there.
+    ClusterExists = "cluster-exists", 3;
+    /// A named node, service or other object is not there.
+    NotFound = "not-found", 3;
+    /// An image is neither here nor can it be pulled.
+    ImageMissing = "image-missing", 3;
+    /// The engine does not answer.
+    EngineUnreachable = "engine-unreachable", 4;
+    /// The engine refuses this user.
+    EnginePermission = "engine-permission", 4;
+    /// The engine is of a kind or version that does not work.
+    EngineUnsupported = "engine-unsupported", 4;
+    /// The engine answered a request with an error.
+    EngineFailed = "engine-failed", 4;
+    /// A host port is taken.
+    PortTaken = "port-taken", 4;
+    /// No subnet is free, or the wanted one is in use.
+    SubnetClash = "subnet-clash", 4;
+    /// The kernel's inotify limits do not allow another node.
+    InotifyLimit = "inotify-limit", 4;
+    /// The engine's disk is full.
+    DiskFull = "disk-full", 4;
+    /// A program that is needed is not installed.
+    ToolMissing = "tool-missing", 4;
+    /// The user interrupted the command.
+    Interrupted = "interrupted", 130;
+}
+
+/// One problem at a place, as configuration errors list them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, such as `cluster.yaml:4:5` or `--name`.
+    pub place: String,
+    /// What is wrong there, one line.
+    pub message: String,
+    /// The source line, shown with a caret below `column`.
+    pub snippet: Option<Snippet>,
+}
+
+/// A source line and the column (1-based) that a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snippet {
+    /// Line number, 1-based.
+    pub line: usize,
+    /// Column, 1-based, counted in characters.
+    pub column: usize,
+    /// The line's text.
+    pub text: String,
+}
+
+/// What failed, on which node, why, and what to do.
+#[derive(Debug, Clone)]
+pub struct Error(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    code: Code,
+    message: String,
+    node: Option<String>,
+    cause: Option<String>,
+    hints: Vec<String>,
+    lines: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+impl Error {
+    /// An error with its code and one lower-case line that says what failed.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            code,
+            message: message.into(),
+            node: None,
+            cause: None,
+            hints: Vec::new(),
+            lines: Vec::new(),
+            problems: Vec::new(),
+        }))
+    }
+
+    /// Adds the cause, one line; the whole chain of a source error.
+    #[must_use]
+    pub fn cause(mut self, source: &dyn std::error::Error) -> Self {
+        let mut text = source.to_string();
+        let mut next = source.source();
+        while let Some(error) = next {
+            let part = error.to_string();
+            if !text.contains(&part) {
+                text = format!("{text}: {part}");
+            }
+            next = error.source();
+        }
+        self.0.cause = Some(text);
+        self
+    }
+
+    /// Adds the cause as text.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Names the node that it happened on.
+    #[must_use]
+    pub fn on_node(mut self, node: impl Into<String>) -> Self {
+        self.0.node = Some(node.into());
+        self
+    }
+
+    /// Adds what the reader can run or set next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// Adds the log lines that matter.
+    #[must_use]
+    pub fn lines(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.0.lines.extend(lines.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds the list of problems of an invalid input.
+    #[must_use]
+    pub fn problems(mut self, problems: Vec<Problem>) -> Self {
+        self.0.problems = problems;
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What failed, one line.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The node it happened on.
+    pub fn node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// The cause in one line.
+    pub fn cause_text(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// What to do next.
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// Log lines that matter.
+    pub fn log_lines(&self) -> &[String] {
+        &self.0.lines
+    }
+
+    /// Problems of an invalid input.
+    pub fn problem_list(&self) -> &[Problem] {
+        &self.0.problems
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(node) = &self.0.node {
+            write!(f, " on node `{node}`")?;
+        }
+        if let Some(cause) = &self.0.cause {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_unique() {
+        let mut ids: Vec<_> = Code::ALL.iter().map(|code| code.id()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        for code in Code::ALL {
+            assert!([1, 2, 3, 4, 130].contains(&code.exit_code()), "{}", code.id());
+        }
+    }
+}
