@@ -1,4 +1,6 @@
 //! coracle gives a person a real Kubernetes cluster in containers of the local Docker engine.
 
+pub mod config;
+pub mod engine;
 pub mod error;
 pub mod yaml;

@@ -1,0 +1,237 @@
+//! What the user asked for. Pure: text and flags in, a [`Cluster`] or every problem out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+mod name;
+
+pub use name::ClusterName;
+
+/// The `apiVersion` of configuration files.
+pub const API_VERSION: &str = "coracle.dev/v1alpha1";
+/// The `kind` of configuration files.
+pub const KIND: &str = "Cluster";
+
+/// A cluster as asked for, complete with defaults and checked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    /// Name of the cluster.
+    pub name: ClusterName,
+    /// Node image for nodes that do not name one; `None` for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Nodes: at least one, with at least one control plane.
+    pub nodes: Vec<Node>,
+    /// Addresses, ports and subnets.
+    pub networking: Networking,
+    /// Feature gates of every component.
+    pub feature_gates: BTreeMap<String, bool>,
+    /// Merge patch (RFC 7386) of the kubelet's configuration.
+    pub kubelet: serde_json::Value,
+    /// Merge patch (RFC 7386) of kube-proxy's configuration.
+    pub kube_proxy: serde_json::Value,
+    /// Flags of kube-apiserver, without dashes.
+    pub api_server: Flags,
+    /// Flags of kube-controller-manager.
+    pub controller_manager: Flags,
+    /// Flags of kube-scheduler.
+    pub scheduler: Flags,
+    /// Flags of etcd.
+    pub etcd: Flags,
+}
+
+/// Flags of a component, name (without dashes) to value.
+pub type Flags = BTreeMap<String, String>;
+
+/// A node as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// What the node does.
+    pub role: Role,
+    /// Node image, if not the cluster's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Labels of the Node object.
+    pub labels: BTreeMap<String, String>,
+    /// Taints of the Node object; `None` for the default of the role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taints: Option<Vec<Taint>>,
+    /// Host directories and files that the node sees.
+    pub extra_mounts: Vec<ExtraMount>,
+    /// Host ports that lead to ports of the node.
+    pub extra_port_mappings: Vec<ExtraPortMapping>,
+}
+
+impl Node {
+    /// A node with nothing but its role.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            image: None,
+            labels: BTreeMap::new(),
+            taints: None,
+            extra_mounts: Vec::new(),
+            extra_port_mappings: Vec::new(),
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs etcd, the API server, the controller manager and the scheduler.
+    ControlPlane,
+    /// Runs workloads only.
+    Worker,
+}
+
+impl Role {
+    /// The role as written in configuration files and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlPlane => "control-plane",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// A taint of a Node object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value, may be empty.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// A host path that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraMount {
+    /// Path on the host, absolute after loading.
+    pub host_path: String,
+    /// Path in the node, absolute.
+    pub container_path: String,
+    /// Without write access.
+    pub read_only: bool,
+    /// How mounts made later spread.
+    pub propagation: Propagation,
+}
+
+/// How mounts made later spread between host and node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Propagation {
+    /// Not at all.
+    None,
+    /// From the host into the node.
+    HostToContainer,
+    /// Both ways.
+    Bidirectional,
+}
+
+/// A host port that leads to a port of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraPortMapping {
+    /// Port in the node.
+    pub container_port: u16,
+    /// Port on the host; 0 lets coracle choose.
+    pub host_port: u16,
+    /// Address on the host.
+    pub listen_address: IpAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// Transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// Addresses, ports and subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Networking {
+    /// Host address on which the API server answers.
+    pub api_server_address: IpAddr,
+    /// Host port of the API server; 0 lets coracle choose.
+    pub api_server_port: u16,
+    /// Addresses of pods.
+    pub pod_subnet: IpNet,
+    /// Addresses of services.
+    pub service_subnet: IpNet,
+    /// Subnet of the node network; `None` lets coracle choose a free one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_subnet: Option<IpNet>,
+    /// Leave pod networking to a CNI plugin that the user installs.
+    #[serde(rename = "disableDefaultCNI")]
+    pub disable_default_cni: bool,
+    /// How services are made reachable.
+    pub kube_proxy_mode: KubeProxyMode,
+}
+
+impl Default for Networking {
+    fn default() -> Self {
+        Self {
+            api_server_address: IpAddr::from([127, 0, 0, 1]),
+            api_server_port: 0,
+            pod_subnet: IpNet::new_assert(IpAddr::from([10, 244, 0, 0]), 16),
+            service_subnet: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 16),
+            node_subnet: None,
+            disable_default_cni: false,
+            kube_proxy_mode: KubeProxyMode::Iptables,
+        }
+    }
+}
+
+/// How services are made reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KubeProxyMode {
+    /// kube-proxy with iptables rules, upstream's default.
+    Iptables,
+    /// kube-proxy with nftables rules.
+    Nftables,
+    /// No kube-proxy.
+    None,
+}
+
+impl Cluster {
+    /// A cluster of this name with one control plane and all defaults.
+    pub fn new(name: ClusterName) -> Self {
+        let empty = || serde_json::Value::Object(serde_json::Map::new());
+        Self {
+            name,
+            image: None,
+            nodes: vec![Node::new(Role::ControlPlane)],
+            networking: Networking::default(),
+            feature_gates: BTreeMap::new(),
+            kubelet: empty(),
+            kube_proxy: empty(),
+            api_server: Flags::new(),
+            controller_manager: Flags::new(),
+            scheduler: Flags::new(),
+            etcd: Flags::new(),
+        }
+    }
+
+    /// Number of control plane nodes.
+    pub fn control_planes(&self) -> usize {
+        self.nodes.iter().filter(|node| node.role == Role::ControlPlane).count()
+    }
+}

@@ -1,0 +1,84 @@
+//! Cluster names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// The longest name: the longest node name, `NAME-control-plane99`, must fit a host name of 63 characters.
+const LONGEST: usize = 44;
+
+/// A name that is a valid part of container, host and context names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// The name that is used when none is given.
+    pub const DEFAULT: &str = "coracle";
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The kubeconfig context, cluster and user name.
+    pub fn context(&self) -> String {
+        format!("coracle-{}", self.0)
+    }
+}
+
+impl Default for ClusterName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if text.is_empty() {
+            Err("the name is empty".to_owned())
+        } else if text.len() > LONGEST {
+            Err(format!("`{text}` is longer than {LONGEST} characters"))
+        } else if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+            Err(format!("`{text}` has `{bad}` in it; use lower-case letters, digits, `-` and `.`"))
+        } else if !edge(text.chars().next()) || !edge(text.chars().last()) {
+            Err(format!("`{text}` must begin and end with a letter or a digit"))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_containers_and_hosts_accept_are_accepted() {
+        for name in ["a", "dev", "t-1", "my.cluster", "0x"] {
+            assert_eq!(name.parse::<ClusterName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused_with_the_reason() {
+        let refused = |name: &str| name.parse::<ClusterName>().unwrap_err();
+        assert!(refused("").contains("empty"));
+        assert!(refused("Dev").contains("`D`"));
+        assert!(refused("a_b").contains("`_`"));
+        assert!(refused("-a").contains("begin and end"));
+        assert!(refused("a.").contains("begin and end"));
+        assert!(refused(&"a".repeat(45)).contains("44"));
+    }
+}

@@ -1,0 +1,360 @@
+//! The engine over its HTTP API: the only file that calls bollard.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::body_full;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::ContainerSummary;
+use bollard::query_parameters as query;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::io::AsyncWriteExt;
+
+use super::failure::{absent_is_fine, failed};
+use super::{
+    Address, ByteStream, CgroupVersion, Container, ContainerSpec, Engine, EngineInfo, ExecOutput, Image, Network,
+    NetworkSpec, PortBinding, Seen, Volume, failure, translate,
+};
+use crate::error::{Error, Result};
+
+/// Seconds that an ordinary request may take.
+const REQUEST_SECONDS: u64 = 120;
+/// How long a transfer of images or archives may take.
+const TRANSFER: Duration = Duration::from_secs(3600);
+
+/// A connection to a Docker engine.
+pub(super) struct Docker {
+    client: bollard::Docker,
+    transfer: bollard::Docker,
+}
+
+impl Docker {
+    /// Connects and checks that the engine answers.
+    pub(super) async fn connect(address: &Address) -> Result<Self> {
+        let version = bollard::API_DEFAULT_VERSION;
+        let connected = match address {
+            Address::Unix(path) => {
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), REQUEST_SECONDS, version)
+            }
+            Address::Tcp(host) => {
+                bollard::Docker::connect_with_http(&format!("tcp://{host}"), REQUEST_SECONDS, version)
+            }
+        };
+        let unreachable = |source: &bollard::errors::Error| failure::unreachable(address, source);
+        let client = connected.map_err(|source| unreachable(&source))?;
+        let client = client.negotiate_version().await.map_err(|source| unreachable(&source))?;
+        let transfer = client.clone().with_timeout(TRANSFER);
+        Ok(Self { client, transfer })
+    }
+}
+
+/// The engine's filter for containers and volumes with all these labels.
+fn by_labels(labels: &[String]) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), labels.to_vec())])
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn info(&self) -> Result<EngineInfo> {
+        let info = self.client.info().await.map_err(|source| failed("cannot ask the engine about itself", &source))?;
+        let security = info.security_options.unwrap_or_default();
+        let has = |name: &str| security.iter().any(|option| option.contains(name));
+        let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
+        Ok(EngineInfo {
+            version: info.server_version.unwrap_or_default(),
+            os_type: info.os_type.unwrap_or_default(),
+            architecture: info.architecture.unwrap_or_default(),
+            storage_driver: info.driver.unwrap_or_default(),
+            cgroup: if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 },
+            rootless: has("name=rootless"),
+            userns_remap: has("name=userns"),
+            operating_system: info.operating_system.unwrap_or_default(),
+            data_root: info.docker_root_dir.unwrap_or_default(),
+            proxy: (
+                info.http_proxy.unwrap_or_default(),
+                info.https_proxy.unwrap_or_default(),
+                info.no_proxy.unwrap_or_default(),
+            ),
+            cpus: info.ncpu.unwrap_or_default(),
+            memory: info.mem_total.unwrap_or_default(),
+        })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        let found = self.client.inspect_image(reference).await;
+        let Some(image) = absent_is_none(found, &format!("cannot inspect image `{reference}`"))? else {
+            return Ok(None);
+        };
+        let config = image.config.unwrap_or_default();
+        Ok(Some(Image {
+            id: image.id.unwrap_or_default(),
+            labels: config.labels.unwrap_or_default().into_iter().collect(),
+            layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+            tags: image.repo_tags.unwrap_or_default(),
+            environment: config.env.unwrap_or_default(),
+        }))
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        let options = query::ListImagesOptionsBuilder::default().build();
+        let images = self.client.list_images(Some(options)).await;
+        let images = images.map_err(|source| failed("cannot list images", &source))?;
+        Ok(images
+            .into_iter()
+            .map(|image| Image {
+                id: image.id,
+                labels: image.labels.into_iter().collect(),
+                layers: Vec::new(),
+                tags: image.repo_tags,
+                environment: Vec::new(),
+            })
+            .collect())
+    }
+
+    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()> {
+        let what = format!("cannot pull image `{reference}`");
+        let options = query::CreateImageOptionsBuilder::default().from_image(reference).build();
+        let mut layers: HashMap<String, (u64, u64)> = HashMap::new();
+        let mut stream = self.transfer.create_image(Some(options), None, None);
+        while let Some(progress) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
+            let (Some(layer), Some(detail)) = (progress.id, progress.progress_detail) else { continue };
+            let number = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or_default();
+            layers.insert(layer, (number(detail.current), number(detail.total)));
+            seen(layers.values().map(|layer| layer.0).sum(), layers.values().map(|layer| layer.1).sum());
+        }
+        Ok(())
+    }
+
+    async fn import_image(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
+        let what = format!("cannot import image `{reference}`");
+        let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
+        let options = query::CreateImageOptionsBuilder::default()
+            .from_src("-")
+            .repo(repository)
+            .tag(tag)
+            .changes(changes.to_vec())
+            .build();
+        let body = bollard::body_try_stream(tar);
+        let mut stream = self.transfer.create_image(Some(options), Some(body), None);
+        let mut id = String::new();
+        while let Some(progress) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
+            id = progress.status.unwrap_or(id);
+        }
+        Ok(id)
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        let options = query::RemoveImageOptionsBuilder::default().force(true).build();
+        let removed = self.client.remove_image(reference, Some(options), None).await.map(drop);
+        absent_is_fine(removed, &format!("cannot remove image `{reference}`"))
+    }
+
+    async fn save_images(&self, references: &[String]) -> Result<ByteStream> {
+        let names: Vec<&str> = references.iter().map(String::as_str).collect();
+        let stream = self.transfer.export_images(&names).map_err(std::io::Error::other).boxed();
+        Ok(stream)
+    }
+
+    async fn networks(&self) -> Result<Vec<Network>> {
+        let networks = self.client.list_networks(None::<query::ListNetworksOptions>).await;
+        let networks = networks.map_err(|source| failed("cannot list networks", &source))?;
+        let subnets = |ipam: Option<bollard::models::Ipam>| {
+            let configs = ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+            configs.into_iter().filter_map(|config| config.subnet?.parse().ok()).collect()
+        };
+        Ok(networks
+            .into_iter()
+            .map(|network| Network {
+                id: network.id.unwrap_or_default(),
+                name: network.name.unwrap_or_default(),
+                subnets: subnets(network.ipam),
+                labels: network.labels.unwrap_or_default().into_iter().collect(),
+            })
+            .collect())
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        let created = self.client.create_network(translate::network(spec)).await;
+        created.map(|network| network.id).map_err(|source| failure::network(spec, &source))
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        absent_is_fine(self.client.remove_network(id).await, &format!("cannot remove network `{id}`"))
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
+        let options = query::CreateContainerOptionsBuilder::default().name(&spec.name).build();
+        let created = self.client.create_container(Some(options), translate::container(spec)).await;
+        created.map(|container| container.id).map_err(|source| failure::create(spec, &source))
+    }
+
+    async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
+        let options = query::UploadToContainerOptionsBuilder::default().path("/").build();
+        let sent = self.transfer.upload_to_container(container, Some(options), body_full(tar)).await;
+        sent.map_err(|source| failed(&format!("cannot write files into container `{container}`"), &source))
+    }
+
+    async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>> {
+        let options = query::DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let mut stream = self.transfer.download_from_container(container, Some(options)).boxed();
+        let first = stream.next().await.transpose();
+        let first = absent_is_none(first, &format!("cannot read `{path}` in container `{container}`"))?.flatten();
+        let rest = stream.map_err(std::io::Error::other);
+        Ok(first.map(|chunk| futures_util::stream::once(async move { Ok(chunk) }).chain(rest).boxed()))
+    }
+
+    async fn start_container(&self, container: &str) -> Result<()> {
+        let started = self.client.start_container(container, None::<query::StartContainerOptions>).await;
+        started.map_err(|source| failure::start(container, &source))
+    }
+
+    async fn stop_container(&self, container: &str, seconds: i32) -> Result<()> {
+        let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
+        let stopped = self.client.stop_container(container, Some(options)).await;
+        absent_is_fine(stopped, &format!("cannot stop container `{container}`"))
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<()> {
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let removed = self.client.remove_container(container, Some(options)).await;
+        absent_is_fine(removed, &format!("cannot remove container `{container}`"))
+    }
+
+    async fn containers(&self, labels: &[String]) -> Result<Vec<Container>> {
+        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&by_labels(labels)).build();
+        let listed = self.client.list_containers(Some(options)).await;
+        let listed = listed.map_err(|source| failed("cannot list containers", &source))?;
+        Ok(listed.into_iter().map(container_of).collect())
+    }
+
+    async fn volumes(&self, labels: &[String]) -> Result<Vec<Volume>> {
+        let options = query::ListVolumesOptionsBuilder::default().filters(&by_labels(labels)).build();
+        let listed = self.client.list_volumes(Some(options)).await;
+        let listed = listed.map_err(|source| failed("cannot list volumes", &source))?;
+        let volumes = listed.volumes.unwrap_or_default();
+        Ok(volumes
+            .into_iter()
+            .map(|volume| Volume { name: volume.name, labels: volume.labels.into_iter().collect() })
+            .collect())
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        let options = query::RemoveVolumeOptionsBuilder::default().force(true).build();
+        let removed = self.client.remove_volume(name, Some(options)).await;
+        absent_is_fine(removed, &format!("cannot remove volume `{name}`"))
+    }
+
+    async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
+        let what = format!("cannot run `{}` in container `{container}`", command.join(" "));
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            attach_stdin: Some(input.is_some()),
+            ..CreateExecOptions::default()
+        };
+        let exec = self.transfer.create_exec(container, options).await.map_err(|source| failed(&what, &source))?;
+        let started = self.transfer.start_exec(&exec.id, None).await.map_err(|source| failed(&what, &source))?;
+        let mut output = ExecOutput::default();
+        if let StartExecResults::Attached { output: said, input: sink } = started {
+            converse(said, sink, input, &mut output).await.map_err(|source| failed(&what, &source))?;
+        }
+        let ended = self.transfer.inspect_exec(&exec.id).await.map_err(|source| failed(&what, &source))?;
+        output.exit_code = ended.exit_code.unwrap_or(-1);
+        Ok(output)
+    }
+
+    async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>> {
+        let tail = tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+        let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
+        let mut stream = self.transfer.logs(container, Some(options));
+        let mut text = Vec::new();
+        let what = format!("cannot read the output of container `{container}`");
+        while let Some(part) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
+            text.extend_from_slice(&part.into_bytes());
+        }
+        Ok(text)
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
+        let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
+        let found = absent_is_none(found, &format!("cannot inspect container `{container}`"))?;
+        Ok(found.and_then(|details| serde_json::to_value(details).ok()))
+    }
+}
+
+/// Feeds the input and gathers the output of a command at the same time.
+async fn converse(
+    mut said: impl futures_util::Stream<Item = Result<bollard::container::LogOutput, bollard::errors::Error>> + Unpin,
+    mut sink: impl tokio::io::AsyncWrite + Unpin,
+    input: Option<ByteStream>,
+    output: &mut ExecOutput,
+) -> Result<(), bollard::errors::Error> {
+    let feed = async {
+        if let Some(mut input) = input {
+            while let Some(chunk) = input.try_next().await? {
+                sink.write_all(&chunk).await?;
+            }
+            sink.shutdown().await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let gather = async {
+        while let Some(part) = said.try_next().await? {
+            match part {
+                bollard::container::LogOutput::StdErr { message } => output.stderr.extend_from_slice(&message),
+                other => output.stdout.extend_from_slice(&other.into_bytes()),
+            }
+        }
+        Ok::<_, bollard::errors::Error>(())
+    };
+    let (fed, gathered) = tokio::join!(feed, gather);
+    gathered?;
+    // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
+    match fed {
+        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => Err(source.into()),
+        _ => Ok(()),
+    }
+}
+
+fn container_of(summary: ContainerSummary) -> Container {
+    let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let assigned = |settings: &bollard::models::EndpointSettings| {
+        let ipam = settings.ipam_config.clone().unwrap_or_default();
+        let now = [settings.ip_address.clone(), settings.global_ipv6_address.clone()];
+        let fixed = [ipam.ipv4_address, ipam.ipv6_address];
+        let parse = |text: Option<String>| text.and_then(|text| text.parse().ok());
+        now.into_iter().zip(fixed).filter_map(|(now, fixed)| parse(now).or_else(|| parse(fixed))).collect::<Vec<_>>()
+    };
+    let names = summary.names.unwrap_or_default();
+    Container {
+        id: summary.id.unwrap_or_default(),
+        name: names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
+        image: summary.image.unwrap_or_default(),
+        state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        addresses: networks.values().flat_map(assigned).collect(),
+        ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
+        created: summary.created.unwrap_or_default(),
+    }
+}
+
+fn port_of(port: bollard::models::PortSummary) -> Option<PortBinding> {
+    Some(PortBinding {
+        host_address: port.ip?.parse().ok()?,
+        host_port: port.public_port?,
+        container_port: port.private_port,
+        protocol: port.typ.map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_string()),
+    })
+}
+
+/// Turns "not there" into `None`.
+fn absent_is_none<T>(result: Result<T, bollard::errors::Error>, what: &str) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(source) if failure::status(&source) == Some(404) => Ok(None),
+        Err(source) => Err(failed(what, &source)),
+    }
+}

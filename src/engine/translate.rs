@@ -1,0 +1,178 @@
+//! Our specifications as the engine's request bodies. Pure.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, Ipam,
+    IpamConfig, Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
+    NetworkCreateRequest, NetworkingConfig, PortBinding as EnginePort, PortMap, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::models::{DeviceMapping, HostConfigLogConfig};
+
+use super::{ContainerSpec, Mount, NetworkSpec, Privilege};
+
+/// The body of a create-container request.
+pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
+    let exposed = spec.ports.iter().map(|port| format!("{}/{}", port.container_port, port.protocol)).collect();
+    ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        image: Some(spec.image.clone()),
+        entrypoint: spec.entrypoint.clone(),
+        cmd: spec.command.clone(),
+        env: Some(spec.environment.clone()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        exposed_ports: Some(exposed),
+        // A terminal makes systemd write its boot messages where the engine keeps them.
+        tty: Some(true),
+        host_config: Some(host_config(spec)),
+        networking_config: spec.network.as_ref().map(|network| networking(spec, network)),
+        volumes: Some(spec.mounts.iter().filter_map(anonymous).collect()),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn anonymous(mount: &Mount) -> Option<String> {
+    match mount {
+        Mount::Anonymous { target } => Some(target.clone()),
+        _ => None,
+    }
+}
+
+fn host_config(spec: &ContainerSpec) -> HostConfig {
+    let mut config = HostConfig {
+        network_mode: spec.network.clone(),
+        mounts: Some(spec.mounts.iter().filter_map(mount).collect()),
+        tmpfs: Some(spec.tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
+        port_bindings: Some(port_map(spec)),
+        restart_policy: spec
+            .restart
+            .then(|| RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
+        sysctls: Some(spec.sysctls.clone().into_iter().collect()),
+        cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),
+        userns_mode: spec.host_user_namespace.then(|| "host".to_owned()),
+        devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
+        // A node runs its own init; `"init": true` in the engine's configuration would put another one before it.
+        init: Some(false),
+        // The node's console must stay readable for `create` whatever log driver the engine prefers.
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([("max-size".to_owned(), "10m".to_owned())])),
+        }),
+        ..HostConfig::default()
+    };
+    match spec.privilege {
+        Privilege::None => {}
+        Privilege::Privileged => {
+            config.privileged = Some(true);
+            config.security_opt = Some(unconfined());
+        }
+        Privilege::Explicit => explicit(&mut config),
+    }
+    config
+}
+
+fn unconfined() -> Vec<String> {
+    vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned(), "label=disable".to_owned()]
+}
+
+/// What `--privileged` grants, spelled out, without the one capability that some hosts cannot give.
+fn explicit(config: &mut HostConfig) {
+    config.cap_add = Some(vec!["ALL".to_owned()]);
+    config.cap_drop = Some(vec!["SYS_RESOURCE".to_owned()]);
+    config.security_opt = Some(unconfined());
+    config.masked_paths = Some(Vec::new());
+    config.readonly_paths = Some(Vec::new());
+    config.device_cgroup_rules = Some(vec!["a *:* rwm".to_owned()]);
+    config.devices.get_or_insert_with(Vec::new).push(device("/dev/kmsg"));
+}
+
+fn device(path: &str) -> DeviceMapping {
+    DeviceMapping {
+        path_on_host: Some(path.to_owned()),
+        path_in_container: Some(path.to_owned()),
+        cgroup_permissions: Some("rwm".to_owned()),
+    }
+}
+
+fn mount(mount: &Mount) -> Option<EngineMount> {
+    match mount {
+        Mount::Anonymous { .. } => None,
+        Mount::Volume { name, target, labels } => Some(EngineMount {
+            typ: Some(MountType::VOLUME),
+            source: Some(name.clone()),
+            target: Some(target.clone()),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                labels: Some(labels.clone().into_iter().collect()),
+                ..MountVolumeOptions::default()
+            }),
+            ..EngineMount::default()
+        }),
+        Mount::Bind { source, target, read_only, propagation } => Some(EngineMount {
+            typ: Some(MountType::BIND),
+            source: Some(source.clone()),
+            target: Some(target.clone()),
+            read_only: Some(*read_only),
+            bind_options: propagation.as_deref().map(|name| MountBindOptions {
+                propagation: Some(match name {
+                    "rshared" => MountBindOptionsPropagationEnum::RSHARED,
+                    "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
+                    _ => MountBindOptionsPropagationEnum::RPRIVATE,
+                }),
+                ..MountBindOptions::default()
+            }),
+            ..EngineMount::default()
+        }),
+    }
+}
+
+fn port_map(spec: &ContainerSpec) -> PortMap {
+    let mut map = PortMap::new();
+    for port in &spec.ports {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        map.entry(key).or_default().get_or_insert_with(Vec::new).push(EnginePort {
+            host_ip: Some(port.host_address.to_string()),
+            host_port: Some(port.host_port.to_string()),
+        });
+    }
+    map
+}
+
+fn networking(spec: &ContainerSpec, network: &str) -> NetworkingConfig {
+    let address = |v4: bool| spec.addresses.iter().find(|address| address.is_ipv4() == v4).map(ToString::to_string);
+    let settings = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: address(true),
+            ipv6_address: address(false),
+            link_local_ips: None,
+        }),
+        ..EndpointSettings::default()
+    };
+    NetworkingConfig { endpoints_config: Some(HashMap::from([(network.to_owned(), settings)])) }
+}
+
+/// The body of a create-network request.
+pub(super) fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
+    let mut options = HashMap::from([("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned())]);
+    if let Some(mtu) = spec.mtu {
+        options.insert("com.docker.network.driver.mtu".to_owned(), mtu.to_string());
+    }
+    NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".to_owned()),
+        ipam: Some(Ipam {
+            driver: Some("default".to_owned()),
+            config: Some(vec![IpamConfig {
+                subnet: Some(spec.subnet.to_string()),
+                ip_range: Some(spec.dynamic_range.to_string()),
+                gateway: Some(spec.gateway.to_string()),
+                auxiliary_addresses: None,
+            }]),
+            options: None,
+        }),
+        enable_ipv6: Some(!spec.gateway.is_ipv4()),
+        options: Some(options),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        ..NetworkCreateRequest::default()
+    }
+}
