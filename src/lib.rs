@@ -3,4 +3,5 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod ui;
 pub mod yaml;

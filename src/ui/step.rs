@@ -1,0 +1,342 @@
+//! One step of a command: a line of the tree, plain lines, or events.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::timing::{Outcome, Timing, human, seconds};
+use super::{Format, Ui, paint};
+
+/// How often a transfer writes a `bytes` event at most.
+const BYTES_EVENT_EVERY: Duration = Duration::from_millis(500);
+
+/// A running step; several can run at once, and each can be shared by several tasks.
+#[derive(Debug)]
+pub struct Step {
+    ui: Ui,
+    name: String,
+    started: Instant,
+    branch: Option<Branch>,
+    bytes_event_at: Mutex<Option<Instant>>,
+    ended: bool,
+}
+
+impl Step {
+    pub(super) fn start(ui: Ui, name: String) -> Self {
+        let branch = ui.0.tree.as_ref().map(|tree| Branch::new(tree, &ui, &name));
+        let step = Self {
+            ui,
+            name,
+            started: Instant::now(),
+            branch,
+            bytes_event_at: Mutex::default(),
+            ended: false,
+        };
+        if step.json() {
+            step.event(&json!({ "event": "step", "name": step.name, "state": "started" }));
+        } else if step.branch.is_none() && !step.quiet() {
+            let mark = if step.ui.0.options.unicode {
+                "•"
+            } else {
+                "-"
+            };
+            step.ui.talk(&format!("{mark} {}\n", step.name));
+        }
+        step
+    }
+
+    /// The step's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says what a node or another part of the step is doing; replaces what it said before.
+    pub fn detail(&self, thing: &str, text: &str) {
+        if self.json() {
+            self.event(
+                &json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }),
+            );
+        } else if let Some(branch) = &self.branch {
+            branch.detail(thing, text);
+        } else if !self.quiet() && self.ui.0.options.verbose > 0 {
+            self.ui.talk(&format!("    {thing}: {text}\n"));
+        }
+    }
+
+    /// Says how many bytes of `total` are through; a `total` of 0 is unknown.
+    pub fn bytes(&self, done: u64, total: u64) {
+        if let Some(branch) = &self.branch {
+            let of = if total > 0 {
+                format!(" of {}", HumanBytes(total))
+            } else {
+                String::new()
+            };
+            branch
+                .head
+                .set_message(format!("{} ({}{of})", self.name, HumanBytes(done)));
+        } else if self.json() && self.bytes_event_due(total > 0 && done >= total) {
+            self.event(
+                &json!({ "event": "bytes", "name": self.name, "done": done, "total": total }),
+            );
+        }
+    }
+
+    /// Ends the step: it did what it was for.
+    pub fn finish(mut self) {
+        self.end(Outcome::Finished);
+    }
+
+    /// Ends the step: it failed.
+    pub fn fail(mut self) {
+        self.end(Outcome::Failed);
+    }
+
+    fn json(&self) -> bool {
+        self.ui.0.options.format == Format::Json
+    }
+
+    fn quiet(&self) -> bool {
+        self.ui.0.options.quiet
+    }
+
+    fn event(&self, event: &serde_json::Value) {
+        if !self.quiet() {
+            self.ui.event(event);
+        }
+    }
+
+    fn bytes_event_due(&self, complete: bool) -> bool {
+        let Ok(mut last) = self.bytes_event_at.lock() else {
+            return false;
+        };
+        let due = complete || last.is_none_or(|at| at.elapsed() >= BYTES_EVENT_EVERY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let duration = self.started.elapsed();
+        let began = self.started.saturating_duration_since(self.ui.0.started);
+        self.ui.record(Timing {
+            name: self.name.clone(),
+            began,
+            duration,
+            outcome,
+        });
+        if self.json() {
+            self.event(&json!({
+                "event": "step", "name": self.name, "state": outcome.word(), "seconds": seconds(duration),
+            }));
+        } else if !self.quiet() {
+            let options = self.ui.0.options;
+            let mark = mark(outcome, options.unicode, options.color);
+            let text = if let Some(branch) = &self.branch {
+                branch.clear();
+                format!(
+                    "{mark} {}  {}\n",
+                    self.name,
+                    paint(&human(duration), "2", options.color)
+                )
+            } else {
+                format!("{mark} {} ({})\n", self.name, human(duration))
+            };
+            self.ui.talk(&text);
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.end(Outcome::Failed);
+    }
+}
+
+fn mark(outcome: Outcome, unicode: bool, color: bool) -> String {
+    match (outcome, unicode) {
+        (Outcome::Finished, true) => paint("✓", "32", color),
+        (Outcome::Finished, false) => paint("ok", "32", color),
+        (Outcome::Failed, true) => paint("✗", "31", color),
+        (Outcome::Failed, false) => paint("FAILED", "31", color),
+    }
+}
+
+/// A step's lines in the tree: its own, and one below it for each thing with a detail.
+#[derive(Debug)]
+struct Branch {
+    tree: MultiProgress,
+    head: ProgressBar,
+    /// In the order of the screen. The handles are kept: a bar whose last handle goes stays on the screen.
+    details: Mutex<Vec<(String, ProgressBar)>>,
+}
+
+impl Branch {
+    fn new(tree: &MultiProgress, ui: &Ui, name: &str) -> Self {
+        let options = ui.0.options;
+        let frames: &[&str] = if options.unicode {
+            &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]
+        } else {
+            &["|", "/", "-", "\\", " "]
+        };
+        let template = if options.color {
+            "{spinner:.cyan} {msg}  {elapsed:.dim}"
+        } else {
+            "{spinner} {msg}  {elapsed}"
+        };
+        let head = tree.add(ProgressBar::new_spinner());
+        head.set_style(style(template).tick_strings(frames));
+        head.set_message(name.to_owned());
+        head.enable_steady_tick(Duration::from_millis(100));
+        Self {
+            tree: tree.clone(),
+            head,
+            details: Mutex::default(),
+        }
+    }
+
+    fn detail(&self, thing: &str, text: &str) {
+        let Ok(mut details) = self.details.lock() else {
+            return;
+        };
+        let message = format!("{thing}: {text}");
+        if let Some((_, line)) = details.iter().find(|(known, _)| known == thing) {
+            line.set_message(message);
+            return;
+        }
+        let above = details.last().map_or(&self.head, |(_, line)| line);
+        let line = self.tree.insert_after(above, ProgressBar::new_spinner());
+        line.set_style(style("    {wide_msg}"));
+        line.set_message(message);
+        details.push((thing.to_owned(), line));
+    }
+
+    fn clear(&self) {
+        if let Ok(mut details) = self.details.lock() {
+            for (_, line) in details.drain(..) {
+                line.finish_and_clear();
+                self.tree.remove(&line);
+            }
+        }
+        self.head.finish_and_clear();
+        self.tree.remove(&self.head);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates above are constants that a test parses; the default is never used.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Ui, UiOptions};
+    use super::*;
+    use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
+
+    fn unicode() -> UiOptions {
+        UiOptions {
+            unicode: true,
+            ..UiOptions::default()
+        }
+    }
+
+    #[test]
+    fn plain_lines_have_no_carriage_returns() {
+        let (ui, capture) = Ui::captured(unicode());
+        let step = ui.step("Creating nodes");
+        step.detail("dev-worker", "starting");
+        step.bytes(1, 2);
+        step.finish();
+        drop(ui.step("Booting"));
+        assert_eq!(
+            capture.stderr(),
+            "• Creating nodes\n✓ Creating nodes (0.0s)\n• Booting\n✗ Booting (0.0s)\n"
+        );
+    }
+
+    #[test]
+    fn without_utf8_the_marks_are_ascii() {
+        let (ui, capture) = Ui::captured(UiOptions {
+            verbose: 1,
+            ..UiOptions::default()
+        });
+        let step = ui.step("Creating nodes");
+        step.detail("dev-worker", "starting");
+        step.finish();
+        ui.step("Booting").fail();
+        assert!(capture.stderr().is_ascii());
+        assert!(capture.stderr().contains("    dev-worker: starting\n"));
+        assert!(capture.stderr().ends_with("FAILED Booting (0.0s)\n"));
+    }
+
+    #[test]
+    fn steps_of_several_threads_are_all_recorded() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Step>();
+        let (ui, _capture) = Ui::captured(unicode());
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let ui = ui.clone();
+                scope.spawn(move || ui.step(format!("Step {number}")).finish());
+            }
+        });
+        assert_eq!(ui.timings().len(), 8);
+        assert!(
+            ui.timings()
+                .iter()
+                .all(|timing| timing.outcome == Outcome::Finished)
+        );
+    }
+
+    #[test]
+    fn templates_are_valid() {
+        for template in [
+            "{spinner:.cyan} {msg}  {elapsed:.dim}",
+            "{spinner} {msg}  {elapsed}",
+            "    {wide_msg}",
+        ] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_tree_shows_details_only_while_the_step_runs() {
+        let screen = InMemoryTerm::new(20, 60);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 200);
+        let (sink, capture) = super::super::Sink::captured();
+        let ui = Ui::with_sink(
+            unicode(),
+            sink,
+            Some(MultiProgress::with_draw_target(target)),
+        );
+        let (first, second) = (ui.step("Creating nodes"), ui.step("Pulling"));
+        first.detail("dev-control-plane", "starting");
+        first.detail("dev-worker", "starting");
+        first.detail("dev-control-plane", "booting");
+        second.bytes(1024, 4096);
+        std::thread::sleep(Duration::from_millis(300));
+        let drawn = screen.contents();
+        assert!(
+            drawn.contains(" Creating nodes  0s\n    dev-control-plane: booting"),
+            "{drawn}"
+        );
+        assert!(drawn.contains("    dev-worker: starting"), "{drawn}");
+        assert!(drawn.contains(" Pulling (1.00 KiB of 4.00 KiB)"), "{drawn}");
+        first.finish();
+        second.finish();
+        screen.flush().unwrap();
+        assert_eq!(screen.contents(), "");
+        assert!(
+            capture.stderr().starts_with("✓ Creating nodes  0."),
+            "{}",
+            capture.stderr()
+        );
+    }
+}
