@@ -1,0 +1,134 @@
+//! Server-side apply, patient with an API server that is still starting.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{Client, Failure};
+use crate::error::{Code, Error, Result};
+
+/// Who applies, as the API server records it.
+const MANAGER: &str = "coracle";
+/// Pause between tries.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// The API path of an object's collection.
+pub fn collection(object: &Value) -> Option<String> {
+    let version = object["apiVersion"].as_str()?;
+    let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let plural = plural(object["kind"].as_str()?);
+    Some(match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
+    })
+}
+
+/// The resource name of a kind, by the rule that every kind of Kubernetes itself follows.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_lowercase();
+    if kind.ends_with("ss") || kind.ends_with('x') {
+        format!("{kind}es")
+    } else if kind.ends_with("cy") {
+        format!("{}ies", &kind[..kind.len() - 1])
+    } else if kind == "endpoints" {
+        kind
+    } else {
+        format!("{kind}s")
+    }
+}
+
+fn name(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    format!("{kind} `{}`", object["metadata"]["name"].as_str().unwrap_or_default())
+}
+
+/// Applies objects, those that run pods after all others.
+pub async fn apply_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<()> {
+    let runs_pods =
+        |object: &&Value| matches!(object["kind"].as_str(), Some("DaemonSet" | "Deployment" | "StatefulSet" | "Pod"));
+    let (workloads, others): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(runs_pods);
+    for group in [others, workloads] {
+        try_join_all(group.into_iter().map(|object| apply(client, object, deadline))).await?;
+    }
+    Ok(())
+}
+
+/// Applies one object.
+pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result<()> {
+    let what = || format!("cannot apply {}", name(object));
+    let collection = collection(object)
+        .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
+    let path = format!(
+        "{collection}/{}?fieldManager={MANAGER}&force=true",
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    );
+    let patch = "application/apply-patch+yaml";
+    retry(deadline, || client.send(Method::PATCH, &path, patch, Some(object)))
+        .await
+        .map(drop)
+        .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
+}
+
+/// Creates a Node object; a kubelet that was faster gets the missing parts patched in.
+pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
+    let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
+    let failure = match created {
+        Ok(_) => return Ok(()),
+        Err(failure) => failure,
+    };
+    let failed =
+        |failure: Failure| Error::new(Code::ApiFailed, format!("cannot create {}", name(node))).because(failure.text());
+    if !matches!(failure, Failure::Status(409, ..)) {
+        return Err(failed(failure));
+    }
+    let path = format!("/api/v1/nodes/{}", node["metadata"]["name"].as_str().unwrap_or_default());
+    let patch = json!({
+        "metadata": {"labels": node["metadata"]["labels"]},
+        "spec": {"podCIDR": node["spec"]["podCIDR"], "podCIDRs": node["spec"]["podCIDRs"]},
+    });
+    retry(deadline, || client.send(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&patch)))
+        .await
+        .map(drop)
+        .map_err(failed)
+}
+
+/// Tries again while the failure is one of a server that is starting.
+async fn retry<F, T>(deadline: Instant, mut request: F) -> Result<T, Failure>
+where
+    F: AsyncFnMut() -> Result<T, Failure>,
+{
+    loop {
+        match request().await {
+            Err(failure) if failure.is_transient() && Instant::now() < deadline => sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_group_kind_and_name_space() {
+        let path = |value: Value| collection(&value).unwrap();
+        assert_eq!(path(json!({"apiVersion": "v1", "kind": "Node"})), "/api/v1/nodes");
+        assert_eq!(
+            path(json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass"})),
+            "/apis/storage.k8s.io/v1/storageclasses"
+        );
+        assert_eq!(
+            path(
+                json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": "a"}})
+            ),
+            "/apis/networking.k8s.io/v1/namespaces/a/networkpolicies"
+        );
+        assert_eq!(
+            path(json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "a"}})),
+            "/apis/networking.k8s.io/v1/namespaces/a/ingresses"
+        );
+    }
+}

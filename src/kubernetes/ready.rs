@@ -1,0 +1,92 @@
+//! What a cluster must show before it is usable: named conditions, each with its last cause.
+
+use serde_json::Value;
+
+use super::{Client, Failure};
+
+/// Something to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The API server says that it is ready.
+    ApiReady,
+    /// This many Node objects are there, all Ready.
+    NodesReady(usize),
+    /// CoreDNS has an available replica.
+    DnsAvailable,
+    /// The default name space has its ServiceAccount, so that pods can be created.
+    DefaultServiceAccount,
+}
+
+impl Condition {
+    /// What is awaited, for people.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::ApiReady => "the API server to be ready",
+            Self::NodesReady(_) => "all nodes to be Ready",
+            Self::DnsAvailable => "CoreDNS to be available",
+            Self::DefaultServiceAccount => "the default ServiceAccount",
+        }
+    }
+
+    /// `Ok(None)` when it holds, `Ok(Some(cause))` when not yet.
+    pub async fn check(self, client: &Client) -> Result<Option<String>, Failure> {
+        match self {
+            Self::ApiReady => match client.get("/readyz").await {
+                // The answer is `ok` without quotes: any answer with status 200 counts, also one that is no JSON.
+                Ok(_) => Ok(None),
+                Err(Failure::Transport(text)) if text.contains("deserializ") || text.contains("expected value") => {
+                    Ok(None)
+                }
+                Err(failure) => Err(failure),
+            },
+            Self::NodesReady(count) => Ok(unready_nodes(&client.get("/api/v1/nodes").await?, count)),
+            Self::DnsAvailable => {
+                let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;
+                let available = deployment["status"]["availableReplicas"].as_u64().unwrap_or_default();
+                Ok((available == 0).then(|| "no replica is available".to_owned()))
+            }
+            Self::DefaultServiceAccount => {
+                client.get("/api/v1/namespaces/default/serviceaccounts/default").await?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Why not all of `count` nodes are Ready.
+fn unready_nodes(list: &Value, count: usize) -> Option<String> {
+    let nodes = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut causes: Vec<String> = nodes.iter().filter_map(unready).collect();
+    if nodes.len() < count {
+        causes.push(format!("{} of {count} nodes are registered", nodes.len()));
+    }
+    (!causes.is_empty()).then(|| causes.join("; "))
+}
+
+/// Whether a Node object is Ready and its kubelet has registered; the cause when not.
+pub fn unready(node: &Value) -> Option<String> {
+    let name = node["metadata"]["name"].as_str().unwrap_or_default();
+    let conditions = node["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+        None => Some(format!("{name}: the kubelet has not reported yet")),
+        Some(ready) if ready["status"] == "True" => None,
+        Some(ready) => Some(format!("{name}: {}", ready["message"].as_str().unwrap_or("not ready"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_counts_only_when_its_kubelet_says_ready() {
+        let node = |status: &str| json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": status, "message": "cni"}]}});
+        let list = |nodes: Vec<Value>| json!({"items": nodes});
+        assert_eq!(unready_nodes(&list(vec![node("True")]), 1), None);
+        assert_eq!(unready_nodes(&list(vec![node("False")]), 1).unwrap(), "a: cni");
+        assert_eq!(unready_nodes(&list(vec![node("True")]), 2).unwrap(), "1 of 2 nodes are registered");
+        assert!(unready_nodes(&list(vec![json!({"metadata": {"name": "a"}})]), 1).unwrap().contains("not reported"));
+    }
+}

@@ -1,0 +1,62 @@
+//! The objects that a new cluster gets through the API: what kubeadm would make, and coracle's agent. Pure.
+
+use serde_json::Value;
+
+use super::layout::Layout;
+use super::static_pods::Images;
+use crate::config::KubeProxyMode;
+use crate::error::Result;
+
+mod agent;
+mod bootstrap;
+mod coredns;
+mod kube_proxy;
+mod node;
+
+pub use agent::objects as agent;
+pub use node::object as node;
+
+/// Where objects come from that are not in the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Manifests {
+    /// The CNI plugin's manifest, a template with `{{ .PodSubnet }}`.
+    pub cni: String,
+    /// The storage provisioner's manifest.
+    pub storage: String,
+}
+
+/// Objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
+pub fn objects(
+    layout: &Layout,
+    images: &Images,
+    manifests: &Manifests,
+    authority: &str,
+    cgroup: crate::engine::CgroupVersion,
+) -> Result<Vec<Value>> {
+    let mut objects = Vec::new();
+    if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
+        objects.extend(kube_proxy::objects(layout, images)?);
+    }
+    objects.extend(coredns::objects(layout, images));
+    if !layout.cluster.networking.disable_default_cni {
+        objects.extend(agent::objects(layout, &manifests.cni)?);
+    }
+    objects.extend(documents(&manifests.storage, "the storage manifest")?);
+    objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
+    Ok(objects)
+}
+
+/// The documents of a YAML stream.
+pub fn documents(text: &str, what: &str) -> Result<Vec<Value>> {
+    use crate::error::{Code, Error};
+    use serde::Deserialize;
+    let mut documents = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let value = Value::deserialize(document)
+            .map_err(|source| Error::new(Code::StepFailed, format!("cannot understand {what}")).cause(&source))?;
+        if !value.is_null() {
+            documents.push(value);
+        }
+    }
+    Ok(documents)
+}

@@ -1,0 +1,33 @@
+//! The Node object, made before the kubelet registers so that the node's pod addresses are those of its CNI file. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::plan::kubelet;
+use crate::plan::layout::{Layout, NodeLayout};
+
+/// The Node object of a node.
+pub fn object(layout: &Layout, node: &NodeLayout) -> Value {
+    let mut labels = Map::new();
+    labels.insert("kubernetes.io/hostname".to_owned(), json!(node.name));
+    for (key, value) in kubelet::node_labels(layout, node) {
+        labels.insert(key, json!(value));
+    }
+    let mut taints = kubelet::node_taints(layout, node);
+    // The controller manager removes it as soon as the kubelet says that the node is ready.
+    taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": node.name,
+            "labels": labels,
+            "annotations": {"node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        },
+        "spec": {
+            "podCIDR": node.pod_cidr.to_string(),
+            "podCIDRs": [node.pod_cidr.to_string()],
+            "providerID": kubelet::provider_id(layout, node),
+            "taints": taints,
+        },
+    })
+}

@@ -1,0 +1,154 @@
+//! The containers and the network of a cluster. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
+use super::{
+    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer, labels, proxy,
+};
+use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
+use crate::engine::{ContainerSpec, Labels, Mount, NetworkSpec, PortBinding, Privilege};
+
+/// The name of a cluster's network.
+pub fn network_name(cluster: &str) -> String {
+    format!("coracle-{cluster}")
+}
+
+/// The network: an explicit subnet, where nodes have fixed addresses that the engine never hands out.
+pub(super) fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
+    NetworkSpec {
+        name: network_name(layout.cluster.name.as_str()),
+        subnet: IpNet::V4(layout.division.subnet),
+        gateway: IpAddr::V4(layout.division.gateway),
+        dynamic_range: IpNet::V4(layout.division.dynamic),
+        mtu: None,
+        labels: labels(&layout.cluster, &facts.run),
+    }
+}
+
+fn container_labels(layout: &Layout, facts: &Facts, role: &str, address: IpAddr, version: &str) -> Labels {
+    let mut labels = labels(&layout.cluster, &facts.run);
+    labels.insert(ROLE_LABEL.to_owned(), role.to_owned());
+    labels.insert(ADDRESS_LABEL.to_owned(), address.to_string());
+    labels.insert(VERSION_LABEL.to_owned(), version.to_owned());
+    labels.insert(ENDPOINT_LABEL.to_owned(), layout.host_endpoint());
+    labels
+}
+
+/// A node's container.
+pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
+    let control_plane = node.config.role == Role::ControlPlane;
+    let version = image.images.kubernetes.as_str();
+    let mut ports: Vec<PortBinding> = node.config.extra_port_mappings.iter().map(port).collect();
+    if control_plane && layout.balancer.is_none() {
+        ports.push(api_port(layout));
+    }
+    ContainerSpec {
+        name: node.name.clone(),
+        hostname: node.name.clone(),
+        image: image.id.clone(),
+        entrypoint: None,
+        command: None,
+        environment: proxy::environment(layout, &facts.proxy),
+        labels: container_labels(layout, facts, node.config.role.as_str(), node.address, version),
+        network: Some(network_name(layout.cluster.name.as_str())),
+        addresses: vec![node.address],
+        mounts: mounts(layout, node, image, facts),
+        tmpfs: vec!["/run".to_owned(), "/tmp".to_owned()],
+        ports,
+        privilege: facts.privilege,
+        restart: true,
+        sysctls: BTreeMap::new(),
+        host_user_namespace: facts.engine.userns_remap,
+        private_cgroup_namespace: true,
+        devices: facts.devices.clone(),
+    }
+}
+
+/// The load balancer's container: HAProxy out of the node image.
+pub(super) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
+    ContainerSpec {
+        name: balancer.name.clone(),
+        hostname: balancer.name.clone(),
+        image: image.id.clone(),
+        entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
+        command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
+        environment: Vec::new(),
+        labels: container_labels(layout, facts, BALANCER_ROLE, balancer.address, &layout.version),
+        network: Some(network_name(layout.cluster.name.as_str())),
+        addresses: vec![balancer.address],
+        mounts: Vec::new(),
+        tmpfs: Vec::new(),
+        ports: vec![api_port(layout)],
+        privilege: Privilege::None,
+        restart: true,
+        sysctls: BTreeMap::new(),
+        host_user_namespace: false,
+        private_cgroup_namespace: true,
+        devices: Vec::new(),
+    }
+}
+
+fn api_port(layout: &Layout) -> PortBinding {
+    PortBinding {
+        host_address: layout.cluster.networking.api_server_address,
+        host_port: layout.api_port,
+        container_port: API_PORT,
+        protocol: "tcp".to_owned(),
+    }
+}
+
+fn port(mapping: &ExtraPortMapping) -> PortBinding {
+    PortBinding {
+        host_address: mapping.listen_address,
+        host_port: mapping.host_port,
+        container_port: mapping.container_port,
+        protocol: match mapping.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+        .to_owned(),
+    }
+}
+
+fn mounts(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> Vec<Mount> {
+    let volume = |part: &str, target: &str| Mount::Volume {
+        name: format!("{}-{part}", node.name),
+        target: target.to_owned(),
+        labels: labels(&layout.cluster, &facts.run),
+    };
+    let host = |path: &str, read_only: bool| Mount::Bind {
+        source: path.to_owned(),
+        target: path.to_owned(),
+        read_only,
+        propagation: None,
+    };
+    let mut mounts = vec![host("/lib/modules", true), volume("kubelet", "/var/lib/kubelet")];
+    if image.shared_store {
+        mounts.push(volume("data", "/var/lib/coracle"));
+    } else {
+        // An image of kind's layout unpacks its images in /var, which must not be on overlayfs.
+        mounts.push(Mount::Anonymous { target: "/var".to_owned() });
+    }
+    if node.config.role == Role::ControlPlane {
+        mounts.push(volume("etcd", "/var/lib/etcd"));
+    }
+    if ["btrfs", "zfs"].contains(&facts.engine.storage_driver.as_str()) {
+        mounts.push(host("/dev/mapper", true));
+    }
+    mounts.extend(node.config.extra_mounts.iter().map(|mount| Mount::Bind {
+        source: mount.host_path.clone(),
+        target: mount.container_path.clone(),
+        read_only: mount.read_only,
+        propagation: match mount.propagation {
+            Propagation::None => None,
+            Propagation::HostToContainer => Some("rslave".to_owned()),
+            Propagation::Bidirectional => Some("rshared".to_owned()),
+        },
+    }));
+    mounts
+}

@@ -1,0 +1,74 @@
+//! containerd's and the CNI plugins' configuration in a node. Pure.
+
+use serde_json::json;
+
+use super::layout::NodeLayout;
+use crate::engine::CgroupVersion;
+
+/// containerd's configuration file.
+pub const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+/// The CNI configuration that coracle writes; the agent knows it by its name.
+pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-coracle.conflist";
+
+/// containerd's configuration: only what differs from its defaults.
+pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
+    // runc's systemd driver freezes cgroups around updates on v1, and a node killed at that moment can never be removed.
+    let systemd = cgroup == CgroupVersion::V2;
+    format!(
+        r#"version = 3
+
+[plugins.'io.containerd.cri.v1.runtime']
+  enable_selinux = false
+  # Nothing may raise a limit in a node without CAP_SYS_RESOURCE.
+  restrict_oom_score_adj = true
+  tolerate_missing_hugetlb_controller = true
+
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ["/opt/cni/bin"]
+  conf_dir = "/etc/cni/net.d"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+  default_runtime_name = "runc"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
+  SystemdCgroup = {systemd}
+
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = "overlayfs"
+  discard_unpacked_layers = true
+
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = "{pause}"
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = "/etc/containerd/certs.d"
+"#
+    )
+}
+
+/// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
+pub fn cni(node: &NodeLayout) -> String {
+    let default = if node.pod_cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let config = json!({
+        "cniVersion": "0.4.0",
+        "name": "coracle",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": false,
+                "mtu": 1500,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/run/cni-ipam-state",
+                    "routes": [{"dst": default}],
+                    "ranges": [[{"subnet": node.pod_cidr.to_string()}]],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    format!("{config:#}\n")
+}

@@ -1,0 +1,119 @@
+//! The files that a node gets before it first boots. Pure.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::error::{Code, Error, Result};
+
+/// A file, its mode and whether it must stay secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// Text that anybody may see.
+    Text {
+        /// Content.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A certificate: shown by its subject only.
+    Certificate {
+        /// PEM text.
+        content: String,
+        /// Subject, for people.
+        subject: String,
+    },
+    /// A key or a file with a key in it: mode 0600, shown by name only.
+    Secret {
+        /// Content.
+        content: String,
+        /// What it is, for people.
+        subject: String,
+    },
+    /// A symbolic link to another path.
+    Link {
+        /// Where it leads.
+        target: String,
+    },
+}
+
+/// Files by absolute path, in order, so that the same plan gives the same bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileTree(BTreeMap<String, File>);
+
+impl FileTree {
+    /// Adds a text file with mode 0644.
+    pub fn text(&mut self, path: impl Into<String>, content: impl Into<String>) {
+        self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o644 });
+    }
+
+    /// Adds a text file with mode 0600, as kubeadm has its manifests.
+    pub fn private(&mut self, path: impl Into<String>, content: impl Into<String>) {
+        self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o600 });
+    }
+
+    /// Adds a certificate.
+    pub fn certificate(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
+        self.0.insert(path.into(), File::Certificate { content: content.into(), subject: subject.into() });
+    }
+
+    /// Adds a secret file.
+    pub fn secret(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
+        self.0.insert(path.into(), File::Secret { content: content.into(), subject: subject.into() });
+    }
+
+    /// Adds a symbolic link.
+    pub fn link(&mut self, path: impl Into<String>, target: impl Into<String>) {
+        self.0.insert(path.into(), File::Link { target: target.into() });
+    }
+
+    /// The files in the order of their paths.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &File)> {
+        self.0.iter().map(|(path, file)| (path.as_str(), file))
+    }
+
+    /// One tar of all files, owned by root, for the engine's archive call.
+    pub fn to_tar(&self, modified: u64) -> Result<Bytes> {
+        let failed = |source: std::io::Error| Error::new(Code::StepFailed, "cannot pack files").cause(&source);
+        let mut tar = tar::Builder::new(Vec::with_capacity(256 * 1024));
+        for (path, file) in self.iter() {
+            let mut header = tar::Header::new_gnu();
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(modified);
+            let path = path.trim_start_matches('/');
+            let (content, mode) = match file {
+                File::Link { target } => {
+                    header.set_entry_type(tar::EntryType::Symlink);
+                    header.set_size(0);
+                    header.set_mode(0o777);
+                    tar.append_link(&mut header, path, target).map_err(failed)?;
+                    continue;
+                }
+                File::Text { content, mode } => (content, *mode),
+                File::Certificate { content, .. } => (content, 0o644),
+                File::Secret { content, .. } => (content, 0o600),
+            };
+            header.set_mode(mode);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, path, content.as_bytes()).map_err(failed)?;
+        }
+        tar.into_inner().map(Bytes::from).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_readable_by_root_only_in_the_tar() {
+        let mut files = FileTree::default();
+        files.secret("/etc/kubernetes/pki/ca.key", "key", "CA");
+        files.text("/etc/hosts.d", "x");
+        let tar = files.to_tar(0).unwrap();
+        let mut archive = tar::Archive::new(&tar[..]);
+        let modes: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().header().mode().unwrap()).collect();
+        assert_eq!(modes, [0o644, 0o600]);
+    }
+}

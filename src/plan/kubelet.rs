@@ -1,0 +1,215 @@
+//! The kubelet's configuration, flags and kubeconfigs. Pure.
+
+use serde_json::{Value, json};
+
+use super::layout::{Layout, NodeLayout};
+use crate::config::Role;
+use crate::engine::CgroupVersion;
+use crate::error::Result;
+use crate::yaml;
+
+/// The kubelet's configuration with the user's merge patch over it.
+pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
+    let mut config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": "/etc/kubernetes/pki/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": if cgroup == CgroupVersion::V1 { "cgroupfs" } else { "systemd" },
+        "clusterDNS": [layout.service_address(10)],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        // The disk is the host's: pods must not be evicted, nor images removed, because of what else is on it.
+        "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "failSwapOn": false,
+        "resolvConf": "/etc/resolv.conf",
+        "rotateCertificates": true,
+        "staticPodPath": "/etc/kubernetes/manifests",
+        "tlsCertFile": "/var/lib/kubelet/pki/kubelet.crt",
+        "tlsPrivateKeyFile": "/var/lib/kubelet/pki/kubelet.key",
+    });
+    if cgroup == CgroupVersion::V1 {
+        // The kubelet refuses cgroup v1 from 1.35 on unless told otherwise (KEP-5573); which one there is, is up to the host.
+        config["failCgroupV1"] = json!(false);
+    }
+    if !layout.cluster.feature_gates.is_empty() {
+        config["featureGates"] = json!(layout.cluster.feature_gates);
+    }
+    merge(&mut config, &layout.cluster.kubelet);
+    config
+}
+
+/// RFC 7386: objects merge, `null` removes, everything else replaces.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().map(|map| map.shift_remove(key));
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+/// Labels that the Node object has from the start.
+pub fn node_labels(layout: &Layout, node: &NodeLayout) -> Vec<(String, String)> {
+    let mut labels = Vec::new();
+    if node.config.role == Role::ControlPlane {
+        labels.push(("node-role.kubernetes.io/control-plane".to_owned(), String::new()));
+        if !layout.is_single() {
+            labels.push(("node.kubernetes.io/exclude-from-external-load-balancers".to_owned(), String::new()));
+        }
+    }
+    labels.extend(node.config.labels.clone());
+    labels
+}
+
+/// Taints that the Node object has from the start: key, value, effect.
+pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
+    let taint = |key: &str, value: &str, effect: &str| {
+        if value.is_empty() {
+            json!({"key": key, "effect": effect})
+        } else {
+            json!({"key": key, "value": value, "effect": effect})
+        }
+    };
+    match &node.config.taints {
+        Some(taints) => taints.iter().map(|one| taint(&one.key, &one.value, &one.effect)).collect(),
+        None if node.config.role == Role::ControlPlane && !layout.is_single() => {
+            vec![taint("node-role.kubernetes.io/control-plane", "", "NoSchedule")]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The provider ID of the Node object.
+pub fn provider_id(layout: &Layout, node: &NodeLayout) -> String {
+    format!("coracle://docker/{}/{}", layout.cluster.name, node.name)
+}
+
+/// `/var/lib/kubelet/kubeadm-flags.env`, which the kubelet's unit reads.
+pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
+    let mut flags = vec![
+        format!("--hostname-override={}", node.name),
+        format!("--node-ip={}", node.address),
+        format!("--provider-id={}", provider_id(layout, node)),
+    ];
+    // The kubelet may only give itself labels outside the kubernetes.io name space; the rest is set on the object.
+    let own = node.config.labels.iter().filter(|(key, _)| !restricted(key));
+    let labels: Vec<_> = own.map(|(key, value)| format!("{key}={value}")).collect();
+    if !labels.is_empty() {
+        flags.push(format!("--node-labels={}", labels.join(",")));
+    }
+    let taints = node_taints(layout, node);
+    if !taints.is_empty() {
+        let text = |taint: &Value, key: &str| taint[key].as_str().unwrap_or_default().to_owned();
+        let spell =
+            |taint: &Value| format!("{}={}:{}", text(taint, "key"), text(taint, "value"), text(taint, "effect"));
+        flags.push(format!("--register-with-taints={}", taints.iter().map(spell).collect::<Vec<_>>().join(",")));
+    }
+    format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
+}
+
+/// Labels that the kubelet refuses as `--node-labels`.
+fn restricted(key: &str) -> bool {
+    let prefix = key.split('/').next().filter(|_| key.contains('/')).unwrap_or_default();
+    ["kubernetes.io", "k8s.io"].iter().any(|domain| prefix == *domain || prefix.ends_with(&format!(".{domain}")))
+}
+
+/// A drop-in that starts a worker's kubelet once the API answers.
+///
+/// Started earlier, its registration backs off to seconds and its `CSINode` to 15 s. The wait ends by itself, so that
+/// a worker without its control plane still runs its pods.
+pub fn wait_for_api(endpoint: &str) -> String {
+    let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "6443"));
+    format!(
+        "[Service]\nExecStartPre=-/bin/bash -c 'for i in {{1..600}}; do (exec 3<>/dev/tcp/{host}/{port}) 2>/dev/null && exit 0; sleep 0.05; done'\n"
+    )
+}
+
+/// A kubeconfig for a component.
+pub fn kubeconfig(server: &str, authority: &str, user: &str, certificate: &str, key: &str) -> Result<String> {
+    yaml::to_string(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "kubernetes", "cluster": {"certificate-authority-data": base64(authority), "server": server}}],
+        "contexts": [{"name": format!("{user}@kubernetes"), "context": {"cluster": "kubernetes", "user": user}}],
+        "current-context": format!("{user}@kubernetes"),
+        "users": [{"name": user, "user": {"client-certificate-data": base64(certificate), "client-key-data": base64(key)}}],
+    }))
+}
+
+/// The kubelet's kubeconfig: its certificate is the file that rotation replaces.
+pub fn kubelet_kubeconfig(server: &str, authority: &str, node: &str) -> Result<String> {
+    let user = format!("system:node:{node}");
+    let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+    yaml::to_string(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "kubernetes", "cluster": {"certificate-authority-data": base64(authority), "server": server}}],
+        "contexts": [{"name": format!("{user}@kubernetes"), "context": {"cluster": "kubernetes", "user": user}}],
+        "current-context": format!("{user}@kubernetes"),
+        "users": [{"name": user, "user": {"client-certificate": current, "client-key": current}}],
+    }))
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn a_merge_patch_replaces_removes_and_merges() {
+        let mut target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+        merge(&mut target, &json!({"a": {"b": null, "e": 3}, "d": [2]}));
+        assert_eq!(target, json!({"a": {"c": 2, "e": 3}, "d": [2]}));
+    }
+
+    #[test]
+    fn a_lone_control_plane_has_no_taint() {
+        let one = layout(1, 0);
+        assert!(node_taints(&one, &one.nodes[0]).is_empty());
+        let two = layout(1, 1);
+        assert_eq!(node_taints(&two, &two.nodes[0]).len(), 1);
+        assert!(
+            flags(&two, &two.nodes[0])
+                .contains("--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule")
+        );
+    }
+
+    #[test]
+    fn labels_in_the_kubernetes_name_space_are_not_given_to_the_kubelet() {
+        let mut layout = layout(1, 0);
+        let labels = &mut layout.nodes[0].config.labels;
+        labels.insert("tier".to_owned(), "x".to_owned());
+        labels.insert("node-role.kubernetes.io/x".to_owned(), String::new());
+        assert!(
+            flags(&layout, &layout.nodes[0]).contains("--node-labels=tier=x "),
+            "{}",
+            flags(&layout, &layout.nodes[0])
+        );
+    }
+
+    #[test]
+    fn cgroup_v1_is_allowed_only_where_it_is() {
+        let layout = layout(1, 0);
+        assert_eq!(configuration(&layout, CgroupVersion::V1)["failCgroupV1"], json!(false));
+        assert!(configuration(&layout, CgroupVersion::V2).get("failCgroupV1").is_none());
+    }
+}

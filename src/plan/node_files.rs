@@ -1,0 +1,148 @@
+//! The files of a node: kubeadm's layout, complete before the first boot. Pure.
+
+use std::net::IpAddr;
+
+use super::files::FileTree;
+use super::layout::{API_PORT, Layout, NodeLayout};
+use super::pki::{Authority, Pair, Pki, Usage};
+use super::static_pods::{self, PKI};
+use super::{Access, Facts, NodeImage, api_names, containerd, kubelet};
+use crate::config::Role;
+use crate::error::Result;
+use crate::yaml;
+
+/// The effective configuration of the cluster, kept in each control plane.
+pub(super) const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
+/// What coracle's entrypoint reads.
+const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
+
+/// All files of a node.
+pub(super) fn node(
+    layout: &Layout,
+    node: &NodeLayout,
+    image: &NodeImage,
+    facts: &Facts,
+    pki: &Pki,
+    access: &Access,
+) -> Result<FileTree> {
+    let mut files = FileTree::default();
+    let cgroup = facts.engine.cgroup;
+    if image.shared_store {
+        files.text(NODE_ENVIRONMENT, format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address));
+    }
+    files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
+    if !layout.cluster.networking.disable_default_cni {
+        files.text(containerd::CNI_CONFIG, containerd::cni(node));
+    }
+    files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, cgroup))?);
+    files.text("/var/lib/kubelet/kubeadm-flags.env", kubelet::flags(layout, node));
+    kubelet_access(&mut files, layout, node, pki)?;
+    files.certificate(format!("{PKI}/ca.crt"), &pki.kubernetes.pair.certificate, &pki.kubernetes.pair.subject);
+    match node.config.role {
+        Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,
+        Role::Worker => files.text(
+            "/etc/systemd/system/kubelet.service.d/20-wait-for-api.conf",
+            kubelet::wait_for_api(&layout.endpoint()),
+        ),
+    }
+    Ok(files)
+}
+
+/// The kubelet's client certificate, where rotation expects it, and its serving certificate.
+fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki: &Pki) -> Result<()> {
+    let user = format!("system:node:{}", node.name);
+    let client = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Client, &[], &[])?;
+    let first = "/var/lib/kubelet/pki/kubelet-client-first.pem";
+    files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject);
+    files.link("/var/lib/kubelet/pki/kubelet-client-current.pem", first);
+    let local = [node.address, IpAddr::from([127, 0, 0, 1])];
+    let serving = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Server, &[&node.name], &local)?;
+    pair(files, "/var/lib/kubelet/pki/kubelet", &serving);
+    // A control plane's kubelet talks to its own API server, so that it does not depend on another node at boot.
+    let server = match node.config.role {
+        Role::ControlPlane => format!("{}:{API_PORT}", node.address),
+        Role::Worker => layout.endpoint(),
+    };
+    let authority = &pki.kubernetes.pair.certificate;
+    let config = kubelet::kubelet_kubeconfig(&format!("https://{server}"), authority, &node.name)?;
+    files.secret("/etc/kubernetes/kubelet.conf", config, format!("kubeconfig of {user}"));
+    Ok(())
+}
+
+fn pair(files: &mut FileTree, path: &str, pair: &Pair) {
+    files.certificate(format!("{path}.crt"), &pair.certificate, &pair.subject);
+    files.secret(format!("{path}.key"), &pair.key, format!("key of {}", pair.subject));
+}
+
+fn authority(files: &mut FileTree, name: &str, authority: &Authority) {
+    pair(files, &format!("{PKI}/{name}"), &authority.pair);
+}
+
+fn control_plane(
+    files: &mut FileTree,
+    layout: &Layout,
+    node: &NodeLayout,
+    image: &NodeImage,
+    pki: &Pki,
+    access: &Access,
+) -> Result<()> {
+    authority(files, "ca", &pki.kubernetes);
+    authority(files, "etcd/ca", &pki.etcd);
+    authority(files, "front-proxy-ca", &pki.front_proxy);
+    files.secret(format!("{PKI}/sa.key"), &pki.service_account_key, "service account key");
+    files.text(format!("{PKI}/sa.pub"), &pki.service_account_public);
+
+    let (names, addresses) = api_names(layout, node);
+    let serving = pki.issue(&pki.kubernetes, "kube-apiserver", None, Usage::Server, &names, &addresses)?;
+    pair(files, &format!("{PKI}/apiserver"), &serving);
+    let member = [node.address, IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    for name in ["server", "peer"] {
+        let issued = pki.issue(&pki.etcd, &node.name, None, Usage::Both, &["localhost", &node.name], &member)?;
+        pair(files, &format!("{PKI}/etcd/{name}"), &issued);
+    }
+    let clients = [
+        ("apiserver-kubelet-client", &pki.kubernetes, "kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins")),
+        ("front-proxy-client", &pki.front_proxy, "front-proxy-client", None),
+        ("apiserver-etcd-client", &pki.etcd, "kube-apiserver-etcd-client", None),
+        ("etcd/healthcheck-client", &pki.etcd, "kube-etcd-healthcheck-client", None),
+    ];
+    for (file, issuer, name, group) in clients {
+        pair(files, &format!("{PKI}/{file}"), &pki.issue(issuer, name, group, Usage::Client, &[], &[])?);
+    }
+    component_configs(files, layout, node, pki, access)?;
+    for (path, manifest) in static_pods::manifests(layout, node, &image.images)? {
+        files.private(path, manifest);
+    }
+    files.text(CLUSTER_CONFIG, yaml::to_string(&layout.cluster)?);
+    Ok(())
+}
+
+/// Kubeconfigs of the administrator and the control plane's components.
+fn component_configs(
+    files: &mut FileTree,
+    layout: &Layout,
+    node: &NodeLayout,
+    pki: &Pki,
+    access: &Access,
+) -> Result<()> {
+    let authority = &pki.kubernetes.pair.certificate;
+    let local = format!("https://{}:{API_PORT}", node.address);
+    let endpoint = format!("https://{}", layout.endpoint());
+    let component = |user: &str| pki.issue(&pki.kubernetes, user, None, Usage::Client, &[], &[]);
+    let rows = [
+        ("admin.conf", "kubernetes-admin", &endpoint, access.admin.clone()),
+        ("super-admin.conf", "kubernetes-super-admin", &endpoint, access.super_admin.clone()),
+        (
+            "controller-manager.conf",
+            "system:kube-controller-manager",
+            &local,
+            component("system:kube-controller-manager")?,
+        ),
+        ("scheduler.conf", "system:kube-scheduler", &local, component("system:kube-scheduler")?),
+    ];
+    for (file, user, server, pair) in rows {
+        let config = kubelet::kubeconfig(server, authority, user, &pair.certificate, &pair.key)?;
+        files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"));
+    }
+    Ok(())
+}

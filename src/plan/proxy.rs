@@ -1,0 +1,86 @@
+//! The proxy settings that reach the nodes, with everything of the cluster excluded. Pure.
+
+use super::layout::Layout;
+
+/// Proxy settings of the user or the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// `HTTP_PROXY`.
+    pub http: Option<String>,
+    /// `HTTPS_PROXY`.
+    pub https: Option<String>,
+    /// `NO_PROXY`.
+    pub none: Option<String>,
+}
+
+impl ProxySettings {
+    /// No proxy at all.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+}
+
+/// Environment variables for nodes, upper and lower case, empty without a proxy.
+pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
+    if proxy.is_empty() {
+        return Vec::new();
+    }
+    let none = exclusions(layout, proxy.none.as_deref());
+    let mut variables = Vec::new();
+    for (name, value) in
+        [("HTTP_PROXY", proxy.http.as_ref()), ("HTTPS_PROXY", proxy.https.as_ref()), ("NO_PROXY", Some(&none))]
+    {
+        if let Some(value) = value {
+            variables.push(format!("{name}={value}"));
+            variables.push(format!("{}={value}", name.to_lowercase()));
+        }
+    }
+    variables
+}
+
+/// What must never go through the proxy: the user's list, then everything of the cluster.
+fn exclusions(layout: &Layout, user: Option<&str>) -> String {
+    let networking = &layout.cluster.networking;
+    let own = [
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        layout.division.subnet.to_string(),
+        networking.pod_subnet.to_string(),
+        networking.service_subnet.to_string(),
+        ".svc".to_owned(),
+        ".cluster.local".to_owned(),
+    ];
+    let nodes = layout.nodes.iter().map(|node| node.name.clone());
+    let balancer = layout.balancer.iter().map(|balancer| balancer.name.clone());
+    let user = user.unwrap_or_default().split(',').map(str::trim).map(str::to_owned);
+    let mut all: Vec<String> = Vec::new();
+    for entry in user.chain(own).chain(nodes).chain(balancer) {
+        if !entry.is_empty() && !all.contains(&entry) {
+            all.push(entry);
+        }
+    }
+    all.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn the_cluster_is_excluded_and_the_users_list_kept() {
+        let proxy = ProxySettings {
+            http: Some("http://p:3128".to_owned()),
+            https: None,
+            none: Some("corp.example, .svc".to_owned()),
+        };
+        let variables = environment(&layout(1, 1), &proxy);
+        assert!(variables.contains(&"http_proxy=http://p:3128".to_owned()));
+        let none = variables.iter().find(|variable| variable.starts_with("NO_PROXY=")).unwrap();
+        assert_eq!(
+            none,
+            "NO_PROXY=corp.example,.svc,localhost,127.0.0.1,172.18.0.0/22,10.244.0.0/16,10.96.0.0/16,.cluster.local,dev-control-plane,dev-worker"
+        );
+        assert!(environment(&layout(1, 0), &ProxySettings::default()).is_empty());
+    }
+}
