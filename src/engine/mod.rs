@@ -113,7 +113,7 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Mount {
-    /// A named volume, created with the container and left empty at first.
+    /// A named volume, created with the container and filled with what the image has there.
     Volume {
         /// Name of the volume.
         name: String,
@@ -121,11 +121,6 @@ pub enum Mount {
         target: String,
         /// Labels of the volume.
         labels: Labels,
-    },
-    /// An unnamed volume that is filled with what the image has there, and goes with the container.
-    Anonymous {
-        /// Path in the container.
-        target: String,
     },
     /// A path of the engine's host.
     Bind {

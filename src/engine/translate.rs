@@ -26,22 +26,14 @@ pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
         tty: Some(true),
         host_config: Some(host_config(spec)),
         networking_config: spec.network.as_ref().map(|network| networking(spec, network)),
-        volumes: Some(spec.mounts.iter().filter_map(anonymous).collect()),
         ..ContainerCreateBody::default()
-    }
-}
-
-fn anonymous(mount: &Mount) -> Option<String> {
-    match mount {
-        Mount::Anonymous { target } => Some(target.clone()),
-        _ => None,
     }
 }
 
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let mut config = HostConfig {
         network_mode: spec.network.clone(),
-        mounts: Some(spec.mounts.iter().filter_map(mount).collect()),
+        mounts: Some(spec.mounts.iter().map(mount).collect()),
         tmpfs: Some(spec.tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: Some(port_map(spec)),
         restart_policy: spec
@@ -94,21 +86,19 @@ fn device(path: &str) -> DeviceMapping {
     }
 }
 
-fn mount(mount: &Mount) -> Option<EngineMount> {
+fn mount(mount: &Mount) -> EngineMount {
     match mount {
-        Mount::Anonymous { .. } => None,
-        Mount::Volume { name, target, labels } => Some(EngineMount {
+        Mount::Volume { name, target, labels } => EngineMount {
             typ: Some(MountType::VOLUME),
             source: Some(name.clone()),
             target: Some(target.clone()),
             volume_options: Some(MountVolumeOptions {
-                no_copy: Some(true),
                 labels: Some(labels.clone().into_iter().collect()),
                 ..MountVolumeOptions::default()
             }),
             ..EngineMount::default()
-        }),
-        Mount::Bind { source, target, read_only, propagation } => Some(EngineMount {
+        },
+        Mount::Bind { source, target, read_only, propagation } => EngineMount {
             typ: Some(MountType::BIND),
             source: Some(source.clone()),
             target: Some(target.clone()),
@@ -122,7 +112,7 @@ fn mount(mount: &Mount) -> Option<EngineMount> {
                 ..MountBindOptions::default()
             }),
             ..EngineMount::default()
-        }),
+        },
     }
 }
 

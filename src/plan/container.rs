@@ -56,7 +56,7 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         labels: container_labels(layout, facts, node.config.role.as_str(), node.address, version),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: vec![node.address],
-        mounts: mounts(layout, node, image, facts),
+        mounts: mounts(layout, node, facts),
         tmpfs: vec!["/run".to_owned(), "/tmp".to_owned()],
         ports,
         privilege: facts.privilege,
@@ -115,7 +115,7 @@ fn port(mapping: &ExtraPortMapping) -> PortBinding {
     }
 }
 
-fn mounts(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> Vec<Mount> {
+fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     let volume = |part: &str, target: &str| Mount::Volume {
         name: format!("{}-{part}", node.name),
         target: target.to_owned(),
@@ -127,16 +127,9 @@ fn mounts(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) 
         read_only,
         propagation: None,
     };
-    let mut mounts = vec![host("/lib/modules", true), volume("kubelet", "/var/lib/kubelet")];
-    if image.shared_store {
-        mounts.push(volume("data", "/var/lib/coracle"));
-    } else {
-        // An image of kind's layout unpacks its images in /var, which must not be on overlayfs.
-        mounts.push(Mount::Anonymous { target: "/var".to_owned() });
-    }
-    if node.config.role == Role::ControlPlane {
-        mounts.push(volume("etcd", "/var/lib/etcd"));
-    }
+    // The image's /var is small: its images are read where they lie in the image's layers. An image of kind's layout has
+    // them in /var, and pays for the copy.
+    let mut mounts = vec![host("/lib/modules", true), volume("var", "/var")];
     if ["btrfs", "zfs"].contains(&facts.engine.storage_driver.as_str()) {
         mounts.push(host("/dev/mapper", true));
     }

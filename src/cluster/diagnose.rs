@@ -1,0 +1,148 @@
+//! Why a node or a component does not come up: the component's own error line instead of a symptom.
+
+use serde_json::Value;
+
+use crate::engine::Engine;
+use crate::error::{Code, Error};
+
+/// Lines of a log that are shown.
+const LINES: usize = 12;
+/// A container that ends within this many seconds did not merely wait for another one.
+const SHORT_LIFE: i64 = 8;
+
+/// Looks for something in a node that will never come up by itself: the node stopped, or a component keeps failing.
+pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
+    let inspected = engine.inspect(node).await.ok()??;
+    if inspected["State"]["Running"] == false {
+        return Some(exited(engine, node, &inspected).await);
+    }
+    if let Some(error) = kubelet(engine, node).await {
+        return Some(error);
+    }
+    component(engine, node).await
+}
+
+async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
+    let code = inspected["State"]["ExitCode"].as_i64().unwrap_or_default();
+    let log = engine.logs(node, Some(20)).await.unwrap_or_default();
+    Error::new(Code::NodeExited, "the node stopped")
+        .on_node(node)
+        .because(format!("its container exited with {code}"))
+        .lines(last_lines(&String::from_utf8_lossy(&log), LINES))
+        .hint("keep the nodes with `--retain`, then look at `coracle export logs`")
+}
+
+async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
+    let output = engine.exec(node, command, None).await.ok()?;
+    (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The kubelet restarts every second when its configuration or a flag is wrong.
+async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
+    let command = ["systemctl", "show", "kubelet", "--property=NRestarts", "--value"];
+    let restarts: u32 = output(engine, node, &command).await?.trim().parse().ok()?;
+    if restarts < 2 {
+        return None;
+    }
+    let journal = output(engine, node, &["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=200"]).await?;
+    let lines = telling_lines(&journal);
+    Some(
+        Error::new(Code::ComponentFailed, "the kubelet keeps failing")
+            .on_node(node)
+            .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
+            .lines(lines)
+            .hint("check `kubelet` and `featureGates` in the configuration"),
+    )
+}
+
+/// A static pod's container that ended shortly after each of its starts.
+async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
+    let listed = output(engine, node, &["crictl", "ps", "--all", "--state=Exited", "--output=json"]).await?;
+    let listed: Value = serde_json::from_str(&listed).ok()?;
+    for container in listed["containers"].as_array()? {
+        let name = container["metadata"]["name"].as_str().unwrap_or_default();
+        let attempt = container["metadata"]["attempt"].as_u64().unwrap_or_default();
+        let id = container["id"].as_str().unwrap_or_default();
+        if attempt < 1 || !["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].contains(&name) {
+            continue;
+        }
+        let details: Value = serde_json::from_str(&output(engine, node, &["crictl", "inspect", id]).await?).ok()?;
+        if !is_short_failure(&details["status"]) {
+            continue;
+        }
+        let log = engine.exec(node, &["crictl", "logs", "--tail=60", id], None).await.ok()?;
+        let text = format!("{}\n{}", String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr));
+        return Some(component_error(node, name, &text));
+    }
+    None
+}
+
+fn component_error(node: &str, name: &str, log: &str) -> Error {
+    let lines = telling_lines(log);
+    let field = match name {
+        "etcd" => "etcd",
+        "kube-apiserver" => "apiServer",
+        "kube-controller-manager" => "controllerManager",
+        _ => "scheduler",
+    };
+    Error::new(Code::ComponentFailed, format!("{name} keeps failing"))
+        .on_node(node)
+        .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
+        .lines(lines)
+        .hint(format!("check `{field}` and `featureGates` in the configuration"))
+}
+
+/// Ended with an error within seconds; a component that waited for another one lives longer.
+fn is_short_failure(status: &Value) -> bool {
+    let failed = status["exitCode"].as_i64().is_some_and(|code| code != 0);
+    let time = |key: &str| {
+        let text = status[key].as_str()?;
+        time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
+    };
+    let lived = time("finishedAt").zip(time("startedAt")).map(|(end, start)| (end - start).whole_seconds());
+    failed && lived.is_some_and(|seconds| seconds < SHORT_LIFE)
+}
+
+/// The lines that name an error, else the last ones; without the usage text that cobra prints on a wrong flag.
+fn telling_lines(log: &str) -> Vec<String> {
+    let tells = |line: &&str| {
+        let lower = line.to_lowercase();
+        ["error", "fatal", "panic", "unknown flag", "invalid", "failed", "\"level\":\"fatal\""].iter().any(|word| lower.contains(word))
+            && !line.trim_start().starts_with("--")
+    };
+    let telling: Vec<&str> = log.lines().filter(tells).collect();
+    let chosen = if telling.is_empty() { last_lines(log, LINES) } else { telling.iter().map(|line| (*line).to_owned()).collect() };
+    let mut unique: Vec<String> = Vec::new();
+    for line in chosen {
+        let line: String = line.trim_end().chars().take(400).collect();
+        if !unique.contains(&line) {
+            unique.push(line);
+        }
+    }
+    let skip = unique.len().saturating_sub(LINES);
+    unique.into_iter().skip(skip).collect()
+}
+
+fn last_lines(text: &str, count: usize) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_names_the_error_is_found_in_a_usage_text() {
+        let log = "Error: unknown flag: --nonsense\nUsage:\n  kube-apiserver [flags]\n      --error-thing  a flag\n";
+        assert_eq!(telling_lines(log), ["Error: unknown flag: --nonsense"]);
+    }
+
+    #[test]
+    fn only_a_quick_end_with_an_error_counts() {
+        let status = |code: i64, end: &str| serde_json::json!({"exitCode": code, "startedAt": "2026-01-01T00:00:00.5Z", "finishedAt": end});
+        assert!(is_short_failure(&status(1, "2026-01-01T00:00:01Z")));
+        assert!(!is_short_failure(&status(0, "2026-01-01T00:00:01Z")));
+        assert!(!is_short_failure(&status(1, "2026-01-01T00:00:30Z")));
+    }
+}

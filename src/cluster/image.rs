@@ -1,0 +1,109 @@
+//! Which node image a cluster is created from.
+
+use crate::engine::{Engine, Image};
+use crate::error::{Code, Error, Result};
+use crate::plan::{Images, NodeImage};
+use crate::ui::Step;
+
+/// Repository of the images that `coracle build node-image` makes.
+pub const REPOSITORY: &str = "coracle/node";
+/// kind's published image, fixed by the digest that kind 0.33.0 names, for machines without an image of ours.
+pub const PUBLISHED: &str =
+    "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
+/// Label of our node images: which images of which version are in it, as JSON.
+pub const CONTENT_LABEL: &str = "dev.coracle.node-image";
+
+/// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
+pub async fn find(engine: &dyn Engine, named: Option<&str>, step: &Step) -> Result<NodeImage> {
+    if let Some(reference) = named {
+        return present_or_pulled(engine, reference, step).await;
+    }
+    if let Some(reference) = newest_local(engine).await? {
+        return present_or_pulled(engine, &reference, step).await;
+    }
+    let how = "build it once: `coracle build node-image`";
+    present_or_pulled(engine, PUBLISHED, step)
+        .await
+        .map_err(|error| Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how))
+}
+
+/// The local `coracle/node` with the highest version.
+async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
+    let prefix = format!("{REPOSITORY}:v");
+    let images = engine.images().await?;
+    let tags = images.iter().flat_map(|image| &image.tags).filter(|tag| tag.starts_with(&prefix));
+    let version = |tag: &&String| {
+        let numbers = tag[prefix.len()..].split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+        numbers.collect::<Vec<_>>()
+    };
+    Ok(tags.max_by_key(version).cloned())
+}
+
+async fn present_or_pulled(engine: &dyn Engine, reference: &str, step: &Step) -> Result<NodeImage> {
+    if let Some(image) = engine.image(reference).await? {
+        return describe(engine, reference, &image).await;
+    }
+    step.detail("image", &format!("pulling {reference}"));
+    engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| {
+        Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
+            .because(error.cause_text().unwrap_or(error.message()))
+            .hint("`docker images` lists what is here; `coracle build node-image` builds one")
+    })?;
+    match engine.image(reference).await? {
+        Some(image) => describe(engine, reference, &image).await,
+        None => Err(Error::new(Code::ImageMissing, format!("the engine pulled `{reference}` but does not have it"))),
+    }
+}
+
+async fn describe(engine: &dyn Engine, reference: &str, image: &Image) -> Result<NodeImage> {
+    let unknown = |cause: &str| {
+        Error::new(Code::ImageMissing, format!("`{reference}` is not a node image"))
+            .because(cause)
+            .hint("use one that `coracle build node-image` or `kind build node-image` made")
+    };
+    let (kubernetes, content) = match image.labels.get(CONTENT_LABEL) {
+        Some(label) => {
+            let content: serde_json::Value =
+                serde_json::from_str(label).map_err(|_| unknown("its label cannot be read"))?;
+            (content["kubernetes"].as_str().unwrap_or_default().to_owned(), Some(content))
+        }
+        None => (version_inside(engine, image).await?.ok_or_else(|| unknown("it has no /kind/version"))?, None),
+    };
+    let usual = usual_images(&kubernetes).ok_or_else(|| unknown(&format!("Kubernetes {kubernetes} is not known")));
+    let text = |key: &str| content.as_ref().and_then(|content| content[key].as_str()).map(str::to_owned);
+    let (etcd, coredns, pause) = match (text("etcd"), text("coredns"), text("pause")) {
+        (Some(etcd), Some(coredns), Some(pause)) => (etcd, coredns, pause),
+        _ => usual?,
+    };
+    Ok(NodeImage {
+        id: image.id.clone(),
+        reference: reference.to_owned(),
+        images: Images { kubernetes, etcd, coredns },
+        pause: format!("registry.k8s.io/pause:{pause}"),
+        shared_store: content.is_some(),
+    })
+}
+
+/// What kubeadm of a version expects: tags of etcd, CoreDNS and pause.
+fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
+    let minor = kubernetes.split('.').nth(1)?;
+    let (etcd, coredns, pause) = match minor {
+        "33" => ("3.5.21-0", "v1.12.0", "3.10"),
+        "34" => ("3.6.4-0", "v1.12.1", "3.10.1"),
+        "35" => ("3.6.6-0", "v1.13.1", "3.10.1"),
+        "36" => ("3.6.8-0", "v1.14.2", "3.10.2"),
+        "37" => ("3.7.0-0", "v1.14.6", "3.10.2"),
+        _ => return None,
+    };
+    Some((etcd.to_owned(), coredns.to_owned(), pause.to_owned()))
+}
+
+/// The Kubernetes version in an image of kind's layout, read from a container that never starts.
+async fn version_inside(engine: &dyn Engine, image: &Image) -> Result<Option<String>> {
+    let name = format!("coracle-look-{}", std::process::id());
+    let spec = super::provision::throw_away(&name, &image.id);
+    engine.create_container(&spec).await?;
+    let text = super::access::read_file(engine, &name, "/kind/version").await;
+    engine.remove_container(&name).await?;
+    Ok(text?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+}

@@ -1,0 +1,162 @@
+//! What can be known to fail before anything is made.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::config::{Cluster, Protocol};
+use crate::engine::{EngineInfo, Privilege};
+use crate::error::{Code, Error, Result};
+
+/// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.
+const INOTIFY_PER_NODE: usize = 8;
+/// Free bytes on the engine's disk below which a cluster cannot start.
+const LEAST_DISK: u64 = 512 * 1024 * 1024;
+/// The bit of `CAP_SYS_RESOURCE` in a capability set.
+const SYS_RESOURCE: u64 = 1 << 24;
+
+/// Refuses engines on which nodes cannot run.
+pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Result<()> {
+    let refuse = |cause: &str, hint: &str| {
+        Err(Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint))
+    };
+    if info.os_type != "linux" {
+        return refuse("it runs Windows containers", "switch Docker Desktop to Linux containers");
+    }
+    if info.rootless {
+        return refuse("it is rootless, which coracle does not support yet", "use an engine that runs as root");
+    }
+    if info.operating_system.to_lowercase().contains("podman") || info.version.to_lowercase().contains("podman") {
+        return refuse("it is Podman, which coracle does not support yet", "use a Docker engine");
+    }
+    if !["x86_64", "amd64"].contains(&info.architecture.as_str()) && !["aarch64", "arm64"].contains(&info.architecture.as_str()) {
+        return refuse(&format!("its architecture is {}", info.architecture), "use an engine on amd64 or arm64");
+    }
+    if !local && cluster.networking.api_server_address.is_loopback() {
+        return refuse(
+            "it is on another host, where the API server would answer on that host's 127.0.0.1 only",
+            "set `networking.apiServerAddress` to an address of that host which you can reach",
+        );
+    }
+    Ok(())
+}
+
+/// Whether this process, and so most likely the engine that runs beside it, lacks a capability that `--privileged` needs.
+pub fn privilege(local: bool) -> Privilege {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let set = bounding.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) { Privilege::Explicit } else { Privilege::Privileged }
+}
+
+/// Checks limits and ports of this host, where the engine runs on it.
+pub fn host(info: &EngineInfo, cluster: &Cluster) -> Result<()> {
+    inotify(cluster.nodes.len())?;
+    disk(Path::new(&info.data_root))?;
+    ports(cluster)
+}
+
+fn inotify(nodes: usize) -> Result<()> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
+    let Some(limit) = read("max_user_instances") else { return Ok(()) };
+    let used = inotify_in_use();
+    let needed = nodes * INOTIFY_PER_NODE;
+    if used + needed <= limit {
+        return Ok(());
+    }
+    let wanted = (used + needed).max(512).next_power_of_two();
+    Err(Error::new(Code::InotifyLimit, format!("{nodes} more node(s) need about {needed} inotify instances"))
+        .because(format!("the kernel allows {limit} per user, and {used} are in use"))
+        .hint(format!("`sudo sysctl fs.inotify.max_user_instances={wanted}` (and put it into /etc/sysctl.d to keep it)")))
+}
+
+/// inotify instances of root's processes, as far as this user may see them.
+fn inotify_in_use() -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let root = processes.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 0));
+    let files = root.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
+    files.filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")).count()
+}
+
+fn disk(data_root: &Path) -> Result<()> {
+    let Ok(stat) = rustix::fs::statvfs(data_root) else { return Ok(()) };
+    let free = stat.f_bavail * stat.f_frsize;
+    if free >= LEAST_DISK {
+        return Ok(());
+    }
+    Err(Error::new(Code::DiskFull, format!("the engine's disk at {} is full", data_root.display()))
+        .because(format!("{} MiB are free, a cluster needs {} MiB", free >> 20, LEAST_DISK >> 20))
+        .hint("`docker system df` shows what takes space, `docker system prune` frees some"))
+}
+
+/// Ports that the configuration names and somebody has; ports that coracle chooses are tried again when taken.
+fn ports(cluster: &Cluster) -> Result<()> {
+    let networking = &cluster.networking;
+    let mut wanted = vec![(SocketAddr::new(networking.api_server_address, networking.api_server_port), Protocol::Tcp)];
+    let mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
+    wanted.extend(mappings.map(|mapping| (SocketAddr::new(mapping.listen_address, mapping.host_port), mapping.protocol)));
+    for (address, protocol) in wanted.into_iter().filter(|(address, _)| address.port() != 0) {
+        let taken = match protocol {
+            Protocol::Tcp => TcpListener::bind(address).err(),
+            Protocol::Udp => UdpSocket::bind(address).err(),
+            Protocol::Sctp => None,
+        };
+        if let Some(source) = taken.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
+            return Err(Error::new(Code::PortTaken, format!("port {} on {} is taken", address.port(), address.ip()))
+                .cause(&source)
+                .hint(format!("`ss -lnp 'sport = :{}'` shows who has it; or set another port in the configuration", address.port())));
+        }
+    }
+    Ok(())
+}
+
+/// A free TCP port at an address of this host.
+pub fn free_port(address: std::net::IpAddr) -> Result<u16> {
+    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(|source| {
+        Error::new(Code::PortTaken, format!("there is no free port at {address}")).cause(&source)
+            .hint("set `networking.apiServerPort`")
+    })
+}
+
+/// Networks that this host has routes to: a VPN's subnet must not become a cluster's.
+pub fn routes() -> Vec<IpNet> {
+    let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    text.lines().skip(1).filter_map(route).collect()
+}
+
+fn route(line: &str) -> Option<IpNet> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
+    let net = ipnet::Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()?;
+    Some(IpNet::V4(net.trunc()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ClusterName, ExtraPortMapping, Node, Role};
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut cluster = Cluster::new(ClusterName::default());
+        let mut node = Node::new(Role::Worker);
+        let listen_address = std::net::IpAddr::from([127, 0, 0, 1]);
+        node.extra_port_mappings.push(ExtraPortMapping { container_port: 80, host_port: port, listen_address, protocol: Protocol::Tcp });
+        cluster.nodes.push(node);
+        let error = ports(&cluster).unwrap_err();
+        assert_eq!(error.code(), Code::PortTaken);
+        assert!(error.message().contains(&port.to_string()));
+        drop(listener);
+        assert!(ports(&cluster).is_ok());
+    }
+
+    #[test]
+    fn routes_are_read_as_the_kernel_writes_them() {
+        let line = "eth0\t0000FEA9\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
+        assert_eq!(route(line).unwrap().to_string(), "169.254.0.0/16");
+    }
+}

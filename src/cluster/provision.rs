@@ -1,0 +1,166 @@
+//! From a plan to running containers: a network, then all nodes at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::SharedEngine;
+use crate::engine::{ContainerSpec, NetworkSpec, Privilege};
+use crate::error::{Code, Error, Result};
+use crate::plan::NodePlan;
+use crate::ui::Step;
+
+/// Engine calls that change something: they run to their end even when the command is interrupted, so that what they
+/// made can be found and removed.
+#[derive(Clone)]
+pub struct Calls {
+    /// The engine.
+    pub engine: SharedEngine,
+    tracker: TaskTracker,
+    cancelled: CancellationToken,
+}
+
+impl Calls {
+    /// No call is under way.
+    pub fn new(engine: SharedEngine) -> Self {
+        Self { engine, tracker: TaskTracker::new(), cancelled: CancellationToken::new() }
+    }
+
+    /// Runs a call to its end, unless the command was interrupted before it began.
+    pub async fn run<T, F>(&self, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        if self.cancelled.is_cancelled() {
+            return Err(interrupted());
+        }
+        self.tracker.spawn(call).await.map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").cause(&source))?
+    }
+
+    /// Starts no further call, and waits for those under way.
+    pub async fn settle(&self) {
+        self.cancelled.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// The error of an interrupted command.
+pub fn interrupted() -> Error {
+    Error::new(Code::Interrupted, "interrupted")
+}
+
+/// A container that is only looked into, never started.
+pub fn throw_away(name: &str, image: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: name.to_owned(),
+        hostname: name.to_owned(),
+        image: image.to_owned(),
+        entrypoint: Some(vec!["/bin/true".to_owned()]),
+        command: None,
+        environment: Vec::new(),
+        labels: BTreeMap::new(),
+        network: None,
+        addresses: Vec::new(),
+        mounts: Vec::new(),
+        tmpfs: Vec::new(),
+        ports: Vec::new(),
+        privilege: Privilege::None,
+        restart: false,
+        sysctls: BTreeMap::new(),
+        host_user_namespace: false,
+        private_cgroup_namespace: false,
+        devices: Vec::new(),
+    }
+}
+
+/// Creates the network with the first free subnet, and returns its ID and subnet.
+pub async fn network(calls: &Calls, wanted: Option<IpNet>, taken: &[IpNet], spec: impl Fn(ipnet::Ipv4Net) -> Result<NetworkSpec>) -> Result<(String, ipnet::Ipv4Net)> {
+    let candidates: Vec<ipnet::Ipv4Net> = match wanted {
+        Some(IpNet::V4(subnet)) => vec![subnet],
+        _ => crate::plan::subnet::candidates(taken).take(16).collect(),
+    };
+    let mut last = None;
+    for subnet in candidates {
+        let (engine, spec) = (Arc::clone(&calls.engine), spec(subnet)?);
+        match calls.run(async move { engine.create_network(&spec).await }).await {
+            Ok(id) => return Ok((id, subnet)),
+            // Somebody was faster, or has a route there that we cannot see: the next one.
+            Err(error) if error.code() == Code::SubnetClash => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network")
+            .because("every private range is used by a network of the engine or a route of this host")
+            .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
+    }))
+}
+
+/// Creates one container, gives it its files and starts it.
+async fn node(calls: Calls, mut node: NodePlan, network: String, limited: Arc<AtomicBool>) -> Result<()> {
+    node.spec.network = Some(network);
+    loop {
+        if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
+            node.spec.privilege = Privilege::Explicit;
+        }
+        match once(&calls, &node).await {
+            // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
+            Err((Some(id), error)) if node.spec.privilege == Privilege::Privileged && is_capability(&error) => {
+                limited.store(true, Ordering::Relaxed);
+                let engine = Arc::clone(&calls.engine);
+                calls.run(async move { engine.remove_container(&id).await }).await?;
+            }
+            Err((_, error)) => return Err(error.on_node(&node.spec.name)),
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn is_capability(error: &Error) -> bool {
+    let text = error.to_string();
+    text.contains("unable to apply caps") || text.contains("operation not permitted")
+}
+
+async fn once(calls: &Calls, node: &NodePlan) -> Result<(), (Option<String>, Error)> {
+    let engine = Arc::clone(&calls.engine);
+    let spec = node.spec.clone();
+    let id = calls.run(async move { engine.create_container(&spec).await }).await.map_err(|error| (None, error))?;
+    let failed = |error| (Some(id.clone()), error);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
+    let tar = node.files.to_tar(now).map_err(failed)?;
+    let (engine, target) = (Arc::clone(&calls.engine), id.clone());
+    calls.run(async move { engine.upload(&target, tar).await }).await.map_err(failed)?;
+    let (engine, target) = (Arc::clone(&calls.engine), id.clone());
+    calls.run(async move { engine.start_container(&target).await }).await.map_err(failed)
+}
+
+/// Creates and starts all containers at once. A name that is taken ends it: another cluster has it.
+pub async fn nodes(calls: &Calls, nodes: &[NodePlan], network: &str, step: &Step) -> Result<()> {
+    let limited = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for plan in nodes {
+        step.detail(&plan.spec.name, "creating");
+        let name = plan.spec.name.clone();
+        let work = node(calls.clone(), plan.clone(), network.to_owned(), Arc::clone(&limited));
+        tasks.spawn(async move { (name, work.await) });
+    }
+    let mut first = Ok(());
+    // Every task is awaited, also after a failure: nothing may still be creating while the clean-up looks around.
+    while let Some(ended) = tasks.join_next().await {
+        let (name, result) = ended.map_err(|source| Error::new(Code::StepFailed, "a task was lost").cause(&source))?;
+        match result {
+            Ok(()) => step.detail(&name, "started"),
+            Err(error) if first.is_ok() => first = Err(error),
+            Err(_) => {}
+        }
+    }
+    first
+}

@@ -1,0 +1,110 @@
+//! Removing what coracle made: by label, so that it works on half a cluster, twice, and after an interruption.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::SharedEngine;
+use crate::config::ClusterName;
+use crate::engine::Container;
+use crate::error::{Code, Error, Result};
+use crate::plan::{CLUSTER_LABEL, RUN_LABEL};
+
+/// How often removing a container is tried: on cgroup v1 a frozen pod keeps its node alive until it is thawed.
+const TRIES: u32 = 6;
+
+/// What is removed: everything of a cluster, or only what one run made.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// A cluster.
+    Cluster(ClusterName),
+    /// A run, by its ID.
+    Run(String),
+}
+
+impl Scope {
+    fn label(&self) -> String {
+        match self {
+            Self::Cluster(name) => format!("{CLUSTER_LABEL}={name}"),
+            Self::Run(id) => format!("{RUN_LABEL}={id}"),
+        }
+    }
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names of containers.
+    pub containers: Vec<String>,
+    /// Names of volumes.
+    pub volumes: Vec<String>,
+    /// Names of networks.
+    pub networks: Vec<String>,
+}
+
+impl Removed {
+    /// Nothing was there.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty()
+    }
+}
+
+/// Removes containers, then volumes and networks, and looks again until nothing is left.
+pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
+    let labels = [scope.label()];
+    let mut removed = Removed::default();
+    let containers = engine.containers(&labels).await?;
+    let results = join_all(containers.iter().map(|container| remove_container(engine, container))).await;
+    removed.containers.extend(containers.iter().map(|container| container.name.clone()));
+    results.into_iter().collect::<Result<Vec<()>>>()?;
+
+    let volumes = engine.volumes(&labels).await?;
+    let results = join_all(volumes.iter().map(|volume| engine.remove_volume(&volume.name))).await;
+    removed.volumes.extend(volumes.iter().map(|volume| volume.name.clone()));
+
+    let networks = engine.networks().await?;
+    let matches = |labels: &crate::engine::Labels| match scope {
+        Scope::Cluster(name) => labels.get(CLUSTER_LABEL).is_some_and(|value| value == name.as_str()),
+        Scope::Run(id) => labels.get(RUN_LABEL) == Some(id),
+    };
+    let networks: Vec<_> = networks.into_iter().filter(|network| matches(&network.labels)).collect();
+    let network_results = join_all(networks.iter().map(|network| engine.remove_network(&network.id))).await;
+    removed.networks.extend(networks.iter().map(|network| network.name.clone()));
+    results.into_iter().chain(network_results).collect::<Result<Vec<()>>>()?;
+    Ok(removed)
+}
+
+async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
+    let mut last = None;
+    for attempt in 0..TRIES {
+        match engine.remove_container(&container.id).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                thaw(&container.id);
+                last = Some(error);
+                tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt + 1))).await;
+            }
+        }
+    }
+    let cause = last.map(|error| error.to_string()).unwrap_or_default();
+    Err(Error::new(Code::StepFailed, "cannot remove the container")
+        .on_node(&container.name)
+        .because(cause)
+        .hint(format!("restart the engine, then `docker rm -f -v {}`", container.name)))
+}
+
+/// Thaws every cgroup below a container: a pod that was frozen when its node was killed cannot die (cgroup v1 only).
+///
+/// Works where the engine is on this host and the user may write there; elsewhere there is nothing to thaw.
+fn thaw(id: &str) {
+    let mut folders = vec![std::path::PathBuf::from(format!("/sys/fs/cgroup/freezer/docker/{id}"))];
+    while let Some(folder) = folders.pop() {
+        let state = folder.join("freezer.state");
+        if std::fs::read_to_string(&state).is_ok_and(|text| text.trim() != "THAWED") {
+            // A cgroup that goes away meanwhile is what is wanted.
+            let _ = std::fs::write(&state, "THAWED");
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+    }
+}
