@@ -3,6 +3,7 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod kubeconfig;
 pub mod kubernetes;
 pub mod plan;
 pub mod ui;

@@ -1,0 +1,165 @@
+//! Reading kubeconfig files, and replacing them whole or not at all.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Error, Result};
+
+/// More links than this are a circle.
+const LINK_LIMIT: usize = 40;
+/// Nobody but the owner reads keys.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Where writes to `path` end up: the end of its links, whether something is there or not.
+pub(super) fn target_of(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..LINK_LIMIT {
+        match fs::read_link(&target) {
+            Ok(next) => target = target.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => break,
+        }
+    }
+    target
+}
+
+/// Says if `path` is a device or a pipe, such as `/dev/null`, which is written to and never read.
+pub(super) fn is_stream(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// Reads a kubeconfig, `None` if the file does not exist.
+pub(super) fn read(path: &Path) -> Result<Option<String>> {
+    if is_stream(path) {
+        return Ok(None);
+    }
+    match fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|source| {
+            let line = source.as_bytes()[..source.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+            Error::new(Code::KubeconfigInvalid, format!("cannot understand kubeconfig `{}`", path.display()))
+                .because(format!("line {line} is not UTF-8"))
+                .hint("save the file as UTF-8, or use another one with `--kubeconfig FILE`")
+        }),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failure("read", path, &source)),
+    }
+}
+
+/// Makes the directories that `path` needs, for `owner` where root makes them.
+pub(super) fn create_directory_of(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let target = target_of(path);
+    let missing: Vec<&Path> =
+        target.ancestors().skip(1).take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        match DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
+            Ok(()) => File::open(directory)
+                .and_then(|opened| hand_over(&opened, owner))
+                .map_err(|source| failure("create", directory, &source))?,
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(failure("create", directory, &source)),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the file at the end of `path`'s links; readers see the old text or the new one.
+///
+/// An existing file keeps its owner, and its mode as far as it is stricter than 0600. A new one is given
+/// to `owner` where root writes it.
+pub(super) fn write(path: &Path, text: &str, owner: Option<(u32, u32)>) -> Result<()> {
+    let target = target_of(path);
+    let old = fs::metadata(&target).ok();
+    replace(&target, text, old.as_ref(), owner).map_err(|source| failure("write", path, &source))
+}
+
+fn replace(target: &Path, text: &str, old: Option<&Metadata>, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let directory = target.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::Builder::new().prefix(".kubeconfig-").tempfile_in(directory)?;
+    new.write_all(text.as_bytes())?;
+    let mode = old.map_or(FILE_MODE, |old| old.mode() & FILE_MODE);
+    let given = match old {
+        Some(old) => give_to(new.as_file(), (old.uid(), old.gid())),
+        None => hand_over(new.as_file(), owner),
+    };
+    if let (Some(old), Err(source)) = (old, given) {
+        // The file is another user's, who lets this one write to it.
+        return if old.uid() == new.as_file().metadata()?.uid() {
+            finish(new, target, text, mode)
+        } else if source.kind() == io::ErrorKind::PermissionDenied {
+            overwrite(target, text)
+        } else {
+            Err(source)
+        };
+    }
+    finish(new, target, text, mode)
+}
+
+fn finish(new: tempfile::NamedTempFile, target: &Path, text: &str, mode: u32) -> io::Result<()> {
+    new.as_file().set_permissions(Permissions::from_mode(mode))?;
+    new.as_file().sync_all()?;
+    match new.persist(target) {
+        Ok(_) => Ok(()),
+        // A file that is mounted by itself, as into a container, cannot be replaced.
+        Err(error) if error.error.kind() == io::ErrorKind::ResourceBusy => overwrite(target, text),
+        Err(error) => Err(error.error),
+    }
+}
+
+/// Writes in place, as kubectl does.
+pub(super) fn overwrite(target: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(target)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Gives a file or directory that root has just made to the user who called sudo.
+fn hand_over(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
+    match owner {
+        Some(owner) if file.metadata()?.uid() == 0 => give_to(file, owner),
+        _ => Ok(()),
+    }
+}
+
+fn give_to(file: &File, (user, group): (u32, u32)) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if (user, group) == (metadata.uid(), metadata.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(user), Some(group))
+}
+
+/// Checks that a file could be created or replaced at `path`, and leaves nothing.
+pub(super) fn check_writable(path: &Path) -> Result<()> {
+    if is_stream(path) {
+        return Ok(());
+    }
+    let target = target_of(path);
+    if target.is_dir() {
+        return Err(Error::new(Code::FileFailed, format!("kubeconfig `{}` is a directory", path.display()))
+            .hint("name a file with `--kubeconfig FILE`"));
+    }
+    let directory = target
+        .ancestors()
+        .skip(1)
+        .map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path })
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    tempfile::Builder::new()
+        .prefix(".kubeconfig-")
+        .tempfile_in(directory)
+        .map(drop)
+        .map_err(|source| failure("write", path, &source))
+}
+
+/// The error for a file that cannot be read or written.
+pub(super) fn failure(verb: &str, path: &Path, source: &io::Error) -> Error {
+    let error = Error::new(Code::FileFailed, format!("cannot {verb} kubeconfig `{}`", path.display())).cause(source);
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        return error.hint(format!(
+            "make it yours with `sudo chown -R \"$(id -u):$(id -g)\" '{}'`, or use `--kubeconfig FILE`",
+            path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
+        ));
+    }
+    error.hint("use another file with `--kubeconfig FILE`")
+}

@@ -1,0 +1,131 @@
+//! kubectl's own lock: a file `FILE.lock` that exists while somebody changes `FILE`.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Code, Error, Result};
+
+/// How long others may hold a lock before it is reported; kubectl and coracle need milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Locks that are held, released when dropped.
+#[derive(Debug)]
+pub(super) struct Locks(Vec<PathBuf>);
+
+impl Locks {
+    /// Locks all `files`, waiting for others.
+    ///
+    /// A link's target is locked as well, for those who name it. Files in directories where nothing can be
+    /// created are left out: nobody else can lock or replace them there either.
+    pub(super) fn take(files: &[PathBuf]) -> Result<Self> {
+        let mut names: Vec<PathBuf> =
+            files.iter().flat_map(|file| [name(file), name(&super::file::target_of(file))]).collect();
+        // One order for everybody, or two would wait for each other.
+        names.sort();
+        names.dedup();
+        let start = Instant::now();
+        loop {
+            match Self::try_take(&names) {
+                Ok(locks) => return Ok(locks),
+                // All of them are free while this waits.
+                Err((_, source)) if source.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < PATIENCE => {
+                    thread::sleep(PAUSE);
+                }
+                Err((lock, source)) => return Err(failure(&lock, &source)),
+            }
+        }
+    }
+
+    fn try_take(names: &[PathBuf]) -> Result<Self, (PathBuf, io::Error)> {
+        let mut held = Self(Vec::new());
+        for lock in names {
+            match OpenOptions::new().write(true).create_new(true).open(lock) {
+                Ok(_) => held.0.push(lock.clone()),
+                Err(source) if cannot_be_created(&source) => {}
+                Err(source) => return Err((lock.clone(), source)),
+            }
+        }
+        Ok(held)
+    }
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        for lock in &self.0 {
+            // Gone already is as good; anything else shows as a stale lock, which is reported with its name.
+            let _ = fs::remove_file(lock);
+        }
+    }
+}
+
+fn cannot_be_created(source: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(source.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+}
+
+fn failure(lock: &Path, source: &io::Error) -> Error {
+    let lock_text = lock.display();
+    if source.kind() != io::ErrorKind::AlreadyExists {
+        return Error::new(Code::FileFailed, format!("cannot create kubeconfig lock `{lock_text}`")).cause(source);
+    }
+    let age = fs::metadata(lock).and_then(|lock| lock.modified()).ok().and_then(|time| time.elapsed().ok());
+    let age = age.map_or_else(String::new, |age| format!(", it is {} s old", age.as_secs()));
+    Error::new(Code::KubeconfigLocked, format!("the kubeconfig is locked by `{lock_text}`"))
+        .because(format!("the lock was not released within {} s{age}", PATIENCE.as_secs()))
+        .hint(format!("if no kubectl or coracle is changing it, run `rm '{lock_text}'`"))
+}
+
+fn name(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_lock_is_named_with_what_to_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        let held = Locks::take(std::slice::from_ref(&file)).unwrap();
+        assert!(name(&file).exists());
+        let start = Instant::now();
+        let error = Locks::take(std::slice::from_ref(&file)).unwrap_err();
+        assert!(start.elapsed() >= PATIENCE);
+        assert_eq!(error.code(), Code::KubeconfigLocked);
+        assert!(error.hints()[0].contains(&format!("rm '{}'", name(&file).display())));
+        drop(held);
+        assert!(!name(&file).exists());
+        drop(Locks::take(std::slice::from_ref(&file)).unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_is_released_in_time_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        let held = Locks::take(std::slice::from_ref(&file)).unwrap();
+        let waiter = thread::spawn({
+            let file = file.clone();
+            move || Locks::take(&[file]).map(drop)
+        });
+        thread::sleep(Duration::from_millis(100));
+        drop(held);
+        waiter.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_link_and_its_target_exclude_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, target) = (directory.path().join("link"), directory.path().join("target"));
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        let _held = Locks::take(&[link]).unwrap();
+        assert!(name(&target).exists());
+    }
+}

@@ -1,0 +1,196 @@
+//! Puts a cluster's entry into the user's kubeconfig and takes it out again.
+//!
+//! Files are edited, not rewritten: every byte outside coracle's own entries stays. It happens under
+//! kubectl's own lock; what kubectl itself reads before it takes that lock can still undo it (kubectl
+//! removes entries that were added between its read and its write).
+
+mod document;
+mod edit;
+mod file;
+mod location;
+mod lock;
+mod outline;
+mod proof;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Error, Problem, Result};
+
+use document::Changes;
+use edit::Failure;
+pub use location::Location;
+use lock::Locks;
+
+/// A cluster's access data; cluster, context and user all have its name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of context, cluster and user: `coracle-NAME`.
+    pub name: String,
+    /// The API server's URL.
+    pub server: String,
+    /// The certificate authority's certificate, PEM.
+    pub ca_pem: String,
+    /// The client's certificate, PEM.
+    pub client_cert_pem: String,
+    /// The client's key, PEM.
+    pub client_key_pem: String,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key must not end up in a log.
+        f.debug_struct("Entry").field("name", &self.name).field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// Renders a whole kubeconfig with only `entry` in it.
+pub fn render(entry: &Entry) -> Result<String> {
+    document::standalone(entry)
+}
+
+/// Merges `entry` into the kubeconfig, as the current context if `set_current`, and returns the file that
+/// the cluster went to.
+///
+/// By kubectl's rules: what is there already is changed in the file where it is, what is new goes to
+/// the first file that exists, else to the last.
+pub async fn merge(location: &Location, entry: &Entry, set_current: bool) -> Result<PathBuf> {
+    let (location, entry) = (location.clone(), entry.clone());
+    in_background(move || merge_now(&location, &entry, set_current)).await
+}
+
+/// Removes the entry `name` from every file of `location`, and says if one had it.
+///
+/// A current context of that name is unset. Files without the entry are not touched.
+pub async fn remove(location: &Location, name: &str) -> Result<bool> {
+    let (location, name) = (location.clone(), name.to_owned());
+    in_background(move || remove_now(&location, &name)).await
+}
+
+/// Checks that [`merge`] can work: files that can be understood, changed, written and locked.
+pub fn preflight(location: &Location) -> Result<()> {
+    let default = location.default_file();
+    file::check_writable(default)?;
+    if file::is_stream(default) {
+        return Ok(());
+    }
+    let _locks = Locks::take(location.files())?;
+    let files = load(location)?;
+    let entry = Entry {
+        name: "coracle-preflight".to_owned(),
+        server: String::new(),
+        ca_pem: String::new(),
+        client_cert_pem: String::new(),
+        client_key_pem: String::new(),
+    };
+    if let Some((path, text)) = files.iter().find(|(path, _)| path == default) {
+        let changes = Changes { lists: [true; 3], current: true };
+        document::merged(text, &entry, changes).map_err(|failure| explain(path, text, failure))?;
+    }
+    Ok(())
+}
+
+/// Runs `work` off the async threads; it also ends when the waiting task is dropped, and so never leaves a lock.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|source| Error::new(Code::StepFailed, "changing the kubeconfig was interrupted").cause(&source))?
+}
+
+fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<PathBuf> {
+    let default = location.default_file().to_owned();
+    if file::is_stream(&default) {
+        file::overwrite(&default, &render(entry)?).map_err(|source| file::failure("write", &default, &source))?;
+        return Ok(default);
+    }
+    file::create_directory_of(&default, location.owner())?;
+    let _locks = Locks::take(location.files())?;
+    // Once more: somebody may have created a file since.
+    let default = location.default_file().to_owned();
+    let mut files = load(location)?;
+    if !files.iter().any(|(path, _)| *path == default) {
+        files.push((default.clone(), String::new()));
+    }
+    let mut changes = vec![Changes::default(); files.len()];
+    let default_at = files.iter().position(|(path, _)| *path == default).unwrap_or_default();
+    let found = files
+        .iter()
+        .map(|(path, text)| document::lists_with(text, &entry.name).map_err(|flaw| explain(path, text, flaw.into())))
+        .collect::<Result<Vec<_>>>()?;
+    for list in 0..document::LISTS.len() {
+        let at = found.iter().position(|lists| lists[list]).unwrap_or(default_at);
+        changes[at].lists[list] = true;
+    }
+    changes[default_at].current = set_current;
+    let mut written = Vec::new();
+    for ((path, text), changes) in files.iter().zip(&changes).filter(|(_, changes)| changes.any()) {
+        let new = document::merged(text, entry, *changes).map_err(|failure| explain(path, text, failure))?;
+        if new != *text {
+            written.push((path, new));
+        }
+    }
+    for (path, text) in written {
+        file::write(path, &text, location.owner())?;
+    }
+    let cluster_at = changes.iter().position(|changes| changes.lists[0]).unwrap_or(default_at);
+    Ok(files.swap_remove(cluster_at).0)
+}
+
+fn remove_now(location: &Location, name: &str) -> Result<bool> {
+    let existing: Vec<PathBuf> =
+        location.files().iter().filter(|path| path.exists() && !file::is_stream(path)).cloned().collect();
+    let _locks = Locks::take(&existing)?;
+    let mut written = Vec::new();
+    for path in &existing {
+        let text = match file::read(path) {
+            Ok(Some(text)) => text,
+            // coracle has never written into a file that is not UTF-8.
+            Err(error) if error.code() == Code::KubeconfigInvalid => continue,
+            Err(error) => return Err(error),
+            Ok(None) => continue,
+        };
+        // What does not even have the name in it need not be understood.
+        if !text.contains(name) {
+            continue;
+        }
+        if let Some(new) = document::removed(&text, name).map_err(|failure| explain(path, &text, failure))? {
+            written.push((path, new));
+        }
+    }
+    for (path, text) in &written {
+        file::write(path, text, location.owner())?;
+    }
+    Ok(!written.is_empty())
+}
+
+/// Reads the files that exist, in kubectl's order, and refuses those that cannot be understood.
+fn load(location: &Location) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for path in location.files() {
+        if let Some(text) = file::read(path)? {
+            document::lists_with(&text, "").map_err(|flaw| explain(path, &text, flaw.into()))?;
+            files.push((path.clone(), text));
+        }
+    }
+    Ok(files)
+}
+
+/// The error for a text that cannot be understood or changed, with its line and column.
+fn explain(path: &Path, text: &str, failure: Failure) -> Error {
+    let flaw = match failure {
+        Failure::Text(flaw) => flaw,
+        Failure::Other(error) => return error,
+    };
+    let (_, body) = document::split_mark(text);
+    let before = body.get(..flaw.at).unwrap_or(body);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    // No snippet: the line may have a key or a token in it.
+    Error::new(Code::KubeconfigInvalid, format!("cannot understand kubeconfig `{}`", path.display()))
+        .problems(vec![Problem {
+            place: format!("{}:{line}:{column}", path.display()),
+            message: flaw.message,
+            snippet: None,
+        }])
+        .hint(format!("correct line {line}, or use another file with `--kubeconfig FILE`; nothing was changed"))
+}
