@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, Image};
 use crate::error::{Code, Error, Result};
-use crate::plan::{Images, NodeImage};
+use crate::plan::{Images, NodeImage, VERSION_LABEL};
 use crate::ui::Step;
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -10,8 +10,6 @@ pub const REPOSITORY: &str = "coracle/node";
 /// kind's published image, fixed by the digest that kind 0.33.0 names, for machines without an image of ours.
 pub const PUBLISHED: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
-/// Label of our node images: which images of which version are in it, as JSON.
-pub const CONTENT_LABEL: &str = "dev.coracle.node-image";
 
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
 pub async fn find(engine: &dyn Engine, named: Option<&str>, step: &Step) -> Result<NodeImage> {
@@ -61,26 +59,20 @@ async fn describe(engine: &dyn Engine, reference: &str, image: &Image) -> Result
             .because(cause)
             .hint("use one that `coracle build node-image` or `kind build node-image` made")
     };
-    let (kubernetes, content) = match image.labels.get(CONTENT_LABEL) {
-        Some(label) => {
-            let content: serde_json::Value =
-                serde_json::from_str(label).map_err(|_| unknown("its label cannot be read"))?;
-            (content["kubernetes"].as_str().unwrap_or_default().to_owned(), Some(content))
-        }
-        None => (version_inside(engine, image).await?.ok_or_else(|| unknown("it has no /kind/version"))?, None),
+    let ours = image.labels.get(VERSION_LABEL).cloned();
+    let shared_store = ours.is_some();
+    let kubernetes = match ours {
+        Some(version) => version,
+        None => version_inside(engine, image).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
-    let usual = usual_images(&kubernetes).ok_or_else(|| unknown(&format!("Kubernetes {kubernetes} is not known")));
-    let text = |key: &str| content.as_ref().and_then(|content| content[key].as_str()).map(str::to_owned);
-    let (etcd, coredns, pause) = match (text("etcd"), text("coredns"), text("pause")) {
-        (Some(etcd), Some(coredns), Some(pause)) => (etcd, coredns, pause),
-        _ => usual?,
-    };
+    let (etcd, coredns, pause) = usual_images(&kubernetes)
+        .ok_or_else(|| unknown(&format!("this coracle does not know Kubernetes {kubernetes}")))?;
     Ok(NodeImage {
         id: image.id.clone(),
         reference: reference.to_owned(),
         images: Images { kubernetes, etcd, coredns },
         pause: format!("registry.k8s.io/pause:{pause}"),
-        shared_store: content.is_some(),
+        shared_store,
     })
 }
 

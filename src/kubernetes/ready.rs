@@ -31,14 +31,10 @@ impl Condition {
     /// `Ok(None)` when it holds, `Ok(Some(cause))` when not yet.
     pub async fn check(self, client: &Client) -> Result<Option<String>, Failure> {
         match self {
-            Self::ApiReady => match client.get("/readyz").await {
-                // The answer is `ok` without quotes: any answer with status 200 counts, also one that is no JSON.
-                Ok(_) => Ok(None),
-                Err(Failure::Transport(text)) if text.contains("deserializ") || text.contains("expected value") => {
-                    Ok(None)
-                }
-                Err(failure) => Err(failure),
-            },
+            Self::ApiReady => {
+                client.get("/readyz").await?;
+                Ok(None)
+            }
             Self::NodesReady(count) => Ok(unready_nodes(&client.get("/api/v1/nodes").await?, count)),
             Self::DnsAvailable => {
                 let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;

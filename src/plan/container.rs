@@ -18,7 +18,7 @@ pub fn network_name(cluster: &str) -> String {
 }
 
 /// The network: an explicit subnet, where nodes have fixed addresses that the engine never hands out.
-pub(super) fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
+pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     NetworkSpec {
         name: network_name(layout.cluster.name.as_str()),
         subnet: IpNet::V4(layout.division.subnet),

@@ -21,7 +21,7 @@ pub mod proxy;
 pub mod static_pods;
 pub mod subnet;
 
-pub use container::network_name;
+pub use container::{network, network_name};
 pub use files::{File, FileTree};
 pub use layout::{Layout, NodeLayout};
 pub use proxy::ProxySettings;

@@ -1,0 +1,84 @@
+//! `coracle delete`.
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::options::{KubeconfigOption, NameOption, parse_name};
+use crate::cluster::remove::{Scope, remove};
+use crate::cluster::{self, SharedEngine};
+use crate::config::ClusterName;
+use crate::error::{Code, Error, Result};
+use crate::kubeconfig::{self, Location};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Delete {
+    /// Delete a cluster: containers, volumes, network and kubeconfig entries
+    Cluster(DeleteCluster),
+    /// Delete several clusters
+    Clusters(DeleteClusters),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeleteCluster {
+    #[command(flatten)]
+    name: NameOption,
+    #[command(flatten)]
+    kubeconfig: KubeconfigOption,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeleteClusters {
+    /// Names of clusters
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Delete every cluster
+    #[arg(long, short = 'A', conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    kubeconfig: KubeconfigOption,
+}
+
+pub(super) async fn run(context: &Context, delete: Delete) -> Result<()> {
+    match delete {
+        Delete::Cluster(arguments) => {
+            let name = arguments.name.get()?;
+            let location = arguments.kubeconfig.location()?;
+            let (engine, _) = context.engine().await?;
+            one(context, &engine, &name, &location).await
+        }
+        Delete::Clusters(arguments) => several(context, &arguments).await,
+    }
+}
+
+async fn several(context: &Context, arguments: &DeleteClusters) -> Result<()> {
+    if arguments.names.is_empty() && !arguments.all {
+        return Err(Error::new(Code::UsageInvalid, "no cluster is named").hint("name clusters, or use `--all`"));
+    }
+    let mut names = arguments.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<_>>>()?;
+    let location = arguments.kubeconfig.location()?;
+    let (engine, _) = context.engine().await?;
+    if arguments.all {
+        let clusters = cluster::list(&*engine).await?;
+        names = clusters.iter().filter_map(|cluster| cluster.name.parse().ok()).collect();
+    }
+    let mut first = Ok(());
+    for name in names {
+        // One that fails does not keep the others.
+        let result = one(context, &engine, &name, &location).await;
+        if first.is_ok() {
+            first = result;
+        }
+    }
+    first
+}
+
+async fn one(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
+    let step = context.ui.step(format!("Deleting cluster `{name}`"));
+    let removed = remove(engine, &Scope::Cluster(name.clone())).await?;
+    let entry = kubeconfig::remove(location, &name.context()).await?;
+    step.finish();
+    if removed.is_empty() && !entry {
+        context.ui.note(format!("There was no cluster `{name}`"));
+    }
+    Ok(())
+}

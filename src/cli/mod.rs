@@ -1,0 +1,115 @@
+//! The command line: what was typed becomes calls of the library.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::SharedEngine;
+use crate::engine::connect::Environment;
+use crate::error::{Code, Error, Result};
+use crate::ui::{Format, Ui, UiOptions};
+
+mod create;
+mod delete;
+mod options;
+
+pub use options::{Global, OutputFormat};
+
+/// A real Kubernetes cluster in containers of the local Docker engine, in seconds
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a cluster
+    #[command(subcommand, arg_required_else_help = true)]
+    Create(create::Create),
+    /// Delete clusters with everything that belongs to them
+    #[command(subcommand, arg_required_else_help = true)]
+    Delete(delete::Delete),
+}
+
+/// What every command works with.
+pub(crate) struct Context {
+    ui: Ui,
+    global: Global,
+    /// Cancelled by Ctrl-C, SIGTERM and SIGHUP.
+    stop: CancellationToken,
+}
+
+impl Context {
+    /// Connects to the engine; also says whether it runs on this host.
+    async fn engine(&self) -> Result<(SharedEngine, bool)> {
+        let (engine, address) = crate::engine::connect(&Environment::from_process()).await?;
+        Ok((engine, address.is_local()))
+    }
+}
+
+/// Runs the command line and returns the exit code.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes; clap prints each to the right stream.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::UsageInvalid.exit_code() } else { 0 });
+        }
+    };
+    let ui = ui(&arguments);
+    let stop = CancellationToken::new();
+    tokio::spawn(signals(stop.clone(), ui.clone()));
+    let context = Context { ui: ui.clone(), global: arguments.global.clone(), stop };
+    match dispatch(&context, arguments.command).await {
+        Ok(code) => code,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.code().exit_code())
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Create(create) => create::run(context, create).await.map(|()| ExitCode::SUCCESS),
+        Command::Delete(delete) => delete::run(context, delete).await.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn ui(arguments: &Arguments) -> Ui {
+    let json = match &arguments.command {
+        Command::Create(create) => create.is_json(),
+        _ => false,
+    };
+    let format = if json { Format::Json } else { Format::Plain };
+    let global = &arguments.global;
+    Ui::new(UiOptions { quiet: global.quiet, verbose: global.verbose, format, ..UiOptions::from_env() })
+}
+
+/// The first signal stops the command, which then cleans up; the second one ends it at once.
+async fn signals(stop: CancellationToken, ui: Ui) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else { return };
+    for count in 0.. {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if count == 0 {
+            ui.note("Stopping and cleaning up; once more ends it at once");
+            stop.cancel();
+        } else {
+            ui.error(&Error::new(Code::Interrupted, "ended without cleaning up").hint("`coracle delete cluster --name NAME` removes what is left"));
+            #[expect(clippy::exit, reason = "the user asked twice")]
+            std::process::exit(i32::from(Code::Interrupted.exit_code()));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Options that several commands share.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::ClusterName;
+use crate::error::{Code, Error, Result};
+use crate::kubeconfig::Location;
+use crate::plan::ProxySettings;
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say more; twice for even more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names only
+    Name,
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+pub struct NameOption {
+    /// Name of the cluster
+    #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+impl NameOption {
+    /// The name given, or the default one.
+    pub fn get(&self) -> Result<ClusterName> {
+        parse_name(self.name.as_deref().unwrap_or(ClusterName::DEFAULT))
+    }
+}
+
+/// A cluster name from the command line.
+pub fn parse_name(text: &str) -> Result<ClusterName> {
+    text.parse().map_err(|cause: String| {
+        Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause)
+    })
+}
+
+/// Which kubeconfig.
+#[derive(Debug, Clone, Args)]
+pub struct KubeconfigOption {
+    /// Kubeconfig to change instead of $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl KubeconfigOption {
+    /// The files that this option and the environment mean.
+    pub fn location(&self) -> Result<Location> {
+        let variable = std::env::var_os("KUBECONFIG");
+        let home = dirs::home_dir();
+        let location = Location::new(self.kubeconfig.as_deref(), variable.as_deref(), home.as_deref())?;
+        let text = |name: &str| std::env::var(name).ok();
+        Ok(location.owned_by(text("SUDO_UID").as_deref(), text("SUDO_GID").as_deref()))
+    }
+}
+
+/// The proxy settings of this environment, upper case before lower case.
+pub fn proxy() -> ProxySettings {
+    let get = |name: &str| {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        variable(name).or_else(|| variable(&name.to_lowercase()))
+    };
+    ProxySettings { http: get("HTTP_PROXY"), https: get("HTTPS_PROXY"), none: get("NO_PROXY") }
+}

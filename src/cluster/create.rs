@@ -1,0 +1,349 @@
+//! `create cluster`: from a configuration to a cluster that can be used.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::provision::{Calls, interrupted};
+use super::remove::{Scope, remove};
+use super::{SharedEngine, diagnose, image, preflight, provision};
+use crate::config::{Cluster, KubeProxyMode};
+use crate::error::{Code, Error, Result};
+use crate::kubeconfig::{self, Entry, Location};
+use crate::kubernetes::ready::Condition;
+use crate::kubernetes::{Client, Failure, apply};
+use crate::plan::addons::{self, Manifests};
+use crate::plan::pki::Pki;
+use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
+use crate::ui::{Step, Ui};
+
+/// Pause between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two looks for something that will never come up.
+const DIAGNOSE: Duration = Duration::from_secs(3);
+/// How often another subnet or port is tried when somebody was faster.
+const TRIES: usize = 5;
+
+/// How to create.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long to wait until the cluster is usable.
+    pub wait: Duration,
+    /// Leave what was made when it fails.
+    pub retain: bool,
+    /// Which kubeconfig gets the entry.
+    pub kubeconfig: Location,
+    /// Proxy settings for the nodes.
+    pub proxy: ProxySettings,
+    /// The engine runs on this host.
+    pub local: bool,
+}
+
+/// A new cluster.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// Context in the kubeconfig.
+    pub context: String,
+    /// The API server's address on the host.
+    pub server: String,
+    /// Kubernetes version.
+    pub version: String,
+    /// Names of nodes.
+    pub nodes: Vec<String>,
+    /// What is left to the user, such as a CNI plugin.
+    pub missing: Vec<String>,
+}
+
+/// Creates a cluster. After a failure or an interruption nothing of this run is left, unless `retain`.
+pub async fn create(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui, stop: &CancellationToken) -> Result<Created> {
+    let calls = Calls::new(engine.clone());
+    let run = run_id();
+    let work = steps(&calls, cluster.clone(), options, ui, &run);
+    let result = tokio::select! {
+        result = work => result,
+        () = stop.cancelled() => Err(interrupted()),
+    };
+    let error = match result {
+        Ok(created) => return Ok(created),
+        Err(error) => error,
+    };
+    calls.settle().await;
+    if options.retain {
+        return Err(error.hint(format!("the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`", cluster.name)));
+    }
+    if let Err(left) = remove(engine, &Scope::Run(run)).await {
+        ui.warn(format!("not everything could be removed: {left}; run `coracle delete cluster --name {}`", cluster.name));
+    }
+    Err(error)
+}
+
+/// An ID that no other run has: time and process.
+fn run_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{:x}", now.as_nanos(), std::process::id())
+}
+
+/// The whole pipeline, top to bottom.
+async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run: &str) -> Result<Created> {
+    let step = ui.step("Preparing the node image");
+    let facts = prepare(calls, &cluster, options, run, &step).await?;
+    step.finish();
+
+    let step = ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
+    let (plan, pki) = provision_all(calls, &cluster, options, &facts, &step).await?;
+    step.finish();
+
+    let deadline = Instant::now() + options.wait;
+    let client = Client::new(&plan.access).await?;
+    let step = ui.step("Starting the control plane");
+    watched(calls, &plan, deadline, &step, register(&client, &plan, deadline)).await?;
+    step.finish();
+
+    let step = ui.step("Installing network, DNS and storage");
+    let work = install(calls, &client, &plan, &facts, &pki, deadline);
+    watched(calls, &plan, deadline, &step, work).await?;
+    step.finish();
+
+    let (conditions, missing) = conditions(&cluster);
+    let step = ui.step("Waiting until the cluster is usable");
+    let last = std::sync::Mutex::new(String::new());
+    let work = wait(&client, &conditions, deadline, &step, &last);
+    watched(calls, &plan, deadline, &step, work).await?;
+    step.finish();
+
+    kubeconfig::merge(&options.kubeconfig, &entry(&plan), true).await?;
+    Ok(Created {
+        context: plan.layout.cluster.name.context(),
+        server: plan.access.server.clone(),
+        version: plan.layout.version.clone(),
+        nodes: plan.layout.nodes.iter().map(|node| node.name.clone()).collect(),
+        missing,
+    })
+}
+
+/// Checks everything that can be known before something is made, and finds the node images.
+pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &str, step: &Step) -> Result<Facts> {
+    let engine = &*calls.engine;
+    let info = engine.info().await?;
+    preflight::engine(&info, options.local, cluster)?;
+    if options.local {
+        preflight::host(&info, cluster)?;
+    }
+    let same = engine.containers(&[format!("{}={}", plan::CLUSTER_LABEL, cluster.name)]).await?;
+    if !same.is_empty() {
+        return Err(Error::new(Code::ClusterExists, format!("there is a cluster `{}` already", cluster.name))
+            .hint(format!("use it: `kubectl --context {}`; or choose another `--name`", cluster.name.context()))
+            .hint(format!("or remove it: `coracle delete cluster --name {}`", cluster.name)));
+    }
+    kubeconfig::preflight(&options.kubeconfig)?;
+    let mut images: Vec<(Option<String>, plan::NodeImage)> = Vec::new();
+    let mut of_nodes = Vec::new();
+    for node in &cluster.nodes {
+        let named = node.image.clone().or_else(|| cluster.image.clone());
+        if let Some((_, image)) = images.iter().find(|(name, _)| *name == named) {
+            of_nodes.push(image.clone());
+            continue;
+        }
+        let image = image::find(engine, named.as_deref(), step).await?;
+        images.push((named, image.clone()));
+        of_nodes.push(image);
+    }
+    let fuse = options.local && std::path::Path::new("/dev/fuse").exists();
+    Ok(Facts {
+        engine: info,
+        images: of_nodes,
+        proxy: options.proxy.clone(),
+        run: run.to_owned(),
+        privilege: preflight::privilege(options.local),
+        devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },
+    })
+}
+
+/// The version of the cluster: that of its first control plane's image.
+fn version(facts: &Facts) -> String {
+    facts.images.first().map(|image| image.images.kubernetes.clone()).unwrap_or_default()
+}
+
+/// A host port for the API server: the one asked for, else a free one.
+fn api_port(cluster: &Cluster, local: bool) -> Result<u16> {
+    let networking = &cluster.networking;
+    match networking.api_server_port {
+        0 if local => preflight::free_port(networking.api_server_address),
+        // On another host free ports cannot be tried out; the dynamic range starts above this one.
+        0 => Ok(30_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default()),
+        port => Ok(port),
+    }
+}
+
+/// Host ports that coracle chooses for mappings with port 0.
+fn choose_ports(cluster: &Cluster) -> Result<Cluster> {
+    let mut cluster = cluster.clone();
+    for node in &mut cluster.nodes {
+        for mapping in node.extra_port_mappings.iter_mut().filter(|mapping| mapping.host_port == 0) {
+            mapping.host_port = preflight::free_port(mapping.listen_address)?;
+        }
+    }
+    Ok(cluster)
+}
+
+/// Makes the network and the containers; tries again when a port that coracle chose was taken meanwhile.
+async fn provision_all(calls: &Calls, cluster: &Cluster, options: &Options, facts: &Facts, step: &Step) -> Result<(Plan, Pki)> {
+    let mut taken: Vec<ipnet::IpNet> = calls.engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
+    taken.extend(preflight::routes());
+    let networking = &cluster.networking;
+    taken.extend([networking.pod_subnet, networking.service_subnet]);
+    let mut attempt = 1;
+    loop {
+        let chosen = choose_ports(cluster)?;
+        let layout = |subnet| Layout::new(chosen.clone(), subnet, api_port(cluster, options.local)?, &version(facts));
+        let spec = |subnet| Ok(plan::network(&layout(subnet)?, facts));
+        let (network, subnet) = provision::network(calls, networking.node_subnet, &taken, spec).await?;
+        let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
+        let plan = plan::plan(layout(subnet)?, facts, &pki)?;
+        match provision::nodes(calls, &plan.nodes, &network, step).await {
+            Ok(()) => return Ok((plan, pki)),
+            Err(error) if error.code() == Code::PortTaken && networking.api_server_port == 0 && attempt < TRIES => {
+                remove(&calls.engine, &Scope::Run(facts.run.clone())).await?;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the API answers, and creates the Node objects before the kubelets register.
+async fn register(client: &Client, plan: &Plan, deadline: Instant) -> Result<()> {
+    let nodes = plan.layout.nodes.iter().map(|node| addons::node(&plan.layout, node));
+    let nodes: Vec<_> = nodes.collect();
+    let work = nodes.iter().map(|node| apply::create_node(client, node, deadline));
+    futures_util::future::try_join_all(work).await.map(drop)
+}
+
+/// Applies what kubeadm would have made, the agent and the storage class.
+async fn install(calls: &Calls, client: &Client, plan: &Plan, facts: &Facts, pki: &Pki, deadline: Instant) -> Result<()> {
+    let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
+    let text = async |path: &str| -> Result<String> {
+        let bytes = super::access::read_file(&*calls.engine, first, path).await?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+    };
+    let cni = text("/kind/manifests/default-cni.yaml").await?;
+    let storage = text("/kind/manifests/default-storage.yaml").await?;
+    let manifests = Manifests { cni, storage };
+    let Some(image) = facts.images.first() else { return Ok(()) };
+    let authority = &pki.kubernetes.pair.certificate;
+    let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
+    apply::apply_all(client, &objects, deadline).await
+}
+
+/// What makes this cluster usable, and what the user has to bring.
+fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
+    let mut missing = Vec::new();
+    if cluster.networking.disable_default_cni {
+        missing.push("no CNI plugin is installed (disableDefaultCNI): nodes become Ready after you install one".to_owned());
+    }
+    if cluster.networking.kube_proxy_mode == KubeProxyMode::None {
+        missing.push("kube-proxy is not installed (kubeProxyMode: none): services have no addresses until you install a replacement".to_owned());
+    }
+    let conditions = if missing.is_empty() {
+        vec![Condition::NodesReady(cluster.nodes.len()), Condition::DnsAvailable, Condition::DefaultServiceAccount]
+    } else {
+        vec![Condition::ApiReady]
+    };
+    (conditions, missing)
+}
+
+/// Waits for conditions, one after the other.
+async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step, last: &std::sync::Mutex<String>) -> Result<()> {
+    for condition in conditions {
+        loop {
+            let cause = match condition.check(client).await {
+                Ok(None) => break,
+                Ok(Some(cause)) => cause,
+                Err(Failure::Status(404, ..)) => "it is not there yet".to_owned(),
+                Err(failure) => failure.text().to_owned(),
+            };
+            step.detail("waiting for", &format!("{} ({cause})", condition.what()));
+            if Instant::now() >= deadline {
+                return Err(Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause));
+            }
+            if let Ok(mut last) = last.lock() {
+                last.clone_from(&cause);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+/// Does `work`, and ends early when a node or a component will never come up.
+async fn watched<T>(calls: &Calls, plan: &Plan, deadline: Instant, step: &Step, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let watch = async {
+        let mut suspected = None;
+        loop {
+            sleep(DIAGNOSE).await;
+            for node in &plan.layout.nodes {
+                let Some(error) = diagnose::failing(&*calls.engine, &node.name).await else { continue };
+                // Seen twice: a component that failed once while another one started gets its second chance.
+                if suspected.replace(error.message().to_owned()).is_some_and(|message| message == error.message()) {
+                    return error;
+                }
+            }
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        error = watch => return Err(error),
+    };
+    match result {
+        Err(error) if Instant::now() >= deadline => {
+            step.detail("asking", "the nodes for the reason");
+            Err(explained(calls, plan, error).await)
+        }
+        other => other,
+    }
+}
+
+/// A deadline that passed, with the component that is to blame if one is.
+async fn explained(calls: &Calls, plan: &Plan, error: Error) -> Error {
+    for node in &plan.layout.nodes {
+        if let Some(cause) = diagnose::failing(&*calls.engine, &node.name).await {
+            return cause;
+        }
+    }
+    error.hint("give it more time with `--wait 10m`, or keep the nodes with `--retain` and read `coracle export logs`")
+}
+
+fn entry(plan: &Plan) -> Entry {
+    Entry {
+        name: plan.layout.cluster.name.context(),
+        server: plan.access.server.clone(),
+        ca_pem: plan.access.authority.clone(),
+        client_cert_pem: plan.access.admin.certificate.clone(),
+        client_key_pem: plan.access.admin.key.clone(),
+    }
+}
+
+/// The plan without making anything, for `--dry-run`.
+pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui) -> Result<Plan> {
+    let calls = Calls::new(engine.clone());
+    let step = ui.step("Planning");
+    let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
+    let mut taken: Vec<ipnet::IpNet> = engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
+    taken.extend(preflight::routes());
+    let free = match cluster.networking.node_subnet {
+        Some(ipnet::IpNet::V4(subnet)) => Some(subnet),
+        _ => plan::subnet::candidates(&taken).next(),
+    };
+    let subnet = free.ok_or_else(|| Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network"))?;
+    let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
+    let layout = Layout::new(choose_ports(&cluster)?, subnet, api_port(&cluster, options.local)?, &version(&facts))?;
+    let plan = plan::plan(layout, &facts, &pki)?;
+    step.finish();
+    Ok(plan)
+}
+
+/// Whether the API answers `GET /livez`, for `status`.
+pub async fn is_alive(client: &Client) -> bool {
+    client.get("/livez").await.is_ok()
+}
