@@ -105,15 +105,17 @@ fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
         image: arguments.image.clone(),
         workers: arguments.workers,
         control_planes: arguments.control_planes,
-        base_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+        base_directory: std::env::current_dir().ok(),
     };
     let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
     let name = path.display().to_string();
     let failed = |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).cause(&source);
     let text = if name == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let mut overrides = overrides;
-    if let Some(folder) = std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-") {
-        overrides.base_directory = folder;
+    if let Some(folder) =
+        std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
+    {
+        overrides.base_directory = Some(folder);
     }
     config::load(&text.map_err(failed)?, &name, &overrides)
 }

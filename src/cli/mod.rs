@@ -96,7 +96,9 @@ fn ui(arguments: &Arguments) -> Ui {
 /// The first signal stops the command, which then cleans up; the second one ends it at once.
 async fn signals(stop: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else { return };
+    let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        return;
+    };
     for count in 0.. {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
@@ -107,7 +109,10 @@ async fn signals(stop: CancellationToken, ui: Ui) {
             ui.note("Stopping and cleaning up; once more ends it at once");
             stop.cancel();
         } else {
-            ui.error(&Error::new(Code::Interrupted, "ended without cleaning up").hint("`coracle delete cluster --name NAME` removes what is left"));
+            ui.error(
+                &Error::new(Code::Interrupted, "ended without cleaning up")
+                    .hint("`coracle delete cluster --name NAME` removes what is left"),
+            );
             #[expect(clippy::exit, reason = "the user asked twice")]
             std::process::exit(i32::from(Code::Interrupted.exit_code()));
         }

@@ -50,9 +50,7 @@ impl NameOption {
 
 /// A cluster name from the command line.
 pub fn parse_name(text: &str) -> Result<ClusterName> {
-    text.parse().map_err(|cause: String| {
-        Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause)
-    })
+    text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause))
 }
 
 /// Which kubeconfig.

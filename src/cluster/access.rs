@@ -36,7 +36,10 @@ pub async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Resu
 pub async fn entry(engine: &dyn Engine, cluster: &Cluster, internal: bool) -> Result<Entry> {
     let kubeconfig = node_kubeconfig(engine, cluster, "admin.conf").await?;
     let invalid = || {
-        Error::new(Code::KubeconfigInvalid, format!("the administrator's kubeconfig of `{}` cannot be read", cluster.name))
+        Error::new(
+            Code::KubeconfigInvalid,
+            format!("the administrator's kubeconfig of `{}` cannot be read", cluster.name),
+        )
     };
     let text = |value: &serde_json::Value| {
         use base64::Engine as _;
@@ -65,8 +68,9 @@ async fn node_kubeconfig(engine: &dyn Engine, cluster: &Cluster, file: &str) -> 
             .on_node(&node.name)
             .hint(format!("the cluster was not completed; remove it: `coracle delete cluster --name {}`", cluster.name))
     })?;
-    serde_yaml::from_slice(&bytes)
-        .map_err(|source| Error::new(Code::KubeconfigInvalid, format!("`{path}` is damaged")).on_node(&node.name).cause(&source))
+    serde_yaml::from_slice(&bytes).map_err(|source| {
+        Error::new(Code::KubeconfigInvalid, format!("`{path}` is damaged")).on_node(&node.name).cause(&source)
+    })
 }
 
 /// A client of a running cluster's API.

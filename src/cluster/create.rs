@@ -56,7 +56,13 @@ pub struct Created {
 }
 
 /// Creates a cluster. After a failure or an interruption nothing of this run is left, unless `retain`.
-pub async fn create(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui, stop: &CancellationToken) -> Result<Created> {
+pub async fn create(
+    engine: &SharedEngine,
+    cluster: Cluster,
+    options: &Options,
+    ui: &Ui,
+    stop: &CancellationToken,
+) -> Result<Created> {
     let calls = Calls::new(engine.clone());
     let run = run_id();
     let work = steps(&calls, cluster.clone(), options, ui, &run);
@@ -70,10 +76,16 @@ pub async fn create(engine: &SharedEngine, cluster: Cluster, options: &Options, 
     };
     calls.settle().await;
     if options.retain {
-        return Err(error.hint(format!("the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`", cluster.name)));
+        return Err(error.hint(format!(
+            "the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`",
+            cluster.name
+        )));
     }
     if let Err(left) = remove(engine, &Scope::Run(run)).await {
-        ui.warn(format!("not everything could be removed: {left}; run `coracle delete cluster --name {}`", cluster.name));
+        ui.warn(format!(
+            "not everything could be removed: {left}; run `coracle delete cluster --name {}`",
+            cluster.name
+        ));
     }
     Err(error)
 }
@@ -90,7 +102,8 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     let facts = prepare(calls, &cluster, options, run, &step).await?;
     step.finish();
 
-    let step = ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
+    let step =
+        ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
     let (plan, pki) = provision_all(calls, &cluster, options, &facts, &step).await?;
     step.finish();
 
@@ -188,8 +201,15 @@ fn choose_ports(cluster: &Cluster) -> Result<Cluster> {
 }
 
 /// Makes the network and the containers; tries again when a port that coracle chose was taken meanwhile.
-async fn provision_all(calls: &Calls, cluster: &Cluster, options: &Options, facts: &Facts, step: &Step) -> Result<(Plan, Pki)> {
-    let mut taken: Vec<ipnet::IpNet> = calls.engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
+async fn provision_all(
+    calls: &Calls,
+    cluster: &Cluster,
+    options: &Options,
+    facts: &Facts,
+    step: &Step,
+) -> Result<(Plan, Pki)> {
+    let mut taken: Vec<ipnet::IpNet> =
+        calls.engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
     taken.extend(preflight::routes());
     let networking = &cluster.networking;
     taken.extend([networking.pod_subnet, networking.service_subnet]);
@@ -221,7 +241,14 @@ async fn register(client: &Client, plan: &Plan, deadline: Instant) -> Result<()>
 }
 
 /// Applies what kubeadm would have made, the agent and the storage class.
-async fn install(calls: &Calls, client: &Client, plan: &Plan, facts: &Facts, pki: &Pki, deadline: Instant) -> Result<()> {
+async fn install(
+    calls: &Calls,
+    client: &Client,
+    plan: &Plan,
+    facts: &Facts,
+    pki: &Pki,
+    deadline: Instant,
+) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
         let bytes = super::access::read_file(&*calls.engine, first, path).await?;
@@ -240,7 +267,9 @@ async fn install(calls: &Calls, client: &Client, plan: &Plan, facts: &Facts, pki
 fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
     let mut missing = Vec::new();
     if cluster.networking.disable_default_cni {
-        missing.push("no CNI plugin is installed (disableDefaultCNI): nodes become Ready after you install one".to_owned());
+        missing.push(
+            "no CNI plugin is installed (disableDefaultCNI): nodes become Ready after you install one".to_owned(),
+        );
     }
     if cluster.networking.kube_proxy_mode == KubeProxyMode::None {
         missing.push("kube-proxy is not installed (kubeProxyMode: none): services have no addresses until you install a replacement".to_owned());
@@ -254,7 +283,13 @@ fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
 }
 
 /// Waits for conditions, one after the other.
-async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step, last: &std::sync::Mutex<String>) -> Result<()> {
+async fn wait(
+    client: &Client,
+    conditions: &[Condition],
+    deadline: Instant,
+    step: &Step,
+    last: &std::sync::Mutex<String>,
+) -> Result<()> {
     for condition in conditions {
         loop {
             let cause = match condition.check(client).await {
@@ -265,7 +300,9 @@ async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step
             };
             step.detail("waiting for", &format!("{} ({cause})", condition.what()));
             if Instant::now() >= deadline {
-                return Err(Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause));
+                return Err(
+                    Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause)
+                );
             }
             if let Ok(mut last) = last.lock() {
                 last.clone_from(&cause);
@@ -277,7 +314,13 @@ async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step
 }
 
 /// Does `work`, and ends early when a node or a component will never come up.
-async fn watched<T>(calls: &Calls, plan: &Plan, deadline: Instant, step: &Step, work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn watched<T>(
+    calls: &Calls,
+    plan: &Plan,
+    deadline: Instant,
+    step: &Step,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let watch = async {
         let mut suspected = None;
         loop {
@@ -329,13 +372,15 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
     let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
     let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
-    let mut taken: Vec<ipnet::IpNet> = engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
+    let mut taken: Vec<ipnet::IpNet> =
+        engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
     taken.extend(preflight::routes());
     let free = match cluster.networking.node_subnet {
         Some(ipnet::IpNet::V4(subnet)) => Some(subnet),
         _ => plan::subnet::candidates(&taken).next(),
     };
-    let subnet = free.ok_or_else(|| Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network"))?;
+    let subnet =
+        free.ok_or_else(|| Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network"))?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let layout = Layout::new(choose_ports(&cluster)?, subnet, api_port(&cluster, options.local)?, &version(&facts))?;
     let plan = plan::plan(layout, &facts, &pki)?;

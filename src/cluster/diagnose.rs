@@ -44,7 +44,8 @@ async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
     if restarts < 2 {
         return None;
     }
-    let journal = output(engine, node, &["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=200"]).await?;
+    let journal =
+        output(engine, node, &["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=200"]).await?;
     let lines = telling_lines(&journal);
     Some(
         Error::new(Code::ComponentFailed, "the kubelet keeps failing")
@@ -107,11 +108,17 @@ fn is_short_failure(status: &Value) -> bool {
 fn telling_lines(log: &str) -> Vec<String> {
     let tells = |line: &&str| {
         let lower = line.to_lowercase();
-        ["error", "fatal", "panic", "unknown flag", "invalid", "failed", "\"level\":\"fatal\""].iter().any(|word| lower.contains(word))
+        ["error", "fatal", "panic", "unknown flag", "invalid", "failed", "\"level\":\"fatal\""]
+            .iter()
+            .any(|word| lower.contains(word))
             && !line.trim_start().starts_with("--")
     };
     let telling: Vec<&str> = log.lines().filter(tells).collect();
-    let chosen = if telling.is_empty() { last_lines(log, LINES) } else { telling.iter().map(|line| (*line).to_owned()).collect() };
+    let chosen = if telling.is_empty() {
+        last_lines(log, LINES)
+    } else {
+        telling.iter().map(|line| (*line).to_owned()).collect()
+    };
     let mut unique: Vec<String> = Vec::new();
     for line in chosen {
         let line: String = line.trim_end().chars().take(400).collect();

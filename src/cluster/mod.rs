@@ -15,7 +15,6 @@ pub mod image;
 pub mod preflight;
 pub mod provision;
 pub mod remove;
-pub mod status;
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]

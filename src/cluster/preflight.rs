@@ -30,7 +30,9 @@ pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Result<()> {
     if info.operating_system.to_lowercase().contains("podman") || info.version.to_lowercase().contains("podman") {
         return refuse("it is Podman, which coracle does not support yet", "use a Docker engine");
     }
-    if !["x86_64", "amd64"].contains(&info.architecture.as_str()) && !["aarch64", "arm64"].contains(&info.architecture.as_str()) {
+    if !["x86_64", "amd64"].contains(&info.architecture.as_str())
+        && !["aarch64", "arm64"].contains(&info.architecture.as_str())
+    {
         return refuse(&format!("its architecture is {}", info.architecture), "use an engine on amd64 or arm64");
     }
     if !local && cluster.networking.api_server_address.is_loopback() {
@@ -58,7 +60,8 @@ pub fn host(info: &EngineInfo, cluster: &Cluster) -> Result<()> {
 }
 
 fn inotify(nodes: usize) -> Result<()> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
+    let read =
+        |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
     let Some(limit) = read("max_user_instances") else { return Ok(()) };
     let used = inotify_in_use();
     let needed = nodes * INOTIFY_PER_NODE;
@@ -68,7 +71,9 @@ fn inotify(nodes: usize) -> Result<()> {
     let wanted = (used + needed).max(512).next_power_of_two();
     Err(Error::new(Code::InotifyLimit, format!("{nodes} more node(s) need about {needed} inotify instances"))
         .because(format!("the kernel allows {limit} per user, and {used} are in use"))
-        .hint(format!("`sudo sysctl fs.inotify.max_user_instances={wanted}` (and put it into /etc/sysctl.d to keep it)")))
+        .hint(format!(
+            "`sudo sysctl fs.inotify.max_user_instances={wanted}` (and put it into /etc/sysctl.d to keep it)"
+        )))
 }
 
 /// inotify instances of root's processes, as far as this user may see them.
@@ -77,7 +82,9 @@ fn inotify_in_use() -> usize {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let root = processes.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 0));
     let files = root.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
-    files.filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")).count()
+    files
+        .filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify"))
+        .count()
 }
 
 fn disk(data_root: &Path) -> Result<()> {
@@ -96,7 +103,8 @@ fn ports(cluster: &Cluster) -> Result<()> {
     let networking = &cluster.networking;
     let mut wanted = vec![(SocketAddr::new(networking.api_server_address, networking.api_server_port), Protocol::Tcp)];
     let mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
-    wanted.extend(mappings.map(|mapping| (SocketAddr::new(mapping.listen_address, mapping.host_port), mapping.protocol)));
+    wanted
+        .extend(mappings.map(|mapping| (SocketAddr::new(mapping.listen_address, mapping.host_port), mapping.protocol)));
     for (address, protocol) in wanted.into_iter().filter(|(address, _)| address.port() != 0) {
         let taken = match protocol {
             Protocol::Tcp => TcpListener::bind(address).err(),
@@ -106,7 +114,10 @@ fn ports(cluster: &Cluster) -> Result<()> {
         if let Some(source) = taken.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
             return Err(Error::new(Code::PortTaken, format!("port {} on {} is taken", address.port(), address.ip()))
                 .cause(&source)
-                .hint(format!("`ss -lnp 'sport = :{}'` shows who has it; or set another port in the configuration", address.port())));
+                .hint(format!(
+                    "`ss -lnp 'sport = :{}'` shows who has it; or set another port in the configuration",
+                    address.port()
+                )));
         }
     }
     Ok(())
@@ -114,10 +125,13 @@ fn ports(cluster: &Cluster) -> Result<()> {
 
 /// A free TCP port at an address of this host.
 pub fn free_port(address: std::net::IpAddr) -> Result<u16> {
-    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(|source| {
-        Error::new(Code::PortTaken, format!("there is no free port at {address}")).cause(&source)
-            .hint("set `networking.apiServerPort`")
-    })
+    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(
+        |source| {
+            Error::new(Code::PortTaken, format!("there is no free port at {address}"))
+                .cause(&source)
+                .hint("set `networking.apiServerPort`")
+        },
+    )
 }
 
 /// Networks that this host has routes to: a VPN's subnet must not become a cluster's.
@@ -128,7 +142,8 @@ pub fn routes() -> Vec<IpNet> {
 
 fn route(line: &str) -> Option<IpNet> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
+    let address =
+        |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
     let net = ipnet::Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()?;
     Some(IpNet::V4(net.trunc()))
 }
@@ -145,7 +160,12 @@ mod tests {
         let mut cluster = Cluster::new(ClusterName::default());
         let mut node = Node::new(Role::Worker);
         let listen_address = std::net::IpAddr::from([127, 0, 0, 1]);
-        node.extra_port_mappings.push(ExtraPortMapping { container_port: 80, host_port: port, listen_address, protocol: Protocol::Tcp });
+        node.extra_port_mappings.push(ExtraPortMapping {
+            container_port: 80,
+            host_port: port,
+            listen_address,
+            protocol: Protocol::Tcp,
+        });
         cluster.nodes.push(node);
         let error = ports(&cluster).unwrap_err();
         assert_eq!(error.code(), Code::PortTaken);

@@ -41,7 +41,10 @@ impl Calls {
         if self.cancelled.is_cancelled() {
             return Err(interrupted());
         }
-        self.tracker.spawn(call).await.map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").cause(&source))?
+        self.tracker
+            .spawn(call)
+            .await
+            .map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").cause(&source))?
     }
 
     /// Starts no further call, and waits for those under way.
@@ -82,7 +85,12 @@ pub fn throw_away(name: &str, image: &str) -> ContainerSpec {
 }
 
 /// Creates the network with the first free subnet, and returns its ID and subnet.
-pub async fn network(calls: &Calls, wanted: Option<IpNet>, taken: &[IpNet], spec: impl Fn(ipnet::Ipv4Net) -> Result<NetworkSpec>) -> Result<(String, ipnet::Ipv4Net)> {
+pub async fn network(
+    calls: &Calls,
+    wanted: Option<IpNet>,
+    taken: &[IpNet],
+    spec: impl Fn(ipnet::Ipv4Net) -> Result<NetworkSpec>,
+) -> Result<(String, ipnet::Ipv4Net)> {
     let candidates: Vec<ipnet::Ipv4Net> = match wanted {
         Some(IpNet::V4(subnet)) => vec![subnet],
         _ => crate::plan::subnet::candidates(taken).take(16).collect(),

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Entry;
-use super::edit::{
-    Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry,
-};
+use super::edit::{Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry};
 use super::outline::{Flaw, Node};
 use super::proof::prove;
 use crate::error::Result as CrateResult;
@@ -111,9 +109,8 @@ fn current_context(body: &str) -> Result<Option<String>, Flaw> {
 fn own_context_is_there(body: &str, name: &str) -> Result<bool, Flaw> {
     let Some(root) = root_of(body)? else { return Ok(false) };
     let mut contexts = items_of(&root, "contexts")?.iter().filter(|item| is_entry(item, name));
-    let refers = |item: &Node, key| {
-        item.get("context").and_then(|context| context.get(key)).and_then(Node::text) == Some(name)
-    };
+    let refers =
+        |item: &Node, key| item.get("context").and_then(|context| context.get(key)).and_then(Node::text) == Some(name);
     Ok(match (contexts.next(), contexts.next()) {
         (Some(item), None) => refers(item, "cluster") && refers(item, "user"),
         _ => false,

@@ -203,7 +203,9 @@ fn item_lines(text: &str, list: &Node, item: &Node) -> Result<(usize, Range<usiz
         let rest = &text[line..];
         let column = rest.len() - rest.trim_start_matches(' ').len();
         let after = rest[column..].strip_prefix('-');
-        if line + column < item.span.start.max(line + 1) && after.is_some_and(|after| after.starts_with([' ', '\t', '\r', '\n'])) {
+        if line + column < item.span.start.max(line + 1)
+            && after.is_some_and(|after| after.starts_with([' ', '\t', '\r', '\n']))
+        {
             return Ok((column, line..end));
         }
         if line <= line_start(text, list.span.start) {

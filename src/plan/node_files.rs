@@ -7,7 +7,7 @@ use super::layout::{API_PORT, Layout, NodeLayout};
 use super::pki::{Authority, Pair, Pki, Usage};
 use super::static_pods::{self, PKI};
 use super::{Access, Facts, NodeImage, api_names, containerd, kubelet};
-use crate::config::Role;
+use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::yaml;
 
@@ -15,6 +15,9 @@ use crate::yaml;
 pub(super) const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
 /// What coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
+
+/// The rules that make the API reachable for the first pods.
+const API_SERVICE_RULES: &str = "/etc/coracle/api-service.nft";
 
 /// All files of a node.
 pub(super) fn node(
@@ -36,6 +39,13 @@ pub(super) fn node(
     }
     files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, cgroup))?);
     files.text("/var/lib/kubelet/kubeadm-flags.env", kubelet::flags(layout, node));
+    if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
+        files.text(API_SERVICE_RULES, api_service_rules(layout));
+        files.text(
+            "/etc/systemd/system/kubelet.service.d/30-api-service.conf",
+            format!("[Service]\nExecStartPre=-/usr/sbin/nft --file {API_SERVICE_RULES}\n"),
+        );
+    }
     kubelet_access(&mut files, layout, node, pki)?;
     files.certificate(format!("{PKI}/ca.crt"), &pki.kubernetes.pair.certificate, &pki.kubernetes.pair.subject);
     match node.config.role {
@@ -46,6 +56,19 @@ pub(super) fn node(
         ),
     }
     Ok(files)
+}
+
+/// Rules by which the `kubernetes` service is reachable before kube-proxy has its own.
+///
+/// A pod that is faster than kube-proxy would otherwise send its first packet into the void and wait for 30 s: seen with
+/// `CoreDNS`. The chain comes after kube-proxy's (priority -100), so that it only ever sees what kube-proxy left alone.
+fn api_service_rules(layout: &Layout) -> String {
+    let service = layout.service_address(1);
+    let endpoint = layout.endpoint();
+    format!(
+        "table ip coracle-boot\ndelete table ip coracle-boot\ntable ip coracle-boot {{\n  chain prerouting {{\n    \
+         type nat hook prerouting priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
+    )
 }
 
 /// The kubelet's client certificate, where rotation expects it, and its serving certificate.
