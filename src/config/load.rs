@@ -1,0 +1,255 @@
+//! From text and flags to a [`Cluster`], or to the list of everything that is wrong with them.
+
+use std::path::PathBuf;
+
+use super::reader::{Field, Reader};
+use super::tree::{self, Mark, Value, quoted};
+use super::{
+    API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, nodes, syntax, validate,
+};
+use crate::error::{Code, Error, Result};
+
+const CLUSTER: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "name",
+    "image",
+    "nodes",
+    "networking",
+    "featureGates",
+    "kubelet",
+    "kubeProxy",
+    "apiServer",
+    "controllerManager",
+    "scheduler",
+    "etcd",
+];
+const NETWORKING: &[&str] = &[
+    "apiServerAddress",
+    "apiServerPort",
+    "podSubnet",
+    "serviceSubnet",
+    "nodeSubnet",
+    "disableDefaultCNI",
+    "kubeProxyMode",
+];
+const MODES: &[(&str, KubeProxyMode)] =
+    &[("iptables", KubeProxyMode::Iptables), ("nftables", KubeProxyMode::Nftables), ("none", KubeProxyMode::None)];
+
+/// What kind's files have and coracle has elsewhere.
+const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
+    ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
+    ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
+    ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
+];
+const NETWORKING_ELSEWHERE: &[(&str, &str)] = &[("ipFamily", "its clusters run on IPv4")];
+
+/// What the command line says; it wins over the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--image`: the image of every node.
+    pub image: Option<String>,
+    /// `--workers`: number of workers; more are added at the end, the last ones are dropped.
+    pub workers: Option<usize>,
+    /// `--control-planes`: number of control planes, likewise.
+    pub control_planes: Option<usize>,
+    /// Absolute directory that relative host paths start at: the one of the file.
+    pub base_directory: Option<PathBuf>,
+}
+
+/// Reads a configuration; `file` is its name in messages.
+///
+/// Text without any content gives the default cluster.
+/// Fails with [`Code::ConfigInvalid`] and the list of all problems.
+pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<Cluster> {
+    // Windows editors put a byte order mark in front, which is no part of the YAML.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader::new(text, file);
+    let cluster = match tree::parse(text) {
+        Ok(document) => cluster(&mut reader, document.as_ref(), overrides),
+        Err((mark, message)) => {
+            reader.problem(mark, message);
+            // The flags can still be checked.
+            cluster(&mut reader, None, overrides)
+        }
+    };
+    let problems = reader.into_problems();
+    if problems.is_empty() {
+        return Ok(cluster);
+    }
+    let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
+    let subject = if problems.iter().all(|problem| problem.place.starts_with("--")) {
+        "the command line".to_owned()
+    } else {
+        format!("the configuration `{file}`")
+    };
+    Err(Error::new(Code::ConfigInvalid, format!("{subject} has {count}")).problems(problems))
+}
+
+/// Reads a whole document; what cannot be read keeps its default.
+fn cluster(reader: &mut Reader<'_>, document: Option<&tree::Node>, overrides: &Overrides) -> Cluster {
+    let mut cluster = Cluster::new(ClusterName::default());
+    let mut complete = true;
+    let mut foreign_file = false;
+    if let Some(node) = document {
+        let root = Field::root(node);
+        if let Some(foreign) = foreign(&root) {
+            reader.problem(foreign.0, foreign.1);
+            foreign_file = true;
+        } else {
+            complete = read(reader, &root, &mut cluster, overrides);
+        }
+    }
+    let places = apply(reader, &mut cluster, overrides);
+    if !foreign_file {
+        validate::run(reader, &cluster, &places, complete);
+    }
+    cluster
+}
+
+/// Whether this is another tool's file, in which every field would be a problem.
+fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
+    let Value::Map(entries) = &root.node.value else { return None };
+    let entry = entries.iter().find(|entry| entry.key == "apiVersion")?;
+    let Value::Text(text, _) = &entry.node.value else { return None };
+    let tool = if text.starts_with("kind.x-k8s.io/") || text == "kind.sigs.k8s.io/v1alpha3" {
+        "kind"
+    } else if text.starts_with("k3d.io/") {
+        "k3d"
+    } else {
+        return None;
+    };
+    Some((
+        entry.node.mark,
+        format!("this is a configuration of {tool} ({}); coracle reads `{API_VERSION}`, kind `{KIND}`", quoted(text)),
+    ))
+}
+
+/// Reads the fields; says whether the nodes are known well enough for checks across fields.
+fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overrides: &Overrides) -> bool {
+    let Some(fields) = reader.fields(root, CLUSTER, CLUSTER_ELSEWHERE) else { return false };
+    for (name, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match fields.get(name) {
+            Some(value) => reader.constant(value, wanted),
+            None => reader.problem(fields.mark, format!("`{name}: {wanted}` is missing")),
+        }
+    }
+    if let Some(name) = fields.get("name")
+        && let Some(name) = reader.parsed(name, str::parse)
+    {
+        cluster.name = name;
+    }
+    if let Some(image) = fields.get("image") {
+        cluster.image = reader.parsed(image, syntax::image);
+    }
+    if let Some(value) = fields.get("networking") {
+        networking(reader, value, &mut cluster.networking);
+    }
+    if let Some(gates) = fields.get("featureGates") {
+        cluster.feature_gates = reader.feature_gates(gates);
+    }
+    for (name, patch, component) in [
+        ("kubelet", &mut cluster.kubelet, components::KUBELET_PATCH),
+        ("kubeProxy", &mut cluster.kube_proxy, components::KUBE_PROXY_PATCH),
+    ] {
+        if let Some(value) = fields.get(name) {
+            *patch = reader.patch(value, &component);
+        }
+    }
+    for (name, flags, owned) in [
+        ("apiServer", &mut cluster.api_server, components::API_SERVER),
+        ("controllerManager", &mut cluster.controller_manager, components::CONTROLLER_MANAGER),
+        ("scheduler", &mut cluster.scheduler, components::SCHEDULER),
+        ("etcd", &mut cluster.etcd, components::ETCD),
+    ] {
+        if let Some(value) = fields.get(name) {
+            *flags = reader.flags(value, owned);
+        }
+    }
+    let Some(value) = fields.get("nodes") else { return true };
+    let read = nodes::read(reader, value, overrides.base_directory.as_deref());
+    cluster.nodes = read.nodes;
+    read.complete
+}
+
+fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Networking) {
+    let Some(fields) = reader.fields(field, NETWORKING, NETWORKING_ELSEWHERE) else { return };
+    if let Some(value) = fields.get("apiServerAddress").and_then(|value| reader.parsed(value, syntax::address)) {
+        networking.api_server_address = value;
+    }
+    if let Some(value) = fields.get("apiServerPort").and_then(|value| reader.port(value, &(0..=u16::MAX))) {
+        networking.api_server_port = value;
+    }
+    if let Some(value) = fields.get("podSubnet").and_then(|value| reader.parsed(value, syntax::subnet)) {
+        networking.pod_subnet = value;
+    }
+    if let Some(value) = fields.get("serviceSubnet").and_then(|value| reader.parsed(value, syntax::subnet)) {
+        networking.service_subnet = value;
+    }
+    networking.node_subnet = fields.get("nodeSubnet").and_then(|value| reader.parsed(value, syntax::subnet));
+    if let Some(value) = fields.get("disableDefaultCNI").and_then(|value| reader.boolean(value)) {
+        networking.disable_default_cni = value;
+    }
+    if let Some(value) = fields.get("kubeProxyMode").and_then(|value| reader.choice(value, MODES)) {
+        networking.kube_proxy_mode = value;
+    }
+}
+
+/// Puts the command line over what the file says; gives the index in the file of each node that is in it.
+fn apply(reader: &mut Reader<'_>, cluster: &mut Cluster, overrides: &Overrides) -> Vec<Option<usize>> {
+    if let Some(name) = &overrides.name {
+        match name.parse() {
+            Ok(name) => cluster.name = name,
+            Err(message) => reader.flag_problem("--name", message),
+        }
+    }
+    if let Some(image) = &overrides.image {
+        match syntax::image(image) {
+            Ok(image) => {
+                cluster.image = Some(image);
+                for node in &mut cluster.nodes {
+                    node.image = None;
+                }
+            }
+            Err(message) => reader.flag_problem("--image", message),
+        }
+    }
+    let mut nodes: Vec<Placed> = cluster.nodes.drain(..).enumerate().map(|(index, node)| (Some(index), node)).collect();
+    let counts = [
+        ("--control-planes", overrides.control_planes, Role::ControlPlane, 1..=validate::MOST_CONTROL_PLANES),
+        ("--workers", overrides.workers, Role::Worker, 0..=validate::MOST_WORKERS),
+    ];
+    for (flag, count, role, range) in counts {
+        match count {
+            Some(count) if range.contains(&count) => resize(&mut nodes, role, count),
+            Some(count) => {
+                let message = format!("must be {} to {}, not `{count}`", range.start(), range.end());
+                reader.flag_problem(flag, message);
+            }
+            None => {}
+        }
+    }
+    let (places, nodes) = nodes.into_iter().unzip();
+    cluster.nodes = nodes;
+    places
+}
+
+/// A node and its index in the file.
+type Placed = (Option<usize>, Node);
+
+/// Makes `count` nodes of a role: drops the last ones, or adds plain ones behind the last.
+fn resize(nodes: &mut Vec<Placed>, role: Role, count: usize) {
+    let mut left = count;
+    nodes.retain(|(_, node)| {
+        let keep = node.role != role || left > 0;
+        left -= usize::from(keep && node.role == role);
+        keep
+    });
+    let end = nodes
+        .iter()
+        .rposition(|(_, node)| node.role == role)
+        .map_or(if role == Role::ControlPlane { 0 } else { nodes.len() }, |last| last + 1);
+    nodes.splice(end..end, std::iter::repeat_n((None, Node::new(role)), left));
+}

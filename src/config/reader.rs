@@ -1,0 +1,264 @@
+//! The walk over a tree: typed access that notes every problem and goes on.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::tree::{Mark, Node, Value, quoted};
+use crate::error::{Problem, Snippet};
+
+/// A value of the tree and its path, such as `nodes[0].image`.
+#[derive(Debug, Clone)]
+pub(super) struct Field<'t> {
+    /// The value.
+    pub(super) node: &'t Node,
+    /// The path from the root.
+    pub(super) path: String,
+    /// What messages call it.
+    pub(super) name: String,
+}
+
+impl<'t> Field<'t> {
+    /// The whole document.
+    pub(super) fn root(node: &'t Node) -> Self {
+        Self { node, path: String::new(), name: "the configuration".to_owned() }
+    }
+}
+
+/// The known fields of one mapping.
+pub(super) struct Fields<'t> {
+    found: BTreeMap<&'t str, Field<'t>>,
+    /// Where the mapping begins.
+    pub(super) mark: Mark,
+}
+
+impl<'t> Fields<'t> {
+    /// The field of this name; one without a value counts as not there.
+    pub(super) fn get(&self, name: &str) -> Option<&Field<'t>> {
+        self.found.get(name).filter(|field| !matches!(field.node.value, Value::Null))
+    }
+}
+
+/// Notes problems with their place while the tree is read.
+pub(super) struct Reader<'a> {
+    file: &'a str,
+    lines: Vec<&'a str>,
+    places: BTreeMap<String, Mark>,
+    problems: Vec<(Option<Mark>, Problem)>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `text`, which problems call `file`.
+    pub(super) fn new(text: &'a str, file: &'a str) -> Self {
+        Self { file, lines: text.lines().collect(), places: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// Notes a problem at a place of the file.
+    pub(super) fn problem(&mut self, mark: Mark, message: impl Into<String>) {
+        let snippet = self.lines.get(mark.line - 1).map(|text| Snippet {
+            line: mark.line,
+            column: mark.column,
+            text: (*text).to_owned(),
+        });
+        let place = format!("{}:{}:{}", self.file, mark.line, mark.column);
+        self.problems.push((Some(mark), Problem { place, message: message.into(), snippet }));
+    }
+
+    /// Notes a problem of a command line flag.
+    pub(super) fn flag_problem(&mut self, flag: &str, message: impl Into<String>) {
+        let problem = Problem { place: flag.to_owned(), message: message.into(), snippet: None };
+        self.problems.push((None, problem));
+    }
+
+    /// Notes a problem at a path, or at the nearest thing around it that the file has.
+    pub(super) fn problem_at(&mut self, path: &str, message: impl Into<String>) {
+        let mut path = path;
+        loop {
+            if let Some(mark) = self.places.get(path).copied() {
+                return self.problem(mark, message);
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => break,
+            }
+        }
+        let problem = Problem { place: self.file.to_owned(), message: message.into(), snippet: None };
+        self.problems.push((None, problem));
+    }
+
+    /// Whether the file says anything at this path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
+    /// Everything that was noted, in the order of the text, flags first.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|(mark, _)| *mark);
+        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// Notes that a value is of the wrong type.
+    pub(super) fn wrong_type(&mut self, field: &Field<'_>, wanted: &str) {
+        let message = format!("{} must be {wanted}, not {}", field.name, field.node.value.describe());
+        self.problem(field.node.mark, message);
+    }
+
+    /// The known fields of a mapping; unknown and repeated ones are problems.
+    pub(super) fn fields<'t>(
+        &mut self,
+        field: &Field<'t>,
+        known: &[&str],
+        elsewhere: &[(&str, &str)],
+    ) -> Option<Fields<'t>> {
+        let mut found = BTreeMap::new();
+        for (entry, value) in self.entries(field)? {
+            if known.contains(&entry) {
+                found.insert(entry, value);
+            } else if let Some((_, advice)) = elsewhere.iter().find(|(name, _)| *name == entry) {
+                self.problem_at_key(&value, format!("coracle has no field {}: {advice}", quoted(entry)));
+            } else {
+                let message = match closest(entry, known) {
+                    Some(name) => format!("unknown field {}, did you mean `{name}`?", quoted(entry)),
+                    None => format!("unknown field {}; known here: {}", quoted(entry), known.join(", ")),
+                };
+                self.problem_at_key(&value, message);
+            }
+        }
+        Some(Fields { found, mark: field.node.mark })
+    }
+
+    /// Notes a problem at the key of a field that [`Self::entries`] gave.
+    pub(super) fn problem_at_key(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        let mark = self.places.get(&format!("{}#key", field.path)).copied().unwrap_or(field.node.mark);
+        self.problem(mark, message);
+    }
+
+    /// The entries of a mapping with free keys, each key once.
+    pub(super) fn entries<'t>(&mut self, field: &Field<'t>) -> Option<Vec<(&'t str, Field<'t>)>> {
+        let Value::Map(entries) = &field.node.value else {
+            self.wrong_type(field, "a mapping");
+            return None;
+        };
+        let mut first: BTreeMap<&str, Mark> = BTreeMap::new();
+        let mut all = Vec::new();
+        for entry in entries {
+            if let Some(mark) = first.get(entry.key.as_str()) {
+                let message = format!("{} is already given on line {}", quoted(&entry.key), mark.line);
+                self.problem(entry.mark, message);
+                continue;
+            }
+            first.insert(&entry.key, entry.mark);
+            let path = if field.path.is_empty() { entry.key.clone() } else { format!("{}.{}", field.path, entry.key) };
+            self.places.insert(format!("{path}#key"), entry.mark);
+            self.places.insert(path.clone(), entry.node.mark);
+            all.push((entry.key.as_str(), Field { node: &entry.node, path, name: quoted(&entry.key) }));
+        }
+        Some(all)
+    }
+
+    /// The items of a list.
+    pub(super) fn items<'t>(&mut self, field: &Field<'t>) -> Option<Vec<Field<'t>>> {
+        let Value::List(items) = &field.node.value else {
+            self.wrong_type(field, "a list");
+            return None;
+        };
+        let mut all = Vec::new();
+        for (index, node) in items.iter().enumerate() {
+            let path = format!("{}[{index}]", field.path);
+            self.places.insert(path.clone(), node.mark);
+            all.push(Field { node, path, name: format!("item {} of {}", index + 1, field.name) });
+        }
+        Some(all)
+    }
+
+    /// A string. Bare words that YAML 1.1 (and so kubectl) takes for booleans are refused.
+    pub(super) fn string<'t>(&mut self, field: &Field<'t>) -> Option<&'t str> {
+        match &field.node.value {
+            Value::Text(text, plain) if *plain && is_old_boolean(text) => {
+                let message =
+                    format!("kubectl reads a bare `{text}` as a boolean: write `\"{text}\"`, `true` or `false`");
+                self.problem(field.node.mark, message);
+                None
+            }
+            Value::Text(text, _) => Some(text),
+            Value::Number(_, text) => {
+                self.wrong_type(field, &format!("a string (write `\"{text}\"`)"));
+                None
+            }
+            Value::Bool(value) => {
+                self.wrong_type(field, &format!("a string (write `\"{value}\"`)"));
+                None
+            }
+            _ => {
+                self.wrong_type(field, "a string");
+                None
+            }
+        }
+    }
+
+    /// A string that `parse` understands; its error becomes the problem.
+    pub(super) fn parsed<T>(&mut self, field: &Field<'_>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.string(field)?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.problem(field.node.mark, message);
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&mut self, field: &Field<'_>, choices: &[(&str, T)]) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let Value::Text(text, _) = &field.node.value else {
+            self.wrong_type(field, &format!("one of {}", words.join(", ")));
+            return None;
+        };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
+            return Some(*value);
+        }
+        let mean = closest(text, &words).map(|word| format!(", did you mean `{word}`?")).unwrap_or_default();
+        let message = format!("{} is one of {}, not {}{mean}", field.name, words.join(", "), quoted(text));
+        self.problem(field.node.mark, message);
+        None
+    }
+
+    /// A boolean.
+    pub(super) fn boolean(&mut self, field: &Field<'_>) -> Option<bool> {
+        if let Value::Bool(value) = &field.node.value {
+            return Some(*value);
+        }
+        self.wrong_type(field, "`true` or `false`");
+        None
+    }
+
+    /// A port number in a range.
+    pub(super) fn port(&mut self, field: &Field<'_>, range: &RangeInclusive<u16>) -> Option<u16> {
+        let Value::Number(number, text) = &field.node.value else {
+            self.wrong_type(field, "a port number");
+            return None;
+        };
+        let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| range.contains(port));
+        if port.is_none() {
+            let (least, most) = (range.start(), range.end());
+            self.problem(field.node.mark, format!("{} must be {least} to {most}, not `{text}`", field.name));
+        }
+        port
+    }
+}
+
+/// The word that was probably meant.
+pub(super) fn closest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
+    let lower = text.to_lowercase();
+    words
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_lowercase()), *word))
+        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// Whether YAML 1.1 takes this bare word for a boolean where YAML 1.2 sees a string.
+pub(super) fn is_old_boolean(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "y" | "yes" | "n" | "no" | "on" | "off")
+}

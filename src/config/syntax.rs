@@ -1,0 +1,205 @@
+//! Kubernetes' and Docker's rules for single values. Each error is a whole message.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::tree::quoted;
+
+/// Checks a part of a label: up to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends.
+fn label_part(text: &str, what: &str) -> Result<(), String> {
+    if text.len() > 63 {
+        return Err(format!("{what} {} is longer than 63 characters", quoted(text)));
+    }
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
+        return Err(format!(
+            "{what} {} has {} in it; letters, digits, `-`, `_` and `.` are allowed",
+            quoted(text),
+            quoted(&bad.to_string())
+        ));
+    }
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.ends_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(format!("{what} {} must begin and end with a letter or a digit", quoted(text)));
+    }
+    Ok(())
+}
+
+/// Checks the key of a label or taint: `name` or `domain/name`.
+pub(super) fn label_key(key: &str) -> Result<(), String> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    if name.is_empty() {
+        return Err(format!("the key {} has no name", quoted(key)));
+    }
+    if let Some(prefix) = prefix {
+        domain(prefix).map_err(|reason| format!("the prefix of the key {} {reason}", quoted(key)))?;
+    }
+    label_part(name, "the key")
+}
+
+/// Checks a DNS subdomain; the error continues a sentence.
+fn domain(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > 253 {
+        return Err("must have 1 to 253 characters".to_owned());
+    }
+    let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let part =
+        |part: &str| part.starts_with(lower) && part.ends_with(lower) && part.chars().all(|c| lower(c) || c == '-');
+    if text.split('.').all(part) { Ok(()) } else { Err("must be a lower-case domain such as `example.com`".to_owned()) }
+}
+
+/// Checks the value of a label or taint; it may be empty.
+pub(super) fn label_value(value: &str) -> Result<(), String> {
+    if value.is_empty() { Ok(()) } else { label_part(value, "the value") }
+}
+
+/// Checks an image reference as far as can be told without a registry.
+pub(super) fn image(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
+    if text.is_empty() {
+        return Err("the image is empty".to_owned());
+    }
+    if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+        return Err(format!("the image {} has {} in it", quoted(text), quoted(&bad.to_string())));
+    }
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.ends_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(format!("the image {} must begin and end with a letter or a digit", quoted(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads one IP address.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{} is not an IP address such as `127.0.0.1`", quoted(text)))
+}
+
+/// Reads one IPv4 subnet without host bits.
+pub(super) fn subnet(text: &str) -> Result<IpNet, String> {
+    if text.contains(',') {
+        return Err(format!("{} is more than one subnet; coracle's clusters have one, of IPv4", quoted(text)));
+    }
+    let subnet: IpNet =
+        text.parse().map_err(|_| format!("{} is not a subnet such as `10.244.0.0/16`", quoted(text)))?;
+    if subnet.trunc() != subnet {
+        return Err(format!("`{text}` has bits behind its mask, did you mean `{}`?", subnet.trunc()));
+    }
+    let IpNet::V4(v4) = subnet else {
+        return Err(format!("`{text}` is of IPv6; coracle's clusters run on IPv4"));
+    };
+    let first = v4.network();
+    if first.is_loopback()
+        || first.is_link_local()
+        || first.is_multicast()
+        || first.octets()[0] == 0
+        || v4.prefix_len() < 8
+    {
+        return Err(format!("`{text}` cannot be used: take one of `10.0.0.0/8`, `172.16.0.0/12` or `192.168.0.0/16`"));
+    }
+    Ok(subnet)
+}
+
+/// Checks the name of a command line flag, without dashes.
+pub(super) fn flag_name(name: &str) -> Result<(), String> {
+    if name.starts_with('-') {
+        return Err(format!("write {} without its dashes: `{}`", quoted(name), name.trim_start_matches('-')));
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(format!("{} is not the name of a flag; these are lower-case words with `-`", quoted(name)));
+    }
+    Ok(())
+}
+
+/// Checks the name of a feature gate.
+pub(super) fn feature_gate(name: &str) -> Result<(), String> {
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric()) {
+        Ok(())
+    } else {
+        Err(format!("{} is not the name of a feature gate such as `UserNamespacesSupport`", quoted(name)))
+    }
+}
+
+/// Checks a path for what an engine cannot mount; the error is a whole message.
+pub(super) fn container_path(path: &str) -> Result<String, String> {
+    if !path.starts_with('/') {
+        return Err(format!("{} is not absolute; a path in the node begins with `/`", quoted(path)));
+    }
+    if path.chars().any(char::is_control) {
+        return Err(format!("{} has a control character in it", quoted(path)));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!("{} has `..` in it", quoted(path)));
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let path = format!("/{}", parts.join("/"));
+    match hidden_path(&path) {
+        Some(needed) if needed == path => Err(format!("`{path}` belongs to coracle; mount to another path")),
+        Some(needed) => Err(format!("`{path}` would hide `{needed}`, which the node needs; mount to another path")),
+        None => Ok(path),
+    }
+}
+
+/// Paths of the node that a mount must not cover.
+const NEEDED: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc/cni/net.d",
+    "/etc/containerd",
+    "/etc/coracle",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    "/etc/kubernetes/pki",
+    "/etc/kubernetes/scheduler.conf",
+    "/etc/kubernetes/super-admin.conf",
+    "/etc/resolv.conf",
+    "/kind",
+    "/lib",
+    "/opt/cni/bin",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/var/lib/containerd",
+    "/var/lib/coracle",
+    "/var/lib/etcd",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/pki",
+    "/var/log/containers",
+    "/var/log/pods",
+];
+
+/// Trees of the node in which there is no place for mounts either.
+const CLOSED: &[&str] = &[
+    "/etc/coracle",
+    "/etc/kubernetes/pki",
+    "/lib/modules",
+    "/proc",
+    "/sys",
+    "/var/lib/containerd",
+    "/var/lib/coracle",
+    "/var/lib/etcd",
+    "/var/lib/kubelet/pki",
+];
+
+/// The path that a mount at `path` would cover, or the closed tree it would be in.
+fn hidden_path(path: &str) -> Option<&'static str> {
+    let below =
+        |inner: &str, outer: &str| outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    let covered = NEEDED.iter().find(|needed| **needed == path || below(needed, path));
+    covered.or_else(|| CLOSED.iter().find(|closed| **closed == path || below(path, closed))).copied()
+}

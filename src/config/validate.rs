@@ -1,0 +1,149 @@
+//! Checks across fields, and what is allowed but worth a word.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::reader::Reader;
+use super::{Cluster, Networking, Protocol, Role};
+
+/// Most control planes: etcd does not get safer or faster with more.
+pub(super) const MOST_CONTROL_PLANES: usize = 9;
+/// Most workers: `NAME-worker99` is the longest name that there is room for.
+pub(super) const MOST_WORKERS: usize = 99;
+
+/// Port of the API server in a control plane node.
+const API_SERVER_PORT: u16 = 6443;
+/// Mask of the subnet that each node gets for its pods.
+const NODE_MASK: u8 = 24;
+/// Addresses of the node network that are not for nodes: network, gateway, load balancer, broadcast, and as many again to spare.
+const SPARE_ADDRESSES: u64 = 8;
+
+/// Notes every problem between fields that are right by themselves.
+///
+/// `places` has the index in the file of each node; `complete` says whether all nodes could be read.
+pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>], complete: bool) {
+    if complete {
+        counts(reader, cluster);
+    }
+    subnets(reader, &cluster.networking, cluster.nodes.len());
+    ports(reader, cluster, places);
+}
+
+fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
+    let control_planes = cluster.control_planes();
+    let workers = cluster.nodes.len() - control_planes;
+    if control_planes == 0 {
+        reader.problem_at("nodes#key", "no node has the role `control-plane`");
+    }
+    if control_planes > MOST_CONTROL_PLANES {
+        reader.problem_at("nodes#key", format!("{control_planes} control planes are more than {MOST_CONTROL_PLANES}"));
+    }
+    if workers > MOST_WORKERS {
+        reader.problem_at("nodes#key", format!("{workers} workers are more than {MOST_WORKERS}"));
+    }
+}
+
+fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
+    let mut named: Vec<(&str, IpNet)> =
+        vec![("podSubnet", networking.pod_subnet), ("serviceSubnet", networking.service_subnet)];
+    named.extend(networking.node_subnet.map(|subnet| ("nodeSubnet", subnet)));
+    for (index, (name, subnet)) in named.iter().enumerate() {
+        for (other_name, other) in &named[..index] {
+            if subnet.contains(other) || other.contains(subnet) {
+                let message = format!("`{name}` {subnet} and `{other_name}` {other} overlap");
+                // The message belongs to the one of the two that the file gives.
+                let place = if reader.has(&format!("networking.{name}")) { name } else { other_name };
+                reader.problem_at(&format!("networking.{place}"), message);
+            }
+        }
+    }
+    let pods = networking.pod_subnet;
+    let room = NODE_MASK.checked_sub(pods.prefix_len()).map_or(0, |bits| 1_u64 << bits);
+    if room < nodes as u64 {
+        let message = format!("{pods} has room for {room} nodes of /{NODE_MASK} each, but there are {nodes}");
+        reader.problem_at("networking.podSubnet", message);
+    }
+    let services = networking.service_subnet;
+    if !(12..=28).contains(&services.prefix_len()) {
+        reader.problem_at("networking.serviceSubnet", format!("the mask of {services} must be /12 to /28"));
+    }
+    if let Some(subnet) = networking.node_subnet {
+        let addresses = 1_u64 << (32 - subnet.prefix_len().min(32));
+        if addresses < nodes as u64 + SPARE_ADDRESSES {
+            let message = format!("{subnet} has {addresses} addresses, too few for {nodes} nodes and what they need");
+            reader.problem_at("networking.nodeSubnet", message);
+        }
+    }
+}
+
+/// A host port in use, and by whom.
+struct Taken {
+    address: IpAddr,
+    port: u16,
+    protocol: Protocol,
+    by: String,
+}
+
+fn ports(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
+    let networking = &cluster.networking;
+    let mut taken = vec![Taken {
+        address: networking.api_server_address,
+        port: networking.api_server_port,
+        protocol: Protocol::Tcp,
+        by: "the API server".to_owned(),
+    }];
+    for (place, node) in places.iter().zip(&cluster.nodes) {
+        // Only nodes of the file have port mappings.
+        let Some(node_index) = place else { continue };
+        for (index, mapping) in node.extra_port_mappings.iter().enumerate() {
+            let path = format!("nodes[{node_index}].extraPortMappings[{index}]");
+            let reserved = node.role == Role::ControlPlane && mapping.protocol == Protocol::Tcp;
+            if reserved && mapping.container_port == API_SERVER_PORT {
+                let message = "port 6443 of a control plane is the API server's: use `networking.apiServerPort`";
+                reader.problem_at(&format!("{path}.containerPort"), message);
+            }
+            let clash = taken.iter().find(|other| {
+                mapping.host_port != 0
+                    && other.port == mapping.host_port
+                    && other.protocol == mapping.protocol
+                    && same_address(other.address, mapping.listen_address)
+            });
+            if let Some(other) = clash {
+                let message = format!("host port {} is already used by {}", mapping.host_port, other.by);
+                reader.problem_at(&format!("{path}.hostPort"), message);
+            }
+            taken.push(Taken {
+                address: mapping.listen_address,
+                port: mapping.host_port,
+                protocol: mapping.protocol,
+                by: format!("`{path}`"),
+            });
+        }
+    }
+}
+
+/// Whether one socket at each of the addresses cannot be had at one port.
+fn same_address(one: IpAddr, other: IpAddr) -> bool {
+    one == other || one.is_unspecified() || other.is_unspecified()
+}
+
+/// What is allowed but may not be what was wanted, one line each.
+pub fn warnings(cluster: &Cluster) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let control_planes = cluster.control_planes();
+    if control_planes > 0 && control_planes.is_multiple_of(2) {
+        let survives = (control_planes - 1) / 2;
+        let fewer = control_planes - 1;
+        warnings.push(format!(
+            "{control_planes} control planes survive the loss of {survives}, no more than {fewer} would: use an odd number"
+        ));
+    }
+    if !cluster.networking.api_server_address.is_loopback() {
+        warnings.push(format!(
+            "the API server answers on {}: other machines can reach it",
+            cluster.networking.api_server_address
+        ));
+    }
+    warnings
+}
