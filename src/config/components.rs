@@ -216,16 +216,14 @@ impl Reader<'_> {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Number(Some(number), _) => Json::Number((*number).into()),
-            Value::Number(None, text) => match text.parse().ok().and_then(Number::from_f64) {
-                Some(number) => Json::Number(number),
-                None => {
-                    self.problem(
-                        field.node.mark,
-                        format!("`{text}` is not a number that JSON has; write it in quotes"),
-                    );
-                    Json::Null
+            Value::Number(None, text) => {
+                if let Some(number) = text.parse().ok().and_then(Number::from_f64) {
+                    return Json::Number(number);
                 }
-            },
+                let message = format!("`{text}` is not a number that JSON has; write it in quotes");
+                self.problem(field.node.mark, message);
+                Json::Null
+            }
             Value::Text(text, plain) => {
                 if *plain && is_old_boolean(text) {
                     // The string rule of the reader, with its message.

@@ -6,9 +6,21 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-mod name;
+use crate::error::Result;
+use crate::yaml;
 
+mod components;
+mod load;
+mod name;
+mod nodes;
+mod reader;
+mod syntax;
+mod tree;
+mod validate;
+
+pub use load::{Overrides, load};
 pub use name::ClusterName;
+pub use validate::warnings;
 
 /// The `apiVersion` of configuration files.
 pub const API_VERSION: &str = "coracle.dev/v1alpha1";
@@ -230,8 +242,26 @@ impl Cluster {
         }
     }
 
+    /// The cluster as a configuration file with every field written out, which [`load`] reads back the same.
+    pub fn to_text(&self) -> Result<String> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            api_version: &'a str,
+            kind: &'a str,
+            #[serde(flatten)]
+            cluster: &'a Cluster,
+        }
+        yaml::to_string(&Document { api_version: API_VERSION, kind: KIND, cluster: self })
+    }
+
     /// Number of control plane nodes.
     pub fn control_planes(&self) -> usize {
         self.nodes.iter().filter(|node| node.role == Role::ControlPlane).count()
     }
 }
+
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;

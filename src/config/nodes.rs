@@ -59,12 +59,11 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Pat
 /// Reads one node; `None` if its role is not known.
 fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Path>) -> Option<Node> {
     let fields = reader.fields(field, NODE, ELSEWHERE)?;
-    let role = match fields.get("role") {
-        Some(role) => reader.choice(role, ROLES),
-        None => {
-            reader.problem(fields.mark, "the node has no `role`: `control-plane` or `worker`");
-            None
-        }
+    let role = if let Some(role) = fields.get("role") {
+        reader.choice(role, ROLES)
+    } else {
+        reader.problem(fields.mark, "the node has no `role`: `control-plane` or `worker`");
+        None
     };
     let mut node = Node::new(role.unwrap_or(Role::Worker));
     if let Some(image) = fields.get("image") {

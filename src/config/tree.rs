@@ -142,11 +142,12 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), (Mark, String)> {
         let mark = mark_of(span.start);
         match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) if self.document.is_some() => {
                 Err((mark, "a second document begins here; a configuration is one document".to_owned()))
             }
-            Event::DocumentStart(_) => Ok(()),
+            Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing | Event::StreamStart | Event::StreamEnd => {
+                Ok(())
+            }
             Event::SequenceStart(anchor, _) => self.begin(mark, anchor, Content::List(Vec::new())),
             Event::MappingStart(anchor, _) => self.begin(mark, anchor, Content::Map(Vec::new(), None)),
             Event::SequenceEnd | Event::MappingEnd => {
@@ -252,7 +253,8 @@ mod tests {
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
         assert_eq!(parse(bomb).unwrap_err().1, "the aliases stand for too much");
-        assert!(parse(&"[".repeat(100_000)).unwrap_err().1.contains("deeper"));
+        assert!(parse(&"[".repeat(DEEPEST + 1)).unwrap_err().1.contains("deeper"));
+        assert!(parse(&"[".repeat(100_000)).is_err());
         assert!(parse("a: &a [*a]").is_err());
     }
 }

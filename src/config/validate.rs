@@ -34,13 +34,13 @@ fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
     let control_planes = cluster.control_planes();
     let workers = cluster.nodes.len() - control_planes;
     if control_planes == 0 {
-        reader.problem_at("nodes", "no node has the role `control-plane`");
+        reader.problem_at("nodes#key", "no node has the role `control-plane`");
     }
     if control_planes > MOST_CONTROL_PLANES {
-        reader.problem_at("nodes", format!("{control_planes} control planes are more than {MOST_CONTROL_PLANES}"));
+        reader.problem_at("nodes#key", format!("{control_planes} control planes are more than {MOST_CONTROL_PLANES}"));
     }
     if workers > MOST_WORKERS {
-        reader.problem_at("nodes", format!("{workers} workers are more than {MOST_WORKERS}"));
+        reader.problem_at("nodes#key", format!("{workers} workers are more than {MOST_WORKERS}"));
     }
 }
 
