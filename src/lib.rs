@@ -3,5 +3,6 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod image;
 pub mod ui;
 pub mod yaml;

@@ -32,10 +32,7 @@ pub enum Format {
 
 /// What decides how [`Ui`] speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one switch of the command line or of the terminal"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line or of the terminal")]
 pub struct UiOptions {
     /// Write nothing but data and errors.
     pub quiet: bool,
@@ -65,10 +62,7 @@ impl UiOptions {
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
         // CI services set `CI` and some of them attach a terminal whose log keeps every redrawn line.
         let ci = set("CI").is_some_and(|value| value != "false" && value != "0");
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
-            .into_iter()
-            .find_map(set)
-            .unwrap_or_default();
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
         let locale = locale.to_ascii_lowercase().replace('-', "");
         Self {
             color: stderr_is_terminal && !dumb && set("NO_COLOR").is_none(),
@@ -107,13 +101,7 @@ impl Ui {
     }
 
     fn with_sink(options: UiOptions, sink: Sink, tree: Option<MultiProgress>) -> Self {
-        Self(Arc::new(Inner {
-            options,
-            sink,
-            tree,
-            started: Instant::now(),
-            timings: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { options, sink, tree, started: Instant::now(), timings: Mutex::default() }))
     }
 
     /// The options it was made with.
@@ -172,11 +160,7 @@ impl Ui {
             let mut event = json!({ "event": "result" });
             match (event.as_object_mut(), fields.as_object()) {
                 (Some(event), Some(fields)) => {
-                    event.extend(
-                        fields
-                            .iter()
-                            .map(|(key, value)| (key.clone(), value.clone())),
-                    );
+                    event.extend(fields.iter().map(|(key, value)| (key.clone(), value.clone())));
                 }
                 _ => event["value"] = fields.clone(),
             }
@@ -191,11 +175,7 @@ impl Ui {
 
     /// The steps that have ended, in the order of their ends.
     pub fn timings(&self) -> Vec<Timing> {
-        self.0
-            .timings
-            .lock()
-            .map(|timings| timings.clone())
-            .unwrap_or_default()
+        self.0.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
     }
 
     /// Writes the table of `--timings`; an event with [`Format::Json`].
@@ -211,20 +191,13 @@ impl Ui {
     /// Asks a yes-or-no question; the answer is `--yes` where nobody can be asked.
     pub fn confirm(&self, question: &str) -> Result<bool> {
         let options = self.0.options;
-        let askable =
-            io::stdin().is_terminal() && options.terminal && options.format == Format::Plain;
+        let askable = io::stdin().is_terminal() && options.terminal && options.format == Format::Plain;
         if options.yes || !askable {
             return Ok(options.yes);
         }
-        let ask = || {
-            dialoguer::Confirm::new()
-                .with_prompt(question)
-                .default(false)
-                .interact()
-        };
-        self.undisturbed(ask).map_err(|source| {
-            Error::new(Code::Interrupted, "the question was not answered").cause(&source)
-        })
+        let ask = || dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+        self.undisturbed(ask)
+            .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").cause(&source))
     }
 
     fn say(&self, kind: &str, prefix: &str, color: &str, text: &str) {
@@ -265,11 +238,7 @@ impl Ui {
 
 /// Wraps `text` in an ANSI colour when `color` says so.
 fn paint(text: &str, code: &str, color: bool) -> String {
-    if color && !text.is_empty() && !code.is_empty() {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
+    if color && !text.is_empty() && !code.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -278,10 +247,7 @@ mod tests {
 
     fn options(terminal: bool, variables: &[(&str, &str)]) -> UiOptions {
         UiOptions::detect(terminal, |name| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -312,10 +278,7 @@ mod tests {
 
     #[test]
     fn quiet_leaves_data_and_errors() {
-        let (ui, capture) = Ui::captured(UiOptions {
-            quiet: true,
-            ..UiOptions::default()
-        });
+        let (ui, capture) = Ui::captured(UiOptions { quiet: true, ..UiOptions::default() });
         ui.data("x\n").unwrap();
         ui.note("note");
         ui.warn("warn");
@@ -327,24 +290,15 @@ mod tests {
 
     #[test]
     fn json_is_one_object_per_line_on_stdout() {
-        let (ui, capture) = Ui::captured(UiOptions {
-            format: Format::Json,
-            ..UiOptions::default()
-        });
+        let (ui, capture) = Ui::captured(UiOptions { format: Format::Json, ..UiOptions::default() });
         ui.note("a\nb");
         ui.step("Creating nodes").finish();
         ui.error(&Error::new(Code::PortTaken, "port 80 is taken").hint("free it"));
         ui.result(&json!({ "name": "dev" }));
         let text = capture.stdout();
-        let events: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events[0], json!({ "event": "note", "message": "a\nb" }));
-        assert_eq!(
-            events[1],
-            json!({ "event": "step", "name": "Creating nodes", "state": "started" })
-        );
+        assert_eq!(events[1], json!({ "event": "step", "name": "Creating nodes", "state": "started" }));
         assert_eq!(events[2]["state"], "finished");
         assert!(events[2]["seconds"].is_number());
         assert_eq!(events[3]["id"], "port-taken");
@@ -355,20 +309,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_without_a_terminal() {
-        assert!(
-            !Ui::captured(UiOptions::default())
-                .0
-                .confirm("sure?")
-                .unwrap()
-        );
-        assert!(
-            Ui::captured(UiOptions {
-                yes: true,
-                ..UiOptions::default()
-            })
-            .0
-            .confirm("sure?")
-            .unwrap()
-        );
+        assert!(!Ui::captured(UiOptions::default()).0.confirm("sure?").unwrap());
+        assert!(Ui::captured(UiOptions { yes: true, ..UiOptions::default() }).0.confirm("sure?").unwrap());
     }
 }

@@ -20,12 +20,7 @@ pub fn render(error: &Error, color: bool) -> String {
         let _ = writeln!(text, "  {} {}", paint("node:", "1", color), printable(node));
     }
     if let Some(cause) = error.cause_text() {
-        let _ = writeln!(
-            text,
-            "  {} {}",
-            paint("cause:", "1", color),
-            printable(cause)
-        );
+        let _ = writeln!(text, "  {} {}", paint("cause:", "1", color), printable(cause));
     }
     for problem in error.problem_list() {
         render_problem(&mut text, problem, color);
@@ -35,36 +30,21 @@ pub fn render(error: &Error, color: bool) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     for hint in error.hints() {
-        let _ = writeln!(
-            text,
-            "  {} {}",
-            paint("hint:", "36", color),
-            printable(hint)
-        );
+        let _ = writeln!(text, "  {} {}", paint("hint:", "36", color), printable(hint));
     }
     text
 }
 
 fn render_problem(text: &mut String, problem: &Problem, color: bool) {
     let arrow = paint("-->", "1;34", color);
-    let _ = writeln!(
-        text,
-        "  {arrow} {}: {}",
-        printable(&problem.place),
-        printable(&problem.message)
-    );
+    let _ = writeln!(text, "  {arrow} {}: {}", printable(&problem.place), printable(&problem.message));
     if let Some(snippet) = &problem.snippet {
         let number = snippet.line.to_string();
         let (source, indent) = window(snippet);
         let bar = paint("|", "1;34", color);
         let _ = writeln!(text, "    {} {bar} {source}", paint(&number, "1;34", color));
-        let _ = writeln!(
-            text,
-            "    {} {bar} {}{}",
-            " ".repeat(number.len()),
-            " ".repeat(indent),
-            paint("^", "31", color)
-        );
+        let _ =
+            writeln!(text, "    {} {bar} {}{}", " ".repeat(number.len()), " ".repeat(indent), paint("^", "31", color));
     }
 }
 
@@ -72,23 +52,13 @@ fn render_problem(text: &mut String, problem: &Problem, color: bool) {
 fn window(snippet: &Snippet) -> (String, usize) {
     let characters: Vec<char> = snippet.text.trim_end().chars().collect();
     let at = snippet.column.saturating_sub(1).min(characters.len());
-    let first = if characters.len() <= SNIPPET_WIDTH {
-        0
-    } else {
-        at.saturating_sub(SNIPPET_WIDTH / 2)
-    };
+    let first = if characters.len() <= SNIPPET_WIDTH { 0 } else { at.saturating_sub(SNIPPET_WIDTH / 2) };
     let last = characters.len().min(first + SNIPPET_WIDTH);
     let show = |from: usize, to: usize| printable(&characters[from..to].iter().collect::<String>());
-    let (lead, trail) = (
-        if first > 0 { "..." } else { "" },
-        if last < characters.len() { "..." } else { "" },
-    );
+    let (lead, trail) = (if first > 0 { "..." } else { "" }, if last < characters.len() { "..." } else { "" });
     let before = format!("{lead}{}", show(first, at.min(last)));
     let indent = measure_text_width(&before);
-    (
-        format!("{before}{}{trail}", show(at.min(last), last)),
-        indent,
-    )
+    (format!("{before}{}{trail}", show(at.min(last), last)), indent)
 }
 
 /// The error as the event that ends the events of a failed command.
@@ -151,11 +121,7 @@ mod tests {
         Error::new(Code::ConfigInvalid, "the configuration has 1 mistake").problems(vec![Problem {
             place: format!("cluster.yaml:{line}:{column}"),
             message: "unknown field `rolle`".to_owned(),
-            snippet: Some(Snippet {
-                line,
-                column,
-                text: source.to_owned(),
-            }),
+            snippet: Some(Snippet { line, column, text: source.to_owned() }),
         }])
     }
 

@@ -20,10 +20,7 @@ impl fmt::Debug for Sink {
 
 impl Sink {
     pub(super) fn process() -> Self {
-        Self {
-            stdout: Mutex::new(Box::new(io::stdout())),
-            stderr: Mutex::new(Box::new(io::stderr())),
-        }
+        Self { stdout: Mutex::new(Box::new(io::stdout())), stderr: Mutex::new(Box::new(io::stderr())) }
     }
 
     pub(super) fn captured() -> (Self, Capture) {
@@ -54,9 +51,7 @@ impl Sink {
 }
 
 fn write(stream: &Mutex<Box<dyn Write + Send>>, text: &str) -> io::Result<()> {
-    let mut stream = stream
-        .lock()
-        .map_err(|_| io::Error::other("a writer panicked"))?;
+    let mut stream = stream.lock().map_err(|_| io::Error::other("a writer panicked"))?;
     stream.write_all(text.as_bytes())?;
     stream.flush()
 }
@@ -85,19 +80,13 @@ struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
     fn text(&self) -> String {
-        self.0
-            .lock()
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        self.0.lock().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 }
 
 impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .map_err(|_| io::Error::other("a writer panicked"))?
-            .extend_from_slice(bytes);
+        self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

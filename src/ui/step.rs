@@ -26,22 +26,11 @@ pub struct Step {
 impl Step {
     pub(super) fn start(ui: Ui, name: String) -> Self {
         let branch = ui.0.tree.as_ref().map(|tree| Branch::new(tree, &ui, &name));
-        let step = Self {
-            ui,
-            name,
-            started: Instant::now(),
-            branch,
-            bytes_event_at: Mutex::default(),
-            ended: false,
-        };
+        let step = Self { ui, name, started: Instant::now(), branch, bytes_event_at: Mutex::default(), ended: false };
         if step.json() {
             step.event(&json!({ "event": "step", "name": step.name, "state": "started" }));
         } else if step.branch.is_none() && !step.quiet() {
-            let mark = if step.ui.0.options.unicode {
-                "•"
-            } else {
-                "-"
-            };
+            let mark = if step.ui.0.options.unicode { "•" } else { "-" };
             step.ui.talk(&format!("{mark} {}\n", step.name));
         }
         step
@@ -55,9 +44,7 @@ impl Step {
     /// Says what a node or another part of the step is doing; replaces what it said before.
     pub fn detail(&self, thing: &str, text: &str) {
         if self.json() {
-            self.event(
-                &json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }),
-            );
+            self.event(&json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }));
         } else if let Some(branch) = &self.branch {
             branch.detail(thing, text);
         } else if !self.quiet() && self.ui.0.options.verbose > 0 {
@@ -68,18 +55,10 @@ impl Step {
     /// Says how many bytes of `total` are through; a `total` of 0 is unknown.
     pub fn bytes(&self, done: u64, total: u64) {
         if let Some(branch) = &self.branch {
-            let of = if total > 0 {
-                format!(" of {}", HumanBytes(total))
-            } else {
-                String::new()
-            };
-            branch
-                .head
-                .set_message(format!("{} ({}{of})", self.name, HumanBytes(done)));
+            let of = if total > 0 { format!(" of {}", HumanBytes(total)) } else { String::new() };
+            branch.head.set_message(format!("{} ({}{of})", self.name, HumanBytes(done)));
         } else if self.json() && self.bytes_event_due(total > 0 && done >= total) {
-            self.event(
-                &json!({ "event": "bytes", "name": self.name, "done": done, "total": total }),
-            );
+            self.event(&json!({ "event": "bytes", "name": self.name, "done": done, "total": total }));
         }
     }
 
@@ -125,12 +104,7 @@ impl Step {
         self.ended = true;
         let duration = self.started.elapsed();
         let began = self.started.saturating_duration_since(self.ui.0.started);
-        self.ui.record(Timing {
-            name: self.name.clone(),
-            began,
-            duration,
-            outcome,
-        });
+        self.ui.record(Timing { name: self.name.clone(), began, duration, outcome });
         if self.json() {
             self.event(&json!({
                 "event": "step", "name": self.name, "state": outcome.word(), "seconds": seconds(duration),
@@ -140,11 +114,7 @@ impl Step {
             let mark = mark(outcome, options.unicode, options.color);
             let text = if let Some(branch) = &self.branch {
                 branch.clear();
-                format!(
-                    "{mark} {}  {}\n",
-                    self.name,
-                    paint(&human(duration), "2", options.color)
-                )
+                format!("{mark} {}  {}\n", self.name, paint(&human(duration), "2", options.color))
             } else {
                 format!("{mark} {} ({})\n", self.name, human(duration))
             };
@@ -185,20 +155,13 @@ impl Branch {
         } else {
             &["|", "/", "-", "\\", " "]
         };
-        let template = if options.color {
-            "{spinner:.cyan} {msg}  {elapsed:.dim}"
-        } else {
-            "{spinner} {msg}  {elapsed}"
-        };
+        let template =
+            if options.color { "{spinner:.cyan} {msg}  {elapsed:.dim}" } else { "{spinner} {msg}  {elapsed}" };
         let head = tree.add(ProgressBar::new_spinner());
         head.set_style(style(template).tick_strings(frames));
         head.set_message(name.to_owned());
         head.enable_steady_tick(Duration::from_millis(100));
-        Self {
-            tree: tree.clone(),
-            head,
-            details: Mutex::default(),
-        }
+        Self { tree: tree.clone(), head, details: Mutex::default() }
     }
 
     fn detail(&self, thing: &str, text: &str) {
@@ -241,10 +204,7 @@ mod tests {
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
 
     fn unicode() -> UiOptions {
-        UiOptions {
-            unicode: true,
-            ..UiOptions::default()
-        }
+        UiOptions { unicode: true, ..UiOptions::default() }
     }
 
     #[test]
@@ -255,18 +215,12 @@ mod tests {
         step.bytes(1, 2);
         step.finish();
         drop(ui.step("Booting"));
-        assert_eq!(
-            capture.stderr(),
-            "• Creating nodes\n✓ Creating nodes (0.0s)\n• Booting\n✗ Booting (0.0s)\n"
-        );
+        assert_eq!(capture.stderr(), "• Creating nodes\n✓ Creating nodes (0.0s)\n• Booting\n✗ Booting (0.0s)\n");
     }
 
     #[test]
     fn without_utf8_the_marks_are_ascii() {
-        let (ui, capture) = Ui::captured(UiOptions {
-            verbose: 1,
-            ..UiOptions::default()
-        });
+        let (ui, capture) = Ui::captured(UiOptions { verbose: 1, ..UiOptions::default() });
         let step = ui.step("Creating nodes");
         step.detail("dev-worker", "starting");
         step.finish();
@@ -288,20 +242,12 @@ mod tests {
             }
         });
         assert_eq!(ui.timings().len(), 8);
-        assert!(
-            ui.timings()
-                .iter()
-                .all(|timing| timing.outcome == Outcome::Finished)
-        );
+        assert!(ui.timings().iter().all(|timing| timing.outcome == Outcome::Finished));
     }
 
     #[test]
     fn templates_are_valid() {
-        for template in [
-            "{spinner:.cyan} {msg}  {elapsed:.dim}",
-            "{spinner} {msg}  {elapsed}",
-            "    {wide_msg}",
-        ] {
+        for template in ["{spinner:.cyan} {msg}  {elapsed:.dim}", "{spinner} {msg}  {elapsed}", "    {wide_msg}"] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }
@@ -311,11 +257,7 @@ mod tests {
         let screen = InMemoryTerm::new(20, 60);
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 200);
         let (sink, capture) = super::super::Sink::captured();
-        let ui = Ui::with_sink(
-            unicode(),
-            sink,
-            Some(MultiProgress::with_draw_target(target)),
-        );
+        let ui = Ui::with_sink(unicode(), sink, Some(MultiProgress::with_draw_target(target)));
         let (first, second) = (ui.step("Creating nodes"), ui.step("Pulling"));
         first.detail("dev-control-plane", "starting");
         first.detail("dev-worker", "starting");
@@ -323,20 +265,13 @@ mod tests {
         second.bytes(1024, 4096);
         std::thread::sleep(Duration::from_millis(300));
         let drawn = screen.contents();
-        assert!(
-            drawn.contains(" Creating nodes  0s\n    dev-control-plane: booting"),
-            "{drawn}"
-        );
+        assert!(drawn.contains(" Creating nodes  0s\n    dev-control-plane: booting"), "{drawn}");
         assert!(drawn.contains("    dev-worker: starting"), "{drawn}");
         assert!(drawn.contains(" Pulling (1.00 KiB of 4.00 KiB)"), "{drawn}");
         first.finish();
         second.finish();
         screen.flush().unwrap();
         assert_eq!(screen.contents(), "");
-        assert!(
-            capture.stderr().starts_with("✓ Creating nodes  0."),
-            "{}",
-            capture.stderr()
-        );
+        assert!(capture.stderr().starts_with("✓ Creating nodes  0."), "{}", capture.stderr());
     }
 }

@@ -41,11 +41,7 @@ pub struct Timing {
 pub(super) fn table(timings: &[Timing], total: Duration) -> String {
     let mut text = format!("{:>8} {:>8}  step\n", "began", "took");
     for timing in timings {
-        let failed = if timing.outcome == Outcome::Failed {
-            " (failed)"
-        } else {
-            ""
-        };
+        let failed = if timing.outcome == Outcome::Failed { " (failed)" } else { "" };
         let (began, took) = (timing.began.as_secs_f64(), timing.duration.as_secs_f64());
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{began:>7.2}s {took:>7.2}s  {}{failed}", timing.name);
@@ -78,11 +74,7 @@ pub(super) fn seconds(duration: Duration) -> f64 {
 /// A duration for people: `2.1s`, `1m 02s`.
 pub(super) fn human(duration: Duration) -> String {
     let whole = duration.as_secs();
-    if whole < 60 {
-        format!("{:.1}s", duration.as_secs_f64())
-    } else {
-        format!("{}m {:02}s", whole / 60, whole % 60)
-    }
+    if whole < 60 { format!("{:.1}s", duration.as_secs_f64()) } else { format!("{}m {:02}s", whole / 60, whole % 60) }
 }
 
 #[cfg(test)]
@@ -103,17 +95,11 @@ mod tests {
             duration: Duration::from_millis(duration),
             outcome,
         };
-        let timings = [
-            timing("Planning", 0, 10, Outcome::Finished),
-            timing("Booting", 12, 4300, Outcome::Failed),
-        ];
+        let timings = [timing("Planning", 0, 10, Outcome::Finished), timing("Booting", 12, 4300, Outcome::Failed)];
         assert_eq!(
             table(&timings, Duration::from_millis(4320)),
             "   began     took  step\n   0.00s    0.01s  Planning\n   0.01s    4.30s  Booting (failed)\n            4.32s  total\n"
         );
-        assert_eq!(
-            event(&timings, Duration::from_secs(5))["steps"][1]["seconds"],
-            4.3
-        );
+        assert_eq!(event(&timings, Duration::from_secs(5))["steps"][1]["seconds"], 4.3);
     }
 }
