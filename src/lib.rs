@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod image;
 pub mod kubeconfig;
 pub mod kubernetes;
 pub mod plan;

@@ -50,6 +50,10 @@ impl Docker {
     }
 }
 
+fn bytes_of(size: i64) -> u64 {
+    u64::try_from(size).unwrap_or_default()
+}
+
 /// The engine's filter for containers and volumes with all these labels.
 fn by_labels(labels: &[String]) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), labels.to_vec())])
@@ -94,6 +98,7 @@ impl Engine for Docker {
             layers: image.root_fs.and_then(|root| root.layers).unwrap_or_default(),
             tags: image.repo_tags.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
+            size: bytes_of(image.size.unwrap_or_default()),
         }))
     }
 
@@ -109,6 +114,7 @@ impl Engine for Docker {
                 layers: Vec::new(),
                 tags: image.repo_tags,
                 environment: Vec::new(),
+                size: bytes_of(image.size),
             })
             .collect())
     }
@@ -293,13 +299,17 @@ async fn converse(
     output: &mut ExecOutput,
 ) -> Result<(), bollard::errors::Error> {
     let feed = async {
-        if let Some(mut input) = input {
+        let Some(mut input) = input else { return Ok(()) };
+        let fed = async {
             while let Some(chunk) = input.try_next().await? {
                 sink.write_all(&chunk).await?;
             }
-            sink.shutdown().await?;
-        }
-        Ok::<_, std::io::Error>(())
+            Ok::<_, std::io::Error>(())
+        };
+        let fed = fed.await;
+        // Also when the input breaks off: the command would wait for more, and we for the command.
+        let ended = sink.shutdown().await;
+        fed.and(ended)
     };
     let gather = async {
         while let Some(part) = said.try_next().await? {

@@ -76,6 +76,8 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Environment variables of its configuration.
     pub environment: Vec<String>,
+    /// Size of all layers, bytes.
+    pub size: u64,
 }
 
 /// A network to create.

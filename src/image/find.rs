@@ -1,0 +1,66 @@
+//! Images of the engine that people name, and what to say when they are not there.
+
+use super::load::Wanted;
+use super::reference::{Reference, is_id};
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+
+/// Names this similar (Jaro-Winkler) are suggested.
+const SIMILAR: f64 = 0.75;
+/// How many names are suggested.
+const SUGGESTIONS: usize = 3;
+
+/// Looks the images up. `Code::ImageMissing` names all that are not there.
+pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut absent = Vec::new();
+    for text in images {
+        let Some(image) = engine.image(text).await? else {
+            absent.push(text.as_str());
+            continue;
+        };
+        // An ID has no name to load it under.
+        let by_id = is_id(text, &image.id) && !image.tags.iter().any(|tag| tag.split(':').next() == Some(text));
+        let (key, names) = if by_id {
+            (image.id.clone(), Vec::new())
+        } else {
+            let reference: Reference = text.parse()?;
+            (reference.familiar(), vec![reference])
+        };
+        match wanted.iter_mut().find(|other| other.key == key) {
+            Some(_) => {}
+            None => wanted.push(Wanted { key, id: image.id, names, size: image.size }),
+        }
+    }
+    if absent.is_empty() { Ok(wanted) } else { Err(images_missing(engine, &absent).await?) }
+}
+
+async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {
+    let tags: Vec<String> = engine.images().await?.into_iter().flat_map(|image| image.tags).collect();
+    let mut similar: Vec<(f64, &String)> = tags
+        .iter()
+        .filter_map(|tag| {
+            let likeness = absent.iter().map(|text| likeness(text, tag)).fold(0.0, f64::max);
+            (likeness >= SIMILAR).then_some((likeness, tag))
+        })
+        .collect();
+    similar.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
+    let names = absent.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    let what = if absent.len() == 1 { "the engine has no image" } else { "the engine does not have the images" };
+    let error = Error::new(Code::ImageMissing, format!("{what} {names}"));
+    let first = absent.first().copied().unwrap_or_default();
+    let error = if similar.is_empty() {
+        error
+    } else {
+        let names: Vec<&str> = similar.iter().take(SUGGESTIONS).map(|(_, tag)| tag.as_str()).collect();
+        error.hint(format!("similar names: {}", names.join(", ")))
+    };
+    Ok(error.hint(format!(
+        "`docker images` lists what is there; `docker pull {first}` or `docker build --tag {first} .` makes it so"
+    )))
+}
+
+fn likeness(text: &str, tag: &str) -> f64 {
+    let bare = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
+    strsim::jaro_winkler(text, tag).max(strsim::jaro_winkler(text, bare))
+}

@@ -1,0 +1,18 @@
+//! Images: their names, archives of them, and the way into the nodes.
+
+mod archive;
+mod find;
+mod layout;
+mod load;
+mod node;
+mod reference;
+mod source;
+mod stream;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};
+pub use reference::{Reference, is_id};

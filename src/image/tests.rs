@@ -1,0 +1,250 @@
+//! Archives: good ones of every layout are understood, damaged ones refused as a whole.
+
+use std::io::Read;
+
+use futures_util::StreamExt;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::archive::{Check, Scan, scan};
+use super::layout::{ArchiveImage, Platform, resolve};
+use super::stream::{ArchiveWriter, Fan};
+use super::testing::{OciArchive, docker_archive, gzip, layer, tar_of};
+use crate::error::{Code, Error, Result};
+
+fn node() -> Platform {
+    Platform::of_engine("x86_64")
+}
+
+fn read(archive: &[u8]) -> Result<Vec<ArchiveImage>> {
+    resolve(&scan(archive, Check::Everything, &mut |_, _, _| Ok(()))?, &node())
+}
+
+fn refusal(archive: &[u8]) -> Error {
+    read(archive).expect_err("the archive is damaged")
+}
+
+fn names(images: &[ArchiveImage]) -> Vec<String> {
+    images.iter().flat_map(|image| &image.names).map(ToString::to_string).collect()
+}
+
+/// Runs an archive through the writer as the engine's own stream goes, and returns what a node receives.
+fn passed_on(archive: &[u8]) -> (Vec<u8>, Vec<ArchiveImage>) {
+    let (fan, mut outlets) = Fan::new(1);
+    let archive = archive.to_vec();
+    let job = std::thread::spawn(move || {
+        let mut writer = ArchiveWriter::new(fan);
+        let found =
+            scan(archive.as_slice(), Check::Structure, &mut |_, size, content| writer.file(size, content)).unwrap();
+        let images = resolve(&found, &node()).unwrap();
+        writer.finish(&found, &images).unwrap();
+        images
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let received = runtime.block_on(async {
+        let mut all = Vec::new();
+        while let Some(chunk) = outlets[0].stream.next().await {
+            all.extend_from_slice(&chunk.unwrap());
+        }
+        all
+    });
+    (received, job.join().unwrap())
+}
+
+/// Digests of all that an archive carries, and its index.
+fn content_of(archive: &[u8]) -> (Vec<String>, serde_json::Value) {
+    let mut digests = Vec::new();
+    let mut index = serde_json::Value::Null;
+    for entry in tar::Archive::new(archive).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        if entry.path().unwrap().ends_with("index.json") {
+            index = serde_json::from_slice(&bytes).unwrap();
+        }
+        digests.push(super::archive::digest(&bytes));
+    }
+    (digests, index)
+}
+
+#[test]
+fn dockers_old_layout_is_understood() {
+    let archive = docker_archive(&["app:1", "registry.test:5000/team/app:2"], &["one", "two", "one"]);
+    let images = read(&archive).unwrap();
+    assert_eq!(names(&images), ["docker.io/library/app:1", "registry.test:5000/team/app:2"]);
+    assert_eq!(images[0].paths.len(), 4);
+    assert_eq!(read(&gzip(&archive)).unwrap(), images);
+}
+
+#[test]
+fn a_node_receives_an_index_that_leads_to_blobs_that_are_there() {
+    for archive in [docker_archive(&["app:1", "app:2"], &["one", "two", "one"]), multi_platform().0] {
+        let (received, images) = passed_on(&archive);
+        let (digests, index) = content_of(&received);
+        let entries = index["manifests"].as_array().unwrap();
+        assert_eq!(entries.len(), images[0].names.len());
+        assert_eq!(entries[0]["annotations"]["io.containerd.image.name"], images[0].names[0].to_string());
+        for entry in entries {
+            assert!(digests.contains(&entry["digest"].as_str().unwrap().to_owned()));
+        }
+        let manifest: serde_json::Value = serde_json::from_slice(&images[0].manifest).unwrap();
+        let layers = manifest["layers"].as_array().unwrap();
+        for blob in layers.iter().chain([&manifest["config"]]) {
+            assert!(digests.contains(&blob["digest"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(read(&archive).unwrap(), images, "a quick reading finds the same as a thorough one");
+    }
+}
+
+/// As an engine with containerd's store saves it: the whole index, one platform's blobs, attestations left out.
+fn multi_platform() -> (Vec<u8>, String) {
+    let mut oci = OciArchive::default();
+    let mine = oci.image(&["one", "two"], "amd64");
+    let other = oci.image(&["three"], "arm64");
+    let mut attestation = oci.blob("application/vnd.oci.image.manifest.v1+json", b"{\"layers\":[]}".to_vec());
+    attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let index = oci.index(&[other.clone(), mine.clone(), attestation.clone()]);
+    oci.list(index, &json!({"io.containerd.image.name": "docker.io/library/app:1"}));
+    oci.forget(&other);
+    oci.forget(&attestation);
+    (oci.build(), mine["digest"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn an_index_with_missing_platforms_is_reduced_to_the_nodes_one() {
+    let (archive, manifest) = multi_platform();
+    let images = read(&archive).unwrap();
+    assert_eq!(super::archive::digest(&images[0].manifest), manifest);
+    assert_eq!(names(&images), ["docker.io/library/app:1"]);
+    assert_eq!(images[0].media_type, "application/vnd.oci.image.manifest.v1+json");
+}
+
+#[test]
+fn names_come_from_whichever_note_has_them() {
+    for (annotations, name) in [
+        (
+            json!({"io.containerd.image.name": "app:1", "org.opencontainers.image.ref.name": "1"}),
+            "docker.io/library/app:1",
+        ),
+        (json!({"org.opencontainers.image.ref.name": "docker.io/team/app:3"}), "docker.io/team/app:3"),
+        (json!({"org.opencontainers.image.ref.name": "v7"}), "localhost/loaded:v7"),
+    ] {
+        let mut oci = OciArchive::default();
+        let image = oci.image(&["one"], "amd64");
+        oci.list(image, &annotations);
+        assert_eq!(names(&read(&oci.build()).unwrap()), [name]);
+    }
+    let mut oci = OciArchive::default();
+    let image = oci.image(&["one"], "amd64");
+    oci.list(image, &json!({}));
+    assert_eq!(names(&read(&oci.build()).unwrap()), [""; 0]);
+}
+
+#[test]
+fn an_image_for_another_platform_is_named() {
+    let mut oci = OciArchive::default();
+    let image = oci.image(&["one"], "arm64");
+    oci.list(image, &json!({"io.containerd.image.name": "app:1"}));
+    let error = refusal(&oci.build());
+    assert_eq!(error.code(), Code::LoadFailed);
+    assert_eq!(error.to_string(), "image `app:1` is for linux/arm64, and the nodes are linux/amd64");
+}
+
+#[test]
+fn a_fitting_image_with_a_missing_layer_is_refused() {
+    let mut oci = OciArchive::default();
+    let image = oci.image(&["one", "two"], "amd64");
+    let lost = json!({"digest": super::archive::digest(&gzip(&layer("two")))});
+    let index = oci.index(&[image]);
+    oci.list(index, &json!({"io.containerd.image.name": "app:1"}));
+    oci.forget(&lost);
+    let error = refusal(&oci.build());
+    assert_eq!(error.code(), Code::ArchiveInvalid);
+    assert!(error.cause_text().unwrap().contains("is missing"), "{error}");
+}
+
+#[test]
+fn what_is_no_image_archive_is_refused_with_a_reason() {
+    let filesystem = tar_of(&[("bin/sh".to_owned(), b"x".to_vec())]);
+    let cut = docker_archive(&["app:1"], &["one"]);
+    for (bytes, reason) in [
+        (&b""[..], "it is empty"),
+        (b"<html>no such page</html>", "it is not a tar archive"),
+        (&[b'x'; 2000], "it is not a tar archive"),
+        (&filesystem, "it has neither `manifest.json` nor `oci-layout`"),
+        (b"\x28\xb5\x2f\xfd....", "it is compressed with zstd"),
+        (b"BZh91AY", "it is compressed with bzip2"),
+        (&cut[..cut.len() / 2], "it is cut off"),
+        (&gzip(&cut)[..200], "it is cut off"),
+        (&tar_of(&[("manifest.json".to_owned(), b"[]".to_vec())]), "there is no image in it"),
+        (&tar_of(&[("manifest.json".to_owned(), b"{]".to_vec())]), "`manifest.json` in it is damaged"),
+    ] {
+        let error = refusal(bytes);
+        assert_eq!(error.code(), Code::ArchiveInvalid);
+        let cause = error.cause_text().unwrap();
+        assert!(cause.starts_with(reason), "{cause} / {reason}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_stop_the_others() {
+    let (fan, mut outlets) = Fan::new(2);
+    drop(outlets.pop());
+    let abandoned = fan.abandoned();
+    let job = std::thread::spawn(move || {
+        let mut writer = ArchiveWriter::new(fan);
+        writer.file(5, &mut &b"hello"[..]).unwrap();
+        writer.finish(&Scan::default(), &[]).unwrap();
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let chunk = runtime.block_on(outlets[0].stream.next()).unwrap().unwrap();
+    assert!(!chunk.is_empty());
+    job.join().unwrap();
+    assert!(!abandoned.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+/// What must not change unnoticed.
+fn identity(images: &[ArchiveImage]) -> Vec<(String, Vec<u8>)> {
+    images.iter().map(|image| (image.id.clone(), image.manifest.clone())).collect()
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let docker = docker_archive(&["app:1"], &["one", "two", "one"]);
+    let packed = gzip(&docker);
+    vec![docker, packed, multi_platform().0]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_cut_archive_never_passes_for_another_image(sample in 0_usize..3, at in 0.0_f64..1.0) {
+        let archive = &samples()[sample];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in it")]
+        let at = (archive.len() as f64 * at) as usize;
+        let whole = read(archive).unwrap();
+        match read(&archive[..at]) {
+            // Only the padding at the end may be missing.
+            Ok(images) => prop_assert_eq!(images, whole),
+            Err(error) => prop_assert_eq!(error.code(), Code::ArchiveInvalid),
+        }
+    }
+
+    #[test]
+    fn a_flipped_byte_never_changes_an_image_unnoticed(sample in 0_usize..3, at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let mut archive = samples()[sample].clone();
+        let whole = identity(&read(&archive).unwrap());
+        let at = at.index(archive.len());
+        archive[at] ^= 1 << bit;
+        match read(&archive) {
+            Ok(images) => prop_assert_eq!(identity(&images), whole),
+            Err(error) => prop_assert!(matches!(error.code(), Code::ArchiveInvalid | Code::LoadFailed)),
+        }
+    }
+
+    #[test]
+    fn noise_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+        prop_assert!(read(&bytes).is_err());
+    }
+}
