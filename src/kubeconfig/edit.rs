@@ -26,6 +26,7 @@ impl Rendered {
 }
 
 /// An edit's failure: a text that does not allow it, or a value that cannot be written.
+#[derive(Debug)]
 pub(super) enum Failure {
     Text(Flaw),
     Other(crate::error::Error),
@@ -203,7 +204,9 @@ fn item_lines(text: &str, list: &Node, item: &Node) -> Result<(usize, Range<usiz
         let rest = &text[line..];
         let column = rest.len() - rest.trim_start_matches(' ').len();
         let after = rest[column..].strip_prefix('-');
-        if line + column < item.span.start.max(line + 1) && after.is_some_and(|after| after.starts_with([' ', '\t', '\r', '\n'])) {
+        if line + column < item.span.start.max(line + 1)
+            && after.is_some_and(|after| after.starts_with([' ', '\t', '\r', '\n']))
+        {
             return Ok((column, line..end));
         }
         if line <= line_start(text, list.span.start) {
