@@ -174,7 +174,7 @@ mod tests {
     fn every_byte_of_others_stays() {
         let text = "# top\nusers:   # u\n- name: a  # x\n  user: {token: yes}\n\n# c\ncontexts: null  # none\n\
                     current-context:   'a' # mine\nclusters:\n    - name: \"a\"\n      cluster:\n# odd\n# end\n";
-        let indented: String = CLUSTER.lines().map(|line| format!("    {line}\n")).collect();
+        let indented: String = CLUSTER.lines().flat_map(|line| ["    ", line, "\n"]).collect();
         let expected = format!(
             "# top\nusers:   # u\n- name: a  # x\n  user: {{token: yes}}\n{USER}\n# c\ncontexts:   # none\n{CONTEXT}\
              current-context:   coracle-dev # mine\nclusters:\n    - name: \"a\"\n      cluster:\n{indented}# odd\n# end\n"
@@ -285,4 +285,75 @@ mod tests {
         assert!(new.starts_with("current-context: a\nclusters:\n"));
         assert!(!merged("", &entry(), changes).ok().unwrap().contains("current-context"));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+        /// Whatever is in a file: an edit is refused or keeps all else, and never panics in between.
+        #[test]
+        fn no_text_makes_an_edit_panic(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..14),
+            noise in "\\PC{0,3}",
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let mut pieces = pieces;
+            pieces.insert(at.index(pieces.len() + 1), &noise);
+            let text = pieces.concat();
+            if let Ok(new) = merged(&text, &entry(), ALL) {
+                let left = removed(&new, "coracle-dev").expect("what was merged can be removed");
+                proptest::prop_assert!(left.is_some());
+            }
+            let _ = removed(&text, "coracle-dev");
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "users:",
+        "clusters:",
+        "contexts:",
+        "current-context:",
+        "\n",
+        "\n",
+        "\n- ",
+        "\n- name: a",
+        "\n- name: coracle-dev",
+        "\n  - ",
+        " null",
+        " []",
+        " [",
+        "]",
+        " {",
+        "}",
+        ",",
+        " {name: coracle-dev}",
+        " {name: a}",
+        " # c",
+        "\r\n",
+        "\t",
+        " &x",
+        " *x",
+        " !!str",
+        " |",
+        " |+",
+        " >-",
+        "\n  b",
+        "\n\n",
+        "\n---\n",
+        "\n...\n",
+        "? ",
+        ": ",
+        "'",
+        "\"",
+        "é",
+        "\u{2028}",
+        "\u{85}",
+        "\u{feff}",
+        "<<: ",
+        "name: ",
+        "coracle-dev",
+        "\"users\":",
+        "apiVersion: v1\n",
+        "\rusers: []\r",
+        "%YAML 1.1\n",
+    ];
 }
