@@ -251,6 +251,7 @@ mod tests {
             "users: &u []\nx: *u\n",
             "current-context: [a]\n",
             "a: \"\n",
+            "---\n---\na: b\n",
             "\tusers: []\n",
         ] {
             assert!(merged(text, &entry(), ALL).is_err(), "{text:?}");
