@@ -26,6 +26,7 @@ impl Rendered {
 }
 
 /// An edit's failure: a text that does not allow it, or a value that cannot be written.
+#[derive(Debug)]
 pub(super) enum Failure {
     Text(Flaw),
     Other(crate::error::Error),
@@ -78,7 +79,7 @@ pub(super) fn is_entry(item: &Node, name: &str) -> bool {
 
 /// Adds the entry `name` to the list `key`, in place of one of that name.
 pub(super) fn set_entry(text: &str, key: &str, name: &str, item: &Value) -> Result<String, Failure> {
-    let Some(root) = root_of(text)? else { return set_entry(&begin(text), key, name, item) };
+    let Some(root) = root_of(text)? else { return set_entry(&begin(text)?, key, name, item) };
     let old: Vec<usize> = positions(items_of(&root, key)?, name);
     if old.len() > 1 {
         return set_entry(&remove_entries(text, key, name)?, key, name, item);
@@ -125,7 +126,7 @@ pub(super) fn remove_entries(text: &str, key: &str, name: &str) -> Result<String
 /// Sets the current context; an empty name is none.
 pub(super) fn set_current_context(text: &str, name: &str) -> Result<String, Failure> {
     const KEY: &str = "current-context";
-    let Some(root) = root_of(text)? else { return set_current_context(&begin(text), name) };
+    let Some(root) = root_of(text)? else { return set_current_context(&begin(text)?, name) };
     let rendered = Rendered::new(&Value::from(name))?;
     let Some(value) = root.get(KEY) else { return Ok(add_key(text, &root, KEY, &rendered)) };
     if !matches!(value.kind, Kind::Scalar { .. } | Kind::Alias(_)) {
@@ -144,8 +145,11 @@ pub(super) fn set_current_context(text: &str, name: &str) -> Result<String, Fail
 }
 
 /// Gives a text without a document one.
-fn begin(text: &str) -> String {
-    insert_lines(text, text.len(), &fit(text, SKELETON, 0))
+fn begin(text: &str) -> Result<String, Flaw> {
+    let new = insert_lines(text, text.len(), &fit(text, SKELETON, 0));
+    // As where the first of several documents is the empty one.
+    root_of(&new)?.ok_or_else(|| Flaw::new(0, "its first document is empty"))?;
+    Ok(new)
 }
 
 fn positions(items: &[Node], name: &str) -> Vec<usize> {

@@ -3,6 +3,7 @@
 //! kubectl reads kubeconfigs with a Go port of libyaml; this reads them with a Rust port of it, so both
 //! accept the same texts. Scalars stay text: whether `yes` is a boolean is never decided here.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -119,7 +120,9 @@ impl Node {
 
 /// Reads the structure of `text`, which must not begin with a byte order mark.
 pub(super) fn parse(text: &str) -> Result<Outline, Flaw> {
-    let mut bytes = text.as_bytes();
+    // The parser panics when a block scalar meets the end of the text before a line end.
+    let complete = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    let mut bytes = complete.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
     let mut reader = Reader { parser, length: text.len(), anchors: HashSet::new() };
@@ -165,6 +168,10 @@ impl Reader<'_> {
         }
         match event.data {
             EventData::Scalar { anchor, tag, value, style, .. } => {
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if block && byte(event.end_mark.index) > self.length {
+                    return Err(Flaw::new(self.length, "the text lacks the line end that would end its last value"));
+                }
                 let properties = self.properties(anchor, tag);
                 let kind = Kind::Scalar { value, plain: style == ScalarStyle::Plain };
                 Ok(Node { span: start.min(end)..end, properties, kind })

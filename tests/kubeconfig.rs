@@ -1,0 +1,475 @@
+//! What kubectl itself reads before and after coracle changed a kubeconfig.
+//!
+//! Needs kubectl: the one in `CORACLE_TEST_KUBECTL`, else the one in `PATH`.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use coracle::error::Code;
+use coracle::kubeconfig::{Entry, Location, merge, preflight, remove, render};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use serde_json::{Value, json};
+
+const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
+
+fn kubectl(file: &Path, arguments: &[&str]) -> Output {
+    let program = env::var_os("CORACLE_TEST_KUBECTL").unwrap_or_else(|| OsString::from("kubectl"));
+    Command::new(&program)
+        .args(arguments)
+        .env("KUBECONFIG", file)
+        .output()
+        .unwrap_or_else(|error| panic!("kubectl is needed, set CORACLE_TEST_KUBECTL: {}: {error}", program.display()))
+}
+
+/// What kubectl reads in `files`, a list as in `KUBECONFIG`; `None` if it reads nothing.
+fn view(files: &Path) -> Option<Value> {
+    let output = kubectl(files, &["config", "view", "--raw", "-o", "json"]);
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// What kubectl reads, with the entry `name` taken out, and how many items that were.
+fn without(mut config: Value, name: &str) -> (Value, usize) {
+    let mut taken = 0;
+    for list in LISTS {
+        if let Some(items) = config[list].as_array_mut() {
+            let before = items.len();
+            items.retain(|item| item["name"] != name);
+            taken += before - items.len();
+            if items.is_empty() {
+                config[list] = Value::Null;
+            }
+        }
+    }
+    (config, taken)
+}
+
+fn entry(name: &str) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        server: "https://127.0.0.1:6443".to_owned(),
+        ca_pem: format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", "QUJD".repeat(300)),
+        client_cert_pem: "CERT".to_owned(),
+        client_key_pem: "KEY".to_owned(),
+    }
+}
+
+fn location(file: &Path) -> Location {
+    Location::new(Some(file), None, None).unwrap()
+}
+
+fn list_of(files: &[&Path]) -> (PathBuf, Location) {
+    let list = env::join_paths(files).unwrap();
+    let location = Location::new(None, Some(&list), None).unwrap();
+    (PathBuf::from(list), location)
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Strings that YAML readers like to make something else of.
+fn nasty() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "n",
+        "true",
+        "~",
+        "null",
+        "Null",
+        "",
+        " ",
+        "012",
+        "0o17",
+        "0x1F",
+        "0b11",
+        "1_000",
+        "1e3",
+        "+1",
+        "-.inf",
+        ".NaN",
+        "1:30",
+        "2001-01-01",
+        "2001-12-14t21:59:43.10-05:00",
+        "<<",
+        "=",
+        "-",
+        "- a",
+        "?",
+        ": b",
+        "a: b",
+        "a #b",
+        "#a",
+        "&a",
+        "*a",
+        "!a",
+        "!!str 1",
+        "%a",
+        "@a",
+        "`a",
+        "'",
+        "\"",
+        "\\",
+        "[",
+        "{a}",
+        ",",
+        "|",
+        ">",
+        "a\nb",
+        "a\n\n  b\n",
+        "\n",
+        "\ttab",
+        "a\tb",
+        "trailing ",
+        " leading",
+        "é",
+        "日本",
+        "😀",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{7f}",
+        "---",
+        "...",
+        "--- a",
+        "0",
+        "1.",
+        ".5",
+        "coracle-dev",
+        "coracle-dev2",
+    ];
+    prop_oneof![3 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => "\\PC{0,12}", 1 => "[a-z0-9.:@/-]{1,20}"]
+}
+
+/// Any JSON value, which kubectl keeps as it is in an extension.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        nasty().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        Just(Value::Null)
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            vec((nasty(), inner), 0..4).prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
+        ]
+    })
+}
+
+/// A kubeconfig with everything in it that kubectl allows.
+fn config() -> impl Strategy<Value = Value> {
+    let item = (nasty(), nasty(), anything());
+    let present = any::<[bool; 6]>();
+    (vec(item, 0..4), nasty(), anything(), present).prop_map(|(items, current, extension, present)| {
+        let mut names = std::collections::BTreeSet::from(["coracle-dev".to_owned()]);
+        let items: Vec<_> = items.into_iter().filter(|(name, ..)| names.insert(name.clone())).collect();
+        let list = |body: &dyn Fn(&str, &Value) -> (&'static str, Value)| {
+            let item = |(name, text, extension): &(String, String, Value)| {
+                let (key, mut body) = body(text, extension);
+                if !extension.is_null() {
+                    body["extensions"] = json!([{ "name": text, "extension": extension }]);
+                }
+                json!({ "name": name, key: body })
+            };
+            Value::from(items.iter().map(item).collect::<Vec<_>>())
+        };
+        let user = |text: &str, _: &Value| {
+            let variables = json!([{ "name": text, "value": text }]);
+            let exec = json!({ "apiVersion": "client.authentication.k8s.io/v1", "command": "x", "args": [text], "env": variables });
+            ("user", json!({ "token": text, "exec": exec, "auth-provider": { "name": text, "config": { text: text } } }))
+        };
+        let fields = [
+            ("users", list(&user)),
+            ("apiVersion", json!("v1")),
+            ("contexts", list(&|text, _| ("context", json!({ "cluster": text, "user": text, "namespace": text })))),
+            ("current-context", json!(current)),
+            ("extensions", json!([{ "name": "x", "extension": extension }])),
+            ("clusters", list(&|text, _| ("cluster", json!({ "server": text, "tls-server-name": text })))),
+        ];
+        let kept = fields.into_iter().zip(present).filter(|((key, _), present)| *present || *key == "extensions");
+        Value::Object(kept.map(|((key, value), _)| (key.to_owned(), value)).collect())
+    })
+}
+
+/// Writes a value in one of the ways people's kubeconfigs are written.
+fn text(config: &Value, style: u8) -> String {
+    // Bare words on purpose: kubectl reads these as booleans, numbers and dates, and must go on doing so.
+    const BARE: &str = "x-bare: &bare\n  - yes\n  - 012\n  - 1_000\n  - 0o17\n  - 1e3\n  - 2001-01-01\n  - ~\n\
+                        x-other: *bare # comment\n";
+    let block = || coracle::yaml::to_string(config).unwrap();
+    match style % 7 {
+        0 => config.to_string(),
+        1 => serde_json::to_string_pretty(config).unwrap(),
+        2 => format!("# mine\n{}# end\n", block()),
+        3 => format!("\u{feff}---\n{}", block()).replace('\n', "\r\n"),
+        4 => format!("{}{BARE}", block()),
+        5 => format!("{BARE}{}---\nusers: [{{name: coracle-dev}}]\n", block()),
+        _ => serde_json::to_string_pretty(config).unwrap().replace("  ", "\t"),
+    }
+}
+
+#[test]
+fn kubectl_reads_everybody_elses_entries_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    let (start, understood) = (Instant::now(), AtomicUsize::new(0));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        max_shrink_time: 20_000,
+        ..ProptestConfig::default()
+    });
+    let property = |(config, style): (Value, u8)| {
+        let text = text(&config, style);
+        fs::write(&file, &text).unwrap();
+        // Time runs out on a loaded machine; fifty are the least.
+        if understood.load(Relaxed) >= 50 && start.elapsed() > Duration::from_secs(50) {
+            return Ok(());
+        }
+        let Some(before) = view(&file) else { return Ok(()) };
+        understood.fetch_add(1, Relaxed);
+        let fail = |what: String| {
+            TestCaseError::fail(format!("{what} in\n{text}\nwhich became\n{}", fs::read_to_string(&file).unwrap()))
+        };
+        let merged = wait(merge(&location(&file), &entry("coracle-dev"), true));
+        merged.map_err(|error| fail(format!("{error} {:?}", error.problem_list())))?;
+        let after = view(&file).ok_or_else(|| fail("unreadable after merge".to_owned()))?;
+        let (mut others, ours) = without(after.clone(), "coracle-dev");
+        prop_assert_eq!(ours, 3, "{}", text);
+        prop_assert_eq!(&others["current-context"], "coracle-dev");
+        others["current-context"] = before["current-context"].clone();
+        prop_assert_eq!(&others, &without(before.clone(), "coracle-dev").0, "{}", text);
+        prop_assert!(wait(remove(&location(&file), "coracle-dev")).map_err(|error| fail(error.to_string()))?);
+        let mut left = view(&file).ok_or_else(|| fail("unreadable after remove".to_owned()))?;
+        prop_assert_eq!(&left["current-context"], "");
+        left["current-context"] = before["current-context"].clone();
+        prop_assert_eq!(&left, &before, "{}", text);
+        prop_assert!(!wait(remove(&location(&file), "coracle-dev")).unwrap());
+        Ok(())
+    };
+    runner.run(&(config(), any::<u8>()), property).unwrap_or_else(|error| panic!("{error}"));
+    let understood = understood.load(Relaxed);
+    assert!(understood >= 50, "kubectl understood only {understood} of the texts");
+}
+
+#[test]
+fn kubectl_reads_written_yaml_back_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    // Many values in one file: one kubectl call per case is what takes the time.
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 25,
+        failure_persistence: None,
+        max_shrink_time: 20_000,
+        ..ProptestConfig::default()
+    });
+    let values = vec((nasty(), anything()), 40);
+    runner
+        .run(&values, |pairs| {
+            // kubectl drops an extension that is null.
+            let extension = Value::Array(pairs.into_iter().map(|(key, value)| json!({ key: value })).collect());
+            let config = json!({ "extensions": [{ "name": "x", "extension": extension }] });
+            fs::write(&file, coracle::yaml::to_string(&config).unwrap()).unwrap();
+            let output = kubectl(&file, &["config", "view", "--raw", "-o", "json"]);
+            prop_assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+            prop_assert_eq!(&read["extensions"][0]["extension"], &extension);
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", fs::read_to_string(&file).unwrap()));
+}
+
+#[test]
+fn nothing_is_lost_when_many_change_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("deep").join("config");
+    fs::create_dir(file.parent().unwrap()).unwrap();
+    fs::write(&file, "# mine\nusers:\n- name: me # me\n  user: {token: t}\n").unwrap();
+    for number in 0..10 {
+        wait(merge(&location(&file), &entry(&format!("coracle-old{number}")), false)).unwrap();
+    }
+    thread::scope(|scope| {
+        for number in 0..10 {
+            let file = &file;
+            scope.spawn(move || wait(merge(&location(file), &entry(&format!("coracle-new{number}")), true)).unwrap());
+            scope.spawn(move || assert!(wait(remove(&location(file), &format!("coracle-old{number}"))).unwrap()));
+        }
+    });
+    let config = view(&file).unwrap();
+    for list in LISTS {
+        let names = config[list].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap());
+        let names: std::collections::BTreeSet<_> = names.filter(|name| *name != "me").collect();
+        assert_eq!(
+            names,
+            (0..10)
+                .map(|number| format!("coracle-new{number}"))
+                .collect::<Vec<_>>()
+                .iter()
+                .map(String::as_str)
+                .collect()
+        );
+    }
+    assert!(fs::read_to_string(&file).unwrap().starts_with("# mine\nusers:\n- name: me # me\n  user: {token: t}\n"));
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no locks or temporary files are left");
+}
+
+#[test]
+fn what_kubectl_sets_meanwhile_is_not_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (file, done) = (&file, &done);
+        // One kubectl at a time: two of them overwrite each other, and one removes what coracle adds between
+        // its read and its lock. What coracle must not do is lose what kubectl wrote.
+        scope.spawn(move || {
+            for number in 0..20 {
+                let name = format!("theirs{number}");
+                let deadline = Instant::now() + Duration::from_secs(30);
+                // kubectl gives up at once when the file is locked.
+                while !kubectl(file, &["config", "set-cluster", &name, "--server=https://x"]).status.success() {
+                    assert!(Instant::now() < deadline, "kubectl never got the lock");
+                }
+            }
+            done.store(true, Relaxed);
+        });
+        for worker in 0..3 {
+            scope.spawn(move || {
+                for number in 0.. {
+                    let name = format!("coracle-{worker}-{number}");
+                    wait(merge(&location(file), &entry(&name), true)).unwrap();
+                    wait(remove(&location(file), &name)).unwrap();
+                    if done.load(Relaxed) {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(15));
+                }
+            });
+        }
+    });
+    let config = view(&file).unwrap();
+    let names = config["clusters"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("theirs")).count(), 20);
+}
+
+#[test]
+fn lists_of_files_follow_kubectls_rules() {
+    let directory = tempfile::tempdir().unwrap();
+    let [a, b, c] = ["a", "b", "c"].map(|name| directory.path().join(name));
+    let (list, location) = list_of(&[&a, &b, &c]);
+    // Nothing exists: the last one is made.
+    assert_eq!(wait(merge(&location, &entry("coracle-dev"), true)).unwrap(), c);
+    assert!(!a.exists() && !b.exists());
+    // A file before it appears: what is there stays there, the current context goes to the first file.
+    fs::write(&b, "current-context: x\n").unwrap();
+    assert_eq!(wait(merge(&location, &entry("coracle-dev"), true)).unwrap(), c);
+    assert_eq!(wait(merge(&location, &entry("coracle-two"), false)).unwrap(), b);
+    let config = view(&list).unwrap();
+    assert_eq!(config["current-context"], "coracle-dev");
+    assert_eq!(config["clusters"].as_array().unwrap().len(), 2);
+    // Only files that have the entry are written.
+    let untouched = fs::metadata(&c).unwrap().ino();
+    assert!(wait(remove(&location, "coracle-two")).unwrap());
+    assert_eq!(fs::metadata(&c).unwrap().ino(), untouched);
+    assert!(wait(remove(&location, "coracle-dev")).unwrap());
+    let config = view(&list).unwrap();
+    assert_eq!((&config["clusters"], &config["current-context"]), (&Value::Null, &json!("")));
+    assert!(!wait(remove(&location, "coracle-dev")).unwrap());
+}
+
+#[test]
+fn files_keep_their_mode_owner_and_links() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let directory = tempfile::tempdir().unwrap();
+    let new = directory.path().join("made").join("here").join("config");
+    wait(merge(&location(&new), &entry("coracle-dev"), true)).unwrap();
+    assert_eq!((mode(&new), mode(new.parent().unwrap())), (0o600, 0o700));
+
+    let [target, link, loose] = ["target", "link", "loose"].map(|name| directory.path().join(name));
+    fs::write(&target, "").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o400)).unwrap();
+    symlink("target", &link).unwrap();
+    wait(merge(&location(&link), &entry("coracle-dev"), true)).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(mode(&target), 0o400);
+    assert!(fs::read_to_string(&target).unwrap().contains("coracle-dev"));
+
+    fs::write(&loose, "").unwrap();
+    fs::set_permissions(&loose, fs::Permissions::from_mode(0o664)).unwrap();
+    wait(merge(&location(&loose), &entry("coracle-dev"), true)).unwrap();
+    assert_eq!(mode(&loose), 0o600);
+
+    if fs::metadata(directory.path()).unwrap().uid() == 0 {
+        let theirs = directory.path().join("theirs").join("config");
+        let under_sudo = |path: &Path| location(path).owned_by(Some("1234"), Some("2345"));
+        wait(merge(&under_sudo(&theirs), &entry("coracle-dev"), true)).unwrap();
+        for path in [&theirs, theirs.parent().unwrap()] {
+            let metadata = fs::metadata(path).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (1234, 2345));
+        }
+        // An existing file is still theirs when root changes it without sudo.
+        wait(remove(&location(&theirs), "coracle-dev")).unwrap();
+        assert_eq!(fs::metadata(&theirs).unwrap().uid(), 1234);
+        wait(merge(&under_sudo(&loose), &entry("coracle-two"), true)).unwrap();
+        assert_eq!(fs::metadata(&loose).unwrap().uid(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_is_reported_with_its_place_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    let text = "users:\n- name: coracle-dev\n\t- x\n";
+    fs::write(&file, text).unwrap();
+    let errors = [
+        preflight(&location(&file)).unwrap_err(),
+        wait(merge(&location(&file), &entry("coracle-dev"), true)).unwrap_err(),
+        wait(remove(&location(&file), "coracle-dev")).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Code::KubeconfigInvalid);
+        assert_eq!(error.problem_list()[0].place, format!("{}:3:1", file.display()));
+        assert!(error.problem_list()[0].snippet.is_none());
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    // A file that has nothing of ours does not keep a cluster from being deleted.
+    assert!(!wait(remove(&location(&file), "coracle-other")).unwrap());
+}
+
+#[test]
+fn preflight_finds_what_would_fail_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let new = directory.path().join("made").join("config");
+    preflight(&location(&new)).unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    assert_eq!(preflight(&location(directory.path())).unwrap_err().code(), Code::FileFailed);
+    assert_eq!(preflight(&location(Path::new("/proc/none/config"))).unwrap_err().code(), Code::FileFailed);
+    preflight(&location(Path::new("/dev/null"))).unwrap();
+    wait(merge(&location(Path::new("/dev/null")), &entry("coracle-dev"), true)).unwrap();
+    fs::write(directory.path().join("config.lock"), "").unwrap();
+    let error = preflight(&location(&directory.path().join("config"))).unwrap_err();
+    assert_eq!(error.code(), Code::KubeconfigLocked);
+}
+
+#[test]
+fn kubectl_reads_the_standalone_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    fs::write(&file, render(&entry("coracle-dev")).unwrap()).unwrap();
+    let config = view(&file).unwrap();
+    assert_eq!(config["current-context"], "coracle-dev");
+    assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
+    assert_eq!(config["users"][0]["user"]["client-key-data"], "S0VZ");
+}
