@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::SharedEngine;
@@ -13,7 +13,13 @@ use crate::ui::{Format, Ui, UiOptions};
 
 mod create;
 mod delete;
+mod export;
+mod get;
+mod kubectl;
+mod load;
 mod options;
+mod output;
+mod url;
 
 pub use options::{Global, OutputFormat};
 
@@ -35,12 +41,37 @@ enum Command {
     /// Delete clusters with everything that belongs to them
     #[command(subcommand, arg_required_else_help = true)]
     Delete(delete::Delete),
+    /// List clusters and nodes, or print a kubeconfig
+    #[command(subcommand, arg_required_else_help = true)]
+    Get(get::Get),
+    /// Say how a cluster does; exit with 0 only when all is well
+    Status(get::StatusArguments),
+    /// Load images into the nodes
+    #[command(subcommand, arg_required_else_help = true)]
+    Load(load::Load),
+    /// Export a kubeconfig or logs
+    #[command(subcommand, arg_required_else_help = true)]
+    Export(export::Export),
+    /// Print where a Service is reachable from this host
+    Url(url::UrlArguments),
+    /// Run kubectl of the cluster's version against it
+    Kubectl(kubectl::KubectlArguments),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version {
+        /// Print only the number
+        #[arg(long, short)]
+        short: bool,
+    },
 }
 
 /// What every command works with.
 pub(crate) struct Context {
     ui: Ui,
-    global: Global,
     /// Cancelled by Ctrl-C, SIGTERM and SIGHUP.
     stop: CancellationToken,
 }
@@ -66,7 +97,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ui = ui(&arguments);
     let stop = CancellationToken::new();
     tokio::spawn(signals(stop.clone(), ui.clone()));
-    let context = Context { ui: ui.clone(), global: arguments.global.clone(), stop };
+    let context = Context { ui: ui.clone(), stop };
     match dispatch(&context, arguments.command).await {
         Ok(code) => code,
         Err(error) => {
@@ -77,15 +108,37 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Create(create) => create::run(context, create).await.map(|()| ExitCode::SUCCESS),
-        Command::Delete(delete) => delete::run(context, delete).await.map(|()| ExitCode::SUCCESS),
-    }
+    let done = match command {
+        Command::Create(create) => create::run(context, create).await,
+        Command::Status(arguments) => return get::status(context, arguments).await,
+        Command::Delete(delete) => delete::run(context, delete).await,
+        Command::Get(get) => get::run(context, get).await,
+        Command::Load(load) => load::run(context, load).await,
+        Command::Export(export) => export::run(context, export).await,
+        Command::Url(arguments) => url::run(context, arguments).await,
+        Command::Kubectl(arguments) => kubectl::run(context, arguments).await,
+        Command::Completion { shell } => completion(context, shell),
+        Command::Version { short } => version(context, short),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn completion(context: &Context, shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "coracle", &mut script);
+    context.ui.data(&String::from_utf8_lossy(&script))
+}
+
+fn version(context: &Context, short: bool) -> Result<()> {
+    let number = env!("CARGO_PKG_VERSION");
+    let text = if short { format!("{number}\n") } else { format!("coracle {number}\n") };
+    context.ui.data(&text)
 }
 
 fn ui(arguments: &Arguments) -> Ui {
     let json = match &arguments.command {
         Command::Create(create) => create.is_json(),
+        Command::Load(load) => load.is_json(),
         _ => false,
     };
     let format = if json { Format::Json } else { Format::Plain };

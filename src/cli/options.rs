@@ -35,7 +35,7 @@ pub enum OutputFormat {
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
-pub struct NameOption {
+pub(super) struct NameOption {
     /// Name of the cluster
     #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
     pub name: Option<String>,
@@ -43,19 +43,19 @@ pub struct NameOption {
 
 impl NameOption {
     /// The name given, or the default one.
-    pub fn get(&self) -> Result<ClusterName> {
+    pub(super) fn get(&self) -> Result<ClusterName> {
         parse_name(self.name.as_deref().unwrap_or(ClusterName::DEFAULT))
     }
 }
 
 /// A cluster name from the command line.
-pub fn parse_name(text: &str) -> Result<ClusterName> {
+pub(super) fn parse_name(text: &str) -> Result<ClusterName> {
     text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause))
 }
 
 /// Which kubeconfig.
 #[derive(Debug, Clone, Args)]
-pub struct KubeconfigOption {
+pub(super) struct KubeconfigOption {
     /// Kubeconfig to change instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub struct KubeconfigOption {
 
 impl KubeconfigOption {
     /// The files that this option and the environment mean.
-    pub fn location(&self) -> Result<Location> {
+    pub(super) fn location(&self) -> Result<Location> {
         let variable = std::env::var_os("KUBECONFIG");
         let home = dirs::home_dir();
         let location = Location::new(self.kubeconfig.as_deref(), variable.as_deref(), home.as_deref())?;
@@ -73,7 +73,7 @@ impl KubeconfigOption {
 }
 
 /// The proxy settings of this environment, upper case before lower case.
-pub fn proxy() -> ProxySettings {
+pub(super) fn proxy() -> ProxySettings {
     let get = |name: &str| {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         variable(name).or_else(|| variable(&name.to_lowercase()))

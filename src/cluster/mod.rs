@@ -15,6 +15,8 @@ pub mod image;
 pub mod preflight;
 pub mod provision;
 pub mod remove;
+pub mod service;
+pub mod status;
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]

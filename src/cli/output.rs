@@ -1,0 +1,68 @@
+//! Tables, JSON and YAML.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::options::OutputFormat;
+use crate::error::{Code, Error, Result};
+use crate::yaml;
+
+/// A table with aligned columns.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column titles.
+    pub(super) fn new(titles: &[&str]) -> Self {
+        Self { rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()] }
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            writeln!(f, "{}", cells.join("   ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A value as JSON or YAML.
+pub(super) fn structured(format: OutputFormat, value: &Value) -> Result<String> {
+    if format == OutputFormat::Yaml {
+        return yaml::to_string(value);
+    }
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").cause(&source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_end_without_spaces() {
+        let mut table = Table::new(&["NAME", "NODES"]);
+        table.row(vec!["development".to_owned(), "3".to_owned()]);
+        table.row(vec!["a".to_owned(), String::new()]);
+        assert_eq!(table.to_string(), "NAME          NODES\ndevelopment   3\na\n");
+    }
+}

@@ -1,0 +1,146 @@
+//! Where a Service is reachable from this host.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::{Cluster, access};
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+
+/// A way to reach a port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Name of the Service's port, empty for the only one.
+    pub port: String,
+    /// The URL.
+    pub url: String,
+}
+
+/// Whether node addresses can be reached from here: only where the engine's bridges are this host's.
+fn reaches_nodes() -> bool {
+    cfg!(target_os = "linux")
+}
+
+/// URLs of a Service: published host ports first, then load balancer and node addresses.
+pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name: &str) -> Result<Vec<Reach>> {
+    let client = access::client(engine, cluster).await?;
+    let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
+    let service = client.get(&path).await.map_err(|failure| {
+        Error::new(Code::NotFound, format!("there is no Service `{name}` in name space `{namespace}`"))
+            .because(failure.text())
+            .hint("`kubectl get services --all-namespaces` lists them; choose the name space with `--namespace`")
+    })?;
+    let urls = of_service(&service, cluster, reaches_nodes());
+    if urls.is_empty() {
+        let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP");
+        return Err(Error::new(Code::NotFound, format!("Service `{name}` cannot be reached from this host"))
+            .because(format!("its type is {kind}"))
+            .hint(format!(
+                "`kubectl expose` it with `--type=NodePort`, or `kubectl port-forward service/{name} 8080:80`"
+            )));
+    }
+    Ok(urls)
+}
+
+fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Reach> {
+    let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut all = Vec::new();
+    for port in ports {
+        let title = port["name"].as_str().unwrap_or_default();
+        let add = |all: &mut Vec<Reach>, address: &str, number: u64| {
+            all.push(Reach { port: title.to_owned(), url: url(port, address, number) });
+        };
+        let node_port = port["nodePort"].as_u64().filter(|number| *number > 0);
+        if let Some(node_port) = node_port {
+            for (address, number) in published(cluster, node_port, port["protocol"].as_str().unwrap_or("TCP")) {
+                add(&mut all, &address.to_string(), number.into());
+            }
+        }
+        if reaches_nodes {
+            for address in ingress.iter().filter_map(|one| one["ip"].as_str()) {
+                add(&mut all, address, port["port"].as_u64().unwrap_or_default());
+            }
+            let label = |node: &super::Node| node.container.labels.get(crate::plan::ADDRESS_LABEL).cloned();
+            if let (Some(node_port), Some(address)) = (node_port, cluster.nodes.first().and_then(label)) {
+                add(&mut all, &address, node_port);
+            }
+        }
+    }
+    all
+}
+
+/// Host addresses and ports that lead to this port of a node.
+fn published(cluster: &Cluster, node_port: u64, protocol: &str) -> Vec<(IpAddr, u16)> {
+    let ports = cluster.nodes.iter().flat_map(|node| &node.container.ports);
+    let matching = ports
+        .filter(|port| u64::from(port.container_port) == node_port && port.protocol.eq_ignore_ascii_case(protocol));
+    let callable = |address: IpAddr| if address.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address };
+    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (callable(port.host_address), port.host_port)).collect();
+    all.dedup();
+    all
+}
+
+/// `http` unless the port says otherwise by its name or number.
+fn url(port: &Value, address: &str, number: u64) -> String {
+    let name = port["name"].as_str().unwrap_or_default();
+    let secure = name.starts_with("https") || port["appProtocol"] == "https" || port["port"] == 443;
+    let protocol = port["protocol"].as_str().unwrap_or("TCP");
+    let scheme = match protocol {
+        "TCP" if secure => "https".to_owned(),
+        "TCP" => "http".to_owned(),
+        other => other.to_lowercase(),
+    };
+    let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    format!("{scheme}://{address}:{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Role;
+    use crate::engine::{Container, Labels, PortBinding};
+
+    fn cluster(ports: Vec<PortBinding>) -> Cluster {
+        let labels = Labels::from([(crate::plan::ADDRESS_LABEL.to_owned(), "172.18.0.3".to_owned())]);
+        let container = Container {
+            id: String::new(),
+            name: "dev-control-plane".to_owned(),
+            image: String::new(),
+            state: "running".to_owned(),
+            labels,
+            addresses: Vec::new(),
+            ports,
+            created: 0,
+        };
+        let node = super::super::Node { name: container.name.clone(), role: Role::ControlPlane, container };
+        Cluster { name: "dev".to_owned(), nodes: vec![node], balancer: None }
+    }
+
+    #[test]
+    fn a_published_port_comes_before_the_nodes_address() {
+        let service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]}});
+        let binding = PortBinding {
+            host_address: "0.0.0.0".parse().unwrap(),
+            host_port: 8080,
+            container_port: 30080,
+            protocol: "tcp".to_owned(),
+        };
+        let urls: Vec<_> =
+            of_service(&service, &cluster(vec![binding]), true).into_iter().map(|reach| reach.url).collect();
+        assert_eq!(urls, ["http://127.0.0.1:8080", "http://172.18.0.3:30080"]);
+        let urls = of_service(&service, &cluster(Vec::new()), false);
+        assert!(urls.is_empty());
+    }
+
+    #[test]
+    fn a_cluster_ip_service_has_no_url() {
+        let service = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80}]}});
+        assert!(of_service(&service, &cluster(Vec::new()), true).is_empty());
+    }
+}
