@@ -67,7 +67,8 @@ fn api_service_rules(layout: &Layout) -> String {
     let endpoint = layout.endpoint();
     format!(
         "table ip coracle-boot\ndelete table ip coracle-boot\ntable ip coracle-boot {{\n  chain prerouting {{\n    \
-         type nat hook prerouting priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
+         type nat hook prerouting priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n  chain output {{\n    \
+         type nat hook output priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
     )
 }
 
