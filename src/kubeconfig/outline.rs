@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::panic::catch_unwind;
 
 use libyaml_safer::{Event, EventData, MappingStyle, Parser, ScalarStyle, SequenceStyle};
 
@@ -101,6 +102,19 @@ impl Node {
         self.pairs().iter().rev().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 
+    /// Says if all its places are between characters of `text`.
+    fn is_placed(&self, text: &str) -> bool {
+        let fits = |at: usize| text.is_char_boundary(at);
+        let inside = match &self.kind {
+            Kind::Scalar { .. } | Kind::Alias(_) => true,
+            Kind::Sequence { items, open } => open.is_none_or(fits) && items.iter().all(|item| item.is_placed(text)),
+            Kind::Mapping { pairs, open } => {
+                open.is_none_or(fits) && pairs.iter().all(|(key, value)| key.is_placed(text) && value.is_placed(text))
+            }
+        };
+        inside && fits(self.span.start) && fits(self.span.end)
+    }
+
     /// Says if every reader reads both nodes the same.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.properties == other.properties
@@ -120,6 +134,15 @@ impl Node {
 
 /// Reads the structure of `text`, which must not begin with a byte order mark.
 pub(super) fn parse(text: &str) -> Result<Outline, Flaw> {
+    if text.starts_with('\u{feff}') {
+        return Err(Flaw::new(0, "it has more than one byte order mark"));
+    }
+    // libyaml-safer 0.2.0 panics on some rare texts, such as `[ !!str, a]`; the user's file then is refused
+    // like any that cannot be understood.
+    catch_unwind(|| read(text)).unwrap_or_else(|_| Err(Flaw::new(0, "the YAML parser failed on it")))
+}
+
+fn read(text: &str) -> Result<Outline, Flaw> {
     // The parser panics when a block scalar meets the end of the text before a line end.
     let complete = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
     let mut bytes = complete.as_bytes();
@@ -136,6 +159,10 @@ pub(super) fn parse(text: &str) -> Result<Outline, Flaw> {
     }
     let first = reader.next()?;
     let root = reader.node(first, 0)?;
+    // A place that the parser counted wrong must not be cut at.
+    if !root.is_placed(text) {
+        return Err(Flaw::new(0, "it has a character that cannot be where it is"));
+    }
     // The rest is read for its mistakes only: kubectl refuses a text with a mistake in a later document
     // only where that keeps it from finding the end of the first.
     reader.next()?;
