@@ -1,0 +1,221 @@
+//! Runs coracle and kind in turns and prints how they compare: `cargo bench --bench kind -- --runs 5`.
+//!
+//! Both use the same node image. Times are taken from outside, in the same way for both: from the start of the command
+//! until the API says that all nodes are Ready and CoreDNS is available. `kind` must be in the PATH.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle::kubernetes::Client;
+use coracle::kubernetes::ready::Condition;
+
+/// How long a cluster may take.
+const LIMIT: Duration = Duration::from_secs(180);
+/// How long a new cluster rests before its memory is read.
+const REST: Duration = Duration::from_secs(60);
+/// How long its CPU time is counted.
+const COUNT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Tool {
+    Coracle,
+    Kind,
+}
+
+/// What one run showed; seconds, MiB and percent of one core.
+#[derive(Default, Clone, Copy)]
+struct Run {
+    ready: f64,
+    dns: f64,
+    delete: f64,
+    memory: Option<f64>,
+    cpu: Option<f64>,
+}
+
+struct Settings {
+    runs: usize,
+    image: String,
+    kind_config: Option<PathBuf>,
+    kind_config_workers: Option<PathBuf>,
+    home: tempfile::TempDir,
+}
+
+impl Tool {
+    fn name(self) -> &'static str {
+        if self == Self::Coracle { "coracle" } else { "kind" }
+    }
+
+    fn command(self, settings: &Settings) -> Command {
+        let program = if self == Self::Coracle { env!("CARGO_BIN_EXE_coracle") } else { "kind" };
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", settings.home.path().join(self.name())).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn create(self, settings: &Settings, workers: usize) -> Command {
+        let mut command = self.command(settings);
+        command.args(["create", "cluster", "--name", "t-bench", "--image", &settings.image]);
+        match self {
+            Self::Coracle => drop(command.args(["--workers", &workers.to_string()])),
+            Self::Kind => {
+                let config = if workers == 0 { &settings.kind_config } else { &settings.kind_config_workers };
+                if let Some(config) = config {
+                    command.arg("--config").arg(config);
+                }
+            }
+        }
+        command
+    }
+}
+
+fn kubeconfig(tool: Tool, settings: &Settings) -> Option<String> {
+    let output = tool.command(settings).args(["get", "kubeconfig", "--name", "t-bench"]).stdout(Stdio::piped()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && text.contains("client-key-data")).then_some(text)
+}
+
+/// Creates a cluster, measures it and deletes it.
+async fn run(tool: Tool, settings: &Settings, workers: usize, rest: bool) -> Result<Run, String> {
+    let began = Instant::now();
+    let mut child = tool.create(settings, workers).spawn().map_err(|error| format!("cannot run {}: {error}", tool.name()))?;
+    let client = loop {
+        if let Some(text) = kubeconfig(tool, settings) {
+            break Client::from_kubeconfig(&text).await.map_err(|error| error.to_string())?;
+        }
+        late(tool, began)?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let mut result = Run::default();
+    until(tool, began, &client, Condition::NodesReady(workers + 1)).await?;
+    result.ready = began.elapsed().as_secs_f64();
+    until(tool, began, &client, Condition::DnsAvailable).await?;
+    result.dns = began.elapsed().as_secs_f64();
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("{} create failed", tool.name()));
+    }
+    if rest {
+        tokio::time::sleep(REST).await;
+        result.memory = Some(usage("memory"));
+        let before = usage("cpu");
+        tokio::time::sleep(COUNT).await;
+        result.cpu = Some((usage("cpu") - before) / COUNT.as_secs_f64() * 100.0);
+    }
+    let began = Instant::now();
+    let status = tool.command(settings).args(["delete", "cluster", "--name", "t-bench"]).status();
+    result.delete = began.elapsed().as_secs_f64();
+    if !status.is_ok_and(|status| status.success()) {
+        return Err(format!("{} delete failed", tool.name()));
+    }
+    Ok(result)
+}
+
+fn late(tool: Tool, began: Instant) -> Result<(), String> {
+    if began.elapsed() > LIMIT { Err(format!("{} took longer than {} s", tool.name(), LIMIT.as_secs())) } else { Ok(()) }
+}
+
+async fn until(tool: Tool, began: Instant, client: &Client, condition: Condition) -> Result<(), String> {
+    while !matches!(condition.check(client).await, Ok(None)) {
+        late(tool, began)?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Anonymous and kernel memory in MiB, or CPU seconds, of all node containers, from their cgroups (v1 and v2).
+fn usage(what: &str) -> f64 {
+    let output = Command::new("docker").args(["ps", "--no-trunc", "--quiet", "--filter", "name=t-bench-"]).output();
+    let ids = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    ids.lines().map(|id| if what == "memory" { memory(id) } else { cpu(id) }).sum()
+}
+
+fn first(paths: &[String]) -> String {
+    paths.iter().find_map(|path| std::fs::read_to_string(Path::new(path)).ok()).unwrap_or_default()
+}
+
+fn field(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_default()
+}
+
+fn memory(id: &str) -> f64 {
+    let v1 = format!("/sys/fs/cgroup/memory/docker/{id}");
+    let v2 = [format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/memory.stat"), format!("/sys/fs/cgroup/docker/{id}/memory.stat")];
+    let stat = first(&[format!("{v1}/memory.stat")]);
+    let bytes = if stat.is_empty() {
+        let stat = first(&v2);
+        field(&stat, "anon") + field(&stat, "kernel")
+    } else {
+        let kernel: f64 = first(&[format!("{v1}/memory.kmem.usage_in_bytes")]).trim().parse().unwrap_or_default();
+        field(&stat, "total_rss") + kernel
+    };
+    bytes / f64::from(1 << 20)
+}
+
+fn cpu(id: &str) -> f64 {
+    let v1 = first(&[format!("/sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"), format!("/sys/fs/cgroup/cpu,cpuacct/docker/{id}/cpuacct.usage")]);
+    if let Ok(nanoseconds) = v1.trim().parse::<f64>() {
+        return nanoseconds / 1e9;
+    }
+    let v2 = first(&[format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/cpu.stat"), format!("/sys/fs/cgroup/docker/{id}/cpu.stat")]);
+    field(&v2, "usage_usec") / 1e6
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn row(title: &str, coracle: Vec<f64>, kind: Vec<f64>) {
+    let (ours, theirs) = (median(coracle.clone()), median(kind.clone()));
+    let list = |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(" ");
+    println!("| {title} | {ours:.2} | {theirs:.2} | {:.2} | {} | {} |", ours / theirs, list(&coracle), list(&kind));
+}
+
+fn table(title: &str, coracle: &[Run], kind: &[Run]) {
+    let pick = |runs: &[Run], field: fn(&Run) -> Option<f64>| runs.iter().filter_map(field).collect::<Vec<_>>();
+    println!("\n## {title}\n\n| | coracle | kind | ratio | coracle's runs | kind's runs |\n|---|---|---|---|---|---|");
+    let rows: [(&str, fn(&Run) -> Option<f64>); 5] = [
+        ("create until all nodes Ready, s", |run| Some(run.ready)),
+        ("create until CoreDNS available, s", |run| Some(run.dns)),
+        ("delete, s", |run| Some(run.delete)),
+        ("memory after 60 s, MiB", |run| run.memory),
+        ("CPU when idle, % of a core", |run| run.cpu),
+    ];
+    for (title, field) in rows {
+        let (ours, theirs) = (pick(coracle, field), pick(kind, field));
+        if !ours.is_empty() {
+            row(title, ours, theirs);
+        }
+    }
+}
+
+fn option(name: &str) -> Option<String> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let place = arguments.iter().position(|argument| argument == name)?;
+    arguments.get(place + 1).cloned()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), String> {
+    let settings = Settings {
+        runs: option("--runs").and_then(|text| text.parse().ok()).unwrap_or(5),
+        image: option("--image").unwrap_or_else(|| "coracle/node:v1.36.3".to_owned()),
+        kind_config: option("--kind-config").map(PathBuf::from),
+        kind_config_workers: option("--kind-config-workers").map(PathBuf::from),
+        home: tempfile::tempdir().map_err(|error| error.to_string())?,
+    };
+    for workers in [0, 2] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..settings.runs {
+            // Memory and CPU take a minute and a half each: once per kind of cluster in three rounds is enough to see.
+            let rest = workers == 0 && round < 3;
+            ours.push(run(Tool::Coracle, &settings, workers, rest).await?);
+            theirs.push(run(Tool::Kind, &settings, workers, rest).await?);
+            println!("round {}: coracle {:.1} s, kind {:.1} s until DNS", round + 1, ours[round].dns, theirs[round].dns);
+        }
+        table(if workers == 0 { "1 node" } else { "1 control plane, 2 workers" }, &ours, &theirs);
+    }
+    Ok(())
+}
