@@ -55,8 +55,8 @@ pub struct Overrides {
     pub workers: Option<usize>,
     /// `--control-planes`: number of control planes, likewise.
     pub control_planes: Option<usize>,
-    /// Absolute directory that relative host paths start at: the one of the file.
-    pub base_directory: Option<PathBuf>,
+    /// Absolute directory that relative host paths start at: the one of the file. Empty: such paths are refused.
+    pub base_directory: PathBuf,
 }
 
 /// Reads a configuration; `file` is its name in messages.
@@ -169,7 +169,7 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
         }
     }
     let Some(value) = fields.get("nodes") else { return true };
-    let read = nodes::read(reader, value, overrides.base_directory.as_deref());
+    let read = nodes::read(reader, value, &overrides.base_directory);
     cluster.nodes = read.nodes;
     read.complete
 }

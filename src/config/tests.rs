@@ -8,7 +8,7 @@ use crate::error::{Code, Error};
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
 fn file(text: &str) -> Result<Cluster> {
-    let base_directory = Some(PathBuf::from("/home/me/project"));
+    let base_directory = PathBuf::from("/home/me/project");
     load(text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
 }
 
@@ -158,7 +158,7 @@ fn subnets_must_not_overlap_and_must_be_large_enough() {
             "c.yaml:5:14 10.1.0.0/23 has room for 2 nodes of /24 each, but there are 3",
             "c.yaml:6:18 the mask of 10.2.0.0/29 must be /12 to /28",
             "c.yaml:7:15 `nodeSubnet` 10.2.0.0/29 and `serviceSubnet` 10.2.0.0/29 overlap",
-            "c.yaml:7:15 10.2.0.0/29 has 8 addresses, too few for 3 nodes and what they need",
+            "c.yaml:7:15 10.2.0.0/29 is too small for 3 nodes: it must be /26 or larger",
         ]
     );
     for subnet in ["fd00::/64", "127.0.0.0/16", "10.0.0.0", "x", "10.0.0.0/16,10.1.0.0/16", "0.0.0.0/0", "10.0.0.0/33"]
@@ -312,7 +312,7 @@ fn flags_of_the_command_line_win_over_the_file() {
         image: Some("c:1".to_owned()),
         workers: Some(1),
         control_planes: Some(3),
-        base_directory: None,
+        base_directory: PathBuf::new(),
     };
     let cluster = load(&text, "c.yaml", &overrides).unwrap();
     assert_eq!(cluster.name.as_str(), "flag");
@@ -332,7 +332,7 @@ fn wrong_flags_are_in_the_same_list() {
         image: Some(" ".to_owned()),
         workers: Some(100),
         control_planes: Some(0),
-        base_directory: None,
+        base_directory: PathBuf::new(),
     };
     let places = |error: &Error| error.problem_list().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
     let error = load("nmae: 1", "c.yaml", &overrides).unwrap_err();
