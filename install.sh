@@ -5,7 +5,6 @@ set -euo pipefail
 readonly RUST_WANTED=1.89
 readonly GO_WANTED=1.26
 readonly GO_RELEASE=1.26.8 # what is fetched where Go is missing or too old
-readonly SOCKET=/var/run/docker.sock
 
 RUSTUP_URL=${CORACLE_RUSTUP_URL:-https://static.rust-lang.org/rustup/dist}
 GO_URL=${CORACLE_GO_URL:-https://go.dev/dl}
@@ -78,7 +77,15 @@ engine_answers() {
     if have docker; then
         timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
     else
-        timeout 20 curl --silent --fail --unix-socket "$SOCKET" http://docker/_ping >/dev/null 2>&1
+        timeout 20 curl --silent --fail --unix-socket /var/run/docker.sock http://docker/_ping >/dev/null 2>&1
+    fi
+}
+
+refuse_without_permission() {
+    local answer
+    answer=$(timeout 20 docker version 2>&1) || true
+    if grep -qi "permission denied" <<<"$answer"; then
+        fail "this user may not use the Docker engine" "sudo usermod -aG docker \"\$USER\", then log in again"
     fi
 }
 
@@ -110,13 +117,11 @@ find_engine() {
         fail "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST" "start it, or unset DOCKER_HOST"
     fi
     local context=default
-    ! have docker || context=$(docker context show 2>/dev/null) || context=default
+    ! have docker || context=$(docker context inspect --format '{{.Name}}' 2>/dev/null) || context=default
     if [ "$context" != default ]; then
         fail "no Docker engine answers in the Docker context $context" "start it, or run \`docker context use default\`"
     fi
-    if [ -S "$SOCKET" ] && ! [ -w "$SOCKET" ]; then
-        fail "this user may not use the Docker engine" "sudo usermod -aG docker \"\$USER\", then log in again"
-    fi
+    refuse_without_permission
     start_engine=true
 }
 
@@ -179,11 +184,12 @@ start_engine() {
     # A package that was just installed may have started it.
     ! engine_answers || return 0
     say "Starting the Docker engine"
-    local log=/var/log/dockerd.log
+    local log=${XDG_STATE_HOME:-$HOME/.local/state}/coracle/dockerd.log
     if [ -d /run/systemd/system ]; then
         as_root systemctl start docker || fail "the Docker engine does not start" "journalctl --unit docker"
     elif have dockerd; then
-        as_root sh -c "setsid nohup dockerd >$log 2>&1 </dev/null &"
+        mkdir -p "$(dirname "$log")"
+        as_root sh -c "setsid nohup dockerd >'$log' 2>&1 </dev/null &"
     else
         fail "the Docker engine does not run" "start Docker, then run ./install.sh again"
     fi
@@ -191,9 +197,7 @@ start_engine() {
         engine_answers && return 0
         sleep 1
     done
-    if [ -S "$SOCKET" ] && ! [ -w "$SOCKET" ]; then
-        fail "this user may not use the Docker engine" "sudo usermod -aG docker \"\$USER\", then log in again"
-    fi
+    refuse_without_permission
     fail "the Docker engine did not answer within 60 seconds" "see $log or \`journalctl --unit docker\`"
 }
 

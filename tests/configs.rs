@@ -10,7 +10,7 @@ fn root() -> &'static Path {
 }
 
 fn read(text: &str, name: &str) -> Cluster {
-    let overrides = Overrides { base_directory: root().join("configs"), ..Overrides::default() };
+    let overrides = Overrides { base_directory: Some(root().join("configs")), ..Overrides::default() };
     load(text, name, &overrides).unwrap_or_else(|error| panic!("{name}: {error}: {:#?}", error.problem_list()))
 }
 

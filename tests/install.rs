@@ -14,8 +14,32 @@ use sha2::{Digest, Sha256};
 
 /// Programs of the host that the script may use; everything else is missing or fake.
 const HOST_PROGRAMS: &[&str] = &[
-    "bash", "cat", "chmod", "cmp", "curl", "dirname", "env", "grep", "gzip", "head", "install", "mkdir", "mktemp", "mv",
-    "rm", "sed", "seq", "sh", "sha256sum", "sleep", "sort", "tar", "timeout", "touch",
+    "bash",
+    "cat",
+    "chmod",
+    "cmp",
+    "curl",
+    "dirname",
+    "env",
+    "grep",
+    "gzip",
+    "head",
+    "install",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "nohup",
+    "setsid",
+    "rm",
+    "sed",
+    "seq",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "tar",
+    "timeout",
+    "touch",
 ];
 
 /// Prints a version as rustc and Go do, and nothing else.
@@ -87,7 +111,8 @@ impl Machine {
         let tar = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(machine.path("")).arg("go").status();
         assert!(tar.unwrap().success());
         for file in [rustup, archive] {
-            let sum: String = Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sum: String =
+                Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
             fs::write(format!("{}.sha256", file.display()), format!("{sum}  {}\n", file.display())).unwrap();
         }
         machine.url = serve(www, Arc::clone(&machine.requests));
@@ -289,7 +314,9 @@ fn missing_packages_are_installed_where_there_is_apt_and_named_elsewhere() {
         fs::remove_file(machine.path("bin").join(program)).unwrap();
     }
     machine.program("docker", "#!/bin/sh\nexit 1\n");
-    machine.install(&["--yes"]).fails_with(1, &["not installed: cc, Docker Engine", "https://docs.docker.com/engine/install/"]);
+    machine
+        .install(&["--yes"])
+        .fails_with(1, &["not installed: cc, Docker Engine", "https://docs.docker.com/engine/install/"]);
     // This one puts everything in place, the engine included.
     machine.program("sudo", "#!/bin/sh\nexec \"$@\"\n");
     machine.program(
@@ -313,5 +340,27 @@ fn another_engine_than_the_usual_one_is_left_to_its_owner() {
     run.fails_with(1, &["no Docker engine answers at DOCKER_HOST=tcp://10.9.9.9:1"]);
     machine.program("docker", "#!/bin/sh\n[ \"$1\" = context ] && echo remote && exit 0\nexit 1\n");
     machine.install(&["--yes"]).fails_with(1, &["in the Docker context remote"]);
+    assert!(!machine.path("home/started").exists());
+}
+
+#[test]
+fn an_engine_that_does_not_run_is_started_and_awaited() {
+    let machine = Machine::with_toolchains();
+    machine.program("sudo", "#!/bin/sh\nexec \"$@\"\n");
+    machine.program("docker", "#!/bin/sh\n[ -e \"$HOME/started\" ]\n");
+    for program in ["dockerd", "systemctl"] {
+        machine.program(program, "#!/bin/sh\nsleep 0.2\ntouch \"$HOME/started\"\n");
+    }
+    machine.install(&[]).fails_with(1, &["start the Docker engine", "--yes"]);
+    assert!(!machine.path("home/started").exists());
+    assert!(machine.install(&["--yes"]).succeeds().contains("Starting the Docker engine"));
+}
+
+#[test]
+fn a_user_without_permission_is_told_and_nothing_is_started() {
+    let machine = Machine::with_toolchains();
+    machine.program("docker", "#!/bin/sh\necho 'permission denied while trying to connect' >&2\nexit 1\n");
+    machine.program("dockerd", "#!/bin/sh\ntouch \"$HOME/started\"\n");
+    machine.install(&["--yes"]).fails_with(1, &["may not use the Docker engine", "usermod"]);
     assert!(!machine.path("home/started").exists());
 }

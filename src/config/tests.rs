@@ -8,7 +8,7 @@ use crate::error::{Code, Error};
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
 fn file(text: &str) -> Result<Cluster> {
-    let base_directory = PathBuf::from("/home/me/project");
+    let base_directory = Some(PathBuf::from("/home/me/project"));
     load(text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
 }
 
@@ -312,7 +312,7 @@ fn flags_of_the_command_line_win_over_the_file() {
         image: Some("c:1".to_owned()),
         workers: Some(1),
         control_planes: Some(3),
-        base_directory: PathBuf::new(),
+        base_directory: None,
     };
     let cluster = load(&text, "c.yaml", &overrides).unwrap();
     assert_eq!(cluster.name.as_str(), "flag");
@@ -332,7 +332,7 @@ fn wrong_flags_are_in_the_same_list() {
         image: Some(" ".to_owned()),
         workers: Some(100),
         control_planes: Some(0),
-        base_directory: PathBuf::new(),
+        base_directory: None,
     };
     let places = |error: &Error| error.problem_list().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
     let error = load("nmae: 1", "c.yaml", &overrides).unwrap_err();
