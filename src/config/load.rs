@@ -1,6 +1,6 @@
 //! From text and flags to a [`Cluster`], or to the list of everything that is wrong with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::reader::{Field, Reader};
 use super::tree::{self, Mark, Value, quoted};
@@ -55,7 +55,7 @@ pub struct Overrides {
     pub workers: Option<usize>,
     /// `--control-planes`: number of control planes, likewise.
     pub control_planes: Option<usize>,
-    /// Absolute directory that relative host paths start at: the one of the file.
+    /// Absolute directory that relative host paths start at: the one of the file. Without it they are refused.
     pub base_directory: Option<PathBuf>,
 }
 
@@ -169,7 +169,7 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
         }
     }
     let Some(value) = fields.get("nodes") else { return true };
-    let read = nodes::read(reader, value, overrides.base_directory.as_deref());
+    let read = nodes::read(reader, value, overrides.base_directory.as_deref().unwrap_or(Path::new("")));
     cluster.nodes = read.nodes;
     read.complete
 }

@@ -40,7 +40,7 @@ pub(super) struct Nodes {
 }
 
 /// Reads the list of nodes.
-pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Path>) -> Nodes {
+pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Nodes {
     let Some(items) = reader.items(field) else { return Nodes { nodes: Vec::new(), complete: false } };
     if items.is_empty() {
         reader.problem(field.node.mark, "a cluster has at least one node; leave `nodes` out for one control plane");
@@ -57,7 +57,7 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Pat
 }
 
 /// Reads one node; `None` if its role is not known.
-fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Path>) -> Option<Node> {
+fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<Node> {
     let fields = reader.fields(field, NODE, ELSEWHERE)?;
     let role = if let Some(role) = fields.get("role") {
         reader.choice(role, ROLES)
@@ -135,7 +135,7 @@ fn required<'t>(reader: &mut Reader<'_>, fields: &Fields<'t>, name: &str, of: &s
     found
 }
 
-fn mount(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Path>) -> Option<ExtraMount> {
+fn mount(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<ExtraMount> {
     let fields = reader.fields(field, MOUNT, &[])?;
     let host_path = required(reader, &fields, "hostPath", "the mount")
         .and_then(|path| reader.parsed(&path, |text| host_path(text, base)));
@@ -153,17 +153,14 @@ fn mount(reader: &mut Reader<'_>, field: &Field<'_>, base: Option<&Path>) -> Opt
 }
 
 /// The absolute form of a host path; `..` stays, because links may be in the way.
-fn host_path(text: &str, base: Option<&Path>) -> Result<String, String> {
+fn host_path(text: &str, base: &Path) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path", quoted(text)));
     }
     if text == "~" || text.starts_with("~/") {
         return Err(format!("only a shell knows `~`; write the home directory of {} out", quoted(text)));
     }
-    let path = match base {
-        Some(base) => base.join(text),
-        None => Path::new(text).to_owned(),
-    };
+    let path = base.join(text);
     if !path.is_absolute() {
         return Err(format!("{} is not absolute", quoted(text)));
     }

@@ -158,7 +158,7 @@ fn subnets_must_not_overlap_and_must_be_large_enough() {
             "c.yaml:5:14 10.1.0.0/23 has room for 2 nodes of /24 each, but there are 3",
             "c.yaml:6:18 the mask of 10.2.0.0/29 must be /12 to /28",
             "c.yaml:7:15 `nodeSubnet` 10.2.0.0/29 and `serviceSubnet` 10.2.0.0/29 overlap",
-            "c.yaml:7:15 10.2.0.0/29 has 8 addresses, too few for 3 nodes and what they need",
+            "c.yaml:7:15 10.2.0.0/29 is too small for 3 nodes: it must be /26 or larger",
         ]
     );
     for subnet in ["fd00::/64", "127.0.0.0/16", "10.0.0.0", "x", "10.0.0.0/16,10.1.0.0/16", "0.0.0.0/0", "10.0.0.0/33"]

@@ -16,8 +16,10 @@ pub(super) const MOST_WORKERS: usize = 99;
 const API_SERVER_PORT: u16 = 6443;
 /// Mask of the subnet that each node gets for its pods.
 const NODE_MASK: u8 = 24;
-/// Addresses of the node network that are not for nodes: network, gateway, load balancer, broadcast, and as many again to spare.
-const SPARE_ADDRESSES: u64 = 8;
+/// Longest mask of the node network.
+const NODE_NETWORK_MASK: u8 = 26;
+/// Addresses in the nodes' quarter of their network that are not for nodes: the network, its gateway, the load balancer.
+const TAKEN_ADDRESSES: u64 = 3;
 
 /// Notes every problem between fields that are right by themselves.
 ///
@@ -69,9 +71,10 @@ fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
         reader.problem_at("networking.serviceSubnet", format!("the mask of {services} must be /12 to /28"));
     }
     if let Some(subnet) = networking.node_subnet {
-        let addresses = 1_u64 << (32 - subnet.prefix_len().min(32));
-        if addresses < nodes as u64 + SPARE_ADDRESSES {
-            let message = format!("{subnet} has {addresses} addresses, too few for {nodes} nodes and what they need");
+        let mask = (8..=NODE_NETWORK_MASK).rev().find(|mask| (1_u64 << (30 - mask)) >= nodes as u64 + TAKEN_ADDRESSES);
+        let mask = mask.unwrap_or(8);
+        if subnet.prefix_len() > mask {
+            let message = format!("{subnet} is too small for {nodes} nodes: it must be /{mask} or larger");
             reader.problem_at("networking.nodeSubnet", message);
         }
     }
