@@ -15,6 +15,10 @@ use crate::error::Result;
 pub mod connect;
 mod docker;
 mod failure;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod fake_files;
 mod translate;
 
 pub use connect::{Address, connect};

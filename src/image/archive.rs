@@ -78,11 +78,11 @@ pub(super) fn invalid(why: impl Into<String>) -> Error {
 }
 
 fn unreadable(source: &io::Error) -> Error {
-    let why = match source.kind() {
-        io::ErrorKind::UnexpectedEof => "it is cut off".to_owned(),
-        _ => source.to_string(),
-    };
-    invalid(why)
+    let text = source.to_string();
+    // What the tar reader says of an end in the middle has no kind of its own.
+    let cut = source.kind() == io::ErrorKind::UnexpectedEof
+        || ["unexpected EOF", "entire block"].iter().any(|said| text.contains(said));
+    invalid(if cut { "it is cut off".to_owned() } else { text })
 }
 
 /// Unpacks the whole archive if it is compressed.

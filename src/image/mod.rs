@@ -4,6 +4,8 @@ mod archive;
 mod find;
 mod layout;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod node;
 mod reference;
 mod source;

@@ -1,0 +1,486 @@
+//! An engine in memory, for tests: it remembers each call, behaves like Docker where that matters, and fails on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+
+use super::{
+    ByteStream, CgroupVersion, Container, ContainerSpec, Engine, EngineInfo, ExecOutput, Image, Labels, Mount, Network,
+    NetworkSpec, Seen, Volume,
+};
+use crate::error::{Code, Error, Result};
+
+/// Answers a command: container, command, all of its input.
+type OnExec = Box<dyn Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync>;
+/// Answers a download: container, path; the tar, or `None` for "not there".
+type OnDownload = Box<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;
+/// Answers a save: the references; the tar.
+type OnSave = Box<dyn Fn(&[String]) -> Vec<u8> + Send + Sync>;
+
+/// What goes wrong, and at which call (counted from 1).
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    None,
+    /// The call does nothing and fails.
+    Fails(usize),
+    /// The call does its work, and the caller hears of a failure.
+    AnswerLost(usize),
+}
+
+/// The engine in memory.
+pub(crate) struct FakeEngine {
+    state: Mutex<State>,
+    trouble: Trouble,
+    on_exec: OnExec,
+    on_download: Option<OnDownload>,
+    on_save: OnSave,
+    taken_ports: Vec<u16>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<String>,
+    next_id: u32,
+    images: Vec<Image>,
+    networks: Vec<Network>,
+    volumes: Vec<Volume>,
+    containers: Vec<Held>,
+}
+
+/// A container and what was done to it.
+struct Held {
+    spec: ContainerSpec,
+    id: String,
+    state: &'static str,
+    anonymous: Vec<String>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl FakeEngine {
+    /// An engine that has these images and nothing else.
+    pub(crate) fn new(images: &[&str]) -> Self {
+        let image = |name: &&str| Image {
+            id: format!("sha256:{:064x}", name.len()),
+            labels: Labels::new(),
+            layers: Vec::new(),
+            tags: vec![(*name).to_owned()],
+            environment: Vec::new(),
+            size: 1000,
+        };
+        let state = State { images: images.iter().map(image).collect(), ..State::default() };
+        Self {
+            state: Mutex::new(state),
+            trouble: Trouble::None,
+            on_exec: Box::new(|_, _, _| ExecOutput::default()),
+            on_download: None,
+            on_save: Box::new(|_| Vec::new()),
+            taken_ports: Vec::new(),
+        }
+    }
+
+    /// Adds an image.
+    pub(crate) fn with_image(self, image: Image) -> Self {
+        self.state.lock().unwrap().images.push(image);
+        self
+    }
+
+    /// The `n`-th call (from 1) fails without doing anything.
+    pub(crate) fn failing_at(mut self, n: usize) -> Self {
+        self.trouble = Trouble::Fails(n);
+        self
+    }
+
+    /// The `n`-th call (from 1) does its work, but the caller gets an error.
+    pub(crate) fn losing_answer_at(mut self, n: usize) -> Self {
+        self.trouble = Trouble::AnswerLost(n);
+        self
+    }
+
+    /// A port of the host that somebody else has.
+    pub(crate) fn with_taken_port(mut self, port: u16) -> Self {
+        self.taken_ports.push(port);
+        self
+    }
+
+    /// Answers commands; without it each succeeds and says nothing.
+    pub(crate) fn on_exec(
+        mut self,
+        answer: impl Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync + 'static,
+    ) -> Self {
+        self.on_exec = Box::new(answer);
+        self
+    }
+
+    /// Answers downloads; without it a download gives back what was uploaded.
+    pub(crate) fn on_download(
+        mut self,
+        answer: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_download = Some(Box::new(answer));
+        self
+    }
+
+    /// Answers `save_images`.
+    pub(crate) fn on_save(mut self, answer: impl Fn(&[String]) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.on_save = Box::new(answer);
+        self
+    }
+
+    /// All calls so far, in order: `create_network name`, `start_container name`, …
+    pub(crate) fn transcript(&self) -> Vec<String> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    /// Everything that is there: `container NAME`, `network NAME`, `volume NAME`.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let containers = state.containers.iter().map(|held| format!("container {}", held.spec.name));
+        let networks = state.networks.iter().map(|network| format!("network {}", network.name));
+        let volumes = state.volumes.iter().map(|volume| format!("volume {}", volume.name));
+        containers.chain(networks).chain(volumes).collect()
+    }
+
+    /// What was uploaded into a container, by path.
+    pub(crate) fn files(&self, container: &str) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state.lock().unwrap();
+        state.find(container).map(|held| held.files.clone()).unwrap_or_default()
+    }
+
+    /// Notes a call, and does its work unless this is the one that fails.
+    fn call<T>(&self, what: String, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(what);
+        let number = state.calls.len();
+        let failure = |said: &str| Error::new(Code::EngineFailed, format!("call {number} {said}"));
+        match self.trouble {
+            Trouble::Fails(n) if n == number => Err(failure("failed, as the test wants")),
+            Trouble::AnswerLost(n) if n == number => {
+                work(&mut state)?;
+                Err(failure("lost its answer, as the test wants"))
+            }
+            _ => work(&mut state),
+        }
+    }
+}
+
+fn refused(what: impl Into<String>) -> Error {
+    Error::new(Code::EngineFailed, what)
+}
+
+fn matches(labels: &Labels, wanted: &[String]) -> bool {
+    wanted.iter().all(|wanted| match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
+    })
+}
+
+fn stream(bytes: Vec<u8>) -> ByteStream {
+    let chunks: Vec<std::io::Result<Bytes>> =
+        bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    Box::pin(futures_util::stream::iter(chunks))
+}
+
+impl State {
+    fn id(&mut self) -> String {
+        self.next_id += 1;
+        format!("{:064x}", self.next_id)
+    }
+
+    fn find(&self, container: &str) -> Option<&Held> {
+        self.containers.iter().find(|held| held.spec.name == container || held.id == container)
+    }
+
+    fn find_mut(&mut self, container: &str) -> Result<&mut Held> {
+        let found = self.containers.iter_mut().find(|held| held.spec.name == container || held.id == container);
+        found.ok_or_else(|| refused(format!("no such container: {container}")))
+    }
+
+    fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.id == name || network.name == name)
+    }
+
+    fn create_container(&mut self, spec: &ContainerSpec) -> Result<String> {
+        if self.find(&spec.name).is_some() {
+            return Err(Error::new(Code::ClusterExists, format!("cannot create container `{}`", spec.name)));
+        }
+        if !self.images.iter().any(|image| image.id == spec.image || image.tags.contains(&spec.image)) {
+            return Err(Error::new(Code::ImageMissing, format!("no such image: {}", spec.image)));
+        }
+        if let Some(network) = &spec.network {
+            let id = self.network(network).map(|network| network.id.clone());
+            let id = id.ok_or_else(|| refused(format!("network {network} not found")))?;
+            let same = |held: &&Held| {
+                held.spec.network.as_ref().and_then(|name| self.network(name)).is_some_and(|n| n.id == id)
+            };
+            let taken = self.containers.iter().filter(same).flat_map(|held| &held.spec.addresses);
+            if taken.clone().any(|address| spec.addresses.contains(address)) {
+                return Err(refused("Address already in use"));
+            }
+        }
+        let mut anonymous = Vec::new();
+        for mount in &spec.mounts {
+            let (name, labels) = match mount {
+                Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
+                Mount::Anonymous { .. } => {
+                    anonymous.push(self.id());
+                    (anonymous.last().cloned().unwrap_or_default(), Labels::new())
+                }
+                Mount::Bind { .. } => continue,
+            };
+            if !self.volumes.iter().any(|volume| volume.name == name) {
+                self.volumes.push(Volume { name, labels });
+            }
+        }
+        let id = self.id();
+        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", anonymous, files: BTreeMap::new() };
+        self.containers.push(held);
+        Ok(id)
+    }
+
+    fn start(&mut self, container: &str, taken: &[u16]) -> Result<()> {
+        let wanted: Vec<u16> = self.find_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
+        let running = self.containers.iter().filter(|held| held.state == "running" && held.spec.name != container);
+        let used = running.flat_map(|held| &held.spec.ports).map(|port| port.host_port);
+        if let Some(port) = used.chain(taken.iter().copied()).find(|port| wanted.contains(port)) {
+            return Err(Error::new(Code::PortTaken, format!("port {port} is already allocated")));
+        }
+        self.find_mut(container)?.state = "running";
+        Ok(())
+    }
+
+    fn remove_container(&mut self, container: &str) {
+        let gone = |held: &Held| held.spec.name == container || held.id == container;
+        let anonymous: Vec<String> =
+            self.containers.iter().filter(|held| gone(held)).flat_map(|held| held.anonymous.clone()).collect();
+        self.containers.retain(|held| !gone(held));
+        self.volumes.retain(|volume| !anonymous.contains(&volume.name));
+    }
+
+    fn running(&self, container: &str) -> Result<()> {
+        match self.find(container) {
+            None => Err(refused(format!("no such container: {container}"))),
+            Some(held) if held.state != "running" => Err(refused(format!("container {container} is not running"))),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn info(&self) -> Result<EngineInfo> {
+        self.call("info".to_owned(), |_| {
+            Ok(EngineInfo {
+                version: "20.10.24".to_owned(),
+                os_type: "linux".to_owned(),
+                architecture: "x86_64".to_owned(),
+                storage_driver: "overlay2".to_owned(),
+                cgroup: CgroupVersion::V2,
+                rootless: false,
+                userns_remap: false,
+                operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+                data_root: "/var/lib/docker".to_owned(),
+                proxy: (String::new(), String::new(), String::new()),
+                cpus: 2,
+                memory: 8 << 30,
+            })
+        })
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        let latest = format!("{reference}:latest");
+        self.call(format!("image {reference}"), |state| {
+            let named = |image: &&Image| {
+                image.id == reference || image.tags.iter().any(|tag| tag == reference || *tag == latest)
+            };
+            Ok(state.images.iter().find(named).cloned())
+        })
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        self.call("images".to_owned(), |state| Ok(state.images.clone()))
+    }
+
+    async fn pull_image(&self, reference: &str, _seen: Seen<'_>) -> Result<()> {
+        self.call(format!("pull_image {reference}"), |_| {
+            Err(Error::new(Code::EngineFailed, format!("cannot pull image `{reference}`"))
+                .because("there is no registry"))
+        })
+    }
+
+    async fn import_image(&self, tar: ByteStream, reference: &str, _changes: &[String]) -> Result<String> {
+        let size = tar.try_fold(0, |size, chunk| async move { Ok(size + chunk.len() as u64) }).await;
+        let size = size.map_err(|source| refused("cannot read the tar").cause(&source))?;
+        self.call(format!("import_image {reference}"), |state| {
+            let id = format!("sha256:{}", state.id());
+            state.images.push(Image {
+                id: id.clone(),
+                labels: Labels::new(),
+                layers: Vec::new(),
+                tags: vec![reference.to_owned()],
+                environment: Vec::new(),
+                size,
+            });
+            Ok(id)
+        })
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        self.call(format!("remove_image {reference}"), |state| {
+            state.images.retain(|image| image.id != reference && !image.tags.iter().any(|tag| tag == reference));
+            Ok(())
+        })
+    }
+
+    async fn save_images(&self, references: &[String]) -> Result<ByteStream> {
+        self.call(format!("save_images {}", references.join(" ")), |_| Ok(stream((self.on_save)(references))))
+    }
+
+    async fn networks(&self) -> Result<Vec<Network>> {
+        self.call("networks".to_owned(), |state| Ok(state.networks.clone()))
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
+        self.call(format!("create_network {}", spec.name), |state| {
+            let overlaps = |subnet: &ipnet::IpNet| subnet.contains(&spec.subnet) || spec.subnet.contains(subnet);
+            if state.networks.iter().flat_map(|network| &network.subnets).any(overlaps) {
+                return Err(Error::new(Code::SubnetClash, format!("cannot create network `{}`", spec.name))
+                    .because("Pool overlaps with other one on this address space"));
+            }
+            let id = state.id();
+            let (name, labels) = (spec.name.clone(), spec.labels.clone());
+            state.networks.push(Network { id: id.clone(), name, subnets: vec![spec.subnet], labels });
+            Ok(id)
+        })
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<()> {
+        self.call(format!("remove_network {id}"), |state| {
+            let Some(network) = state.network(id).cloned() else { return Ok(()) };
+            let uses = |held: &Held| {
+                held.spec.network.as_ref().is_some_and(|name| *name == network.id || *name == network.name)
+            };
+            if state.containers.iter().any(|held| held.state == "running" && uses(held)) {
+                return Err(refused(format!("network {} has active endpoints", network.name)));
+            }
+            state.networks.retain(|other| other.id != network.id);
+            Ok(())
+        })
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
+        self.call(format!("create_container {}", spec.name), |state| state.create_container(spec))
+    }
+
+    async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
+        self.call(format!("upload {container}"), |state| {
+            let files = super::fake_files::unpack(&tar)?;
+            state.find_mut(container)?.files.extend(files);
+            Ok(())
+        })
+    }
+
+    async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>> {
+        self.call(format!("download {container} {path}"), |state| {
+            let files = &state.find_mut(container)?.files;
+            let found = match &self.on_download {
+                Some(answer) => answer(container, path),
+                None => super::fake_files::pack(files, path),
+            };
+            Ok(found.map(stream))
+        })
+    }
+
+    async fn start_container(&self, container: &str) -> Result<()> {
+        self.call(format!("start_container {container}"), |state| state.start(container, &self.taken_ports))
+    }
+
+    async fn stop_container(&self, container: &str, _seconds: i32) -> Result<()> {
+        self.call(format!("stop_container {container}"), |state| {
+            if let Ok(held) = state.find_mut(container) {
+                held.state = "exited";
+            }
+            Ok(())
+        })
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<()> {
+        self.call(format!("remove_container {container}"), |state| {
+            state.remove_container(container);
+            Ok(())
+        })
+    }
+
+    async fn containers(&self, labels: &[String]) -> Result<Vec<Container>> {
+        self.call(format!("containers {}", labels.join(" ")), |state| {
+            let found = state.containers.iter().filter(|held| matches(&held.spec.labels, labels));
+            Ok(found.map(Held::container).collect())
+        })
+    }
+
+    async fn volumes(&self, labels: &[String]) -> Result<Vec<Volume>> {
+        self.call(format!("volumes {}", labels.join(" ")), |state| {
+            Ok(state.volumes.iter().filter(|volume| matches(&volume.labels, labels)).cloned().collect())
+        })
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<()> {
+        self.call(format!("remove_volume {name}"), |state| {
+            let uses = |mount: &Mount| matches!(mount, Mount::Volume { name: used, .. } if used == name);
+            if state.containers.iter().any(|held| held.spec.mounts.iter().any(uses)) {
+                return Err(refused(format!("remove {name}: volume is in use")));
+            }
+            state.volumes.retain(|volume| volume.name != name);
+            Ok(())
+        })
+    }
+
+    async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
+        self.call(format!("exec {container} {}", command.join(" ")), |state| state.running(container))?;
+        let mut given = Vec::new();
+        if let Some(mut input) = input {
+            while let Some(chunk) =
+                input.try_next().await.map_err(|source| refused("the input broke off").cause(&source))?
+            {
+                given.extend_from_slice(&chunk);
+            }
+        }
+        Ok((self.on_exec)(container, command, given))
+    }
+
+    async fn logs(&self, container: &str, _tail: Option<u32>) -> Result<Vec<u8>> {
+        self.call(format!("logs {container}"), |state| {
+            state.find_mut(container).map(|held| held.id.clone().into_bytes())
+        })
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
+        self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::description)))
+    }
+}
+
+impl Held {
+    fn container(&self) -> Container {
+        Container {
+            id: self.id.clone(),
+            name: self.spec.name.clone(),
+            image: self.spec.image.clone(),
+            state: self.state.to_owned(),
+            labels: self.spec.labels.clone(),
+            addresses: self.spec.addresses.clone(),
+            ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
+            created: 1_800_000_000,
+        }
+    }
+
+    fn description(&self) -> serde_json::Value {
+        serde_json::json!({
+            "Id": self.id,
+            "Name": format!("/{}", self.spec.name),
+            "State": {"Status": self.state, "Running": self.state == "running", "ExitCode": 0},
+            "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
+        })
+    }
+}
