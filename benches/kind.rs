@@ -70,7 +70,8 @@ impl Tool {
 }
 
 fn kubeconfig(tool: Tool, settings: &Settings) -> Option<String> {
-    let output = tool.command(settings).args(["get", "kubeconfig", "--name", "t-bench"]).stdout(Stdio::piped()).output().ok()?;
+    let output =
+        tool.command(settings).args(["get", "kubeconfig", "--name", "t-bench"]).stdout(Stdio::piped()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && text.contains("client-key-data")).then_some(text)
 }
@@ -78,7 +79,8 @@ fn kubeconfig(tool: Tool, settings: &Settings) -> Option<String> {
 /// Creates a cluster, measures it and deletes it.
 async fn run(tool: Tool, settings: &Settings, workers: usize, rest: bool) -> Result<Run, String> {
     let began = Instant::now();
-    let mut child = tool.create(settings, workers).spawn().map_err(|error| format!("cannot run {}: {error}", tool.name()))?;
+    let mut child =
+        tool.create(settings, workers).spawn().map_err(|error| format!("cannot run {}: {error}", tool.name()))?;
     let client = loop {
         if let Some(text) = kubeconfig(tool, settings) {
             break Client::from_kubeconfig(&text).await.map_err(|error| error.to_string())?;
@@ -112,7 +114,11 @@ async fn run(tool: Tool, settings: &Settings, workers: usize, rest: bool) -> Res
 }
 
 fn late(tool: Tool, began: Instant) -> Result<(), String> {
-    if began.elapsed() > LIMIT { Err(format!("{} took longer than {} s", tool.name(), LIMIT.as_secs())) } else { Ok(()) }
+    if began.elapsed() > LIMIT {
+        Err(format!("{} took longer than {} s", tool.name(), LIMIT.as_secs()))
+    } else {
+        Ok(())
+    }
 }
 
 async fn until(tool: Tool, began: Instant, client: &Client, condition: Condition) -> Result<(), String> {
@@ -141,7 +147,10 @@ fn field(text: &str, name: &str) -> f64 {
 
 fn memory(id: &str) -> f64 {
     let v1 = format!("/sys/fs/cgroup/memory/docker/{id}");
-    let v2 = [format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/memory.stat"), format!("/sys/fs/cgroup/docker/{id}/memory.stat")];
+    let v2 = [
+        format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/memory.stat"),
+        format!("/sys/fs/cgroup/docker/{id}/memory.stat"),
+    ];
     let stat = first(&[format!("{v1}/memory.stat")]);
     let bytes = if stat.is_empty() {
         let stat = first(&v2);
@@ -154,11 +163,17 @@ fn memory(id: &str) -> f64 {
 }
 
 fn cpu(id: &str) -> f64 {
-    let v1 = first(&[format!("/sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"), format!("/sys/fs/cgroup/cpu,cpuacct/docker/{id}/cpuacct.usage")]);
+    let v1 = first(&[
+        format!("/sys/fs/cgroup/cpuacct/docker/{id}/cpuacct.usage"),
+        format!("/sys/fs/cgroup/cpu,cpuacct/docker/{id}/cpuacct.usage"),
+    ]);
     if let Ok(nanoseconds) = v1.trim().parse::<f64>() {
         return nanoseconds / 1e9;
     }
-    let v2 = first(&[format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/cpu.stat"), format!("/sys/fs/cgroup/docker/{id}/cpu.stat")]);
+    let v2 = first(&[
+        format!("/sys/fs/cgroup/system.slice/docker-{id}.scope/cpu.stat"),
+        format!("/sys/fs/cgroup/docker/{id}/cpu.stat"),
+    ]);
     field(&v2, "usage_usec") / 1e6
 }
 
@@ -213,7 +228,12 @@ async fn main() -> Result<(), String> {
             let rest = workers == 0 && round < 3;
             ours.push(run(Tool::Coracle, &settings, workers, rest).await?);
             theirs.push(run(Tool::Kind, &settings, workers, rest).await?);
-            println!("round {}: coracle {:.1} s, kind {:.1} s until DNS", round + 1, ours[round].dns, theirs[round].dns);
+            println!(
+                "round {}: coracle {:.1} s, kind {:.1} s until DNS",
+                round + 1,
+                ours[round].dns,
+                theirs[round].dns
+            );
         }
         table(if workers == 0 { "1 node" } else { "1 control plane, 2 workers" }, &ours, &theirs);
     }

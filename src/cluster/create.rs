@@ -81,13 +81,28 @@ pub async fn create(
             cluster.name
         )));
     }
-    if let Err(left) = remove(engine, &Scope::Run(run)).await {
+    if let Err(left) = roll_back(engine, &run).await {
         ui.warn(format!(
             "not everything could be removed: {left}; run `coracle delete cluster --name {}`",
             cluster.name
         ));
     }
     Err(error)
+}
+
+/// Removes what the run made; a clean-up is worth more than one try.
+async fn roll_back(engine: &SharedEngine, run: &str) -> Result<()> {
+    let scope = Scope::Run(run.to_owned());
+    let mut last = Ok(());
+    for _ in 0..3 {
+        match remove(engine, &scope).await {
+            // Looked at once more: the engine may have finished a call whose answer never came.
+            Ok(removed) if removed.is_empty() => return Ok(()),
+            Ok(_) => last = Ok(()),
+            Err(error) => last = Err(error),
+        }
+    }
+    last
 }
 
 /// An ID that no other run has: time and process.
@@ -392,3 +407,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
 pub async fn is_alive(client: &Client) -> bool {
     client.get("/livez").await.is_ok()
 }
+
+#[cfg(test)]
+#[path = "create_tests.rs"]
+mod tests;

@@ -55,7 +55,6 @@ struct Held {
     spec: ContainerSpec,
     id: String,
     state: &'static str,
-    anonymous: Vec<String>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -220,14 +219,9 @@ impl State {
                 return Err(refused("Address already in use"));
             }
         }
-        let mut anonymous = Vec::new();
         for mount in &spec.mounts {
             let (name, labels) = match mount {
                 Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
-                Mount::Anonymous { .. } => {
-                    anonymous.push(self.id());
-                    (anonymous.last().cloned().unwrap_or_default(), Labels::new())
-                }
                 Mount::Bind { .. } => continue,
             };
             if !self.volumes.iter().any(|volume| volume.name == name) {
@@ -235,7 +229,7 @@ impl State {
             }
         }
         let id = self.id();
-        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", anonymous, files: BTreeMap::new() };
+        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files: BTreeMap::new() };
         self.containers.push(held);
         Ok(id)
     }
@@ -252,11 +246,7 @@ impl State {
     }
 
     fn remove_container(&mut self, container: &str) {
-        let gone = |held: &Held| held.spec.name == container || held.id == container;
-        let anonymous: Vec<String> =
-            self.containers.iter().filter(|held| gone(held)).flat_map(|held| held.anonymous.clone()).collect();
-        self.containers.retain(|held| !gone(held));
-        self.volumes.retain(|volume| !anonymous.contains(&volume.name));
+        self.containers.retain(|held| held.spec.name != container && held.id != container);
     }
 
     fn running(&self, container: &str) -> Result<()> {

@@ -200,7 +200,7 @@ mod tests {
         labels.insert("tier".to_owned(), "x".to_owned());
         labels.insert("node-role.kubernetes.io/x".to_owned(), String::new());
         assert!(
-            flags(&layout, &layout.nodes[0]).contains("--node-labels=tier=x "),
+            flags(&layout, &layout.nodes[0]).contains("--node-labels=tier=x\""),
             "{}",
             flags(&layout, &layout.nodes[0])
         );

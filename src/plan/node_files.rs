@@ -137,7 +137,7 @@ fn control_plane(
     for (path, manifest) in static_pods::manifests(layout, node, &image.images)? {
         files.private(path, manifest);
     }
-    files.text(CLUSTER_CONFIG, yaml::to_string(&layout.cluster)?);
+    files.text(CLUSTER_CONFIG, layout.cluster.to_text()?);
     Ok(())
 }
 

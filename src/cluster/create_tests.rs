@@ -1,0 +1,138 @@
+//! Whatever fails, at whatever call: nothing of the run is left, and nothing else is touched.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::config::{ClusterName, Node, Role};
+use crate::engine::fake::FakeEngine;
+use crate::engine::{Engine, Image, Labels, NetworkSpec};
+use crate::plan::{CLUSTER_LABEL, VERSION_LABEL};
+use crate::ui::UiOptions;
+
+fn engine() -> FakeEngine {
+    FakeEngine::new(&[]).with_image(Image {
+        id: "sha256:1234".to_owned(),
+        labels: Labels::from([(VERSION_LABEL.to_owned(), "v1.36.3".to_owned())]),
+        layers: Vec::new(),
+        tags: vec!["coracle/node:v1.36.3".to_owned()],
+        environment: Vec::new(),
+        size: 1,
+    })
+}
+
+fn options(folder: &Path) -> Options {
+    Options {
+        wait: Duration::ZERO,
+        retain: false,
+        kubeconfig: Location::new(Some(&folder.join("config")), None, None).unwrap(),
+        proxy: ProxySettings::default(),
+        local: true,
+    }
+}
+
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::new("t-fake".parse::<ClusterName>().unwrap());
+    cluster.nodes.push(Node::new(Role::Worker));
+    cluster
+}
+
+/// Creates on this engine, where no API server ever answers, and returns the error.
+async fn failure(engine: &Arc<FakeEngine>, options: &Options) -> Error {
+    let shared: SharedEngine = engine.clone();
+    let (ui, _) = Ui::captured(UiOptions::default());
+    create(&shared, cluster(), options, &ui, &CancellationToken::new()).await.unwrap_err()
+}
+
+/// How many calls a create makes until it waits for the API server.
+async fn calls(options: &Options) -> usize {
+    let engine = Arc::new(engine());
+    failure(&engine, options).await;
+    engine.transcript().len()
+}
+
+#[tokio::test]
+async fn nothing_is_left_whichever_engine_call_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let calls = calls(&options).await;
+    assert!(calls > 10, "{calls} calls are too few to be a create");
+    for n in 1..=calls {
+        let engine = Arc::new(engine().failing_at(n));
+        let error = failure(&engine, &options).await;
+        assert_eq!(engine.left(), Vec::<String>::new(), "call {n} failed: {error}\n{:#?}", engine.transcript());
+        assert!(!folder.path().join("config").exists());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_whichever_answer_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    for n in 1..=calls(&options).await {
+        let engine = Arc::new(engine().losing_answer_at(n));
+        let error = failure(&engine, &options).await;
+        assert_eq!(engine.left(), Vec::<String>::new(), "answer {n} was lost: {error}\n{:#?}", engine.transcript());
+    }
+}
+
+#[tokio::test]
+async fn what_others_made_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let mine = NetworkSpec {
+        name: "coracle-t-fake".to_owned(),
+        subnet: "172.18.0.0/22".parse().unwrap(),
+        gateway: "172.18.0.1".parse().unwrap(),
+        dynamic_range: "172.18.2.0/23".parse().unwrap(),
+        mtu: None,
+        labels: Labels::from([(CLUSTER_LABEL.to_owned(), "t-fake".to_owned())]),
+    };
+    engine.create_network(&mine).await.unwrap();
+    failure(&engine, &options(folder.path())).await;
+    assert_eq!(engine.left(), ["network coracle-t-fake"]);
+}
+
+#[tokio::test]
+async fn a_cluster_of_the_same_name_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let mut retained = options(folder.path());
+    retained.retain = true;
+    failure(&engine, &retained).await;
+    let before = engine.left();
+    assert!(before.contains(&"container t-fake-worker".to_owned()), "{before:?}");
+    let error = failure(&engine, &options(folder.path())).await;
+    assert_eq!(error.code(), Code::ClusterExists);
+    assert_eq!(engine.left(), before);
+}
+
+#[tokio::test]
+async fn an_interruption_removes_what_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let shared: SharedEngine = engine.clone();
+    let (ui, _) = Ui::captured(UiOptions::default());
+    let stop = CancellationToken::new();
+    let mut options = options(folder.path());
+    options.wait = Duration::from_secs(60);
+    let work = create(&shared, cluster(), &options, &ui, &stop);
+    let (result, ()) = tokio::join!(work, async {
+        sleep(Duration::from_millis(300)).await;
+        assert!(engine.left().len() > 3, "{:?}", engine.left());
+        stop.cancel();
+    });
+    assert_eq!(result.unwrap_err().code(), Code::Interrupted);
+    assert_eq!(engine.left(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_node_is_started_before_the_api_is_awaited() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let error = failure(&engine, &options(folder.path())).await;
+    // No API server answers on this engine; everything before that worked.
+    assert_eq!(error.code(), Code::ApiFailed, "{error}");
+    let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
+    assert_eq!(started, 2, "{:#?}", engine.transcript());
+}
