@@ -6,6 +6,10 @@ readonly RUST_WANTED=1.89
 readonly GO_WANTED=1.26
 readonly GO_RELEASE=1.26.8 # what is fetched where Go is missing or too old
 
+# The same Go as a module, for networks that reach the module proxy only. Compared with the release file by file.
+readonly GO_MODULE=golang.org/toolchain/@v/v0.0.1-go$GO_RELEASE.linux-amd64.zip
+readonly GO_MODULE_SHA256=30c2b1bf7dcc88d3eb0a1364e47ddd9128edb3110a30e8a0ef61cd5856b31de7
+
 RUSTUP_URL=${CORACLE_RUSTUP_URL:-https://static.rust-lang.org/rustup/dist}
 GO_URL=${CORACLE_GO_URL:-https://go.dev/dl}
 CLUSTER=${CORACLE_CLUSTER_NAME:-coracle}
@@ -40,6 +44,7 @@ Environment:
   CORACLE_GO_ROOT       Where Go is if not in PATH [default: /usr/local/go]
   CORACLE_RUSTUP_URL    Mirror of https://static.rust-lang.org/rustup/dist
   CORACLE_GO_URL        Mirror of https://go.dev/dl
+  GOPROXY               Go module proxy, where go.dev cannot be reached [default: https://proxy.golang.org]
 
 Needs a C compiler, git, curl, Docker Engine, Rust and Go. What is there is used and not changed.
 END
@@ -148,6 +153,8 @@ find_toolchains() {
         go_is_there && return 0
     fi
     need_go=true
+    # For the module that Go can be fetched as.
+    if have apt-get && ! have unzip; then packages+=(unzip); fi
 }
 
 # Asks once for everything that changes the machine.
@@ -201,12 +208,19 @@ start_engine() {
     fail "the Docker engine did not answer within 60 seconds" "see $log or \`journalctl --unit docker\`"
 }
 
-# fetch URL FILE: downloads a file and checks it against URL.sha256.
+# download URL FILE
+download() {
+    curl --silent --show-error --fail --location --retry 2 --connect-timeout 15 --max-time 900 --output "$2" "$1"
+}
+
+# fetch URL FILE [SHA256]: downloads a file and checks it, against URL.sha256 if no checksum is given.
 fetch() {
-    local wanted got
-    curl --silent --show-error --fail --location --retry 2 --connect-timeout 15 --max-time 900 --output "$2" "$1" || return 1
-    wanted=$(curl --silent --show-error --fail --location --retry 2 --connect-timeout 15 --max-time 60 "$1.sha256") || return 1
-    wanted=${wanted%%[[:space:]]*}
+    local wanted=${3:-} got
+    download "$1" "$2" || return 1
+    if [ -z "$wanted" ]; then
+        download "$1.sha256" "$2.sha256" || return 1
+        read -r wanted _ <"$2.sha256" || true
+    fi
     got=$(sha256sum "$2")
     got=${got%% *}
     [ "$wanted" = "$got" ] || fail "$1 is damaged: its SHA-256 is $got and should be $wanted" "run ./install.sh again"
@@ -236,23 +250,42 @@ install_rust() {
     fetch "$RUSTUP_URL/$target/rustup-init" "$scratch/rustup-init" ||
         fail "Rust $RUST_WANTED is needed and $RUSTUP_URL cannot be reached" "install it: https://rustup.rs"
     chmod +x "$scratch/rustup-init"
-    "$scratch/rustup-init" -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt ||
+    if ! "$scratch/rustup-init" -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
+        >"$scratch/log" 2>&1; then
+        tail -n 5 "$scratch/log" >&2
         fail "rustup cannot install Rust" "install Rust $RUST_WANTED: https://rustup.rs"
+    fi
     PATH=$CARGO_BIN:$PATH
     rust_is_there || fail "the installed Rust does not run, or is older than $RUST_WANTED"
+}
+
+# fetch_go_module DIRECTORY: makes it from Go's toolchain module, as Go itself does when it changes its version.
+fetch_go_module() {
+    local proxy=${GOPROXY:-https://proxy.golang.org} module
+    proxy=${proxy%%[,|]*}
+    [ "$(uname -m)" = x86_64 ] && have unzip || return 1
+    say "Trying the Go module proxy"
+    fetch "$proxy/$GO_MODULE" "$scratch/go.zip" "$GO_MODULE_SHA256" || return 1
+    unzip -q "$scratch/go.zip" -d "$scratch/module" || return 1
+    mv "$scratch"/module/golang.org/toolchain@* "$1"
+    # Modules carry neither permissions nor inner go.mod files under their name.
+    chmod +x "$1"/bin/* "$1"/pkg/tool/*/*
+    find "$1" -name _go.mod | while read -r module; do mv "$module" "${module%_go.mod}go.mod"; done
 }
 
 install_go() {
     $need_go || return 0
     say "Installing Go $GO_RELEASE"
-    local file
+    local file new=$scratch/go
     file=go$GO_RELEASE.linux-$(machine amd64 arm64).tar.gz
-    fetch "$GO_URL/$file" "$scratch/$file" ||
+    if fetch "$GO_URL/$file" "$scratch/$file"; then
+        tar -xzf "$scratch/$file" -C "$scratch"
+    elif ! fetch_go_module "$new"; then
         fail "Go $GO_WANTED is needed and $GO_URL cannot be reached" "install it: https://go.dev/doc/install"
-    mkdir -p "$scratch/go" "$(dirname "$GO_HOME")"
-    tar -xzf "$scratch/$file" -C "$scratch/go"
+    fi
+    mkdir -p "$(dirname "$GO_HOME")"
     rm -rf "$GO_HOME"
-    mv "$scratch/go/go" "$GO_HOME"
+    mv "$new" "$GO_HOME"
     PATH=$GO_HOME/bin:$PATH
     go_is_there || fail "the installed Go does not run, or is older than $GO_WANTED"
 }

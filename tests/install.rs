@@ -38,6 +38,7 @@ const HOST_PROGRAMS: &[&str] = &[
     "sh",
     "sha256sum",
     "sleep",
+    "tail",
     "sort",
     "tar",
     "timeout",
