@@ -1,5 +1,6 @@
 //! coracle gives a person a real Kubernetes cluster in containers of the local Docker engine.
 
+pub mod agent;
 pub mod cli;
 pub mod cluster;
 pub mod config;

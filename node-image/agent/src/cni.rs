@@ -1,0 +1,110 @@
+//! The node's CNI configuration, where nobody else has put one.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::{fs, io};
+
+use ipnet::IpNet;
+use serde_json::json;
+
+/// Name of the file in the CNI directory.
+pub(crate) const FILE: &str = "10-coracle.conflist";
+/// containerd reads `.conf`, `.conflist` and `.json` only, so it never sees a half-written file under this name.
+const TEMPORARY: &str = ".10-coracle.conflist.new";
+
+/// The configuration for a node with these pod subnets; `mtu` in bytes.
+pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
+    let defaults = [(true, "0.0.0.0/0"), (false, "::/0")].into_iter();
+    let defaults = defaults.filter(|(v4, _)| pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv4() == *v4));
+    let routes: Vec<_> = defaults.map(|(_, destination)| json!({ "dst": destination })).collect();
+    // One range set for each family: a pod gets an address of each.
+    let ranges: Vec<_> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr.to_string() }])).collect();
+    let config = json!({
+        "cniVersion": "0.4.0",
+        "name": "coracle",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": false,
+                "mtu": mtu,
+                "ipam": {
+                    "type": "host-local",
+                    // On a tmpfs: after a restart of the node no address is held by a pod that is no more.
+                    "dataDir": "/run/cni-ipam-state",
+                    "routes": routes,
+                    "ranges": ranges,
+                },
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ],
+    });
+    format!("{config:#}\n")
+}
+
+/// Whether the directory has a configuration that containerd would use, ours or another's.
+pub(crate) fn is_configured(directory: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("conf" | "conflist" | "json")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writes the configuration; it appears at once and whole.
+pub(crate) fn write(directory: &Path, text: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let temporary = directory.join(TEMPORARY);
+    fs::write(&temporary, text)?;
+    fs::rename(&temporary, directory.join(FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dual_stack_node_has_a_range_and_a_default_route_of_each_family() {
+        let text = render(&["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()], 1450);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let ptp = &value["plugins"][0];
+        assert_eq!(ptp["mtu"], 1450);
+        assert_eq!(ptp["ipam"]["ranges"], json!([[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]]));
+        assert_eq!(ptp["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
+        assert_eq!(value["plugins"][1]["type"], "portmap");
+    }
+
+    #[test]
+    fn an_ipv6_node_has_no_ipv4_route() {
+        let text = render(&["fd00:0:0:1::/64".parse().unwrap()], 1500);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["plugins"][0]["ipam"]["routes"], json!([{"dst": "::/0"}]));
+    }
+
+    #[test]
+    fn another_ones_configuration_counts_and_a_left_over_temporary_file_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(TEMPORARY), "{").unwrap();
+        fs::write(directory.path().join("README"), "").unwrap();
+        assert!(!is_configured(directory.path()).unwrap());
+        fs::write(directory.path().join("05-cilium.conf"), "{}").unwrap();
+        assert!(is_configured(directory.path()).unwrap());
+        assert!(!is_configured(&directory.path().join("absent")).unwrap());
+    }
+
+    #[test]
+    fn writing_leaves_the_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("net.d");
+        write(&below, "{}\n").unwrap();
+        let names: Vec<_> = fs::read_dir(&below).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE]);
+        assert!(is_configured(&below).unwrap());
+    }
+}

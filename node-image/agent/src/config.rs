@@ -1,0 +1,94 @@
+//! What the agent is told through its environment.
+
+use ipnet::IpNet;
+
+/// Where the cluster's API is tried, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// URL of the API server, such as `https://172.30.0.2:6443`.
+    pub(crate) url: String,
+    /// Name that the server's certificate must hold; `None` means the URL's host.
+    pub(crate) server_name: Option<&'static str>,
+}
+
+/// The agent's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Name of the Node object of the node that the agent runs on.
+    pub(crate) node_name: String,
+    /// The cluster's pod subnets: at most one of IPv4 and one of IPv6 matter to Kubernetes, any number does here.
+    pub(crate) pod_subnets: Vec<IpNet>,
+    /// API servers to try, at least one.
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+impl Config {
+    /// Reads the settings through `get`, which looks up an environment variable.
+    pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let get = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let node_name = get("NODE_NAME").ok_or("NODE_NAME is not set")?;
+        let pod_subnets = get("POD_SUBNETS")
+            .ok_or("POD_SUBNETS is not set")?
+            .split(',')
+            .map(|subnet| subnet.trim().parse().map_err(|_| format!("POD_SUBNETS has `{subnet}`, which is no subnet")))
+            .collect::<Result<_, String>>()?;
+        let mut endpoints = Vec::new();
+        if let Some(endpoint) = get("CONTROL_PLANE_ENDPOINT") {
+            endpoints.push(control_plane(endpoint));
+        }
+        // The service address: it answers as soon as kube-proxy has run on this node.
+        if let Some(host) = get("KUBERNETES_SERVICE_HOST") {
+            let port = get("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+            let host = if host.contains(':') { format!("[{host}]") } else { host };
+            endpoints.push(Endpoint { url: format!("https://{host}:{port}"), server_name: None });
+        }
+        if endpoints.is_empty() {
+            return Err("neither CONTROL_PLANE_ENDPOINT nor KUBERNETES_SERVICE_HOST is set".to_owned());
+        }
+        Ok(Self { node_name, pod_subnets, endpoints })
+    }
+}
+
+/// `host:port`, or a whole URL such as the `http://127.0.0.1:8001` of `kubectl proxy`.
+fn control_plane(endpoint: String) -> Endpoint {
+    let url = if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
+    // A certificate by kubeadm has this name whatever the address, and the endpoint's own name perhaps not.
+    Endpoint { url, server_name: Some("kubernetes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
+        Config::from_env(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_control_plane_endpoint_comes_before_the_service_address() {
+        let config = config(&[
+            ("NODE_NAME", "a"),
+            ("POD_SUBNETS", "10.244.0.0/16, fd00:10:244::/56"),
+            ("CONTROL_PLANE_ENDPOINT", "c1-control-plane:6443"),
+            ("KUBERNETES_SERVICE_HOST", "fd00::1"),
+        ])
+        .unwrap();
+        assert_eq!(config.pod_subnets.len(), 2);
+        assert_eq!(
+            config.endpoints,
+            [
+                Endpoint { url: "https://c1-control-plane:6443".into(), server_name: Some("kubernetes") },
+                Endpoint { url: "https://[fd00::1]:443".into(), server_name: None },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_or_wrong_setting_is_named() {
+        assert_eq!(config(&[]).unwrap_err(), "NODE_NAME is not set");
+        let wrong = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16,x")]);
+        assert_eq!(wrong.unwrap_err(), "POD_SUBNETS has `x`, which is no subnet");
+        let nowhere = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16"), ("CONTROL_PLANE_ENDPOINT", " ")]);
+        assert!(nowhere.unwrap_err().contains("KUBERNETES_SERVICE_HOST"));
+    }
+}

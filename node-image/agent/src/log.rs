@@ -1,0 +1,30 @@
+//! One line on standard output per change or failure.
+
+use std::fmt::Arguments;
+
+/// Writes one line; `kubectl logs` adds the time.
+#[expect(clippy::print_stdout, reason = "the agent's log is its standard output")]
+pub(crate) fn line(text: Arguments<'_>) {
+    println!("{text}");
+}
+
+/// Says a failure once, and again only when it changes or came back after a success.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    last: Option<String>,
+}
+
+impl Failures {
+    /// Logs the failure if it is not the one said last.
+    pub(crate) fn report(&mut self, text: String) {
+        if self.last.as_deref() != Some(text.as_str()) {
+            line(format_args!("{text}"));
+            self.last = Some(text);
+        }
+    }
+
+    /// Forgets the last failure, for it is over.
+    pub(crate) fn clear(&mut self) {
+        self.last = None;
+    }
+}

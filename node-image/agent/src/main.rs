@@ -1,0 +1,60 @@
+//! The agent of one node of a coracle cluster: routes to the other nodes' pods, masquerading of what leaves the cluster,
+//! and the CNI configuration where there is none.
+//!
+//! Each concern is a module with pure rendering or comparing and a small part that touches the kernel; `reconcile` calls
+//! them whenever the nodes change, a route of ours disappears, and at times.
+
+mod api;
+mod cni;
+mod config;
+mod kernel;
+mod log;
+mod masquerade;
+mod nodes;
+mod reconcile;
+mod routes;
+
+use std::process::ExitCode;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use config::Config;
+use kernel::Kernel;
+use reconcile::Reconciler;
+
+fn main() -> ExitCode {
+    // One thread, and one more with a small stack for looking up names: memory is what an agent on each node costs.
+    let runtime =
+        Builder::new_current_thread().enable_all().max_blocking_threads(1).thread_stack_size(256 * 1024).build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run()),
+        Err(error) => Err(format!("cannot start: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::line(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until a signal; what is in place then stays, so that pods keep their network while the agent restarts.
+async fn run() -> Result<(), String> {
+    let config = Config::from_env(|name| std::env::var(name).ok())?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let (kernel, connection, removals) = Kernel::open().map_err(|error| format!("cannot open netlink: {error}"))?;
+    let (sender, nodes) = watch::channel(None);
+    let reconciler = Reconciler::new(&config, kernel);
+    log::line(format_args!("coracle-agent {} on node {}", env!("CARGO_PKG_VERSION"), config.node_name));
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = connection => Err("netlink closed".to_owned()),
+        never = reconciler.run(nodes, removals) => match never {},
+        never = api::watch_nodes(&config.endpoints, &sender) => match never {},
+    }
+}

@@ -1,0 +1,119 @@
+//! Masquerading of what pods send out of the cluster, in nftables tables of the agent's own.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+
+use ipnet::IpNet;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// Name of the agent's table in each address family.
+pub(crate) const TABLE: &str = "coracle-masquerade";
+
+/// The rules as `nft -f -` reads them: one transaction, the same result however often it runs.
+///
+/// Pods see each other's real addresses; all else that a pod talks to sees the address of the pod's node. A service's
+/// address is translated before this hook, so it counts as the pod behind it. One table for each family and not one of
+/// `inet`, which knows `nat` only from Linux 5.2 on.
+pub(crate) fn ruleset(pod_subnets: &[IpNet]) -> String {
+    let mut rules = String::new();
+    for (family, subnets) in families(pod_subnets) {
+        let subnets = subnets.join(", ");
+        // Deleting needs the table to be there, so it is added first: an empty one is no change.
+        let _ = write!(
+            rules,
+            "add table {family} {TABLE}\n\
+             delete table {family} {TABLE}\n\
+             table {family} {TABLE} {{\n\
+             \tchain postrouting {{\n\
+             \t\ttype nat hook postrouting priority 100; policy accept;\n\
+             \t\t{family} saddr {{ {subnets} }} {family} daddr != {{ {subnets} }} masquerade fully-random\n\
+             \t}}\n\
+             }}\n"
+        );
+    }
+    rules
+}
+
+/// The address families in use, by nft's names, with their subnets in order and without those inside another.
+fn families(pod_subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
+    let subnets = IpNet::aggregate(&pod_subnets.to_vec());
+    let (four, six): (Vec<_>, Vec<_>) = subnets.into_iter().partition(|subnet| subnet.addr().is_ipv4());
+    let families = [("ip", four), ("ip6", six)];
+    let families = families.into_iter().filter(|(_, subnets)| !subnets.is_empty());
+    families.map(|(family, subnets)| (family, subnets.iter().map(ToString::to_string).collect())).collect()
+}
+
+/// Puts the rules in place, all or nothing.
+pub(crate) async fn apply(pod_subnets: &[IpNet]) -> Result<(), String> {
+    nft(&["-f", "-"], &ruleset(pod_subnets)).await
+}
+
+/// Whether the tables are there; somebody may have run `nft flush ruleset`.
+pub(crate) async fn is_applied(pod_subnets: &[IpNet]) -> bool {
+    for (family, _) in families(pod_subnets) {
+        if nft(&["list", "chain", family, TABLE, "postrouting"], "").await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn nft(arguments: &[&str], input: &str) -> Result<(), String> {
+    let run = async {
+        let mut child = Command::new("nft")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        child.wait_with_output().await
+    };
+    let output = run.await.map_err(|error| format!("cannot run nft: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(format!("nft: {}", text.lines().next().unwrap_or("failed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_gets_its_table_and_only_traffic_that_leaves_the_pod_subnets_is_masqueraded() {
+        let subnets = ["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/56".parse().unwrap()];
+        assert_eq!(
+            ruleset(&subnets),
+            "add table ip coracle-masquerade
+delete table ip coracle-masquerade
+table ip coracle-masquerade {
+\tchain postrouting {
+\t\ttype nat hook postrouting priority 100; policy accept;
+\t\tip saddr { 10.244.0.0/16 } ip daddr != { 10.244.0.0/16 } masquerade fully-random
+\t}
+}
+add table ip6 coracle-masquerade
+delete table ip6 coracle-masquerade
+table ip6 coracle-masquerade {
+\tchain postrouting {
+\t\ttype nat hook postrouting priority 100; policy accept;
+\t\tip6 saddr { fd00:10:244::/56 } ip6 daddr != { fd00:10:244::/56 } masquerade fully-random
+\t}
+}
+"
+        );
+    }
+
+    #[test]
+    fn overlapping_subnets_become_one_because_nft_refuses_them_in_a_set() {
+        let subnets = ["10.244.0.0/16".parse().unwrap(), "10.244.3.0/24".parse().unwrap()];
+        assert!(ruleset(&subnets).contains("saddr { 10.244.0.0/16 }"));
+        assert!(!ruleset(&subnets).contains("ip6"));
+    }
+}

@@ -1,0 +1,98 @@
+//! The nodes of the cluster, with only the fields that the agent acts on.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// What the agent knows of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Node {
+    /// Subnets of the node's pods.
+    pub(crate) pod_cidrs: Vec<IpNet>,
+    /// The node's `InternalIP` addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// All nodes by name.
+pub(crate) type Nodes = BTreeMap<String, Node>;
+
+/// A Node object as the API sends it; the many other fields are skipped while parsing, so they take no memory.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NodeObject {
+    /// Name and version.
+    pub(crate) metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+/// The metadata that a watch needs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    /// Name of the object; empty for a list.
+    #[serde(default)]
+    pub(crate) name: String,
+    /// Where a watch goes on from.
+    #[serde(default)]
+    pub(crate) resource_version: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Spec {
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    addresses: Vec<Address>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Address {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+impl NodeObject {
+    /// The node's name and what the agent acts on.
+    pub(crate) fn into_node(self) -> (String, Node) {
+        let pod_cidrs = self.spec.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect();
+        let addresses = self.status.addresses.iter();
+        let addresses = addresses.filter(|address| address.kind == "InternalIP");
+        let addresses = addresses.filter_map(|address| address.address.parse().ok()).collect();
+        (self.metadata.name, Node { pod_cidrs, addresses })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_internal_addresses_and_pod_subnets_are_kept() {
+        let object: NodeObject = serde_json::from_str(
+            r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"b","resourceVersion":"7","labels":{"x":"y"}},
+                "spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24","fd00:0:0:1::/64"]},
+                "status":{"addresses":[{"type":"InternalIP","address":"172.30.0.3"},{"type":"Hostname","address":"b"},
+                {"type":"ExternalIP","address":"1.2.3.4"},{"type":"InternalIP","address":"fd01::3"}],"images":[{"names":["x"]}]}}"#,
+        )
+        .unwrap();
+        let (name, node) = object.into_node();
+        assert_eq!(name, "b");
+        assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()]);
+        assert_eq!(node.addresses, ["172.30.0.3".parse::<IpAddr>().unwrap(), "fd01::3".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_node_that_has_no_subnet_yet_is_read() {
+        let object: NodeObject = serde_json::from_str(r#"{"metadata":{"name":"b"},"spec":{}}"#).unwrap();
+        assert_eq!(object.into_node(), ("b".to_owned(), Node::default()));
+    }
+}

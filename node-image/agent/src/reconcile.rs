@@ -1,0 +1,148 @@
+//! Brings the node to what the cluster says, each time something changed and at times anyway.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::config::Config;
+use crate::kernel::Kernel;
+use crate::log::{self, Failures};
+use crate::nodes::Nodes;
+use crate::routes::{self, Change};
+use crate::{cni, masquerade};
+
+/// Routes vanish without a message when a link goes down, so they are looked at at times.
+const ROUTES_EVERY: Duration = Duration::from_secs(10);
+/// Looking at the masquerading starts a process, so it is done less often.
+const MASQUERADE_EVERY: Duration = Duration::from_secs(60);
+/// Several routes may go at once; one look is enough.
+const SETTLE: Duration = Duration::from_millis(50);
+const CNI_DIRECTORY: &str = "/etc/cni/net.d";
+/// Ethernet's, used when the node has no default route.
+const DEFAULT_MTU: u32 = 1500;
+
+/// Everything that the agent keeps in order on its node.
+#[derive(Debug)]
+pub(crate) struct Reconciler<'a> {
+    config: &'a Config,
+    kernel: Kernel,
+    cni_directory: PathBuf,
+    cni_done: bool,
+    masquerade_checked: Option<Instant>,
+    cni_failures: Failures,
+    route_failures: Failures,
+    masquerade_failures: Failures,
+}
+
+impl<'a> Reconciler<'a> {
+    /// Nothing is touched yet.
+    pub(crate) fn new(config: &'a Config, kernel: Kernel) -> Self {
+        Self {
+            config,
+            kernel,
+            cni_directory: Path::new(CNI_DIRECTORY).to_path_buf(),
+            cni_done: false,
+            masquerade_checked: None,
+            cni_failures: Failures::default(),
+            route_failures: Failures::default(),
+            masquerade_failures: Failures::default(),
+        }
+    }
+
+    /// Keeps the node in order, for ever.
+    pub(crate) async fn run(mut self, mut nodes: Receiver<Option<Nodes>>, removals: impl Stream<Item = ()>) -> Infallible {
+        let mut removals = std::pin::pin!(removals);
+        let mut tick = interval(ROUTES_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // The masquerading needs nothing from the API: it is in place before the first answer.
+            self.masquerade().await;
+            let current = nodes.borrow_and_update().clone();
+            if let Some(current) = current {
+                self.cni(&current).await;
+                self.routes(&current).await;
+            }
+            tokio::select! {
+                _ = nodes.changed() => {}
+                Some(()) = removals.next() => sleep(SETTLE).await,
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    async fn masquerade(&mut self) {
+        let subnets = &self.config.pod_subnets;
+        let first = self.masquerade_checked.is_none();
+        if self.masquerade_checked.is_some_and(|checked| checked.elapsed() < MASQUERADE_EVERY) {
+            return;
+        }
+        // The first time the rules are always written: an earlier agent's may be for other subnets.
+        if !first && masquerade::is_applied(subnets).await {
+            self.masquerade_checked = Some(Instant::now());
+            return;
+        }
+        match masquerade::apply(subnets).await {
+            Ok(()) => {
+                self.masquerade_checked = Some(Instant::now());
+                self.masquerade_failures.clear();
+                let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
+                log::line(format_args!("masquerade: set for {}", subnets.join(", ")));
+            }
+            Err(error) => self.masquerade_failures.report(format!("masquerade: {error}")),
+        }
+    }
+
+    /// Writes the CNI configuration once the node has its pod subnets, unless there is one.
+    async fn cni(&mut self, nodes: &Nodes) {
+        let Some(node) = nodes.get(&self.config.node_name) else { return };
+        if self.cni_done || node.pod_cidrs.is_empty() {
+            return;
+        }
+        match self.write_cni(&node.pod_cidrs).await {
+            Ok(()) => self.cni_done = true,
+            Err(error) => self.cni_failures.report(format!("cni: {error}")),
+        }
+    }
+
+    async fn write_cni(&self, pod_cidrs: &[ipnet::IpNet]) -> Result<(), String> {
+        let failed = |error| format!("cannot write to `{}`: {error}", self.cni_directory.display());
+        if cni::is_configured(&self.cni_directory).map_err(failed)? {
+            log::line(format_args!("cni: already configured"));
+            return Ok(());
+        }
+        let mtu = self.kernel.uplink_mtu().await?.unwrap_or(DEFAULT_MTU);
+        cni::write(&self.cni_directory, &cni::render(pod_cidrs, mtu)).map_err(failed)?;
+        log::line(format_args!("cni: wrote {} with mtu {mtu}", cni::FILE));
+        Ok(())
+    }
+
+    async fn routes(&mut self, nodes: &Nodes) {
+        let Some(desired) = routes::desired(nodes, &self.config.node_name) else {
+            self.route_failures.report(format!("routes: the API has no node `{}`", self.config.node_name));
+            return;
+        };
+        let present = match self.kernel.own_routes().await {
+            Ok(present) => present,
+            Err(error) => return self.route_failures.report(format!("routes: {error}")),
+        };
+        let mut failed = None;
+        for change in routes::diff(&desired, &present) {
+            let text = match &change {
+                Change::Remove(route) => format!("route: remove {}", route.destination),
+                Change::Set(destination, gateway) => format!("route: {destination} via {gateway}"),
+            };
+            match self.kernel.apply(&change).await {
+                Ok(()) => log::line(format_args!("{text}")),
+                Err(error) => failed = Some(format!("{text}: {error}")),
+            }
+        }
+        match failed {
+            Some(failure) => self.route_failures.report(failure),
+            None => self.route_failures.clear(),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The node agent that `build.rs` has built: its program, image name and manifest.
+
+/// Version of the agent and tag of its image; always coracle's own.
+pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// Name of the agent's image, as the manifest and containerd spell it.
+pub const IMAGE: &str = concat!("docker.io/coracle/agent:v", env!("CARGO_PKG_VERSION"));
+
+/// The agent: a static Linux program for the architecture that coracle is built for.
+pub static BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+
+/// The agent's objects in YAML; `{{ .PodSubnet }}` stands for the cluster's pod subnets, separated by commas.
+pub const MANIFEST: &str = include_str!(concat!(env!("OUT_DIR"), "/agent.yaml"));
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn daemon_set() -> Value {
+        let documents = serde_yaml::Deserializer::from_str(MANIFEST);
+        let documents = documents.map(|document| Value::deserialize(document).unwrap());
+        documents.into_iter().find(|document| document["kind"] == "DaemonSet").unwrap()
+    }
+
+    #[test]
+    fn the_binary_is_a_linux_program() {
+        assert_eq!(BINARY.get(..4), Some(b"\x7fELF".as_slice()));
+    }
+
+    #[test]
+    fn the_manifest_runs_the_embedded_version() {
+        let container = &daemon_set()["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], IMAGE);
+        assert!(IMAGE.ends_with(&format!(":{VERSION}")));
+        let package = include_str!("../node-image/agent/Cargo.toml");
+        assert!(package.contains(&format!("version = \"{}\"", env!("CARGO_PKG_VERSION"))));
+    }
+
+    #[test]
+    fn the_agent_is_not_privileged() {
+        let container = &daemon_set()["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["securityContext"]["privileged"], Value::Null);
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], serde_json::json!(["ALL"]));
+    }
+
+    #[test]
+    fn kind_fills_in_the_manifest_and_tells_it_the_endpoint() {
+        // The two phrases that kind looks for before it templates and patches a manifest.
+        assert!(MANIFEST.contains("would you kindly template this file"));
+        assert!(MANIFEST.contains("would you kindly patch this file"));
+        assert_eq!(MANIFEST.matches("{{").count(), 1);
+        assert!(MANIFEST.contains("{{ .PodSubnet }}"));
+        // kind appends to the list, which must be there.
+        assert!(daemon_set()["spec"]["template"]["spec"]["containers"][0]["env"].is_array());
+    }
+}
