@@ -9,6 +9,7 @@ pub mod error;
 pub mod image;
 pub mod kubeconfig;
 pub mod kubernetes;
+pub mod node_image;
 pub mod plan;
 pub mod ui;
 pub mod yaml;

@@ -134,22 +134,13 @@ impl Engine for Docker {
         Ok(())
     }
 
-    async fn import_image(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String> {
-        let what = format!("cannot import image `{reference}`");
-        let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
-        let options = query::CreateImageOptionsBuilder::default()
-            .from_src("-")
-            .repo(repository)
-            .tag(tag)
-            .changes(changes.to_vec())
-            .build();
-        let body = bollard::body_try_stream(tar);
-        let mut stream = self.transfer.create_image(Some(options), Some(body), None);
-        let mut id = String::new();
-        while let Some(progress) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
-            id = progress.status.unwrap_or(id);
+    async fn load_images(&self, tar: ByteStream) -> Result<()> {
+        let options = query::ImportImageOptionsBuilder::default().quiet(true).build();
+        let mut stream = self.transfer.import_image(options, bollard::body_try_stream(tar), None).boxed();
+        while stream.try_next().await.map_err(|source| failed("cannot load images into the engine", &source))?.is_some()
+        {
         }
-        Ok(id)
+        Ok(())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<()> {

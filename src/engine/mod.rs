@@ -268,8 +268,8 @@ pub trait Engine: Send + Sync {
     async fn images(&self) -> Result<Vec<Image>>;
     /// Pulls an image from its registry.
     async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()>;
-    /// Makes an image of one layer from a tar of a root file system; `changes` are Dockerfile instructions. Returns its ID.
-    async fn import_image(&self, tar: ByteStream, reference: &str, changes: &[String]) -> Result<String>;
+    /// Takes images from one tar, as `docker save` gives it.
+    async fn load_images(&self, tar: ByteStream) -> Result<()>;
     /// Removes an image name (and the image with its last name).
     async fn remove_image(&self, reference: &str) -> Result<()>;
     /// The images as one tar, as `docker save` gives it.

@@ -1,0 +1,100 @@
+//! Outputs of build steps, kept by the hash of their inputs.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Code, Error, Result};
+
+/// A directory with one subdirectory per output, `NAME-HASH`. It may be removed at any time.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root).map_err(|source| unusable(root, &source))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The directory with the output of a step, which `make` fills when there is none for these inputs yet.
+    pub(super) async fn output<Make>(&self, name: &str, inputs: &[&[u8]], make: Make) -> Result<PathBuf>
+    where
+        Make: AsyncFnOnce(&Path) -> Result<()>,
+    {
+        let wanted = self.root.join(format!("{name}-{}", &fingerprint(inputs)[..16]));
+        if wanted.is_dir() {
+            return Ok(wanted);
+        }
+        let unfinished = self.scratch()?;
+        make(unfinished.path()).await?;
+        match std::fs::rename(unfinished.path(), &wanted) {
+            // Somebody else made the same meanwhile.
+            Err(_) if wanted.is_dir() => {}
+            other => other.map_err(|source| unusable(&wanted, &source))?,
+        }
+        Ok(wanted)
+    }
+
+    /// A directory that goes away when it is dropped.
+    pub(super) fn scratch(&self) -> Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("unfinished-")
+            .permissions(permissions())
+            .tempdir_in(&self.root)
+            .map_err(|source| unusable(&self.root, &source))
+    }
+}
+
+/// mmdebstrap in a user namespace must be able to look into it.
+fn permissions() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+}
+
+/// Hash of a list of byte strings, as hex; where one string ends matters.
+pub(super) fn fingerprint(inputs: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for input in inputs {
+        hash.update(u64::try_from(input.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(input);
+    }
+    format!("{:x}", hash.finalize())
+}
+
+fn unusable(path: &Path, source: &std::io::Error) -> Error {
+    Error::new(Code::FileFailed, format!("cannot use the cache at `{}`", path.display())).cause(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_an_input_ends_matters() {
+        assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
+        assert_eq!(fingerprint(&[b"ab"]), fingerprint(&[b"ab"]));
+    }
+
+    #[tokio::test]
+    async fn an_output_is_made_once_and_never_half() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path()).unwrap();
+        let failed = cache
+            .output("x", &[b"1"], async |path: &Path| {
+                std::fs::write(path.join("half"), "").unwrap();
+                Err(Error::new(Code::BuildFailed, "no"))
+            })
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        let make = async |path: &Path| {
+            std::fs::write(path.join("whole"), "").unwrap();
+            Ok(())
+        };
+        let first = cache.output("x", &[b"1"], make).await.unwrap();
+        assert!(first.join("whole").is_file());
+        let again = cache.output("x", &[b"1"], async |_: &Path| panic!("made twice")).await.unwrap();
+        assert_eq!(first, again);
+    }
+}

@@ -1,0 +1,126 @@
+//! Builds node images from the recipe in `node-image/`, which is embedded in the command.
+//!
+//! Each step is cached by the hash of its inputs, so a second build takes seconds.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+use crate::plan::VERSION_LABEL;
+
+mod archive;
+mod assemble;
+mod cache;
+mod debian;
+mod programs;
+mod recipe;
+mod store;
+mod system;
+mod tool;
+mod tree;
+
+use cache::{Cache, fingerprint};
+use recipe::{Release, Root, Versions};
+
+/// Label of a node image: the hash of everything that it was built from.
+pub const INPUTS_LABEL: &str = "dev.coracle.inputs";
+
+/// Hears what is worked on: a part of the image, and what happens to it.
+pub type Progress<'a> = &'a (dyn Fn(&str, &str) + Send + Sync);
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// Kubernetes version, such as `v1.36.3` or `1.36`; the newest that is known when `None`.
+    pub kubernetes_version: Option<String>,
+    /// Name of the image; `coracle/node:VERSION` when `None`.
+    pub image: Option<String>,
+    /// Where outputs of steps are kept; coracle's directory in the user's cache directory when `None`.
+    pub cache: Option<PathBuf>,
+}
+
+/// An image that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Its name with tag.
+    pub image: String,
+    /// The Kubernetes version in it.
+    pub kubernetes_version: String,
+    /// The engine had it already, from the same inputs.
+    pub unchanged: bool,
+}
+
+/// Builds a node image and puts it into the engine.
+pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progress<'_>) -> Result<Built> {
+    let versions = Versions::load()?;
+    let root = Root::load()?;
+    let release = versions.release(options.kubernetes_version.as_deref())?;
+    let image = options.image.clone().unwrap_or_else(|| format!("coracle/node:{}", release.version));
+    check_architecture(engine, &versions).await?;
+    let inputs = inputs(release);
+    let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
+    let known = engine.image(&built.image).await?;
+    if known.is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
+        return Ok(built);
+    }
+    tool::require(&["go", "gcc", "mmdebstrap"])?;
+    let cache = Cache::open(&cache_directory(options)?)?;
+    let builder = programs::Builder::new(&cache, progress).await?;
+    let (programs, debian) = tokio::try_join!(
+        builder.programs(&versions, release),
+        debian::bootstrap(&cache, &versions.debian, &root, progress),
+    )?;
+    let runc = builder.runc(&versions, &debian.sysroot).await?;
+    let parts = assemble::Parts { versions: &versions, release, root: &root, programs: &programs, runc: &runc };
+    let scratch = cache.scratch()?;
+    progress("images", "preloading");
+    let layer = assemble::assemble(engine, &cache, scratch.path(), debian.tree, &parts).await?;
+    progress("image", "storing in the engine");
+    let configuration = configuration(&built, &inputs);
+    engine.load_images(archive::stream(&layer, &built.image, &configuration).await?).await?;
+    Ok(Built { unchanged: false, ..built })
+}
+
+/// Removes what a build left in the engine when it was dropped before its end.
+pub async fn clean_up(engine: &dyn Engine) -> Result<()> {
+    store::clean_up(engine).await
+}
+
+/// The configuration of the image.
+fn configuration(built: &Built, inputs: &str) -> Value {
+    json!({
+        "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=docker"],
+        // systemd shuts down on this signal, and only restarts itself on SIGTERM.
+        "StopSignal": "SIGRTMIN+3",
+        "WorkingDir": "/",
+        "Labels": {VERSION_LABEL: built.kubernetes_version, INPUTS_LABEL: inputs},
+    })
+}
+
+/// Hash of everything that decides what is in the image.
+fn inputs(release: &Release) -> String {
+    let mut inputs = recipe::inputs();
+    inputs.push(release.version.clone().into_bytes());
+    let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+    fingerprint(&inputs)
+}
+
+async fn check_architecture(engine: &dyn Engine, versions: &Versions) -> Result<()> {
+    let architecture = engine.info().await?.architecture;
+    if matches!(architecture.as_str(), "x86_64" | "amd64") {
+        return Ok(());
+    }
+    let pinned = &versions.debian.architecture;
+    Err(Error::new(Code::BuildFailed, format!("the recipe is for {pinned}, and the engine runs {architecture}"))
+        .hint("build the image on an x86-64 machine"))
+}
+
+fn cache_directory(options: &BuildOptions) -> Result<PathBuf> {
+    let default = || dirs::cache_dir().map(|cache| cache.join("coracle/node-image"));
+    options.cache.clone().or_else(default).ok_or_else(|| {
+        Error::new(Code::FileFailed, "cannot find this user's cache directory").hint("set HOME or XDG_CACHE_HOME")
+    })
+}
