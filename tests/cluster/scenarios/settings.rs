@@ -1,6 +1,6 @@
 //! What a configuration says reaches the component it is for.
 
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, PATIENCE, answers};
 use crate::run::{contains, ensure, eventually};
 
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1
@@ -19,7 +19,7 @@ kubelet:
   maxPods: 37
   evictionHard: {memory.available: 11Mi}
 kubeProxy: {conntrack: {tcpCloseWaitTimeout: 31m0s}}
-apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, AlwaysPullImages]}
+apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]}
 controllerManager: {node-monitor-grace-period: 21s}
 scheduler: {v: 4}
 etcd: {quota-backend-bytes: 4294967296}
@@ -70,7 +70,7 @@ pub(super) fn feature_gate(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn flags(cluster: &Cluster) -> Result<(), String> {
     let api = arguments(cluster, "kube-apiserver")?;
     contains(&api, "--v=3")?;
-    contains(&api, "--enable-admission-plugins=NodeRestriction,AlwaysPullImages")?;
+    contains(&api, "--enable-admission-plugins=NodeRestriction,ExtendedResourceToleration")?;
     contains(&arguments(cluster, "kube-controller-manager")?, "--node-monitor-grace-period=21s")?;
     contains(&arguments(cluster, "kube-scheduler")?, "--v=4")?;
     contains(&arguments(cluster, "etcd")?, "--quota-backend-bytes=4294967296")
@@ -84,11 +84,10 @@ pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy")?;
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
     ensure(address == "10.11.0.1", || format!("the service `kubernetes` has the address {address}"))?;
-    // AlwaysPullImages is on here: only what is in a registry, or a static pod, could run. So it is CoreDNS that is asked.
-    eventually(PATIENCE, || {
-        let script = format!("curl --silent --max-time 5 --cacert /etc/kubernetes/pki/ca.crt https://{address}/livez");
-        contains(&cluster.in_node(&script)?, "ok")
-    })?;
+    super::hello::deploy(cluster)?;
+    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE)?;
+    let script = "import urllib.request as r; print(r.urlopen('http://hello-world.default.svc.cluster.local', timeout=5).read())";
+    eventually(PATIENCE, || contains(&cluster.python("deployment/hello-world", script)?, "Hello, world!"))?;
     let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--output=jsonpath={.items[*].status.podIP}"])?;
     contains(&pods, "10.10.0.")
 }
