@@ -30,6 +30,9 @@ pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
         "resolvConf": "/etc/resolv.conf",
         "rotateCertificates": true,
         "staticPodPath": "/etc/kubernetes/manifests",
+        // Static pods that were ready before the API server show up in it with the next look at them, and a changed
+        // ConfigMap reaches its pods with it: with the default of 1 min both take up to 90 s.
+        "syncFrequency": "10s",
         "tlsCertFile": "/var/lib/kubelet/pki/kubelet.crt",
         "tlsPrivateKeyFile": "/var/lib/kubelet/pki/kubelet.key",
     });

@@ -6,7 +6,7 @@ use super::files::FileTree;
 use super::layout::{API_PORT, Layout, NodeLayout};
 use super::pki::{Authority, Pair, Pki, Usage};
 use super::static_pods::{self, PKI};
-use super::{Access, Facts, NodeImage, api_names, containerd, kubelet};
+use super::{Access, Facts, NodeImage, api_names, containerd, kubelet, proxy};
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::yaml;
@@ -15,6 +15,9 @@ use crate::yaml;
 pub(super) const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
 /// What coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
+
+/// Units do not inherit the environment of the container, where the proxy variables are.
+const PROXY_DROP_IN: &str = "/etc/systemd/system/service.d/10-proxy.conf";
 
 /// The rules that make the API reachable for the first pods.
 const API_SERVICE_RULES: &str = "/etc/coracle/api-service.nft";
@@ -32,6 +35,9 @@ pub(super) fn node(
     let cgroup = facts.engine.cgroup;
     if image.shared_store {
         files.text(NODE_ENVIRONMENT, format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address));
+    }
+    if !facts.proxy.is_empty() {
+        files.text(PROXY_DROP_IN, proxy::drop_in());
     }
     files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
     if !layout.cluster.networking.disable_default_cni {

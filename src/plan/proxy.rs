@@ -20,6 +20,16 @@ impl ProxySettings {
     }
 }
 
+/// Names of the variables, upper and lower case.
+const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
+/// A drop-in for all services of a node, which hands them the container's proxy variables: containerd pulls with them.
+pub fn drop_in() -> String {
+    let lower = NAMES.iter().map(|name| name.to_lowercase());
+    let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).chain(lower).collect();
+    format!("[Service]\nPassEnvironment={}\n", names.join(" "))
+}
+
 /// Environment variables for nodes, upper and lower case, empty without a proxy.
 pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     if proxy.is_empty() {
@@ -27,9 +37,7 @@ pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     }
     let none = exclusions(layout, proxy.none.as_deref());
     let mut variables = Vec::new();
-    for (name, value) in
-        [("HTTP_PROXY", proxy.http.as_ref()), ("HTTPS_PROXY", proxy.https.as_ref()), ("NO_PROXY", Some(&none))]
-    {
+    for (name, value) in NAMES.into_iter().zip([proxy.http.as_ref(), proxy.https.as_ref(), Some(&none)]) {
         if let Some(value) = value {
             variables.push(format!("{name}={value}"));
             variables.push(format!("{}={value}", name.to_lowercase()));
@@ -82,5 +90,9 @@ mod tests {
             "NO_PROXY=corp.example,.svc,localhost,127.0.0.1,172.18.0.0/22,10.244.0.0/16,10.96.0.0/16,.cluster.local,dev-control-plane,dev-worker"
         );
         assert!(environment(&layout(1, 0), &ProxySettings::default()).is_empty());
+        for variable in &variables {
+            let name = variable.split('=').next().unwrap();
+            assert!(drop_in().split(['=', ' ', '\n']).any(|passed| passed == name), "{name} does not reach the units");
+        }
     }
 }

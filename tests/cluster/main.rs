@@ -1,0 +1,115 @@
+//! The acceptance test: what a user does, on real clusters, with the real binary, the local engine and kubectl.
+//!
+//! It takes minutes and needs a Docker engine and the node image, so it runs only when asked to:
+//! `CORACLE_TEST_CLUSTER=1 cargo test --test cluster [-- FILTER…]`, where a filter is a part of `group/scenario`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, clippy::doc_markdown, clippy::similar_names)]
+#![allow(unreachable_pub)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+mod cleanup;
+mod cluster;
+mod run;
+mod scenarios;
+
+use cluster::Cluster;
+
+/// A check of a cluster, with what is wrong as text.
+type Scenario = fn(&Cluster) -> Result<(), String>;
+
+/// Scenarios that share a cluster, in their order; the first one creates it.
+struct Group {
+    name: &'static str,
+    /// Variables of every coracle command.
+    environment: &'static [(&'static str, &'static str)],
+    create: Scenario,
+    scenarios: &'static [(&'static str, Scenario)],
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
+    let groups = scenarios::groups();
+    if arguments.iter().any(|argument| argument == "--list") {
+        for (group, (name, _)) in groups.iter().flat_map(|group| group.scenarios.iter().map(move |one| (group, one))) {
+            println!("{}/{name}: test", group.name);
+        }
+        return;
+    }
+    if std::env::var("CORACLE_TEST_CLUSTER").as_deref() != Ok("1") {
+        println!("skipped: it creates real clusters and takes minutes");
+        println!("run it with `CORACLE_TEST_CLUSTER=1 cargo test --test cluster [-- FILTER…]`");
+        return;
+    }
+    cleanup::on_signals();
+    if let Err(error) = cleanup::leftovers() {
+        println!("leftovers of earlier runs: {error}");
+    }
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    for group in &groups {
+        group_of(group, &wanted, &mut tally);
+    }
+    cleanup::all();
+    println!("\nafter {:.0} s", began.elapsed().as_secs_f64());
+    for failed in &tally.failed {
+        println!("failed: {failed}");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed.len());
+    std::process::exit(i32::from(!tally.failed.is_empty()));
+}
+
+fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
+    let full = |name: &str| format!("{}/{name}", group.name);
+    let chosen: Vec<_> = group.scenarios.iter().filter(|(name, _)| wanted(&full(name))).collect();
+    if chosen.is_empty() && !wanted(&full("create")) {
+        return;
+    }
+    let mut cluster = match Cluster::new(group.name) {
+        Ok(cluster) => cluster,
+        Err(error) => return tally.add(&full("create"), 0.0, &Err(error)),
+    };
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    cluster.environment = group.environment.iter().map(own).collect();
+    let created = one(&full("create"), group.create, &cluster, tally);
+    for (name, scenario) in chosen {
+        if created {
+            one(&full(name), *scenario, &cluster, tally);
+        } else {
+            tally.add(&full(name), 0.0, &Err("there is no cluster".to_owned()));
+        }
+    }
+    cleanup::cluster(&cluster.name);
+}
+
+/// Runs a scenario; a panic in it is a failure like any other.
+fn one(name: &str, scenario: Scenario, cluster: &Cluster, tally: &mut Tally) -> bool {
+    let began = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| scenario(cluster))).unwrap_or_else(|_| Err("it panicked".to_owned()));
+    tally.add(name, began.elapsed().as_secs_f64(), &result);
+    result.is_ok()
+}
+
+impl Tally {
+    fn add(&mut self, name: &str, seconds: f64, result: &Result<(), String>) {
+        match result {
+            Ok(()) => {
+                println!("ok      {seconds:6.1} s  {name}");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("FAILED  {seconds:6.1} s  {name}\n        {}", error.replace('\n', "\n        "));
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The scenarios, by the cluster they share.
+
+use crate::Group;
+
+mod basics;
+mod failures;
+mod hello;
+mod images;
+mod lifecycle;
+mod nodes;
+mod reports;
+mod security;
+mod settings;
+mod workloads;
+
+/// Every group, the quickest one first.
+pub(crate) fn groups() -> Vec<Group> {
+    vec![ONE, SETTINGS, BARE, THREE, PLANES]
+}
+
+/// One node, with a port mapping.
+const ONE: Group = Group {
+    name: "one",
+    environment: &[],
+    create: basics::create,
+    scenarios: &[
+        ("context", basics::context),
+        ("pods-and-node", basics::pods_and_node),
+        ("kubeadm", basics::kubeadm),
+        ("dry-run", reports::dry_run),
+        ("name-taken", failures::name_taken),
+        ("status", reports::status),
+        ("get", reports::get),
+        ("labels", reports::labels),
+        ("export-kubeconfig", reports::export_kubeconfig),
+        ("coracle-kubectl", reports::coracle_kubectl),
+        ("api-address", security::api_address),
+        ("anonymous", security::anonymous),
+        ("kubelet", security::kubelet),
+        ("keys", security::keys),
+        ("secrets-stay", security::secrets_stay),
+        ("certificates", security::certificates),
+        ("hello-load", hello::load),
+        ("hello-page", hello::page),
+        ("load-archives", images::archives),
+        ("deployment", workloads::deployment),
+        ("rollout", workloads::rollout),
+        ("logs-exec-forward", workloads::logs_exec_forward),
+        ("pod-comes-back", workloads::pod_comes_back),
+        ("storage", workloads::storage),
+        ("export-logs", reports::export_logs),
+        ("restart", lifecycle::restart),
+        ("delete", lifecycle::delete),
+    ],
+};
+
+/// One node with settings of components, nftables and proxy variables.
+const SETTINGS: Group = Group {
+    name: "settings",
+    environment: &[
+        ("HTTP_PROXY", "http://proxy.example:3128"),
+        ("https_proxy", "http://proxy.example:3129"),
+        ("NO_PROXY", "corp.example"),
+    ],
+    create: settings::create,
+    scenarios: &[
+        ("kubelet-patch", settings::kubelet_patch),
+        ("feature-gate", settings::feature_gate),
+        ("flags", settings::flags),
+        ("nftables", settings::nftables),
+        ("mounts", settings::mounts),
+        ("labels-and-taints", settings::labels_and_taints),
+        ("proxy", settings::proxy),
+        ("wrong-flag", failures::wrong_flag),
+        ("wrong-config", failures::wrong_config),
+    ],
+};
+
+/// Neither CNI plugin nor kube-proxy.
+const BARE: Group =
+    Group { name: "bare", environment: &[], create: settings::create_bare, scenarios: &[("bare", settings::bare)] };
+
+/// One control plane and two workers.
+const THREE: Group = Group {
+    name: "three",
+    environment: &[],
+    create: nodes::create_three,
+    scenarios: &[
+        ("ready", nodes::three_ready),
+        ("hello", nodes::spread_hello),
+        ("pod-address", nodes::pod_address),
+        ("service-address", nodes::service_address),
+        ("dns-name", nodes::dns_name),
+        ("node-ports", nodes::node_ports),
+        ("masquerading", nodes::masquerading),
+        ("restart-worker", nodes::restart_worker),
+        ("delete", nodes::delete),
+    ],
+};
+
+/// Three control planes.
+const PLANES: Group = Group {
+    name: "planes",
+    environment: &[],
+    create: nodes::create_planes,
+    scenarios: &[("ready", nodes::planes_ready), ("balancer", nodes::balancer), ("delete", nodes::delete)],
+};

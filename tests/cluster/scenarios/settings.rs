@@ -1,0 +1,170 @@
+//! What a configuration says reaches the component it is for.
+
+use crate::cluster::{Cluster, PATIENCE, answers};
+use crate::run::{contains, ensure, eventually};
+
+const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1
+kind: Cluster
+networking:
+  kubeProxyMode: nftables
+  podSubnet: 10.10.0.0/16
+  serviceSubnet: 10.11.0.0/20
+nodes:
+  - role: control-plane
+    labels: {example.com/disk: ssd}
+    taints: [{key: example.com/odd, effect: PreferNoSchedule}]
+    extraMounts: [{hostPath: ./shown, containerPath: /shown, readOnly: true}]
+featureGates: {ContextualLogging: false}
+kubelet:
+  maxPods: 37
+  evictionHard: {memory.available: 11Mi}
+kubeProxy: {conntrack: {tcpCloseWaitTimeout: 31m0s}}
+apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]}
+controllerManager: {node-monitor-grace-period: 21s}
+scheduler: {v: 4}
+etcd: {quota-backend-bytes: 4294967296}
+";
+
+pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
+    std::fs::create_dir_all(cluster.home.join("shown")).map_err(|error| error.to_string())?;
+    cluster.write("shown/file", "of the host")?;
+    cluster.create(CONFIG, &[])
+}
+
+/// The arguments of a process in the node, one in each line.
+fn arguments(cluster: &Cluster, program: &str) -> Result<String, String> {
+    // The programs of the control plane are one file with many names: argv 0 tells them apart.
+    let script = format!(
+        "for folder in /proc/[0-9]*; do first=$(tr '\\0' '\\n' <$folder/cmdline 2>/dev/null | sed -n 1p); \
+         [[ ${{first##*/}} == {program} ]] && tr '\\0' '\\n' <$folder/cmdline; done; true"
+    );
+    let found = cluster.in_node(&script)?;
+    ensure(!found.is_empty(), || format!("there is no process {program}"))?;
+    Ok(found)
+}
+
+/// The kubelet itself says what it runs with.
+pub(super) fn kubelet_patch(cluster: &Cluster) -> Result<(), String> {
+    let path = format!("/api/v1/nodes/{}/proxy/configz", cluster.node());
+    let config = crate::cluster::json(&cluster.kubectl(&["get", "--raw", &path])?)?;
+    let kubelet = &config["kubeletconfig"];
+    ensure(kubelet["maxPods"] == 37, || format!("maxPods is {}", kubelet["maxPods"]))?;
+    let eviction = &kubelet["evictionHard"];
+    ensure(eviction["memory.available"] == "11Mi", || format!("evictionHard is {eviction}"))?;
+    // Merged, not replaced.
+    ensure(eviction["nodefs.available"] == "0%", || format!("evictionHard is {eviction}"))
+}
+
+/// A feature gate is set in every component.
+pub(super) fn feature_gate(cluster: &Cluster) -> Result<(), String> {
+    for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+        contains(&arguments(cluster, component)?, "ContextualLogging=false")
+            .map_err(|error| format!("{component}: {error}"))?;
+    }
+    contains(&cluster.in_node("cat /var/lib/kubelet/config.yaml")?, "ContextualLogging: false")?;
+    let proxy = cluster.kubectl(&["get", "configmap", "kube-proxy", "--namespace=kube-system", "--output=yaml"])?;
+    contains(&proxy, "ContextualLogging: false")
+}
+
+/// Flags of each component.
+pub(super) fn flags(cluster: &Cluster) -> Result<(), String> {
+    let api = arguments(cluster, "kube-apiserver")?;
+    contains(&api, "--v=3")?;
+    contains(&api, "--enable-admission-plugins=NodeRestriction,ExtendedResourceToleration")?;
+    contains(&arguments(cluster, "kube-controller-manager")?, "--node-monitor-grace-period=21s")?;
+    contains(&arguments(cluster, "kube-scheduler")?, "--v=4")?;
+    contains(&arguments(cluster, "etcd")?, "--quota-backend-bytes=4294967296")
+}
+
+/// kube-proxy runs with nftables, with its patch; services answer by name.
+pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
+    let map = cluster.kubectl(&["get", "configmap", "kube-proxy", "--namespace=kube-system", "--output=yaml"])?;
+    contains(&map, "tcpCloseWaitTimeout: 31m0s")?;
+    contains(&map, "mode: nftables")?;
+    contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy")?;
+    let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
+    ensure(address == "10.11.0.1", || format!("the service `kubernetes` has the address {address}"))?;
+    super::hello::deploy(cluster)?;
+    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE)?;
+    let script = "import urllib.request as r; print(r.urlopen('http://hello-world.default.svc.cluster.local', timeout=5).read())";
+    eventually(PATIENCE, || contains(&cluster.python("deployment/hello-world", script)?, "Hello, world!"))?;
+    let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--output=jsonpath={.items[*].status.podIP}"])?;
+    contains(&pods, "10.10.0.")
+}
+
+/// A folder of the host is in the node, read-only.
+pub(super) fn mounts(cluster: &Cluster) -> Result<(), String> {
+    contains(&cluster.in_node("cat /shown/file")?, "of the host")?;
+    let write = cluster.in_node("echo x >/shown/file");
+    ensure(write.is_err(), || "it can be written".to_owned())
+}
+
+/// Labels and taints are on the Node object.
+pub(super) fn labels_and_taints(cluster: &Cluster) -> Result<(), String> {
+    let node = cluster.kubectl_json(&["get", "node", &cluster.node()])?;
+    ensure(node["metadata"]["labels"]["example.com/disk"] == "ssd", || {
+        format!("labels: {}", node["metadata"]["labels"])
+    })?;
+    let taints = &node["spec"]["taints"];
+    let own = &taints[0];
+    ensure(own["key"] == "example.com/odd" && own["effect"] == "PreferNoSchedule", || format!("taints: {taints}"))
+}
+
+/// What must go through a proxy knows it, and what is the cluster's own is excluded.
+pub(super) fn proxy(cluster: &Cluster) -> Result<(), String> {
+    let node = cluster.node();
+    let network = cluster.address()?.rsplit_once('.').map(|(start, _)| start.to_owned()).unwrap_or_default();
+    for unit in ["containerd", "kubelet"] {
+        let script = format!("tr '\\0' '\\n' </proc/$(systemctl show --property MainPID --value {unit})/environ");
+        let environment = cluster.in_node(&script)?;
+        let has = |part: &str| contains(&environment, part).map_err(|error| format!("{unit}: {error}"));
+        for variable in ["HTTP_PROXY", "http_proxy"] {
+            has(&format!("{variable}=http://proxy.example:3128"))?;
+        }
+        has("HTTPS_PROXY=http://proxy.example:3129")?;
+        let none = environment.lines().find_map(|line| line.strip_prefix("NO_PROXY=")).unwrap_or_default();
+        for part in
+            ["corp.example", "localhost", "127.0.0.1", "10.10.0.0/16", "10.11.0.0/20", ".svc", ".cluster.local", &node]
+        {
+            ensure(none.split(',').any(|one| one == part), || format!("{unit}: `{part}` is not in NO_PROXY={none}"))?;
+        }
+        ensure(none.contains(&network), || format!("{unit}: the nodes' subnet is not in NO_PROXY={none}"))?;
+    }
+    // A pull goes to the proxy, which is not there: containerd's error names it.
+    let pull = cluster.in_node("crictl pull registry.example/none:v1 2>&1; true")?;
+    contains(&pull, "proxy.example")
+}
+
+pub(super) fn create_bare(cluster: &Cluster) -> Result<(), String> {
+    let networking = "networking: {disableDefaultCNI: true, kubeProxyMode: none}";
+    let config =
+        format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{networking}\nnodes: [{{role: control-plane}}]\n");
+    cluster.create(&config, &[])
+}
+
+/// `create` says what is missing; the API answers, and what was left out is not there.
+pub(super) fn bare(cluster: &Cluster) -> Result<(), String> {
+    {
+        let said = cluster.said.borrow();
+        contains(&said, "no CNI plugin is installed (disableDefaultCNI)")?;
+        contains(&said, "kube-proxy is not installed (kubeProxyMode: none)")?;
+    }
+    contains(&cluster.kubectl(&["get", "--raw=/readyz"])?, "ok")?;
+    let sets = cluster.kubectl(&["get", "daemonsets", "--all-namespaces", "--output=name"])?;
+    ensure(sets.trim().is_empty(), || format!("there are {sets}"))?;
+    let script = "ls /etc/cni/net.d 2>/dev/null; true";
+    ensure(cluster.in_node(script)?.trim().is_empty(), || "there is a CNI configuration".to_owned())?;
+    let status = cluster.coracle_output(&["status"])?;
+    ensure(status.code == 1, || status.told())?;
+    contains(&status.stdout, "cni")?;
+    // Any plugin brings a file like this one; the node is Ready then, and a pod on its network runs.
+    let file = r#"{"cniVersion":"1.0.0","name":"own","plugins":[{"type":"ptp","ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]]}}]}"#;
+    cluster.in_node(&format!("mkdir -p /etc/cni/net.d && echo '{file}' >/etc/cni/net.d/10-own.conflist"))?;
+    cluster.ready(PATIENCE)?;
+    // Without kube-proxy nothing has a service address, but a pod's own one answers.
+    super::hello::build()?;
+    cluster.coracle(&["load", "docker-image", super::hello::IMAGE])?;
+    cluster.kubectl(&["run", "alone", "--image=hello-world:latest", "--image-pull-policy=IfNotPresent"])?;
+    cluster.kubectl(&["wait", "pod/alone", "--for=condition=Ready", "--timeout=100s"])?;
+    contains(&cluster.port_forward("pod/alone", 8080, "/")?, "Hello, world!")
+}
