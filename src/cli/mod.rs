@@ -11,6 +11,7 @@ use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
 
+mod build;
 mod create;
 mod delete;
 mod export;
@@ -56,6 +57,9 @@ enum Command {
     Url(url::UrlArguments),
     /// Run kubectl of the cluster's version against it
     Kubectl(kubectl::KubectlArguments),
+    /// Build the image of the nodes
+    #[command(subcommand, arg_required_else_help = true)]
+    Build(build::Build),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -116,6 +120,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Load(load) => load::run(context, load).await,
         Command::Export(export) => export::run(context, export).await,
         Command::Url(arguments) => url::run(context, arguments).await,
+        Command::Build(build) => build::run(context, build).await,
         Command::Kubectl(arguments) => kubectl::run(context, arguments).await,
         Command::Completion { shell } => completion(context, shell),
         Command::Version { short } => version(context, short),
@@ -139,6 +144,7 @@ fn ui(arguments: &Arguments) -> Ui {
     let json = match &arguments.command {
         Command::Create(create) => create.is_json(),
         Command::Load(load) => load.is_json(),
+        Command::Build(build) => build.is_json(),
         _ => false,
     };
     let format = if json { Format::Json } else { Format::Plain };

@@ -300,20 +300,23 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn import_image(&self, tar: ByteStream, reference: &str, _changes: &[String]) -> Result<String> {
-        let size = tar.try_fold(0, |size, chunk| async move { Ok(size + chunk.len() as u64) }).await;
-        let size = size.map_err(|source| refused("cannot read the tar").cause(&source))?;
-        self.call(format!("import_image {reference}"), |state| {
+    async fn load_images(&self, tar: ByteStream) -> Result<()> {
+        let chunks: Vec<Bytes> =
+            tar.try_collect().await.map_err(|source| refused("cannot read the tar").cause(&source))?;
+        let tar = chunks.concat();
+        let tags = tags_of_archive(&tar).ok_or_else(|| refused("the archive has no manifest.json"))?;
+        self.call(format!("load_images {}", tags.join(" ")), |state| {
             let id = format!("sha256:{}", state.id());
+            let size = tar.len() as u64;
             state.images.push(Image {
-                id: id.clone(),
+                id,
                 labels: Labels::new(),
                 layers: Vec::new(),
-                tags: vec![reference.to_owned()],
+                tags,
                 environment: Vec::new(),
                 size,
             });
-            Ok(id)
+            Ok(())
         })
     }
 
@@ -473,4 +476,14 @@ impl Held {
             "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
         })
     }
+}
+
+/// The names in the manifest of what `docker save` gives.
+fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
+    let mut archive = tar::Archive::new(archive);
+    let mut entries = archive.entries().ok()?.flatten();
+    let manifest = entries.find(|entry| entry.path().is_ok_and(|path| path.ends_with("manifest.json")))?;
+    let manifest: serde_json::Value = serde_json::from_reader(manifest).ok()?;
+    let tags = manifest.as_array()?.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
+    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::Cache;
 use super::programs::Programs;
-use super::recipe::{Agent, Release, Root, Versions, files};
+use super::recipe::{AGENT_MANIFEST, Release, Root, Versions, files};
 use super::store::{self, SNAPSHOTS, STORE, SYSTEM_SNAPSHOT};
 use super::system;
 use super::tree::Tree;
@@ -19,7 +19,6 @@ pub(super) struct Parts<'a> {
     pub(super) versions: &'a Versions,
     pub(super) release: &'a Release,
     pub(super) root: &'a Root,
-    pub(super) agent: &'a Agent,
     pub(super) programs: &'a Programs,
     pub(super) runc: &'a Path,
 }
@@ -33,7 +32,7 @@ pub(super) async fn assemble(
     parts: &Parts<'_>,
 ) -> Result<system::Layer> {
     prepare_root(&mut tree, parts.root);
-    let system = system::system_layer(&tree, parts.root, parts.programs, parts.agent)?;
+    let system = system::system_layer(&tree, parts.root, parts.programs)?;
     let pause = system::pause_layer(parts.programs)?;
     let directory = scratch.to_owned();
     let (system, layers) = blocking(move || {
@@ -122,9 +121,7 @@ fn add_programs(tree: &mut Tree, parts: &Parts<'_>) -> Result<()> {
         tree.program(&format!("opt/cni/bin/{}", plugin.file_name().to_string_lossy()), &plugin.path())?;
     }
     tree.file("kind/version", 0o644, format!("{}\n", parts.release.version).into_bytes());
-    if !parts.agent.manifest.is_empty() {
-        tree.file("kind/manifests/default-cni.yaml", 0o644, parts.agent.manifest);
-    }
+    tree.file("kind/manifests/default-cni.yaml", 0o644, AGENT_MANIFEST);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::plan::VERSION_LABEL;
 
 mod archive;
 mod assemble;
@@ -21,10 +22,8 @@ mod tool;
 mod tree;
 
 use cache::{Cache, fingerprint};
-use recipe::{Agent, Release, Root, Versions};
+use recipe::{Release, Root, Versions};
 
-/// Label of a node image: the Kubernetes version in it.
-pub const VERSION_LABEL: &str = "dev.coracle.kubernetes-version";
 /// Label of a node image: the hash of everything that it was built from.
 pub const INPUTS_LABEL: &str = "dev.coracle.inputs";
 
@@ -38,8 +37,6 @@ pub struct BuildOptions {
     pub kubernetes_version: Option<String>,
     /// Name of the image; `coracle/node:VERSION` when `None`.
     pub image: Option<String>,
-    /// The agent's binary, instead of the one in this command.
-    pub agent: Option<PathBuf>,
     /// Where outputs of steps are kept; coracle's directory in the user's cache directory when `None`.
     pub cache: Option<PathBuf>,
 }
@@ -60,10 +57,9 @@ pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progre
     let versions = Versions::load()?;
     let root = Root::load()?;
     let release = versions.release(options.kubernetes_version.as_deref())?;
-    let agent = Agent::load(options.agent.as_deref())?;
     let image = options.image.clone().unwrap_or_else(|| format!("coracle/node:{}", release.version));
     check_architecture(engine, &versions).await?;
-    let inputs = inputs(release, &agent);
+    let inputs = inputs(release);
     let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
     let known = engine.image(&built.image).await?;
     if known.is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
@@ -77,8 +73,7 @@ pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progre
         debian::bootstrap(&cache, &versions.debian, &root, progress),
     )?;
     let runc = builder.runc(&versions, &debian.sysroot).await?;
-    let parts =
-        assemble::Parts { versions: &versions, release, root: &root, agent: &agent, programs: &programs, runc: &runc };
+    let parts = assemble::Parts { versions: &versions, release, root: &root, programs: &programs, runc: &runc };
     let scratch = cache.scratch()?;
     progress("images", "preloading");
     let layer = assemble::assemble(engine, &cache, scratch.path(), debian.tree, &parts).await?;
@@ -86,6 +81,11 @@ pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progre
     let configuration = configuration(&built, &inputs);
     engine.load_images(archive::stream(&layer, &built.image, &configuration).await?).await?;
     Ok(Built { unchanged: false, ..built })
+}
+
+/// Removes what a build left in the engine when it was dropped before its end.
+pub async fn clean_up(engine: &dyn Engine) -> Result<()> {
+    store::clean_up(engine).await
 }
 
 /// The configuration of the image.
@@ -101,10 +101,9 @@ fn configuration(built: &Built, inputs: &str) -> Value {
 }
 
 /// Hash of everything that decides what is in the image.
-fn inputs(release: &Release, agent: &Agent) -> String {
+fn inputs(release: &Release) -> String {
     let mut inputs = recipe::inputs();
     inputs.push(release.version.clone().into_bytes());
-    inputs.push(agent.binary.clone());
     let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
     fingerprint(&inputs)
 }

@@ -14,8 +14,10 @@ static VERSIONS: &str = include_str!("../../node-image/versions.yaml");
 static ROOT: &str = include_str!("../../node-image/root.yaml");
 static KUBERNETES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/kubernetes");
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/rootfs");
-static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
-static AGENT_MANIFEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent.yaml"));
+/// The agent's binary.
+pub(super) static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+/// The agent's manifest, in the form that kind looks for.
+pub(super) static AGENT_MANIFEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent.yaml"));
 
 /// `versions.yaml`: everything that goes into an image.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,14 +80,6 @@ pub(super) struct Root {
     pub(super) shared: Vec<String>,
 }
 
-/// The agent of a node, as built into the command or given by the user.
-#[derive(Debug, Clone)]
-pub(super) struct Agent {
-    pub(super) binary: Vec<u8>,
-    /// The agent's manifest, in the form that kind looks for; empty when there is none.
-    pub(super) manifest: &'static [u8],
-}
-
 impl Versions {
     pub(super) fn load() -> Result<Self> {
         parse("versions.yaml", VERSIONS)
@@ -134,25 +128,6 @@ impl Root {
     }
 }
 
-impl Agent {
-    /// The agent that this command was built with, or the user's.
-    pub(super) fn load(file: Option<&std::path::Path>) -> Result<Self> {
-        let binary = match file {
-            Some(file) => std::fs::read(file).map_err(|source| {
-                Error::new(Code::FileFailed, format!("cannot read `{}`", file.display())).cause(&source)
-            })?,
-            None => AGENT.to_vec(),
-        };
-        if binary.is_empty() {
-            return Err(Error::new(Code::BuildFailed, "this coracle was built without its node agent").hint(
-                "build it with `cargo build --release --target x86_64-unknown-linux-gnu --manifest-path \
-                 node-image/agent/Cargo.toml`, then build coracle again, or name the binary with `--agent`",
-            ));
-        }
-        Ok(Self { binary, manifest: AGENT_MANIFEST })
-    }
-}
-
 /// The image name of the agent.
 pub(super) fn agent_image() -> String {
     format!("docker.io/coracle/agent:{OWN_VERSION}")
@@ -188,9 +163,9 @@ fn collect(directory: &'static Dir<'static>, files: &mut BTreeMap<String, &'stat
     }
 }
 
-/// Everything in the recipe that decides what an image is, apart from the agent.
+/// Everything in the recipe that decides what an image is.
 pub(super) fn inputs() -> Vec<Vec<u8>> {
-    let mut inputs = vec![VERSIONS.into(), ROOT.into(), AGENT_MANIFEST.into(), OWN_VERSION.into()];
+    let mut inputs = vec![VERSIONS.into(), ROOT.into(), AGENT.into(), AGENT_MANIFEST.into(), OWN_VERSION.into()];
     for (path, content) in files() {
         inputs.push(path.into_bytes());
         inputs.push(content.into());

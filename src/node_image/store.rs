@@ -32,8 +32,7 @@ pub(super) async fn make(
     scratch: &Path,
     output: &Path,
 ) -> Result<()> {
-    let name = format!("coracle-build-{}", std::process::id());
-    let image = format!("{name}:latest");
+    let (name, image) = names();
     let mut tree = Tree::default();
     for program in ["containerd", "ctr"] {
         tree.program(&format!("bin/{program}"), &containerd.join(program))?;
@@ -51,10 +50,24 @@ pub(super) async fn make(
         fetch(engine, &name, output).await
     }
     .await;
-    // Clean up also after a failure, which is then what the user must see.
-    let removed =
-        [engine.remove_container(&name).await, engine.remove_volume(&name).await, engine.remove_image(&image).await];
-    removed.into_iter().fold(made, Result::and)
+    // Also after a failure, which is then what the user must see.
+    let removed = clean_up(engine).await;
+    made.and(removed)
+}
+
+/// The container (and volume), and the image, that this process makes for a while.
+fn names() -> (String, String) {
+    let name = format!("coracle-build-{}", std::process::id());
+    let image = format!("{name}:latest");
+    (name, image)
+}
+
+/// Removes from the engine what a build by this process may have left there.
+pub(super) async fn clean_up(engine: &dyn Engine) -> Result<()> {
+    let (name, image) = names();
+    let container = engine.remove_container(&name).await;
+    let volume = engine.remove_volume(&name).await;
+    container.and(volume).and(engine.remove_image(&image).await)
 }
 
 fn container(name: &str, image: &str) -> ContainerSpec {

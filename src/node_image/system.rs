@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::programs::Programs;
-use super::recipe::{Agent, Release, Root, Versions, agent_image};
+use super::recipe::{AGENT, Release, Root, Versions, agent_image};
 use super::tree::Tree;
 use crate::error::{Code, Error, Result};
 
@@ -49,7 +49,7 @@ pub(super) struct Layer {
 }
 
 /// The layer of all system images but pause.
-pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs, agent: &Agent) -> Result<Tree> {
+pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs) -> Result<Tree> {
     let mut layer = root.select(&recipe.shared)?;
     for directory in ["dev", "proc", "root", "run", "sys", "tmp", "var/lib", "var/run"] {
         layer.directory(directory);
@@ -66,7 +66,7 @@ pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs, agen
     }
     layer.program("coredns", &programs.coredns.join("coredns"))?;
     layer.program("usr/bin/local-path-provisioner", &programs.provisioner.join("local-path-provisioner"))?;
-    layer.file("usr/local/bin/coracle-agent", 0o755, agent.binary.as_slice());
+    layer.file("usr/local/bin/coracle-agent", 0o755, AGENT);
     Ok(layer)
 }
 
