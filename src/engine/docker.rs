@@ -1,6 +1,7 @@
 //! The engine over its HTTP API: the only file that calls bollard.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -300,16 +301,15 @@ async fn converse(
 ) -> Result<(), bollard::errors::Error> {
     let feed = async {
         let Some(mut input) = input else { return Ok(()) };
-        let fed = async {
+        let written = async {
             while let Some(chunk) = input.try_next().await? {
                 sink.write_all(&chunk).await?;
             }
             Ok::<_, std::io::Error>(())
         };
-        let fed = fed.await;
+        let written = written.await;
         // Also when the input breaks off: the command would wait for more, and we for the command.
-        let ended = sink.shutdown().await;
-        fed.and(ended)
+        written.and(sink.shutdown().await)
     };
     let gather = async {
         while let Some(part) = said.try_next().await? {
@@ -320,11 +320,12 @@ async fn converse(
         }
         Ok::<_, bollard::errors::Error>(())
     };
-    let (fed, gathered) = tokio::join!(feed, gather);
+    let (wrote, gathered) = tokio::join!(feed, gather);
     gathered?;
     // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
-    match fed {
-        Err(source) if source.kind() != std::io::ErrorKind::BrokenPipe => Err(source.into()),
+    let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
+    match wrote {
+        Err(source) if !closed.contains(&source.kind()) => Err(source.into()),
         _ => Ok(()),
     }
 }

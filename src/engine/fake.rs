@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::fake_state::{Held, State, matches, refused};
 use super::{
     ByteStream, CgroupVersion, Container, ContainerSpec, Engine, EngineInfo, ExecOutput, Image, Labels, Mount, Network,
     NetworkSpec, Seen, Volume,
@@ -38,24 +39,6 @@ pub(crate) struct FakeEngine {
     on_download: Option<OnDownload>,
     on_save: OnSave,
     taken_ports: Vec<u16>,
-}
-
-#[derive(Default)]
-struct State {
-    calls: Vec<String>,
-    next_id: u32,
-    images: Vec<Image>,
-    networks: Vec<Network>,
-    volumes: Vec<Volume>,
-    containers: Vec<Held>,
-}
-
-/// A container and what was done to it.
-struct Held {
-    spec: ContainerSpec,
-    id: String,
-    state: &'static str,
-    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl FakeEngine {
@@ -165,97 +148,10 @@ impl FakeEngine {
     }
 }
 
-fn refused(what: impl Into<String>) -> Error {
-    Error::new(Code::EngineFailed, what)
-}
-
-fn matches(labels: &Labels, wanted: &[String]) -> bool {
-    wanted.iter().all(|wanted| match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-        None => labels.contains_key(wanted),
-    })
-}
-
-fn stream(bytes: Vec<u8>) -> ByteStream {
+fn stream(bytes: &[u8]) -> ByteStream {
     let chunks: Vec<std::io::Result<Bytes>> =
         bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
     Box::pin(futures_util::stream::iter(chunks))
-}
-
-impl State {
-    fn id(&mut self) -> String {
-        self.next_id += 1;
-        format!("{:064x}", self.next_id)
-    }
-
-    fn find(&self, container: &str) -> Option<&Held> {
-        self.containers.iter().find(|held| held.spec.name == container || held.id == container)
-    }
-
-    fn find_mut(&mut self, container: &str) -> Result<&mut Held> {
-        let found = self.containers.iter_mut().find(|held| held.spec.name == container || held.id == container);
-        found.ok_or_else(|| refused(format!("no such container: {container}")))
-    }
-
-    fn network(&self, name: &str) -> Option<&Network> {
-        self.networks.iter().find(|network| network.id == name || network.name == name)
-    }
-
-    fn create_container(&mut self, spec: &ContainerSpec) -> Result<String> {
-        if self.find(&spec.name).is_some() {
-            return Err(Error::new(Code::ClusterExists, format!("cannot create container `{}`", spec.name)));
-        }
-        if !self.images.iter().any(|image| image.id == spec.image || image.tags.contains(&spec.image)) {
-            return Err(Error::new(Code::ImageMissing, format!("no such image: {}", spec.image)));
-        }
-        if let Some(network) = &spec.network {
-            let id = self.network(network).map(|network| network.id.clone());
-            let id = id.ok_or_else(|| refused(format!("network {network} not found")))?;
-            let same = |held: &&Held| {
-                held.spec.network.as_ref().and_then(|name| self.network(name)).is_some_and(|n| n.id == id)
-            };
-            let taken = self.containers.iter().filter(same).flat_map(|held| &held.spec.addresses);
-            if taken.clone().any(|address| spec.addresses.contains(address)) {
-                return Err(refused("Address already in use"));
-            }
-        }
-        for mount in &spec.mounts {
-            let (name, labels) = match mount {
-                Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
-                Mount::Bind { .. } => continue,
-            };
-            if !self.volumes.iter().any(|volume| volume.name == name) {
-                self.volumes.push(Volume { name, labels });
-            }
-        }
-        let id = self.id();
-        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files: BTreeMap::new() };
-        self.containers.push(held);
-        Ok(id)
-    }
-
-    fn start(&mut self, container: &str, taken: &[u16]) -> Result<()> {
-        let wanted: Vec<u16> = self.find_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
-        let running = self.containers.iter().filter(|held| held.state == "running" && held.spec.name != container);
-        let used = running.flat_map(|held| &held.spec.ports).map(|port| port.host_port);
-        if let Some(port) = used.chain(taken.iter().copied()).find(|port| wanted.contains(port)) {
-            return Err(Error::new(Code::PortTaken, format!("port {port} is already allocated")));
-        }
-        self.find_mut(container)?.state = "running";
-        Ok(())
-    }
-
-    fn remove_container(&mut self, container: &str) {
-        self.containers.retain(|held| held.spec.name != container && held.id != container);
-    }
-
-    fn running(&self, container: &str) -> Result<()> {
-        match self.find(container) {
-            None => Err(refused(format!("no such container: {container}"))),
-            Some(held) if held.state != "running" => Err(refused(format!("container {container} is not running"))),
-            Some(_) => Ok(()),
-        }
-    }
 }
 
 #[async_trait]
@@ -325,7 +221,7 @@ impl Engine for FakeEngine {
     }
 
     async fn save_images(&self, references: &[String]) -> Result<ByteStream> {
-        self.call(format!("save_images {}", references.join(" ")), |_| Ok(stream((self.on_save)(references))))
+        self.call(format!("save_images {}", references.join(" ")), |_| Ok(stream(&(self.on_save)(references))))
     }
 
     async fn networks(&self) -> Result<Vec<Network>> {
@@ -379,7 +275,7 @@ impl Engine for FakeEngine {
                 Some(answer) => answer(container, path),
                 None => super::fake_files::pack(files, path),
             };
-            Ok(found.map(stream))
+            Ok(found.as_deref().map(stream))
         })
     }
 
@@ -448,29 +344,5 @@ impl Engine for FakeEngine {
 
     async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
         self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::description)))
-    }
-}
-
-impl Held {
-    fn container(&self) -> Container {
-        Container {
-            id: self.id.clone(),
-            name: self.spec.name.clone(),
-            image: self.spec.image.clone(),
-            state: self.state.to_owned(),
-            labels: self.spec.labels.clone(),
-            addresses: self.spec.addresses.clone(),
-            ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
-            created: 1_800_000_000,
-        }
-    }
-
-    fn description(&self) -> serde_json::Value {
-        serde_json::json!({
-            "Id": self.id,
-            "Name": format!("/{}", self.spec.name),
-            "State": {"Status": self.state, "Running": self.state == "running", "ExitCode": 0},
-            "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
-        })
     }
 }

@@ -19,6 +19,8 @@ mod failure;
 pub(crate) mod fake;
 #[cfg(test)]
 mod fake_files;
+#[cfg(test)]
+mod fake_state;
 mod translate;
 
 pub use connect::{Address, connect};

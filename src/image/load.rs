@@ -9,8 +9,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::find::find_images;
-use super::layout::{ArchiveImage, Platform};
+use super::layout::ArchiveImage;
 use super::node::{self, NodeImages};
+use super::platform::Platform;
 use super::reference::Reference;
 use super::source::{Checked, send_from_engine, send_from_file};
 use super::transfer::{joined, transfer};
@@ -139,7 +140,7 @@ pub async fn load_archive(
         let checked = checked.only(|image| missing.iter().any(|missing| missing.id == image.id));
         let total = checked.images.iter().map(|image| image.size).sum();
         let receivers = receivers(&missing, nodes, &states);
-        let (_, bytes) = transfer(engine, &receivers, total, progress, |fan| send_from_file(checked, fan)).await?;
+        let ((), bytes) = transfer(engine, &receivers, total, progress, |fan| send_from_file(checked, fan)).await?;
         report.add(&receivers, &missing, &bytes);
         confirm(engine, &receivers, &missing).await?;
     }

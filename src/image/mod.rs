@@ -7,6 +7,8 @@ mod load;
 #[cfg(test)]
 mod load_tests;
 mod node;
+mod oci;
+mod platform;
 mod reference;
 mod source;
 mod stream;

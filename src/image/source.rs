@@ -8,8 +8,9 @@ use std::path::Path;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::archive::{Check, Scan, scan};
-use super::layout::{ArchiveImage, Platform, UNNAMED, resolve};
+use super::layout::{ArchiveImage, UNNAMED, resolve};
 use super::load::{Source, Wanted};
+use super::platform::Platform;
 use super::stream::{ArchiveWriter, Fan};
 use crate::engine::ByteStream;
 use crate::error::{Code, Error, Result};

@@ -12,16 +12,13 @@ pub(crate) fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o644);
-        match path.split_once(" -> ") {
-            Some((path, target)) => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_size(0);
-                builder.append_link(&mut header, path, target).unwrap();
-            }
-            None => {
-                header.set_size(content.len() as u64);
-                builder.append_data(&mut header, path, content.as_slice()).unwrap();
-            }
+        if let Some((path, target)) = path.split_once(" -> ") {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, path, target).unwrap();
+        } else {
+            header.set_size(content.len() as u64);
+            builder.append_data(&mut header, path, content.as_slice()).unwrap();
         }
     }
     builder.into_inner().unwrap()

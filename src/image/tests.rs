@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::archive::{Check, Scan, scan};
-use super::layout::{ArchiveImage, Platform, resolve};
+use super::layout::{ArchiveImage, resolve};
+use super::platform::Platform;
 use super::stream::{ArchiveWriter, Fan};
 use super::testing::{OciArchive, docker_archive, gzip, layer, tar_of};
 use crate::error::{Code, Error, Result};

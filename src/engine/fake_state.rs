@@ -1,0 +1,138 @@
+//! What the fake engine holds, and the rules that it keeps.
+
+use std::collections::BTreeMap;
+
+use super::{Container, ContainerSpec, Image, Labels, Mount, Network, Volume};
+use crate::error::{Code, Error, Result};
+
+/// What the engine has.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) calls: Vec<String>,
+    pub(crate) next_id: u32,
+    pub(crate) images: Vec<Image>,
+    pub(crate) networks: Vec<Network>,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) containers: Vec<Held>,
+}
+
+/// A container and what was done to it.
+pub(crate) struct Held {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) id: String,
+    pub(crate) state: &'static str,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+/// An error of the engine.
+pub(crate) fn refused(what: impl Into<String>) -> Error {
+    Error::new(Code::EngineFailed, what)
+}
+
+/// Whether labels have all that is wanted: `key` or `key=value`.
+pub(crate) fn matches(labels: &Labels, wanted: &[String]) -> bool {
+    wanted.iter().all(|wanted| match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
+    })
+}
+
+impl State {
+    pub(crate) fn id(&mut self) -> String {
+        self.next_id += 1;
+        format!("{:064x}", self.next_id)
+    }
+
+    pub(crate) fn find(&self, container: &str) -> Option<&Held> {
+        self.containers.iter().find(|held| held.spec.name == container || held.id == container)
+    }
+
+    pub(crate) fn find_mut(&mut self, container: &str) -> Result<&mut Held> {
+        let found = self.containers.iter_mut().find(|held| held.spec.name == container || held.id == container);
+        found.ok_or_else(|| refused(format!("no such container: {container}")))
+    }
+
+    pub(crate) fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.id == name || network.name == name)
+    }
+
+    pub(crate) fn create_container(&mut self, spec: &ContainerSpec) -> Result<String> {
+        if self.find(&spec.name).is_some() {
+            return Err(Error::new(Code::ClusterExists, format!("cannot create container `{}`", spec.name)));
+        }
+        if !self.images.iter().any(|image| image.id == spec.image || image.tags.contains(&spec.image)) {
+            return Err(Error::new(Code::ImageMissing, format!("no such image: {}", spec.image)));
+        }
+        if let Some(network) = &spec.network {
+            let id = self.network(network).map(|network| network.id.clone());
+            let id = id.ok_or_else(|| refused(format!("network {network} not found")))?;
+            let same = |held: &&Held| {
+                held.spec.network.as_ref().and_then(|name| self.network(name)).is_some_and(|n| n.id == id)
+            };
+            let taken = self.containers.iter().filter(same).flat_map(|held| &held.spec.addresses);
+            if taken.clone().any(|address| spec.addresses.contains(address)) {
+                return Err(refused("Address already in use"));
+            }
+        }
+        for mount in &spec.mounts {
+            let (name, labels) = match mount {
+                Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
+                Mount::Bind { .. } => continue,
+            };
+            if !self.volumes.iter().any(|volume| volume.name == name) {
+                self.volumes.push(Volume { name, labels });
+            }
+        }
+        let id = self.id();
+        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files: BTreeMap::new() };
+        self.containers.push(held);
+        Ok(id)
+    }
+
+    pub(crate) fn start(&mut self, container: &str, taken: &[u16]) -> Result<()> {
+        let wanted: Vec<u16> = self.find_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
+        let running = self.containers.iter().filter(|held| held.state == "running" && held.spec.name != container);
+        let used = running.flat_map(|held| &held.spec.ports).map(|port| port.host_port);
+        if let Some(port) = used.chain(taken.iter().copied()).find(|port| wanted.contains(port)) {
+            return Err(Error::new(Code::PortTaken, format!("port {port} is already allocated")));
+        }
+        self.find_mut(container)?.state = "running";
+        Ok(())
+    }
+
+    pub(crate) fn remove_container(&mut self, container: &str) {
+        self.containers.retain(|held| held.spec.name != container && held.id != container);
+    }
+
+    pub(crate) fn running(&self, container: &str) -> Result<()> {
+        match self.find(container) {
+            None => Err(refused(format!("no such container: {container}"))),
+            Some(held) if held.state != "running" => Err(refused(format!("container {container} is not running"))),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn container(&self) -> Container {
+        Container {
+            id: self.id.clone(),
+            name: self.spec.name.clone(),
+            image: self.spec.image.clone(),
+            state: self.state.to_owned(),
+            labels: self.spec.labels.clone(),
+            addresses: self.spec.addresses.clone(),
+            ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
+            created: 1_800_000_000,
+        }
+    }
+
+    pub(crate) fn description(&self) -> serde_json::Value {
+        serde_json::json!({
+            "Id": self.id,
+            "Name": format!("/{}", self.spec.name),
+            "State": {"Status": self.state, "Running": self.state == "running", "ExitCode": 0},
+            "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! The layout of OCI, as engines, Podman, Buildx and Skopeo write it.
+
+use serde::Deserialize;
+
+use super::archive::{Scan, invalid};
+use super::layout::{
+    ArchiveImage, Descriptor, DockerEntry, ImageConfig, Manifest, NAME_ANNOTATION, UNNAMED, digest_of, json,
+    missing_or_wrong, parse_name, wrong_platform,
+};
+use super::platform::Platform;
+use super::reference::Reference;
+use crate::error::Result;
+
+/// Indexes may contain indexes; nobody nests them deeper.
+const MAX_DEPTH: u8 = 4;
+/// A tag, or by custom a name, in an entry of an OCI index.
+const REFERENCE_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+/// Marks an entry that says something about an image and is none.
+const KIND_ANNOTATION: &str = "vnd.docker.reference.type";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+#[derive(Debug, Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
+
+/// Finds the images of a layout: `index.json` leads to manifests, by digest.
+pub(super) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout = json(scan, "oci-layout")?;
+    if layout.image_layout_version != "1.0.0" {
+        return Err(invalid(format!("its OCI layout version is `{}`; 1.0.0 is known", layout.image_layout_version)));
+    }
+    let index: Index = json(scan, "index.json")?;
+    // Docker writes its own list beside OCI's; it has names where OCI's has none.
+    let docker: Vec<DockerEntry> =
+        if scan.files.contains_key("manifest.json") { json(scan, "manifest.json")? } else { Vec::new() };
+    let mut images: Vec<ArchiveImage> = Vec::new();
+    for entry in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
+        let mut names = names_of(entry)?;
+        let shown = names.first().map_or_else(|| entry.digest.clone(), Reference::familiar);
+        let (manifest, _) = choose(scan, entry, platform, &shown, 0)?;
+        let mut image = oci_image(scan, &manifest, platform)?;
+        image.listed = Some(entry.digest.clone());
+        let listed = docker.iter().filter(|docker| Some(&docker.config) == image.paths.first());
+        for name in listed.flat_map(|docker| docker.repo_tags.iter().flatten()) {
+            names.push(parse_name(name)?);
+        }
+        match images.iter_mut().find(|other| other.manifest == image.manifest) {
+            Some(other) => other.names.append(&mut names),
+            None => images.push(ArchiveImage { names, ..image }),
+        }
+    }
+    for image in &mut images {
+        image.names.sort();
+        image.names.dedup();
+    }
+    Ok(images)
+}
+
+fn is_attestation(entry: &Descriptor) -> bool {
+    entry.annotations.contains_key(KIND_ANNOTATION)
+        || entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+}
+
+fn names_of(entry: &Descriptor) -> Result<Vec<Reference>> {
+    if let Some(name) = entry.annotations.get(NAME_ANNOTATION) {
+        return Ok(vec![parse_name(name)?]);
+    }
+    match entry.annotations.get(REFERENCE_ANNOTATION) {
+        // Podman writes the full name; the specification's own use is a tag without the name it belongs to.
+        Some(name) if name.contains(['/', ':']) => Ok(vec![parse_name(name)?]),
+        Some(tag) => Ok(vec![parse_name(&format!("{UNNAMED}:{tag}"))?]),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+/// Reads a JSON blob and compares its digest.
+fn blob<'a, T: Deserialize<'a>>(scan: &'a Scan, descriptor: &Descriptor) -> Result<T> {
+    let path = blob_path(&descriptor.digest);
+    check_blob(scan, descriptor)?;
+    json(scan, &path)
+}
+
+fn check_blob(scan: &Scan, descriptor: &Descriptor) -> Result<()> {
+    let path = blob_path(&descriptor.digest);
+    let facts = scan.files.get(&path).ok_or_else(|| missing_or_wrong(scan, &path))?;
+    let other = digest_of(scan, &path, facts).is_some_and(|digest| digest != descriptor.digest);
+    if other || facts.size != descriptor.size {
+        return Err(invalid(format!("blob {} in it is damaged", descriptor.digest)));
+    }
+    Ok(())
+}
+
+/// Follows indexes to the manifest that fits the nodes best.
+fn choose(scan: &Scan, entry: &Descriptor, node: &Platform, name: &str, depth: u8) -> Result<(Descriptor, u8)> {
+    if depth > MAX_DEPTH {
+        return Err(invalid("its indexes are nested too deep"));
+    }
+    let value: serde_json::Value = blob(scan, entry)?;
+    if value.get("manifests").is_none() {
+        let platform = platform_of(scan, entry)?;
+        let distance = platform.distance(node).ok_or_else(|| wrong_platform(&format!("`{name}`"), &platform, node));
+        return Ok((entry.clone(), distance?));
+    }
+    let index: Index = blob(scan, entry)?;
+    let mut best: Option<(Descriptor, u8)> = None;
+    let mut failure = None;
+    for child in index.manifests.iter().filter(|child| !is_attestation(child)) {
+        if child.platform.as_ref().is_some_and(|platform| platform.distance(node).is_none()) {
+            let found = child.platform.as_ref().unwrap_or(node);
+            failure = failure.or_else(|| Some(wrong_platform(&format!("`{name}`"), found, node)));
+            continue;
+        }
+        match choose(scan, child, node, name, depth + 1).and_then(|found| complete(scan, found)) {
+            Ok(found) if best.as_ref().is_none_or(|best| found.1 < best.1) => best = Some(found),
+            Ok(_) => {}
+            // That a fitting one is incomplete tells more than that others do not fit.
+            Err(error) => failure = Some(error),
+        }
+    }
+    best.ok_or_else(|| failure.unwrap_or_else(|| invalid(format!("there is no image for {node} in it"))))
+}
+
+fn complete(scan: &Scan, found: (Descriptor, u8)) -> Result<(Descriptor, u8)> {
+    let manifest: Manifest = blob(scan, &found.0)?;
+    manifest.layers.iter().try_for_each(|layer| check_blob(scan, layer))?;
+    Ok(found)
+}
+
+fn platform_of(scan: &Scan, entry: &Descriptor) -> Result<Platform> {
+    let manifest: Manifest = blob(scan, entry)?;
+    let config: ImageConfig = blob(scan, &manifest.config)?;
+    Ok(config.platform)
+}
+
+fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<ArchiveImage> {
+    let path = blob_path(&entry.digest);
+    let content = scan.kept.get(&path).ok_or_else(|| missing_or_wrong(scan, &path))?;
+    let manifest: Manifest = blob(scan, entry)?;
+    let config: ImageConfig = blob(scan, &manifest.config)?;
+    if config.platform.distance(node).is_none() {
+        return Err(wrong_platform(&entry.digest, &config.platform, node));
+    }
+    if config.rootfs.diff_ids.len() != manifest.layers.len() {
+        return Err(invalid(format!(
+            "manifest {} in it and its configuration disagree about the layers",
+            entry.digest
+        )));
+    }
+    let mut paths = vec![blob_path(&manifest.config.digest)];
+    for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+        check_blob(scan, layer)?;
+        let path = blob_path(&layer.digest);
+        let unpacked = scan.files.get(&path).and_then(|facts| facts.unpacked.as_ref());
+        if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
+            return Err(invalid(format!("layer {} in it does not unpack to {diff_id}", layer.digest)));
+        }
+        paths.push(path);
+    }
+    let size = manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
+    let media_type = [&manifest.media_type, &entry.media_type].into_iter().find(|text| !text.is_empty());
+    Ok(ArchiveImage {
+        names: Vec::new(),
+        id: manifest.config.digest,
+        listed: None,
+        manifest: content.clone(),
+        media_type: media_type.map_or_else(|| OCI_MANIFEST.to_owned(), Clone::clone),
+        paths,
+        size,
+    })
+}

@@ -1,0 +1,65 @@
+//! What nodes run, and what runs on them.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// The platform that the nodes run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Platform {
+    /// CPU architecture, as Go names it.
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system.
+    #[serde(default)]
+    pub os: String,
+    /// Variant of the architecture.
+    #[serde(default)]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The platform of nodes on an engine whose kernel names its architecture so.
+    pub(super) fn of_engine(machine: &str) -> Self {
+        let (architecture, variant) = match machine {
+            "x86_64" => ("amd64", None),
+            "aarch64" => ("arm64", None),
+            "i386" | "i686" => ("386", None),
+            "armv7l" => ("arm", Some("v7")),
+            "armv6l" => ("arm", Some("v6")),
+            other => (other, None),
+        };
+        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: variant.map(str::to_owned) }
+    }
+
+    /// How badly an image for `self` fits nodes of `node`; `None` when it does not run there.
+    pub(super) fn distance(&self, node: &Self) -> Option<u8> {
+        let unknown = |text: &str| text.is_empty();
+        if (!unknown(&self.os) && self.os != node.os)
+            || (!unknown(&self.architecture) && self.architecture != node.architecture)
+        {
+            return None;
+        }
+        let baseline = match self.architecture.as_str() {
+            "amd64" => "v1",
+            "arm64" => "v8",
+            "arm" => "v7",
+            _ => "",
+        };
+        let wanted = node.variant.as_deref().unwrap_or(baseline);
+        match self.variant.as_deref() {
+            None | Some("") => Some(1),
+            Some(variant) if variant == wanted => Some(0),
+            // Older variants run on newer processors, newer ones perhaps.
+            Some(variant) if variant < wanted => Some(2),
+            Some(_) => Some(3),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
