@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use super::options::{KubeconfigOption, NameOption};
 use crate::cluster::{self, access};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +56,27 @@ pub(super) async fn run(context: &Context, export: Export) -> Result<()> {
 async fn logs(context: &Context, arguments: &ExportLogs) -> Result<()> {
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
-    let _ = (engine, cluster, &arguments.directory);
-    Ok(())
+    let directory = match &arguments.directory {
+        Some(directory) => directory.clone(),
+        None => new_folder(&cluster.name)?,
+    };
+    let export = tokio::select! {
+        export = cluster::logs::export_logs(&*engine, &cluster, &directory) => export?,
+        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+    };
+    for problem in &export.problems {
+        context.ui.warn(problem.clone());
+    }
+    context.ui.note(format!("Wrote {} files, {} KiB", export.files, export.bytes >> 10));
+    context.ui.data(&format!("{}\n", export.directory.display()))
+}
+
+/// A new folder below the temporary one.
+fn new_folder(cluster: &str) -> Result<PathBuf> {
+    let made = tempfile::Builder::new().prefix(&format!("coracle-logs-{cluster}-")).tempdir();
+    made.map(tempfile::TempDir::keep).map_err(|source| {
+        Error::new(Code::FileFailed, "cannot make a temporary folder")
+            .cause(&source)
+            .hint("name one: `coracle export logs DIR`")
+    })
 }

@@ -12,6 +12,8 @@ pub mod access;
 pub mod create;
 pub mod diagnose;
 pub mod image;
+mod log_folder;
+pub mod logs;
 pub mod preflight;
 pub mod provision;
 pub mod remove;

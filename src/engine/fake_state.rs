@@ -101,8 +101,7 @@ impl State {
     }
 
     pub(crate) fn remove_container(&mut self, container: &str) {
-        let gone = |held: &Held| held.spec.name == container || held.id == container;
-        self.containers.retain(|held| !gone(held));
+        self.containers.retain(|held| held.spec.name != container && held.id != container);
     }
 
     pub(crate) fn running(&self, container: &str) -> Result<()> {
