@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use super::*;
 use crate::config::{ClusterName, Node, Role};
 use crate::engine::fake::FakeEngine;
