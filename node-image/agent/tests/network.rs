@@ -2,6 +2,8 @@
 //!
 //! Needs root, `ip` and `nft`: `cargo test -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers and threads too")]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
