@@ -1,6 +1,11 @@
 //! What the agent is told through its environment.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
+
+/// Where containerd looks for CNI configurations.
+const CNI_DIRECTORY: &str = "/etc/cni/net.d";
 
 /// Where the cluster's API is tried, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) pod_subnets: Vec<IpNet>,
     /// API servers to try, at least one.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Where CNI configurations are.
+    pub(crate) cni_directory: PathBuf,
 }
 
 impl Config {
@@ -45,7 +52,8 @@ impl Config {
         if endpoints.is_empty() {
             return Err("neither CONTROL_PLANE_ENDPOINT nor KUBERNETES_SERVICE_HOST is set".to_owned());
         }
-        Ok(Self { node_name, pod_subnets, endpoints })
+        let cni_directory = get("CNI_DIRECTORY").map_or_else(|| PathBuf::from(CNI_DIRECTORY), PathBuf::from);
+        Ok(Self { node_name, pod_subnets, endpoints, cni_directory })
     }
 }
 

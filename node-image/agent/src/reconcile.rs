@@ -1,7 +1,6 @@
 //! Brings the node to what the cluster says, each time something changed and at times anyway.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -21,7 +20,6 @@ const ROUTES_EVERY: Duration = Duration::from_secs(10);
 const MASQUERADE_EVERY: Duration = Duration::from_secs(60);
 /// Several routes may go at once; one look is enough.
 const SETTLE: Duration = Duration::from_millis(50);
-const CNI_DIRECTORY: &str = "/etc/cni/net.d";
 /// Ethernet's, used when the node has no default route.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -30,7 +28,6 @@ const DEFAULT_MTU: u32 = 1500;
 pub(crate) struct Reconciler<'a> {
     config: &'a Config,
     kernel: Kernel,
-    cni_directory: PathBuf,
     cni_done: bool,
     masquerade_checked: Option<Instant>,
     cni_failures: Failures,
@@ -44,7 +41,6 @@ impl<'a> Reconciler<'a> {
         Self {
             config,
             kernel,
-            cni_directory: Path::new(CNI_DIRECTORY).to_path_buf(),
             cni_done: false,
             masquerade_checked: None,
             cni_failures: Failures::default(),
@@ -54,7 +50,11 @@ impl<'a> Reconciler<'a> {
     }
 
     /// Keeps the node in order, for ever.
-    pub(crate) async fn run(mut self, mut nodes: Receiver<Option<Nodes>>, removals: impl Stream<Item = ()>) -> Infallible {
+    pub(crate) async fn run(
+        mut self,
+        mut nodes: Receiver<Option<Nodes>>,
+        removals: impl Stream<Item = ()>,
+    ) -> Infallible {
         let mut removals = std::pin::pin!(removals);
         let mut tick = interval(ROUTES_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,13 +109,13 @@ impl<'a> Reconciler<'a> {
     }
 
     async fn write_cni(&self, pod_cidrs: &[ipnet::IpNet]) -> Result<(), String> {
-        let failed = |error| format!("cannot write to `{}`: {error}", self.cni_directory.display());
-        if cni::is_configured(&self.cni_directory).map_err(failed)? {
+        let failed = |error| format!("cannot write to `{}`: {error}", self.config.cni_directory.display());
+        if cni::is_configured(&self.config.cni_directory).map_err(failed)? {
             log::line(format_args!("cni: already configured"));
             return Ok(());
         }
         let mtu = self.kernel.uplink_mtu().await?.unwrap_or(DEFAULT_MTU);
-        cni::write(&self.cni_directory, &cni::render(pod_cidrs, mtu)).map_err(failed)?;
+        cni::write(&self.config.cni_directory, &cni::render(pod_cidrs, mtu)).map_err(failed)?;
         log::line(format_args!("cni: wrote {} with mtu {mtu}", cni::FILE));
         Ok(())
     }
