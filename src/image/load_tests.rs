@@ -237,6 +237,22 @@ async fn an_archive_goes_to_all_nodes_or_to_none() {
     assert_eq!(stores["a"], stores["b"]);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_archive_can_come_through_a_pipe() {
+    let nodes = list(&["a"]);
+    let (engine, stores) = engine_with(&nodes, Vec::new(), Vec::new()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let archive = gzip(&docker_archive(&["app:1"], &["one"]));
+    let write_end = path.clone();
+    let writer = std::thread::spawn(move || std::fs::write(write_end, archive).unwrap());
+    load_archive(&engine, &nodes, &Source::File(path), &|_, _, _| {}).await.unwrap();
+    writer.join().unwrap();
+    assert_eq!(stores.lock().unwrap()["a"].len(), 1);
+}
+
 #[tokio::test]
 async fn files_that_cannot_be_read_are_named() {
     let (engine, _) = engine_with(&[], Vec::new(), Vec::new()).await;

@@ -30,8 +30,13 @@ impl Checked {
         let (mut file, found) = match source {
             Source::File(path) => {
                 let mut file = open_file(path)?;
-                let found = scan(&mut file, Check::Everything, &mut |_, _, _| Ok(()))?;
-                (file, found)
+                // A pipe (`<(docker save …)`) cannot be read twice.
+                if file.metadata().is_ok_and(|data| data.is_file()) {
+                    let found = scan(&mut file, Check::Everything, &mut |_, _, _| Ok(()))?;
+                    (file, found)
+                } else {
+                    spool(file)?
+                }
             }
             Source::Stdin => spool(io::stdin().lock())?,
         };
@@ -59,8 +64,7 @@ fn open_file(path: &Path) -> Result<File> {
         return Err(Error::new(Code::ArchiveInvalid, format!("{what} is a directory"))
             .hint(format!("pack it: `tar --create --directory {} . | coracle load image-archive -`", path.display())));
     }
-    // A pipe (`<(docker save …)`) cannot be read twice.
-    if file.metadata().is_ok_and(|data| !data.is_file()) { Ok(spool(file)?.0) } else { Ok(file) }
+    Ok(file)
 }
 
 /// Copies what is read to a temporary file and verifies it at the same time.
