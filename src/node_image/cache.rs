@@ -1,10 +1,16 @@
 //! Outputs of build steps, kept by the hash of their inputs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
+
+/// Where outputs are until they are whole.
+const UNFINISHED: &str = "unfinished-";
+/// After this time nobody is working on an unfinished output any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A directory with one subdirectory per output, `NAME-HASH`. It may be removed at any time.
 #[derive(Debug, Clone)]
@@ -15,6 +21,15 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn open(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(|source| unusable(root, &source))?;
+        for entry in std::fs::read_dir(root).map_err(|source| unusable(root, &source))?.flatten() {
+            let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
+            let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = changed.and_then(|changed| changed.elapsed().ok());
+            if unfinished && age.is_some_and(|age| age > ABANDONED) {
+                // What is left of a build that was killed; that it stays is no reason to fail.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
         Ok(Self { root: root.to_owned() })
     }
 
@@ -40,7 +55,7 @@ impl Cache {
     /// A directory that goes away when it is dropped.
     pub(super) fn scratch(&self) -> Result<tempfile::TempDir> {
         tempfile::Builder::new()
-            .prefix("unfinished-")
+            .prefix(UNFINISHED)
             .permissions(permissions())
             .tempdir_in(&self.root)
             .map_err(|source| unusable(&self.root, &source))
