@@ -6,6 +6,7 @@ mod basics;
 mod failures;
 mod hello;
 mod images;
+mod interrupt;
 mod lifecycle;
 mod nodes;
 mod reports;
@@ -15,7 +16,7 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![ONE, SETTINGS, BARE, THREE, PLANES]
+    vec![ONE, SETTINGS, BARE, STOPPED, THREE, PLANES]
 }
 
 /// One node, with a port mapping.
@@ -79,6 +80,14 @@ const SETTINGS: Group = Group {
 /// Neither CNI plugin nor kube-proxy.
 const BARE: Group =
     Group { name: "bare", environment: &[], create: settings::create_bare, scenarios: &[("bare", settings::bare)] };
+
+/// Creates that do not end as they should.
+const STOPPED: Group = Group {
+    name: "stopped",
+    environment: &[],
+    create: interrupt::prepare,
+    scenarios: &[("every-step", interrupt::every_step), ("killed", interrupt::killed), ("twice", interrupt::twice)],
+};
 
 /// One control plane and two workers.
 const THREE: Group = Group {
