@@ -51,6 +51,7 @@ const ONE: Group = Group {
         ("storage", workloads::storage),
         ("export-logs", reports::export_logs),
         ("restart", lifecycle::restart),
+        ("crash", lifecycle::crash),
         ("delete", lifecycle::delete),
     ],
 };
@@ -100,6 +101,7 @@ const THREE: Group = Group {
         ("pod-address", nodes::pod_address),
         ("service-address", nodes::service_address),
         ("dns-name", nodes::dns_name),
+        ("outside-name", nodes::outside_name),
         ("node-ports", nodes::node_ports),
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
