@@ -66,7 +66,7 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
             container: node.container.state.clone(),
             address: node.container.labels.get(crate::plan::ADDRESS_LABEL).cloned().unwrap_or_default(),
             version: node.container.labels.get(crate::plan::VERSION_LABEL).cloned().unwrap_or_default(),
-            image: node.container.image.clone(),
+            image: node.container.labels.get(crate::plan::IMAGE_LABEL).unwrap_or(&node.container.image).clone(),
             ready: false,
             cause: None,
         })

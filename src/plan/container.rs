@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
 use super::{
-    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer, labels, proxy,
+    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer,
+    labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::{ContainerSpec, Labels, Mount, NetworkSpec, PortBinding, Privilege};
@@ -29,11 +30,12 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     }
 }
 
-fn container_labels(layout: &Layout, facts: &Facts, role: &str, address: IpAddr, version: &str) -> Labels {
+fn container_labels(layout: &Layout, facts: &Facts, role: &str, address: IpAddr, image: &NodeImage) -> Labels {
     let mut labels = labels(&layout.cluster, &facts.run);
     labels.insert(ROLE_LABEL.to_owned(), role.to_owned());
     labels.insert(ADDRESS_LABEL.to_owned(), address.to_string());
-    labels.insert(VERSION_LABEL.to_owned(), version.to_owned());
+    labels.insert(VERSION_LABEL.to_owned(), image.images.kubernetes.clone());
+    labels.insert(IMAGE_LABEL.to_owned(), image.reference.clone());
     labels.insert(ENDPOINT_LABEL.to_owned(), layout.host_endpoint());
     labels
 }
@@ -41,7 +43,6 @@ fn container_labels(layout: &Layout, facts: &Facts, role: &str, address: IpAddr,
 /// A node's container.
 pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
     let control_plane = node.config.role == Role::ControlPlane;
-    let version = image.images.kubernetes.as_str();
     let mut ports: Vec<PortBinding> = node.config.extra_port_mappings.iter().map(port).collect();
     if control_plane && layout.balancer.is_none() {
         ports.push(api_port(layout));
@@ -53,7 +54,7 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         entrypoint: None,
         command: None,
         environment: proxy::environment(layout, &facts.proxy),
-        labels: container_labels(layout, facts, node.config.role.as_str(), node.address, version),
+        labels: container_labels(layout, facts, node.config.role.as_str(), node.address, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: vec![node.address],
         mounts: mounts(layout, node, facts),
@@ -77,7 +78,7 @@ pub(super) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeI
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
         environment: Vec::new(),
-        labels: container_labels(layout, facts, BALANCER_ROLE, balancer.address, &layout.version),
+        labels: container_labels(layout, facts, BALANCER_ROLE, balancer.address, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: vec![balancer.address],
         mounts: Vec::new(),

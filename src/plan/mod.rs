@@ -37,6 +37,8 @@ pub const RUN_LABEL: &str = "dev.coracle.run";
 pub const ADDRESS_LABEL: &str = "dev.coracle.address";
 /// Label with the Kubernetes version.
 pub const VERSION_LABEL: &str = "dev.coracle.kubernetes-version";
+/// Label with the name of the node image, which the engine forgets because containers are created from its ID.
+pub const IMAGE_LABEL: &str = "dev.coracle.image";
 /// Label with the host endpoint of the API server.
 pub const ENDPOINT_LABEL: &str = "dev.coracle.api-endpoint";
 /// Role of the load balancer's container.

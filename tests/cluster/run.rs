@@ -67,6 +67,16 @@ impl Running {
         text(&self.stdout)
     }
 
+    /// What it has said so far on both streams.
+    pub fn told(&self) -> String {
+        format!("{}{}", text(&self.stdout), text(&self.stderr))
+    }
+
+    /// Its process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub fn finish(mut self, limit: Duration) -> Result<Output, String> {
         let began = Instant::now();

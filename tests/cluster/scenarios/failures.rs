@@ -16,7 +16,8 @@ pub(super) fn name_taken(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["status"]).map(drop)
 }
 
-fn nothing_of(name: &str) -> Result<(), String> {
+/// Fails when the engine has anything with this in its name.
+pub(super) fn nothing_of(name: &str) -> Result<(), String> {
     for list in [&["ps", "--all", "--format={{.Names}}"][..], &["volume", "ls"], &["network", "ls"]] {
         ensure(!docker(list)?.contains(name), || format!("`docker {}` shows {name}", list.join(" ")))?;
     }

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::cleanup;
 use crate::cluster::{Cluster, PATIENCE, answers};
 use crate::run::{contains, docker, ensure, eventually, run};
@@ -48,6 +50,22 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     cluster.kubectl(&["rollout", "restart", pod])?;
     cluster.rolled_out("hello-world")?;
     super::basics::running_pods(cluster, 7)
+}
+
+/// The first process of the node is killed: the engine brings the cluster back, as it does when the engine restarts.
+pub(super) fn crash(cluster: &Cluster) -> Result<(), String> {
+    let first = docker(&["inspect", "--format={{.State.Pid}} {{.State.StartedAt}}", &cluster.node()])?;
+    let pid = first.split(' ').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)).ok_or(first.clone())?;
+    if kill_process(pid, Signal::KILL).is_err() {
+        println!("        skipped: only root may kill it");
+        return Ok(());
+    }
+    eventually(PATIENCE, || {
+        let now = docker(&["inspect", "--format={{.State.Pid}} {{.State.StartedAt}}", &cluster.node()])?;
+        ensure(now != first && !now.starts_with("0 "), || "the node does not come back".to_owned())
+    })?;
+    cluster.ready(PATIENCE)?;
+    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE).map(drop)
 }
 
 /// `delete cluster` takes what is the cluster's, and nothing else.

@@ -6,6 +6,7 @@ mod basics;
 mod failures;
 mod hello;
 mod images;
+mod interrupt;
 mod lifecycle;
 mod nodes;
 mod reports;
@@ -15,7 +16,7 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![ONE, SETTINGS, BARE, THREE, PLANES]
+    vec![ONE, SETTINGS, BARE, STOPPED, THREE, PLANES]
 }
 
 /// One node, with a port mapping.
@@ -50,6 +51,7 @@ const ONE: Group = Group {
         ("storage", workloads::storage),
         ("export-logs", reports::export_logs),
         ("restart", lifecycle::restart),
+        ("crash", lifecycle::crash),
         ("delete", lifecycle::delete),
     ],
 };
@@ -80,6 +82,14 @@ const SETTINGS: Group = Group {
 const BARE: Group =
     Group { name: "bare", environment: &[], create: settings::create_bare, scenarios: &[("bare", settings::bare)] };
 
+/// Creates that do not end as they should.
+const STOPPED: Group = Group {
+    name: "stopped",
+    environment: &[],
+    create: interrupt::prepare,
+    scenarios: &[("every-step", interrupt::every_step), ("killed", interrupt::killed), ("twice", interrupt::twice)],
+};
+
 /// One control plane and two workers.
 const THREE: Group = Group {
     name: "three",
@@ -91,6 +101,7 @@ const THREE: Group = Group {
         ("pod-address", nodes::pod_address),
         ("service-address", nodes::service_address),
         ("dns-name", nodes::dns_name),
+        ("outside-name", nodes::outside_name),
         ("node-ports", nodes::node_ports),
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),

@@ -133,6 +133,17 @@ pub(super) fn dns_name(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
+/// Names outside of the cluster are asked from the engine, through CoreDNS: here that of another container.
+pub(super) fn outside_name(cluster: &Cluster) -> Result<(), String> {
+    let worker = format!("{}-worker2", cluster.name);
+    let address = address_of(&worker)?;
+    for pod in pods(cluster)? {
+        let script = format!("import socket; print(socket.gethostbyname('{worker}'))");
+        eventually(PATIENCE, || contains(&cluster.python(&name(&pod), &script)?, &address))?;
+    }
+    Ok(())
+}
+
 /// The NodePort answers at every node, and at what `coracle url` prints.
 pub(super) fn node_ports(cluster: &Cluster) -> Result<(), String> {
     for node in ["control-plane", "worker", "worker2"] {

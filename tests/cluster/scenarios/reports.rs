@@ -56,6 +56,8 @@ pub(super) fn get(cluster: &Cluster) -> Result<(), String> {
         let pick = |all: &Value| all.as_array().and_then(|all| all.iter().find(|one| one["name"] == *name)).cloned();
         ensure(pick(&same) == pick(&values), || format!("`get {what}`: YAML and JSON differ"))?;
     }
+    let wide = cluster.coracle(&["get", "nodes", "-o", "wide"])?;
+    ensure(!wide.contains("sha256:"), || format!("the image has no name: {wide}"))?;
     let text = cluster.coracle(&["get", "kubeconfig"])?;
     let config = yaml(&text)?;
     ensure(config["current-context"] == format!("coracle-{}", cluster.name), || "the context is wrong".to_owned())?;
