@@ -7,19 +7,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
+use super::wait::{conditions, wait};
 use super::{SharedEngine, diagnose, image, preflight, provision};
-use crate::config::{Cluster, KubeProxyMode};
+use crate::config::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
-use crate::kubernetes::ready::Condition;
-use crate::kubernetes::{Client, Failure, apply};
+use crate::kubernetes::{Client, apply};
 use crate::plan::addons::{self, Manifests};
 use crate::plan::pki::Pki;
 use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
 use crate::ui::{Step, Ui};
 
-/// Pause between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two looks for something that will never come up.
 const DIAGNOSE: Duration = Duration::from_secs(3);
 /// How often another subnet or port is tried when somebody was faster.
@@ -135,8 +133,7 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
 
     let (conditions, missing) = conditions(&cluster);
     let step = ui.step("Waiting until the cluster is usable");
-    let last = std::sync::Mutex::new(String::new());
-    let work = wait(&client, &conditions, deadline, &step, &last);
+    let work = wait(&client, &conditions, deadline, &step);
     watched(calls, &plan, deadline, &step, work).await?;
     step.finish();
 
@@ -276,56 +273,6 @@ async fn install(
     let authority = &pki.kubernetes.pair.certificate;
     let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
     apply::apply_all(client, &objects, deadline).await
-}
-
-/// What makes this cluster usable, and what the user has to bring.
-fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
-    let mut missing = Vec::new();
-    if cluster.networking.disable_default_cni {
-        missing.push(
-            "no CNI plugin is installed (disableDefaultCNI): nodes become Ready after you install one".to_owned(),
-        );
-    }
-    if cluster.networking.kube_proxy_mode == KubeProxyMode::None {
-        missing.push("kube-proxy is not installed (kubeProxyMode: none): services have no addresses until you install a replacement".to_owned());
-    }
-    let conditions = if missing.is_empty() {
-        vec![Condition::NodesReady(cluster.nodes.len()), Condition::DnsAvailable, Condition::DefaultServiceAccount]
-    } else {
-        vec![Condition::ApiReady]
-    };
-    (conditions, missing)
-}
-
-/// Waits for conditions, one after the other.
-async fn wait(
-    client: &Client,
-    conditions: &[Condition],
-    deadline: Instant,
-    step: &Step,
-    last: &std::sync::Mutex<String>,
-) -> Result<()> {
-    for condition in conditions {
-        loop {
-            let cause = match condition.check(client).await {
-                Ok(None) => break,
-                Ok(Some(cause)) => cause,
-                Err(Failure::Status(404, ..)) => "it is not there yet".to_owned(),
-                Err(failure) => failure.text().to_owned(),
-            };
-            step.detail("waiting for", &format!("{} ({cause})", condition.what()));
-            if Instant::now() >= deadline {
-                return Err(
-                    Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause)
-                );
-            }
-            if let Ok(mut last) = last.lock() {
-                last.clone_from(&cause);
-            }
-            sleep(PAUSE).await;
-        }
-    }
-    Ok(())
 }
 
 /// Does `work`, and ends early when a node or a component will never come up.

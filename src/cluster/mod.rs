@@ -19,6 +19,7 @@ pub mod provision;
 pub mod remove;
 pub mod service;
 pub mod status;
+mod wait;
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]
