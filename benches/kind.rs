@@ -3,6 +3,8 @@
 //! Both use the same node image. Times are taken from outside, in the same way for both: from the start of the command
 //! until the API says that all nodes are Ready and CoreDNS is available. `kind` must be in the PATH.
 
+#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,6 +42,9 @@ struct Settings {
     kind_config_workers: Option<PathBuf>,
     home: tempfile::TempDir,
 }
+
+/// A figure of a run, if it was measured.
+type Figure = fn(&Run) -> Option<f64>;
 
 impl Tool {
     fn name(self) -> &'static str {
@@ -177,21 +182,22 @@ fn cpu(id: &str) -> f64 {
     field(&v2, "usage_usec") / 1e6
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn row(title: &str, coracle: Vec<f64>, kind: Vec<f64>) {
-    let (ours, theirs) = (median(coracle.clone()), median(kind.clone()));
+fn row(title: &str, coracle: &[f64], kind: &[f64]) {
+    let (ours, theirs) = (median(coracle), median(kind));
     let list = |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(" ");
-    println!("| {title} | {ours:.2} | {theirs:.2} | {:.2} | {} | {} |", ours / theirs, list(&coracle), list(&kind));
+    println!("| {title} | {ours:.2} | {theirs:.2} | {:.2} | {} | {} |", ours / theirs, list(coracle), list(kind));
 }
 
 fn table(title: &str, coracle: &[Run], kind: &[Run]) {
-    let pick = |runs: &[Run], field: fn(&Run) -> Option<f64>| runs.iter().filter_map(field).collect::<Vec<_>>();
+    let pick = |runs: &[Run], field: Figure| runs.iter().filter_map(field).collect::<Vec<_>>();
     println!("\n## {title}\n\n| | coracle | kind | ratio | coracle's runs | kind's runs |\n|---|---|---|---|---|---|");
-    let rows: [(&str, fn(&Run) -> Option<f64>); 5] = [
+    let rows: [(&str, Figure); 5] = [
         ("create until all nodes Ready, s", |run| Some(run.ready)),
         ("create until CoreDNS available, s", |run| Some(run.dns)),
         ("delete, s", |run| Some(run.delete)),
@@ -201,7 +207,7 @@ fn table(title: &str, coracle: &[Run], kind: &[Run]) {
     for (title, field) in rows {
         let (ours, theirs) = (pick(coracle, field), pick(kind, field));
         if !ours.is_empty() {
-            row(title, ours, theirs);
+            row(title, &ours, &theirs);
         }
     }
 }

@@ -143,7 +143,7 @@ fn print(output: Option<OutputFormat>, table: &Table, values: Vec<Value>) -> Res
     match output {
         None | Some(OutputFormat::Wide) => Ok(table.to_string()),
         Some(OutputFormat::Name) => {
-            Ok(values.iter().filter_map(|value| value["name"].as_str()).map(|name| format!("{name}\n")).collect())
+            Ok(values.iter().filter_map(|value| value["name"].as_str()).flat_map(|name| [name, "\n"]).collect())
         }
         Some(format) => structured(format, &Value::Array(values)),
     }

@@ -106,7 +106,8 @@ fn tell(context: &Context, report: &LoadReport) {
     for node in &report.nodes {
         let mut said = Vec::new();
         if !node.sent.is_empty() {
-            said.push(format!("got {} ({:.1} MB)", node.sent.join(", "), node.bytes as f64 / 1e6));
+            let tenths = node.bytes / 100_000;
+            said.push(format!("got {} ({}.{} MB)", node.sent.join(", "), tenths / 10, tenths % 10));
         }
         if !node.named.is_empty() {
             said.push(format!("had the image, named it {}", node.named.join(", ")));

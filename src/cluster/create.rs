@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
-use super::wait::{conditions, wait, watched};
-use super::{SharedEngine, image, preflight, provision};
+use super::wait::{conditions, wait};
+use super::{SharedEngine, diagnose, image, preflight, provision};
 use crate::config::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
@@ -18,6 +18,8 @@ use crate::plan::pki::Pki;
 use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
 use crate::ui::{Step, Ui};
 
+/// Pause between two looks for something that will never come up.
+const DIAGNOSE: Duration = Duration::from_secs(3);
 /// How often another subnet or port is tried when somebody was faster.
 const TRIES: usize = 5;
 
@@ -271,6 +273,50 @@ async fn install(
     let authority = &pki.kubernetes.pair.certificate;
     let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
     apply::apply_all(client, &objects, deadline).await
+}
+
+/// Does `work`, and ends early when a node or a component will never come up.
+async fn watched<T>(
+    calls: &Calls,
+    plan: &Plan,
+    deadline: Instant,
+    step: &Step,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let watch = async {
+        let mut suspected = None;
+        loop {
+            sleep(DIAGNOSE).await;
+            for node in &plan.layout.nodes {
+                let Some(error) = diagnose::failing(&*calls.engine, &node.name).await else { continue };
+                // Seen twice: a component that failed once while another one started gets its second chance.
+                if suspected.replace(error.message().to_owned()).is_some_and(|message| message == error.message()) {
+                    return error;
+                }
+            }
+        }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        error = watch => return Err(error),
+    };
+    match result {
+        Err(error) if Instant::now() >= deadline => {
+            step.detail("asking", "the nodes for the reason");
+            Err(explained(calls, plan, error).await)
+        }
+        other => other,
+    }
+}
+
+/// A deadline that passed, with the component that is to blame if one is.
+async fn explained(calls: &Calls, plan: &Plan, error: Error) -> Error {
+    for node in &plan.layout.nodes {
+        if let Some(cause) = diagnose::failing(&*calls.engine, &node.name).await {
+            return cause;
+        }
+    }
+    error.hint("give it more time with `--wait 10m`, or keep the nodes with `--retain` and read `coracle export logs`")
 }
 
 fn entry(plan: &Plan) -> Entry {

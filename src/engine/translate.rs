@@ -38,7 +38,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         port_bindings: Some(port_map(spec)),
         restart_policy: spec
             .restart
-            .then(|| RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
+            .then_some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
         cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         userns_mode: spec.host_user_namespace.then(|| "host".to_owned()),

@@ -65,8 +65,8 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
         "{collection}/{}?fieldManager={MANAGER}&force=true",
         object["metadata"]["name"].as_str().unwrap_or_default()
     );
-    let patch = "application/apply-patch+yaml";
-    retry(deadline, || client.send(Method::PATCH, &path, patch, Some(object)))
+    let media_type = "application/apply-patch+yaml";
+    retry(deadline, || client.send(Method::PATCH, &path, media_type, Some(object)))
         .await
         .map(drop)
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
@@ -75,21 +75,18 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
 /// Creates a Node object; a kubelet that was faster gets the missing parts patched in.
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
-    let failure = match created {
-        Ok(_) => return Ok(()),
-        Err(failure) => failure,
-    };
+    let Err(failure) = created else { return Ok(()) };
     let failed =
         |failure: Failure| Error::new(Code::ApiFailed, format!("cannot create {}", name(node))).because(failure.text());
     if !matches!(failure, Failure::Status(409, ..)) {
         return Err(failed(failure));
     }
     let path = format!("/api/v1/nodes/{}", node["metadata"]["name"].as_str().unwrap_or_default());
-    let patch = json!({
+    let missing = json!({
         "metadata": {"labels": node["metadata"]["labels"]},
         "spec": {"podCIDR": node["spec"]["podCIDR"], "podCIDRs": node["spec"]["podCIDRs"]},
     });
-    retry(deadline, || client.send(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&patch)))
+    retry(deadline, || client.send(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&missing)))
         .await
         .map(drop)
         .map_err(failed)

@@ -73,7 +73,7 @@ struct Component<'a> {
     requests: Value,
 }
 
-fn pod(component: Component<'_>) -> Value {
+fn pod(component: &Component<'_>) -> Value {
     let (host, port, live, ready, scheme) = component.health;
     let get = |path: &str| json!({"host": host, "path": path, "port": port, "scheme": scheme});
     let volume = |(name, path, _, kind): &(&str, &str, bool, &str)| json!({"name": name, "hostPath": {"path": path, "type": kind}});
@@ -144,7 +144,7 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         defaults.push(("heartbeat-interval", "20".to_owned()));
         defaults.push(("election-timeout", "100".to_owned()));
     }
-    let mut pod = pod(Component {
+    let mut pod = pod(&Component {
         name: "etcd",
         image: format!("registry.k8s.io/etcd:{}", images.etcd),
         arguments: arguments("etcd", defaults, &layout.cluster.etcd, ""),
@@ -192,7 +192,7 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         ("tls-private-key-file", pki("apiserver.key")),
     ];
     let arguments = arguments("kube-apiserver", defaults, &layout.cluster.api_server, &feature_gates(layout));
-    let mut pod = pod(Component {
+    let mut pod = pod(&Component {
         name: "kube-apiserver",
         image: format!("registry.k8s.io/kube-apiserver:{}", images.kubernetes),
         arguments,
@@ -243,7 +243,7 @@ fn controller_manager(layout: &Layout, images: &Images) -> Value {
         ("use-service-account-credentials", "true".to_owned()),
     ]);
     let flags = &layout.cluster.controller_manager;
-    pod(Component {
+    pod(&Component {
         name: "kube-controller-manager",
         image: format!("registry.k8s.io/kube-controller-manager:{}", images.kubernetes),
         arguments: arguments("kube-controller-manager", defaults, flags, &feature_gates(layout)),
@@ -260,7 +260,7 @@ fn controller_manager(layout: &Layout, images: &Images) -> Value {
 fn scheduler(layout: &Layout, images: &Images) -> Value {
     let config = "/etc/kubernetes/scheduler.conf";
     let defaults = shared(layout, config);
-    pod(Component {
+    pod(&Component {
         name: "kube-scheduler",
         image: format!("registry.k8s.io/kube-scheduler:{}", images.kubernetes),
         arguments: arguments("kube-scheduler", defaults, &layout.cluster.scheduler, &feature_gates(layout)),

@@ -1,0 +1,147 @@
+//! The command as it is run: exit codes, and what goes to which stream.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// What a command said, and how it ended.
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs coracle with no settings but these; its home is empty.
+fn coracle_with<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>, environment: &[(&str, &str)]) -> Said {
+    let home = TempDir::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_coracle"))
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home.path())
+        .env("COLUMNS", "100")
+        .envs(environment.iter().copied())
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs coracle where no engine is.
+pub(crate) fn coracle<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Said {
+    coracle_with(arguments, &[("DOCKER_HOST", "unix:///nonexistent/docker.sock")])
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2() {
+    let wrong: &[&[&str]] = &[
+        &["creat", "cluster"],
+        &["create", "cluster", "--worker", "2"],
+        &["create", "cluster", "--wait", "soon"],
+        &["create", "cluster", "--name", "Not A Name"],
+        &["create", "cluster", "-o", "yaml"],
+        &["delete", "clusters"],
+        &["completion", "tcsh"],
+    ];
+    for arguments in wrong {
+        let said = coracle(*arguments);
+        assert_eq!(said.code, 2, "{arguments:?}: {}", said.stderr);
+        assert_eq!(said.stdout, "", "{arguments:?}");
+        assert!(said.stderr.starts_with("error"), "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_shows_every_mistake() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("cluster.yaml");
+    std::fs::write(&path, "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworkin: {}\nnodes:\n  - role: boss\n")
+        .unwrap();
+    let said = coracle([OsStr::new("create"), OsStr::new("cluster"), OsStr::new("--config"), path.as_os_str()]);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert_eq!(said.stdout, "");
+    for part in ["config-invalid", "cluster.yaml:3:1", "networking", "cluster.yaml:5:11"] {
+        assert!(said.stderr.contains(part), "`{part}` is missing in {}", said.stderr);
+    }
+}
+
+#[test]
+fn without_an_engine_commands_end_with_4_and_say_what_to_do() {
+    let commands: &[&[&str]] = &[
+        &["create", "cluster"],
+        &["create", "cluster", "--dry-run"],
+        &["delete", "cluster"],
+        &["get", "clusters"],
+        &["status"],
+        &["url", "hello-world"],
+        &["kubectl", "get", "nodes"],
+    ];
+    for arguments in commands {
+        let said = coracle(*arguments);
+        assert_eq!(said.code, 4, "{arguments:?}: {}", said.stderr);
+        assert_eq!(said.stdout, "", "{arguments:?}");
+        assert!(said.stderr.contains("engine-unreachable"), "{arguments:?}: {}", said.stderr);
+        assert!(said.stderr.contains("hint"), "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn engines_over_ssh_are_refused() {
+    let said = coracle_with(["get", "clusters"], &[("DOCKER_HOST", "ssh://user@host")]);
+    assert_eq!(said.code, 4, "{}", said.stderr);
+    assert!(said.stderr.contains("engine-unsupported") && said.stderr.contains("ssh"), "{}", said.stderr);
+}
+
+#[test]
+fn results_go_to_stdout_and_nothing_else_does() {
+    let said = coracle(["version"]);
+    assert_eq!(said.stdout, format!("coracle {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let help = coracle(["--help"]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    let nothing = coracle(Vec::<&str>::new());
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn json_errors_are_one_object_per_line() {
+    let said = coracle(["create", "cluster", "-o", "json"]);
+    assert_eq!(said.code, 4);
+    let lines: Vec<&str> = said.stdout.lines().chain(said.stderr.lines()).collect();
+    assert!(!lines.is_empty());
+    for line in &lines {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    assert!(lines.iter().any(|line| line.contains("engine-unreachable")), "{lines:?}");
+}
+
+#[test]
+fn without_a_terminal_there_is_no_colour() {
+    for environment in [&[][..], &[("NO_COLOR", "1")], &[("TERM", "xterm-256color"), ("NO_COLOR", "")]] {
+        let said = coracle_with(["get", "clusters", "--output", "no-such"], environment);
+        assert!(!said.stderr.contains('\x1b'), "{environment:?}: {:?}", said.stderr);
+        let mut environment = environment.to_vec();
+        environment.push(("DOCKER_HOST", "unix:///nonexistent/docker.sock"));
+        let said = coracle_with(["create", "cluster"], &environment);
+        assert!(!said.stderr.contains('\x1b'), "{environment:?}: {:?}", said.stderr);
+    }
+}
+
+#[test]
+fn the_completion_script_is_valid_bash() {
+    let script = coracle(["completion", "bash"]);
+    assert_eq!((script.code, script.stderr.as_str()), (0, ""));
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(script.stdout.as_bytes()).unwrap();
+    let output = bash.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for shell in ["zsh", "fish", "powershell", "elvish"] {
+        assert!(coracle(["completion", shell]).stdout.contains("coracle"), "{shell}");
+    }
+}

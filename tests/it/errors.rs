@@ -1,0 +1,37 @@
+//! `docs/errors.md` against the error codes.
+
+use std::collections::BTreeMap;
+
+use coracle::error::Code;
+
+use crate::sources::read;
+
+/// The sections of the page: ID and what follows its heading.
+fn sections() -> BTreeMap<String, String> {
+    let page = read("docs/errors.md");
+    page.split("\n### `")
+        .skip(1)
+        .map(|section| {
+            let (id, text) = section.split_once("`\n").unwrap();
+            (id.to_owned(), text.split("\n## ").next().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn every_error_is_described_with_its_exit_code() {
+    let sections = sections();
+    for code in Code::ALL {
+        let text = sections.get(code.id()).unwrap_or_else(|| panic!("`{}` has no section", code.id()));
+        let exit = format!("Exit code {}.", code.exit_code());
+        assert!(text.contains(&exit), "`{}` does not say `{exit}`", code.id());
+        assert!(text.contains("**Do:**"), "`{}` does not say what to do", code.id());
+    }
+}
+
+#[test]
+fn no_error_is_described_that_does_not_exist() {
+    let ids: Vec<&str> = Code::ALL.iter().map(|code| code.id()).collect();
+    let unknown: Vec<String> = sections().into_keys().filter(|id| !ids.contains(&id.as_str())).collect();
+    assert_eq!(unknown, Vec::<String>::new());
+}

@@ -1,0 +1,148 @@
+//! The layers of `docs/architecture.md`, read out of the sources.
+
+use std::collections::BTreeSet;
+
+use crate::sources::{files, read};
+
+/// What each module may use of the crate, besides `error` and itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("config", &["yaml"]),
+    ("plan", &["config", "engine", "yaml"]),
+    ("engine", &[]),
+    ("ui", &[]),
+    ("kubeconfig", &["yaml"]),
+    ("image", &["engine"]),
+    ("node_image", &["engine", "image", "plan", "yaml"]),
+    ("kubernetes", &["plan", "yaml"]),
+    ("cluster", &["config", "engine", "image", "kubeconfig", "kubernetes", "node_image", "plan", "ui", "yaml"]),
+];
+
+/// Of the engine the plan knows what a container is, and nothing that does something.
+const ENGINE_TYPES: &[&str] =
+    &["CgroupVersion", "ContainerSpec", "EngineInfo", "Labels", "Mount", "NetworkSpec", "PortBinding", "Privilege"];
+
+/// Longest file, in lines.
+const LONGEST: usize = 400;
+
+/// The lines of a source file outside comments and its `tests` module, numbered.
+fn code(path: &str) -> Vec<(usize, String)> {
+    let text = read(path);
+    let mut lines = Vec::new();
+    let mut of_tests = false;
+    for (index, line) in text.lines().enumerate() {
+        // Unit tests are the last thing in a file; a single item for tests is followed by others.
+        of_tests |= line.starts_with("mod tests") || line.starts_with("pub(crate) mod tests");
+        if !of_tests && !line.trim_start().starts_with("//") {
+            lines.push((index + 1, line.to_owned()));
+        }
+    }
+    lines
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.ends_with("/testing.rs")
+}
+
+/// Sources of the crate, without files that are tests only.
+fn sources(directory: &str) -> Vec<String> {
+    files(directory, ".rs").into_iter().filter(|path| !is_test_file(path)).collect()
+}
+
+/// Places outside of tests that contain one of the words.
+fn places(paths: impl IntoIterator<Item = String>, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in paths {
+        for (number, line) in code(&path) {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{path}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// First names after `crate::` in a line: `crate::engine::Mount` gives `engine`.
+fn modules(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).filter_map(|rest| {
+        let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
+        name.starts_with(|c: char| c.is_ascii_lowercase()).then_some(name)
+    })
+}
+
+#[test]
+fn configuration_and_plan_are_pure() {
+    let paths = sources("src/config").into_iter().chain(sources("src/plan"));
+    let words = ["tokio", "std::env", "std::fs", "std::process", "std::net::Tcp", "SystemTime", "now_utc", "rand::"];
+    assert_eq!(places(paths, &words), Vec::<String>::new());
+}
+
+#[test]
+fn the_plan_uses_only_types_of_the_engine() {
+    for path in sources("src/plan") {
+        let text: String = code(&path).into_iter().map(|(_, line)| line + "\n").collect();
+        for rest in text.split("crate::engine::").skip(1) {
+            let end = if rest.starts_with('{') { rest.find('}') } else { rest.find([';', ',', ')', ' ', '\n']) };
+            let names = rest[..end.unwrap()].trim_start_matches('{').split(',').map(str::trim);
+            for name in names.filter(|name| !name.is_empty()) {
+                assert!(ENGINE_TYPES.contains(&name), "{path} uses `crate::engine::{name}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn lower_layers_never_use_higher_ones() {
+    let mut wrong = Vec::new();
+    for (layer, allowed) in LAYERS.iter().filter(|(layer, _)| crate::sources::root().join("src").join(layer).is_dir()) {
+        for path in sources(&format!("src/{layer}")) {
+            for (number, line) in code(&path) {
+                let used = modules(&line).filter(|name| name != layer && *name != "error" && !allowed.contains(name));
+                wrong.extend(used.map(|name| format!("{path}:{number}: {layer} uses {name}")));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn every_module_has_its_place() {
+    let known: BTreeSet<&str> = LAYERS.iter().map(|(layer, _)| *layer).chain(["cli", "error", "yaml"]).collect();
+    let library = read("src/lib.rs");
+    let modules: Vec<&str> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let single = |name: &&str| crate::sources::root().join("src").join(format!("{name}.rs")).is_file();
+    let unplaced: Vec<&str> = modules.into_iter().filter(|name| !known.contains(name) && !single(name)).collect();
+    assert_eq!(unplaced, Vec::<&str>::new(), "add them to LAYERS and to docs/architecture.md");
+}
+
+#[test]
+fn only_the_engine_knows_its_client_library() {
+    let others = sources("src").into_iter().filter(|path| !path.starts_with("src/engine/"));
+    assert_eq!(places(others, &["bollard"]), Vec::<String>::new());
+}
+
+#[test]
+fn only_ui_speaks() {
+    let others = sources("src").into_iter().filter(|path| !path.starts_with("src/ui/"));
+    let words = ["println!(", "print!(", "dbg!(", "io::stdout()", "io::stderr()"];
+    assert_eq!(places(others, &words), Vec::<String>::new());
+}
+
+#[test]
+fn only_the_command_line_ends_the_process() {
+    let others = sources("src").into_iter().filter(|path| !path.starts_with("src/cli/"));
+    assert_eq!(places(others, &["process::exit(", "process::abort("]), Vec::<String>::new());
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let paths = ["src", "tests", "node-image/agent/src"].map(|directory| files(directory, ".rs"));
+    let long: Vec<String> = paths
+        .into_iter()
+        .flatten()
+        .map(|path| (read(&path).lines().count(), path))
+        .filter(|(lines, _)| *lines > LONGEST)
+        .map(|(lines, path)| format!("{path}: {lines} lines"))
+        .collect();
+    assert_eq!(long, Vec::<String>::new());
+}

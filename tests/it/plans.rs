@@ -1,0 +1,132 @@
+//! What `create` would make, as recorded: every container, and every file of every node.
+
+use std::path::PathBuf;
+
+use coracle::config::{Overrides, load};
+use coracle::engine::{CgroupVersion, EngineInfo, Privilege};
+use coracle::plan::pki::Pki;
+use coracle::plan::{self, Facts, Images, Layout, NodeImage, Plan, ProxySettings};
+
+fn image() -> NodeImage {
+    let version = "v1.36.3";
+    NodeImage {
+        id: "sha256:0000000000000000000000000000000000000000000000000000000000000001".to_owned(),
+        reference: format!("coracle/node:{version}"),
+        images: Images { kubernetes: version.to_owned(), etcd: "3.6.8-0".to_owned(), coredns: "v1.14.2".to_owned() },
+        pause: "registry.k8s.io/pause:3.10.2".to_owned(),
+        shared_store: true,
+    }
+}
+
+fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
+    Facts {
+        engine: EngineInfo {
+            version: "28.0.0".to_owned(),
+            os_type: "linux".to_owned(),
+            architecture: "x86_64".to_owned(),
+            storage_driver: "overlay2".to_owned(),
+            cgroup,
+            rootless: false,
+            userns_remap: false,
+            operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+            data_root: "/var/lib/docker".to_owned(),
+            proxy: (String::new(), String::new(), String::new()),
+            cpus: 2,
+            memory: 8 << 30,
+        },
+        images: vec![image(); nodes],
+        proxy: ProxySettings::default(),
+        run: "run".to_owned(),
+        privilege,
+        devices: Vec::new(),
+    }
+}
+
+fn make(control_planes: usize, workers: usize, cgroup: CgroupVersion, privilege: Privilege, config: &str) -> Plan {
+    let overrides = Overrides {
+        name: Some("dev".to_owned()),
+        control_planes: Some(control_planes),
+        workers: Some(workers),
+        base_directory: Some(PathBuf::from("/home/user")),
+        ..Overrides::default()
+    };
+    let cluster = load(config, "cluster.yaml", &overrides).unwrap();
+    let facts = facts(cgroup, privilege, control_planes + workers);
+    let layout = Layout::new(cluster, "172.18.0.0/22".parse().unwrap(), 40000, "v1.36.3").unwrap();
+    let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    plan::plan(layout, &facts, &pki).unwrap()
+}
+
+/// As `--dry-run` prints it; keys that differ each time are left out.
+fn text(plan: &Plan) -> String {
+    coracle::yaml::to_string(&plan.describe()).unwrap()
+}
+
+fn record(name: &str, plan: &Plan) {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"(?s)-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", "[public key]");
+    settings.bind(|| insta::assert_snapshot!(name, text(plan)));
+}
+
+#[test]
+fn one_node() {
+    record("one_node", &make(1, 0, CgroupVersion::V2, Privilege::Privileged, ""));
+}
+
+#[test]
+fn one_node_on_cgroup_v1_without_every_capability() {
+    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::Explicit, ""));
+}
+
+#[test]
+fn one_control_plane_and_two_workers() {
+    record("three_nodes", &make(1, 2, CgroupVersion::V2, Privilege::Privileged, ""));
+}
+
+#[test]
+fn three_control_planes_behind_a_load_balancer() {
+    record("three_control_planes", &make(3, 0, CgroupVersion::V2, Privilege::Privileged, ""));
+}
+
+#[test]
+fn what_a_configuration_can_say() {
+    let config = "\
+apiVersion: coracle.dev/v1alpha1
+kind: Cluster
+nodes:
+  - role: control-plane
+    labels: {tier: one}
+    extraMounts: [{hostPath: ./site, containerPath: /site, readOnly: true}]
+    extraPortMappings: [{containerPort: 30080, hostPort: 8080}]
+  - role: worker
+    taints: [{key: example.com/dedicated, value: database, effect: NoSchedule}]
+networking:
+  apiServerPort: 6443
+  podSubnet: 10.10.0.0/16
+  serviceSubnet: 10.11.0.0/20
+  kubeProxyMode: none
+  disableDefaultCNI: true
+featureGates: {ImageVolume: true}
+kubelet: {maxPods: 50}
+apiServer: {v: 2}
+";
+    record("configured", &make(1, 1, CgroupVersion::V2, Privilege::Privileged, config));
+}
+
+#[test]
+fn the_same_input_gives_the_same_description() {
+    let make = || text(&make(3, 2, CgroupVersion::V2, Privilege::Privileged, ""));
+    let strip = |text: String| text.lines().filter(|line| !line.contains("PUBLIC KEY")).count();
+    assert_eq!(strip(make()), strip(make()));
+}
+
+#[test]
+fn a_description_has_no_secret() {
+    let plan = make(3, 2, CgroupVersion::V2, Privilege::Privileged, "");
+    let text = text(&plan);
+    assert!(!text.contains("PRIVATE KEY") && !text.contains("client-key-data"));
+    for pair in [&plan.access.admin, &plan.access.super_admin] {
+        let line = pair.key.lines().nth(1).unwrap();
+        assert!(!text.contains(line));
+    }
+}
