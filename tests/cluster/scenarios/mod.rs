@@ -15,7 +15,7 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![ONE, SETTINGS, BARE, THREE, PLANES]
+    vec![crate::failures::FAILURES, ONE, SETTINGS, BARE, crate::failures::RACE, THREE, PLANES]
 }
 
 /// One node, with a port mapping.
