@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::SharedEngine;
+use crate::cluster::provision::interrupted;
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
@@ -73,6 +74,13 @@ enum Command {
     },
 }
 
+impl Command {
+    /// It makes things that it removes when it is interrupted; the others just end.
+    fn cleans_up(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Load(_) | Self::Build(_))
+    }
+}
+
 /// What every command works with.
 pub(crate) struct Context {
     ui: Ui,
@@ -83,8 +91,14 @@ pub(crate) struct Context {
 impl Context {
     /// Connects to the engine; also says whether it runs on this host.
     async fn engine(&self) -> Result<(SharedEngine, bool)> {
-        let (engine, address) = crate::engine::connect(&Environment::from_process()).await?;
-        Ok((engine, address.is_local()))
+        let environment = Environment::from_process();
+        tokio::select! {
+            connected = crate::engine::connect(&environment) => {
+                connected.map(|(engine, address)| (engine, address.is_local()))
+            }
+            // An engine that hangs does not keep the command.
+            () = self.stop.cancelled() => Err(interrupted()),
+        }
     }
 }
 
@@ -100,9 +114,14 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let ui = ui(&arguments);
     let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone(), ui.clone()));
-    let context = Context { ui: ui.clone(), stop };
-    match dispatch(&context, arguments.command).await {
+    let cleans_up = arguments.command.cleans_up();
+    tokio::spawn(signals(stop.clone(), ui.clone(), cleans_up));
+    let context = Context { ui: ui.clone(), stop: stop.clone() };
+    let result = tokio::select! {
+        result = dispatch(&context, arguments.command) => result,
+        () = stop.cancelled(), if !cleans_up => Err(interrupted()),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             ui.error(&error);
@@ -153,7 +172,7 @@ fn ui(arguments: &Arguments) -> Ui {
 }
 
 /// The first signal stops the command, which then cleans up; the second one ends it at once.
-async fn signals(stop: CancellationToken, ui: Ui) {
+async fn signals(stop: CancellationToken, ui: Ui, cleans_up: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
         return;
@@ -164,7 +183,9 @@ async fn signals(stop: CancellationToken, ui: Ui) {
             _ = term.recv() => {}
             _ = hangup.recv() => {}
         }
-        if count == 0 {
+        if count == 0 && !cleans_up {
+            stop.cancel();
+        } else if count == 0 {
             ui.note("Stopping and cleaning up; once more ends it at once");
             stop.cancel();
         } else {

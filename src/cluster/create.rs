@@ -68,8 +68,13 @@ pub async fn create(
         result = work => result,
         () = stop.cancelled() => Err(interrupted()),
     };
+    // From here on the cluster is there: an interruption must not leave an entry for nodes that are then removed.
+    let result = match result {
+        Ok(plan) => kubeconfig::merge(&options.kubeconfig, &entry(&plan), true).await.map(|_| plan),
+        Err(error) => Err(error),
+    };
     let error = match result {
-        Ok(created) => return Ok(created),
+        Ok(plan) => return Ok(created(&plan)),
         Err(error) => error,
     };
     calls.settle().await;
@@ -109,8 +114,18 @@ fn run_id() -> String {
     format!("{:x}-{:x}", now.as_nanos(), std::process::id())
 }
 
+fn created(plan: &Plan) -> Created {
+    Created {
+        context: plan.layout.cluster.name.context(),
+        server: plan.access.server.clone(),
+        version: plan.layout.version.clone(),
+        nodes: plan.layout.nodes.iter().map(|node| node.name.clone()).collect(),
+        missing: conditions(&plan.layout.cluster).1,
+    }
+}
+
 /// The whole pipeline, top to bottom.
-async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run: &str) -> Result<Created> {
+async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run: &str) -> Result<Plan> {
     let step = ui.step("Preparing the node image");
     let facts = prepare(calls, &cluster, options, run, &step).await?;
     step.finish();
@@ -131,20 +146,13 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     watched(calls, &plan, deadline, &step, work).await?;
     step.finish();
 
-    let (conditions, missing) = conditions(&cluster);
+    let (conditions, _) = conditions(&cluster);
     let step = ui.step("Waiting until the cluster is usable");
     let work = wait(&client, &conditions, deadline, &step);
     watched(calls, &plan, deadline, &step, work).await?;
     step.finish();
 
-    kubeconfig::merge(&options.kubeconfig, &entry(&plan), true).await?;
-    Ok(Created {
-        context: plan.layout.cluster.name.context(),
-        server: plan.access.server.clone(),
-        version: plan.layout.version.clone(),
-        nodes: plan.layout.nodes.iter().map(|node| node.name.clone()).collect(),
-        missing,
-    })
+    Ok(plan)
 }
 
 /// Checks everything that can be known before something is made, and finds the node images.
@@ -155,12 +163,14 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
     if options.local {
         preflight::host(&info, cluster)?;
     }
-    let same = engine.containers(&[format!("{}={}", plan::CLUSTER_LABEL, cluster.name)]).await?;
+    let of_cluster = [format!("{}={}", plan::CLUSTER_LABEL, cluster.name)];
+    let same = engine.containers(&of_cluster).await?;
     if !same.is_empty() {
         return Err(Error::new(Code::ClusterExists, format!("there is a cluster `{}` already", cluster.name))
             .hint(format!("use it: `kubectl --context {}`; or choose another `--name`", cluster.name.context()))
             .hint(format!("or remove it: `coracle delete cluster --name {}`", cluster.name)));
     }
+    preflight::old_volumes(&cluster.name, &engine.volumes(&of_cluster).await?)?;
     kubeconfig::preflight(&options.kubeconfig)?;
     let mut images: Vec<(Option<String>, plan::NodeImage)> = Vec::new();
     let mut of_nodes = Vec::new();
@@ -170,7 +180,7 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
             of_nodes.push(image.clone());
             continue;
         }
-        let image = image::find(engine, named.as_deref(), step).await?;
+        let image = image::find(calls, named.as_deref(), run, step).await?;
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
@@ -220,10 +230,11 @@ async fn provision_all(
     facts: &Facts,
     step: &Step,
 ) -> Result<(Plan, Pki)> {
-    let mut taken: Vec<ipnet::IpNet> =
-        calls.engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
-    taken.extend(preflight::routes());
     let networking = &cluster.networking;
+    let networks = calls.engine.networks().await?;
+    preflight::subnet(networking.node_subnet, &networks)?;
+    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
+    taken.extend(preflight::routes());
     taken.extend([networking.pod_subnet, networking.service_subnet]);
     let mut attempt = 1;
     loop {
@@ -334,8 +345,9 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
     let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
     let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
-    let mut taken: Vec<ipnet::IpNet> =
-        engine.networks().await?.into_iter().flat_map(|network| network.subnets).collect();
+    let networks = engine.networks().await?;
+    preflight::subnet(cluster.networking.node_subnet, &networks)?;
+    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
     taken.extend(preflight::routes());
     let free = match cluster.networking.node_subnet {
         Some(ipnet::IpNet::V4(subnet)) => Some(subnet),

@@ -104,30 +104,35 @@ fn is_short_failure(status: &Value) -> bool {
     failed && lived.is_some_and(|seconds| seconds < SHORT_LIFE)
 }
 
-/// The lines that name an error, else the last ones; without the usage text that cobra prints on a wrong flag.
+/// The lines that name an error, else the last ones; each once, and without the usage text that follows a wrong flag.
 fn telling_lines(log: &str) -> Vec<String> {
+    let words = ["error", "fatal", "panic", "unknown flag", "not defined", "invalid", "failed"];
     let tells = |line: &&str| {
         let lower = line.to_lowercase();
-        ["error", "fatal", "panic", "unknown flag", "invalid", "failed", "\"level\":\"fatal\""]
-            .iter()
-            .any(|word| lower.contains(word))
-            && !line.trim_start().starts_with("--")
+        let usage = line.starts_with(char::is_whitespace);
+        // systemd says only that the unit failed, which is known.
+        let known = line.starts_with("kubelet.service: ");
+        !usage && !known && words.iter().any(|word| lower.contains(word))
     };
-    let telling: Vec<&str> = log.lines().filter(tells).collect();
-    let chosen = if telling.is_empty() {
-        last_lines(log, LINES)
-    } else {
-        telling.iter().map(|line| (*line).to_owned()).collect()
-    };
+    let telling: Vec<String> = log.lines().filter(tells).map(str::to_owned).collect();
+    let chosen = if telling.is_empty() { last_lines(log, LINES) } else { telling };
     let mut unique: Vec<String> = Vec::new();
     for line in chosen {
         let line: String = line.trim_end().chars().take(400).collect();
-        if !unique.contains(&line) {
+        if !unique.iter().any(|known| without_time(known) == without_time(&line)) {
             unique.push(line);
         }
     }
     let skip = unique.len().saturating_sub(LINES);
     unique.into_iter().skip(skip).collect()
+}
+
+/// A line without klog's date, time and process, which differ each time the same is said.
+fn without_time(line: &str) -> &str {
+    let mut start = line.chars();
+    let klog = start.next().is_some_and(|letter| "IWEF".contains(letter))
+        && start.by_ref().take(4).filter(char::is_ascii_digit).count() == 4;
+    if klog { line.split_once(']').map_or(line, |(_, text)| text) } else { line }
 }
 
 fn last_lines(text: &str, count: usize) -> Vec<String> {
@@ -143,6 +148,21 @@ mod tests {
     fn the_line_that_names_the_error_is_found_in_a_usage_text() {
         let log = "Error: unknown flag: --nonsense\nUsage:\n  kube-apiserver [flags]\n      --error-thing  a flag\n";
         assert_eq!(telling_lines(log), ["Error: unknown flag: --nonsense"]);
+    }
+
+    #[test]
+    fn etcds_usage_is_left_out_too() {
+        let log =
+            "flag provided but not defined: -no-such-flag\nUsage:\n\n  etcd [flags]\n    Start an etcd server. error\n";
+        assert_eq!(telling_lines(log), ["flag provided but not defined: -no-such-flag"]);
+    }
+
+    #[test]
+    fn what_a_unit_says_at_every_start_is_told_once() {
+        let log = "E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\"\n\
+                   kubelet.service: Failed with result 'exit-code'.\n\
+                   E1121 11:02:33.710645      74 run.go:72] \"command failed\" err=\"maxPods\"\n";
+        assert_eq!(telling_lines(log), ["E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\""]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which node image a cluster is created from.
 
+use super::provision::{Calls, throw_away};
 use crate::engine::{Engine, Image};
 use crate::error::{Code, Error, Result};
 use crate::plan::{Images, NodeImage, VERSION_LABEL};
@@ -12,15 +13,17 @@ pub const PUBLISHED: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
 
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
-pub async fn find(engine: &dyn Engine, named: Option<&str>, step: &Step) -> Result<NodeImage> {
+///
+/// A container that it needs to look into an image has the label of `run`.
+pub async fn find(calls: &Calls, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
     if let Some(reference) = named {
-        return present_or_pulled(engine, reference, step).await;
+        return present_or_pulled(calls, reference, run, step).await;
     }
-    if let Some(reference) = newest_local(engine).await? {
-        return present_or_pulled(engine, &reference, step).await;
+    if let Some(reference) = newest_local(&*calls.engine).await? {
+        return present_or_pulled(calls, &reference, run, step).await;
     }
     let how = "build it once: `coracle build node-image`";
-    present_or_pulled(engine, PUBLISHED, step)
+    present_or_pulled(calls, PUBLISHED, run, step)
         .await
         .map_err(|error| Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how))
 }
@@ -37,9 +40,10 @@ async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     Ok(tags.max_by_key(version).cloned())
 }
 
-async fn present_or_pulled(engine: &dyn Engine, reference: &str, step: &Step) -> Result<NodeImage> {
+async fn present_or_pulled(calls: &Calls, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
+    let engine = &*calls.engine;
     if let Some(image) = engine.image(reference).await? {
-        return describe(engine, reference, &image).await;
+        return describe(calls, reference, &image, run).await;
     }
     step.detail("image", &format!("pulling {reference}"));
     engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| {
@@ -48,12 +52,12 @@ async fn present_or_pulled(engine: &dyn Engine, reference: &str, step: &Step) ->
             .hint("`docker images` lists what is here; `coracle build node-image` builds one")
     })?;
     match engine.image(reference).await? {
-        Some(image) => describe(engine, reference, &image).await,
+        Some(image) => describe(calls, reference, &image, run).await,
         None => Err(Error::new(Code::ImageMissing, format!("the engine pulled `{reference}` but does not have it"))),
     }
 }
 
-async fn describe(engine: &dyn Engine, reference: &str, image: &Image) -> Result<NodeImage> {
+async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> Result<NodeImage> {
     let unknown = |cause: &str| {
         Error::new(Code::ImageMissing, format!("`{reference}` is not a node image"))
             .because(cause)
@@ -63,7 +67,7 @@ async fn describe(engine: &dyn Engine, reference: &str, image: &Image) -> Result
     let shared_store = ours.is_some();
     let kubernetes = match ours {
         Some(version) => version,
-        None => version_inside(engine, image).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
+        None => version_inside(calls, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
     let (etcd, coredns, pause) = usual_images(&kubernetes)
         .ok_or_else(|| unknown(&format!("this coracle does not know Kubernetes {kubernetes}")))?;
@@ -91,11 +95,11 @@ fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
 }
 
 /// The Kubernetes version in an image of kind's layout, read from a container that never starts.
-async fn version_inside(engine: &dyn Engine, image: &Image) -> Result<Option<String>> {
+async fn version_inside(calls: &Calls, image: &Image, run: &str) -> Result<Option<String>> {
     let name = format!("coracle-look-{}", std::process::id());
-    let spec = super::provision::throw_away(&name, &image.id);
-    engine.create_container(&spec).await?;
-    let text = super::access::read_file(engine, &name, "/kind/version").await;
-    engine.remove_container(&name).await?;
+    let (engine, spec) = (calls.engine.clone(), throw_away(&name, &image.id, run));
+    calls.run(async move { engine.create_container(&spec).await }).await?;
+    let text = super::access::read_file(&*calls.engine, &name, "/kind/version").await;
+    calls.engine.remove_container(&name).await?;
     Ok(text?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::config::{Cluster, Protocol};
-use crate::engine::{EngineInfo, Privilege};
+use crate::config::{Cluster, ClusterName, Protocol};
+use crate::engine::{EngineInfo, Network, Privilege, Volume};
 use crate::error::{Code, Error, Result};
 
 /// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.
@@ -62,8 +62,11 @@ pub fn host(info: &EngineInfo, cluster: &Cluster) -> Result<()> {
 fn inotify(nodes: usize) -> Result<()> {
     let read =
         |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
-    let Some(limit) = read("max_user_instances") else { return Ok(()) };
-    let used = inotify_in_use();
+    read("max_user_instances").map_or(Ok(()), |limit| enough_inotify(nodes, inotify_in_use(), limit))
+}
+
+/// Whether `nodes` more nodes fit below the limit.
+fn enough_inotify(nodes: usize, used: usize, limit: usize) -> Result<()> {
     let needed = nodes * INOTIFY_PER_NODE;
     if used + needed <= limit {
         return Ok(());
@@ -89,7 +92,10 @@ fn inotify_in_use() -> usize {
 
 fn disk(data_root: &Path) -> Result<()> {
     let Ok(stat) = rustix::fs::statvfs(data_root) else { return Ok(()) };
-    let free = stat.f_bavail * stat.f_frsize;
+    enough_disk(data_root, stat.f_bavail * stat.f_frsize)
+}
+
+fn enough_disk(data_root: &Path, free: u64) -> Result<()> {
     if free >= LEAST_DISK {
         return Ok(());
     }
@@ -134,6 +140,24 @@ pub fn free_port(address: std::net::IpAddr) -> Result<u16> {
     )
 }
 
+/// Refuses to start nodes on the data of a cluster whose containers are gone: it would come back to life.
+pub fn old_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
+    let Some(volume) = volumes.first() else { return Ok(()) };
+    Err(Error::new(Code::ClusterExists, format!("there are volumes of an earlier cluster `{name}`"))
+        .because(format!("`{}` holds its data, but its containers are gone", volume.name))
+        .hint(format!("remove them: `coracle delete cluster --name {name}`; or choose another `--name`")))
+}
+
+/// Refuses a wanted subnet that a network of the engine has.
+pub fn subnet(wanted: Option<IpNet>, networks: &[Network]) -> Result<()> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let overlaps = |other: &IpNet| wanted.contains(&other.network()) || other.contains(&wanted.network());
+    let Some(network) = networks.iter().find(|network| network.subnets.iter().any(overlaps)) else { return Ok(()) };
+    Err(Error::new(Code::SubnetClash, format!("subnet {wanted} is in use"))
+        .because(format!("the engine's network `{}` has it", network.name))
+        .hint(format!("set another `networking.nodeSubnet`, or remove that one: `docker network rm {}`", network.name)))
+}
+
 /// Networks that this host has routes to: a VPN's subnet must not become a cluster's.
 pub fn routes() -> Vec<IpNet> {
     let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
@@ -151,7 +175,7 @@ fn route(line: &str) -> Option<IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterName, ExtraPortMapping, Node, Role};
+    use crate::config::{ExtraPortMapping, Node, Role};
 
     #[test]
     fn a_taken_port_is_named() {
@@ -172,6 +196,25 @@ mod tests {
         assert!(error.message().contains(&port.to_string()));
         drop(listener);
         assert!(ports(&cluster).is_ok());
+    }
+
+    #[test]
+    fn too_few_inotify_instances_are_told_with_the_command_that_helps() {
+        assert!(enough_inotify(3, 104, 128).is_ok());
+        let error = enough_inotify(3, 105, 128).unwrap_err();
+        assert_eq!(error.code(), Code::InotifyLimit);
+        assert!(error.cause_text().unwrap().contains("allows 128 per user, and 105 are in use"));
+        assert!(error.hints()[0].contains("sysctl fs.inotify.max_user_instances=512"));
+        let many = enough_inotify(3, 510, 512).unwrap_err();
+        assert!(many.hints()[0].contains("max_user_instances=1024"), "{many}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_before_anything_is_made() {
+        assert!(enough_disk(Path::new("/data"), LEAST_DISK).is_ok());
+        let error = enough_disk(Path::new("/data"), LEAST_DISK - 1).unwrap_err();
+        assert_eq!(error.code(), Code::DiskFull);
+        assert!(error.message().contains("/data") && error.hints()[0].contains("docker system df"));
     }
 
     #[test]

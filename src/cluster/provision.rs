@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::SharedEngine;
 use crate::engine::{ContainerSpec, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Result};
-use crate::plan::NodePlan;
+use crate::plan::{NodePlan, RUN_LABEL};
 use crate::ui::Step;
 
 /// Engine calls that change something: they run to their end even when the command is interrupted, so that what they
@@ -60,8 +60,8 @@ pub fn interrupted() -> Error {
     Error::new(Code::Interrupted, "interrupted")
 }
 
-/// A container that is only looked into, never started.
-pub fn throw_away(name: &str, image: &str) -> ContainerSpec {
+/// A container of a run that is only looked into, never started.
+pub fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
     ContainerSpec {
         name: name.to_owned(),
         hostname: name.to_owned(),
@@ -69,7 +69,7 @@ pub fn throw_away(name: &str, image: &str) -> ContainerSpec {
         entrypoint: Some(vec!["/bin/true".to_owned()]),
         command: None,
         environment: Vec::new(),
-        labels: BTreeMap::new(),
+        labels: BTreeMap::from([(RUN_LABEL.to_owned(), run.to_owned())]),
         network: None,
         addresses: Vec::new(),
         mounts: Vec::new(),
@@ -112,14 +112,13 @@ pub async fn network(
     }))
 }
 
-/// Creates one container, gives it its files and starts it.
-async fn node(calls: Calls, mut node: NodePlan, network: String, limited: Arc<AtomicBool>) -> Result<()> {
-    node.spec.network = Some(network);
+/// Creates one container, unless it is there already, gives it its files and starts it.
+async fn node(calls: Calls, mut node: NodePlan, mut created: Option<String>, limited: Arc<AtomicBool>) -> Result<()> {
     loop {
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
             node.spec.privilege = Privilege::Explicit;
         }
-        match once(&calls, &node).await {
+        match once(&calls, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
             Err((Some(id), error)) if node.spec.privilege == Privilege::Privileged && is_capability(&error) => {
                 limited.store(true, Ordering::Relaxed);
@@ -137,10 +136,16 @@ fn is_capability(error: &Error) -> bool {
     text.contains("unable to apply caps") || text.contains("operation not permitted")
 }
 
-async fn once(calls: &Calls, node: &NodePlan) -> Result<(), (Option<String>, Error)> {
-    let engine = Arc::clone(&calls.engine);
-    let spec = node.spec.clone();
-    let id = calls.run(async move { engine.create_container(&spec).await }).await.map_err(|error| (None, error))?;
+async fn make(calls: &Calls, node: &NodePlan) -> Result<String> {
+    let (engine, spec) = (Arc::clone(&calls.engine), node.spec.clone());
+    calls.run(async move { engine.create_container(&spec).await }).await
+}
+
+async fn once(calls: &Calls, node: &NodePlan, created: Option<String>) -> Result<(), (Option<String>, Error)> {
+    let id = match created {
+        Some(id) => id,
+        None => make(calls, node).await.map_err(|error| (None, error))?,
+    };
     let failed = |error| (Some(id.clone()), error);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
     let tar = node.files.to_tar(now).map_err(failed)?;
@@ -150,14 +155,22 @@ async fn once(calls: &Calls, node: &NodePlan) -> Result<(), (Option<String>, Err
     calls.run(async move { engine.start_container(&target).await }).await.map_err(failed)
 }
 
-/// Creates and starts all containers at once. A name that is taken ends it: another cluster has it.
+/// Creates the first container, which claims the cluster's name, then the others, and starts all at once.
+///
+/// Were all created at once, two runs of one name could each get one of the containers, and both would fail.
 pub async fn nodes(calls: &Calls, nodes: &[NodePlan], network: &str, step: &Step) -> Result<()> {
     let limited = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
-    for plan in nodes {
+    let mut claim = None;
+    for (index, plan) in nodes.iter().enumerate() {
         step.detail(&plan.spec.name, "creating");
         let name = plan.spec.name.clone();
-        let work = node(calls.clone(), plan.clone(), network.to_owned(), Arc::clone(&limited));
+        let mut plan = plan.clone();
+        plan.spec.network = Some(network.to_owned());
+        if index == 0 {
+            claim = Some(make(calls, &plan).await.map_err(|error| error.on_node(&name))?);
+        }
+        let work = node(calls.clone(), plan, claim.take(), Arc::clone(&limited));
         tasks.spawn(async move { (name, work.await) });
     }
     let mut first = Ok(());

@@ -67,7 +67,8 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
 pub(super) fn network(spec: &NetworkSpec, source: &Source) -> Error {
     let what = format!("cannot create network `{}` with subnet {}", spec.name, spec.subnet);
     let said = said(source);
-    let clash = ["overlaps", "no available network", "conflicts with network"];
+    // The last one: two runs chose the same free subnet at the same moment, and the gateway's address is given away.
+    let clash = ["overlaps", "no available network", "conflicts with network", "Address already in use"];
     if clash.iter().any(|text| said.contains(text)) {
         return Error::new(Code::SubnetClash, what)
             .because(said)
@@ -93,13 +94,50 @@ pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
 
 /// A container that could not be started.
 pub(super) fn start(container: &str, source: &Source) -> Error {
-    let what = format!("cannot start container `{container}`");
     let said = said(source);
     let port = ["port is already allocated", "address already in use", "Ports are not available"];
-    if port.iter().any(|text| said.contains(text)) {
-        return Error::new(Code::PortTaken, what)
-            .because(said)
-            .hint("free that port (`ss -ltnp` shows who has it), or set another `hostPort` in the configuration");
+    if !port.iter().any(|text| said.contains(text)) {
+        return failed(&format!("cannot start container `{container}`"), source);
     }
-    failed(&what, source)
+    let what = match address_in(&said) {
+        Some(address) => format!("port {} on {} is taken", address.port(), address.ip()),
+        None => "a host port is taken".to_owned(),
+    };
+    let who =
+        address_in(&said).map_or_else(|| "-lntp".to_owned(), |address| format!("-lnp 'sport = :{}'", address.port()));
+    Error::new(Code::PortTaken, what).because(said).hint(format!(
+        "`ss {who}` shows who has it; free it, or set another `hostPort` or `networking.apiServerPort` in the configuration"
+    ))
+}
+
+/// The first address with a port in what the engine said.
+fn address_in(said: &str) -> Option<std::net::SocketAddr> {
+    said.split_whitespace().find_map(|word| word.trim_end_matches([':', ',']).parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(message: &str) -> Source {
+        Source::DockerResponseServerError { status_code: 500, message: message.to_owned() }
+    }
+
+    #[test]
+    fn the_port_that_is_taken_is_named() {
+        let proxy = "driver failed programming external connectivity on endpoint t (11a6): Error starting userland proxy: \
+                     listen tcp4 127.0.0.1:28765: bind: address already in use";
+        let error = start("0123", &answer(proxy));
+        assert_eq!((error.code(), error.message()), (Code::PortTaken, "port 28765 on 127.0.0.1 is taken"));
+        assert!(error.hints()[0].starts_with("`ss -lnp 'sport = :28765'`"));
+        let other = start("0123", &answer("Bind for 0.0.0.0:8080 failed: port is already allocated"));
+        assert_eq!(other.message(), "port 8080 on 0.0.0.0 is taken");
+        assert_eq!(start("0123", &answer("no such file")).code(), Code::EngineFailed);
+    }
+
+    #[test]
+    fn a_full_disk_is_recognised() {
+        let error = start("0123", &answer("mkdir /var/lib/docker/overlay2/x: no space left on device"));
+        assert_eq!(error.code(), Code::DiskFull);
+    }
 }

@@ -77,6 +77,13 @@ impl Running {
         self.child.id()
     }
 
+    /// Sends it a signal, such as `INT`.
+    pub fn signal(&self, name: &str) -> Result<(), String> {
+        let mut kill = Command::new("kill");
+        kill.args(["-s", name, &self.child.id().to_string()]);
+        run(kill, None, LIMIT)?.ok().map(drop)
+    }
+
     /// Waits for its end.
     pub fn finish(mut self, limit: Duration) -> Result<Output, String> {
         let began = Instant::now();

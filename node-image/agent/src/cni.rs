@@ -57,6 +57,15 @@ pub(crate) fn is_configured(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether our own file hands out other addresses than the node has: it was planned before the cluster gave them out.
+pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
+    let Ok(text) = fs::read_to_string(directory.join(FILE)) else { return false };
+    let Ok(config) = serde_json::from_str::<serde_json::Value>(&text) else { return true };
+    let ranges = config["plugins"][0]["ipam"]["ranges"].as_array().cloned().unwrap_or_default();
+    let present: Vec<_> = ranges.iter().filter_map(|range| range[0]["subnet"].as_str()?.parse().ok()).collect();
+    present != pod_cidrs
+}
+
 /// Writes the configuration; it appears at once and whole.
 pub(crate) fn write(directory: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(directory)?;
@@ -96,6 +105,17 @@ mod tests {
         fs::write(directory.path().join("05-cilium.conf"), "{}").unwrap();
         assert!(is_configured(directory.path()).unwrap());
         assert!(!is_configured(&directory.path().join("absent")).unwrap());
+    }
+
+    #[test]
+    fn only_our_own_file_with_other_addresses_is_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        let one: IpNet = "10.244.1.0/24".parse().unwrap();
+        fs::write(directory.path().join("05-cilium.conf"), "{}").unwrap();
+        assert!(!is_stale(directory.path(), &[one]));
+        write(directory.path(), &render(&[one], 1500)).unwrap();
+        assert!(!is_stale(directory.path(), &[one]));
+        assert!(is_stale(directory.path(), &["10.244.2.0/24".parse().unwrap()]));
     }
 
     #[test]

@@ -28,7 +28,8 @@ const DEFAULT_MTU: u32 = 1500;
 pub(crate) struct Reconciler<'a> {
     config: &'a Config,
     kernel: Kernel,
-    cni_done: bool,
+    /// The pod subnets that the CNI configuration was last checked for.
+    cni_written: Vec<ipnet::IpNet>,
     masquerade_checked: Option<Instant>,
     cni_failures: Failures,
     route_failures: Failures,
@@ -41,7 +42,7 @@ impl<'a> Reconciler<'a> {
         Self {
             config,
             kernel,
-            cni_done: false,
+            cni_written: Vec::new(),
             masquerade_checked: None,
             cni_failures: Failures::default(),
             route_failures: Failures::default(),
@@ -96,21 +97,22 @@ impl<'a> Reconciler<'a> {
         }
     }
 
-    /// Writes the CNI configuration once the node has its pod subnets, unless there is one.
+    /// Writes the CNI configuration once the node has its pod subnets, unless another one is there.
     async fn cni(&mut self, nodes: &Nodes) {
         let Some(node) = nodes.get(&self.config.node_name) else { return };
-        if self.cni_done || node.pod_cidrs.is_empty() {
+        if node.pod_cidrs.is_empty() || self.cni_written == node.pod_cidrs {
             return;
         }
         match self.write_cni(&node.pod_cidrs).await {
-            Ok(()) => self.cni_done = true,
+            Ok(()) => self.cni_written.clone_from(&node.pod_cidrs),
             Err(error) => self.cni_failures.report(format!("cni: {error}")),
         }
     }
 
     async fn write_cni(&self, pod_cidrs: &[ipnet::IpNet]) -> Result<(), String> {
         let failed = |error| format!("cannot write to `{}`: {error}", self.config.cni_directory.display());
-        if cni::is_configured(&self.config.cni_directory).map_err(failed)? {
+        let directory = &self.config.cni_directory;
+        if cni::is_configured(directory).map_err(failed)? && !cni::is_stale(directory, pod_cidrs) {
             log::line(format_args!("cni: already configured"));
             return Ok(());
         }

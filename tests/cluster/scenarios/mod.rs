@@ -16,7 +16,7 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![ONE, SETTINGS, BARE, STOPPED, THREE, PLANES]
+    vec![crate::failures::FAILURES, ONE, SETTINGS, BARE, STOPPED, crate::failures::RACE, THREE, PLANES]
 }
 
 /// One node, with a port mapping.
