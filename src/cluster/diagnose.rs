@@ -9,12 +9,17 @@ use crate::error::{Code, Error};
 const LINES: usize = 12;
 /// A container that ends within this many seconds did not merely wait for another one.
 const SHORT_LIFE: i64 = 8;
+/// Free bytes below which nothing starts; root's reserve counts as free.
+const LEAST_FREE: u64 = 4 * 1024 * 1024;
 
 /// Looks for something in a node that will never come up by itself: the node stopped, or a component keeps failing.
 pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
     let inspected = engine.inspect(node).await.ok()??;
     if inspected["State"]["Running"] == false {
         return Some(exited(engine, node, &inspected).await);
+    }
+    if let Some(error) = full_disk(engine, node).await {
+        return Some(error);
     }
     if let Some(error) = kubelet(engine, node).await {
         return Some(error);
@@ -35,6 +40,27 @@ async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
 async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
     let output = engine.exec(node, command, None).await.ok()?;
     (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Nothing starts on a full disk, and nothing says so: the log cannot be written either.
+async fn full_disk(engine: &dyn Engine, node: &str) -> Option<Error> {
+    let command = ["stat", "--file-system", "--format=%f %S", "/var"];
+    let said = match engine.exec(node, &command, None).await {
+        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    is_full(&said).then(|| {
+        Error::new(Code::DiskFull, "the engine's disk is full").on_node(node).because("no space left on device").hint(
+            "`docker system df` shows what takes space, `docker system prune` frees some; then create the cluster again",
+        )
+    })
+}
+
+/// Whether `stat` said that next to nothing is free, or could not even be run.
+fn is_full(said: &str) -> bool {
+    let mut numbers = said.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+    let free = numbers.next().zip(numbers.next()).map(|(blocks, size)| blocks.saturating_mul(size));
+    said.contains("no space left on device") || free.is_some_and(|free| free < LEAST_FREE)
 }
 
 /// The kubelet restarts every second when its configuration or a flag is wrong.
@@ -148,6 +174,14 @@ mod tests {
     fn the_line_that_names_the_error_is_found_in_a_usage_text() {
         let log = "Error: unknown flag: --nonsense\nUsage:\n  kube-apiserver [flags]\n      --error-thing  a flag\n";
         assert_eq!(telling_lines(log), ["Error: unknown flag: --nonsense"]);
+    }
+
+    #[test]
+    fn a_disk_is_full_when_nothing_is_free_or_nothing_can_be_started() {
+        assert!(is_full("0 4096\n"));
+        assert!(is_full("OCI runtime exec failed: write /run/x: no space left on device: unknown"));
+        assert!(!is_full("1024 4096\n"));
+        assert!(!is_full(""));
     }
 
     #[test]

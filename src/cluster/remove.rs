@@ -77,10 +77,11 @@ pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
 async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
     let mut last = None;
     for attempt in 0..TRIES {
+        // The engine waits ten seconds for a frozen process before it gives up.
+        thaw(&container.id);
         match engine.remove_container(&container.id).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                thaw(&container.id);
                 last = Some(error);
                 tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt + 1))).await;
             }
@@ -97,7 +98,9 @@ async fn remove_container(engine: &SharedEngine, container: &Container) -> Resul
 ///
 /// Works where the engine is on this host and the user may write there; elsewhere there is nothing to thaw.
 fn thaw(id: &str) {
-    let mut folders = vec![std::path::PathBuf::from(format!("/sys/fs/cgroup/freezer/docker/{id}"))];
+    // As the engine's cgroupfs and systemd drivers name it.
+    let places = [format!("docker/{id}"), format!("system.slice/docker-{id}.scope")];
+    let mut folders = places.map(|place| std::path::Path::new("/sys/fs/cgroup/freezer").join(place)).to_vec();
     while let Some(folder) = folders.pop() {
         let state = folder.join("freezer.state");
         if std::fs::read_to_string(&state).is_ok_and(|text| text.trim() != "THAWED") {
