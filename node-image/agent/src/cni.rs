@@ -62,7 +62,7 @@ pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     let Ok(text) = fs::read_to_string(directory.join(FILE)) else { return false };
     let Ok(config) = serde_json::from_str::<serde_json::Value>(&text) else { return true };
     let ranges = config["plugins"][0]["ipam"]["ranges"].as_array().cloned().unwrap_or_default();
-    let present: Vec<_> = ranges.iter().filter_map(|range| range[0]["subnet"].as_str()?.parse().ok()).collect();
+    let present: Vec<IpNet> = ranges.iter().filter_map(|range| range[0]["subnet"].as_str()?.parse().ok()).collect();
     present != pod_cidrs
 }
 
