@@ -110,6 +110,37 @@ async fn a_cluster_of_the_same_name_is_not_touched() {
 }
 
 #[tokio::test]
+async fn one_of_two_runs_of_a_name_gets_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let mut retained = options(folder.path());
+    retained.retain = true;
+    let (one, other) = tokio::join!(failure(&engine, &retained), failure(&engine, &retained));
+    let codes = [one.code(), other.code()];
+    // No API server answers here: that is how the winner ends.
+    assert!(codes.contains(&Code::ClusterExists) && codes.contains(&Code::ApiFailed), "{one}; {other}");
+    let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
+    assert_eq!(started, 2, "{:#?}", engine.transcript());
+}
+
+#[tokio::test]
+async fn the_data_of_an_earlier_cluster_is_not_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let mut retained = options(folder.path());
+    retained.retain = true;
+    failure(&engine, &retained).await;
+    for container in engine.containers(&[format!("{CLUSTER_LABEL}=t-fake")]).await.unwrap() {
+        engine.remove_container(&container.id).await.unwrap();
+    }
+    let before = engine.left();
+    let error = failure(&engine, &options(folder.path())).await;
+    assert_eq!(error.code(), Code::ClusterExists);
+    assert!(error.hints()[0].contains("coracle delete cluster --name t-fake"));
+    assert_eq!(engine.left(), before);
+}
+
+#[tokio::test]
 async fn an_interruption_removes_what_was_made() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
