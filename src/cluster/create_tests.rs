@@ -124,6 +124,20 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
 }
 
 #[tokio::test]
+async fn without_the_first_container_no_other_one_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let spec = crate::cluster::provision::throw_away("t-fake-control-plane", "sha256:1234", "another");
+    engine.create_container(&spec).await.unwrap();
+    let error = failure(&engine, &options(folder.path())).await;
+    assert_eq!(error.code(), Code::ClusterExists);
+    let creates = engine.transcript().iter().filter(|call| call.starts_with("create_container")).count();
+    // The one above, and the one that found the name taken.
+    assert_eq!(creates, 2, "{:#?}", engine.transcript());
+    assert_eq!(engine.left(), ["container t-fake-control-plane"]);
+}
+
+#[tokio::test]
 async fn the_data_of_an_earlier_cluster_is_not_started_again() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());

@@ -283,9 +283,7 @@ fn frozen_pod(cluster: &Cluster) -> Result<(), String> {
     let pods = run(find, None, QUICK)?.ok()?;
     let writable = |path: &&str| File::options().write(true).open(path).is_ok();
     let frozen: Vec<&str> = pods.lines().filter(writable).collect();
-    if !std::path::Path::new(&below).exists() {
-        println!("        there is no freezer of version 1 here");
-    } else {
+    if std::path::Path::new(&below).exists() {
         ensure(!frozen.is_empty(), || format!("no pod's freezer can be written below {below}"))?;
     }
     for state in &frozen {
@@ -294,7 +292,9 @@ fn frozen_pod(cluster: &Cluster) -> Result<(), String> {
     let deleted = cluster.coracle(&["delete", "cluster"]);
     if deleted.is_err() {
         // Whatever happened, the machine must not keep frozen processes.
-        frozen.iter().for_each(|state| drop(std::fs::write(state, "THAWED")));
+        for state in &frozen {
+            let _ = std::fs::write(state, "THAWED");
+        }
         let _ = docker_output(&["rm", "--force", "--volumes", id.trim()]);
     }
     deleted?;
