@@ -36,7 +36,10 @@ struct Run {
 }
 
 struct Settings {
-    runs: usize,
+    /// Rounds with one node, and with two workers.
+    runs: [usize; 2],
+    /// Rounds in which memory and CPU are read too, which takes a minute and a half for each tool.
+    rest_runs: usize,
     image: String,
     kind_config: Option<PathBuf>,
     kind_config_workers: Option<PathBuf>,
@@ -218,20 +221,24 @@ fn option(name: &str) -> Option<String> {
     arguments.get(place + 1).cloned()
 }
 
+fn number(name: &str) -> Option<usize> {
+    option(name)?.parse().ok()
+}
+
 #[tokio::main]
 async fn main() -> Result<(), String> {
     let settings = Settings {
-        runs: option("--runs").and_then(|text| text.parse().ok()).unwrap_or(5),
+        runs: [number("--runs").unwrap_or(5), number("--runs-workers").or(number("--runs")).unwrap_or(5)],
+        rest_runs: number("--rest-runs").unwrap_or(5),
         image: option("--image").unwrap_or_else(|| "coracle/node:v1.36.3".to_owned()),
         kind_config: option("--kind-config").map(PathBuf::from),
         kind_config_workers: option("--kind-config-workers").map(PathBuf::from),
         home: tempfile::tempdir().map_err(|error| error.to_string())?,
     };
-    for workers in [0, 2] {
+    for (workers, runs) in [0, 2].into_iter().zip(settings.runs) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for round in 0..settings.runs {
-            // Memory and CPU take a minute and a half each: once per kind of cluster in three rounds is enough to see.
-            let rest = workers == 0 && round < 3;
+        for round in 0..runs {
+            let rest = workers == 0 && round < settings.rest_runs;
             ours.push(run(Tool::Coracle, &settings, workers, rest).await?);
             theirs.push(run(Tool::Kind, &settings, workers, rest).await?);
             println!(

@@ -60,16 +60,27 @@ impl Create {
     }
 }
 
-/// `90s`, `5m`, `1h` or a number of seconds.
+/// `90s`, `5m`, `1h30m` or a number of seconds.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is not a duration such as `90s` or `5m`"))?;
-    match &text[digits.len()..] {
-        "" | "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number * 60)),
-        "h" => Ok(Duration::from_secs(number * 3600)),
-        unit => Err(format!("`{unit}` is not a unit; use `s`, `m` or `h`")),
+    let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
     }
+    let mut total = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..end].parse().map_err(|_| wrong())?;
+        let seconds = match rest[end..].chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            _ => return Err(wrong()),
+        };
+        total += number.checked_mul(seconds).ok_or_else(wrong)?;
+        rest = &rest[end + 1..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
 }
 
 pub(super) async fn run(context: &Context, create: Create) -> Result<()> {
@@ -134,4 +145,21 @@ fn finish(context: &Context, created: &Created) {
     }
     ui.note(format!("Kubernetes {} is ready; kubectl's context is `{}`", created.version, created.context));
     ui.hint("try `kubectl get nodes`, or `coracle kubectl get nodes` without kubectl installed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_kind_users_write_them() {
+        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
+        assert_eq!(seconds("90"), Ok(90));
+        assert_eq!(seconds("120s"), Ok(120));
+        assert_eq!(seconds("1h2m3s"), Ok(3723));
+        assert_eq!(seconds("0s"), Ok(0));
+        for wrong in ["", "s", "5x", "m5", "1.5m", "-1s", "5m3", "99999999999999999h"] {
+            assert!(duration(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 mod cleanup;
 mod cluster;
+mod engine;
 mod failures;
 mod run;
 mod scenarios;

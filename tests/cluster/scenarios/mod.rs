@@ -6,7 +6,6 @@ mod basics;
 mod failures;
 mod hello;
 mod images;
-mod interrupt;
 mod lifecycle;
 mod nodes;
 mod reports;
@@ -16,7 +15,7 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![crate::failures::FAILURES, ONE, SETTINGS, BARE, STOPPED, crate::failures::RACE, THREE, PLANES]
+    vec![crate::failures::FAILURES, ONE, SETTINGS, BARE, crate::failures::RACE, crate::engine::ENGINE, THREE, PLANES]
 }
 
 /// One node, with a port mapping.
@@ -81,14 +80,6 @@ const SETTINGS: Group = Group {
 /// Neither CNI plugin nor kube-proxy.
 const BARE: Group =
     Group { name: "bare", environment: &[], create: settings::create_bare, scenarios: &[("bare", settings::bare)] };
-
-/// Creates that do not end as they should.
-const STOPPED: Group = Group {
-    name: "stopped",
-    environment: &[],
-    create: interrupt::prepare,
-    scenarios: &[("every-step", interrupt::every_step), ("killed", interrupt::killed), ("twice", interrupt::twice)],
-};
 
 /// One control plane and two workers.
 const THREE: Group = Group {
