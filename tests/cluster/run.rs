@@ -67,16 +67,6 @@ impl Running {
         text(&self.stdout)
     }
 
-    /// What it has said so far on both streams.
-    pub fn told(&self) -> String {
-        format!("{}{}", text(&self.stdout), text(&self.stderr))
-    }
-
-    /// Its process ID.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends it a signal, such as `INT`.
     pub fn signal(&self, name: &str) -> Result<(), String> {
         let mut kill = Command::new("kill");
