@@ -9,7 +9,7 @@ use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
 use super::wait::{conditions, wait};
 use super::{SharedEngine, diagnose, image, preflight, provision};
-use crate::config::Cluster;
+use crate::config::{Cluster, Networking};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
@@ -222,6 +222,16 @@ fn choose_ports(cluster: &Cluster) -> Result<Cluster> {
     Ok(cluster)
 }
 
+/// Subnets that the cluster's network must not overlap; an error when it is asked for one of the engine's.
+async fn taken_subnets(engine: &SharedEngine, networking: &Networking) -> Result<Vec<ipnet::IpNet>> {
+    let networks = engine.networks().await?;
+    preflight::subnet(networking.node_subnet, &networks)?;
+    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
+    taken.extend(preflight::routes());
+    taken.extend([networking.pod_subnet, networking.service_subnet]);
+    Ok(taken)
+}
+
 /// Makes the network and the containers; tries again when a port that coracle chose was taken meanwhile.
 async fn provision_all(
     calls: &Calls,
@@ -231,11 +241,7 @@ async fn provision_all(
     step: &Step,
 ) -> Result<(Plan, Pki)> {
     let networking = &cluster.networking;
-    let networks = calls.engine.networks().await?;
-    preflight::subnet(networking.node_subnet, &networks)?;
-    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
-    taken.extend(preflight::routes());
-    taken.extend([networking.pod_subnet, networking.service_subnet]);
+    let taken = taken_subnets(&calls.engine, networking).await?;
     let mut attempt = 1;
     loop {
         let chosen = choose_ports(cluster)?;
@@ -345,10 +351,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
     let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
     let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
-    let networks = engine.networks().await?;
-    preflight::subnet(cluster.networking.node_subnet, &networks)?;
-    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
-    taken.extend(preflight::routes());
+    let taken = taken_subnets(engine, &cluster.networking).await?;
     let free = match cluster.networking.node_subnet {
         Some(ipnet::IpNet::V4(subnet)) => Some(subnet),
         _ => plan::subnet::candidates(&taken).next(),

@@ -180,7 +180,6 @@ fn redact_url(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::io::Write;
 
     use serde_json::json;
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
     use crate::cluster::group;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::{ContainerSpec, ExecOutput, Privilege};
+    use crate::engine::{ContainerSpec, ExecOutput};
     use crate::plan::{CLUSTER_LABEL, ROLE_LABEL, VERSION_LABEL};
 
     const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIB\n-----END EC PRIVATE KEY-----\n";
@@ -229,24 +228,9 @@ mod tests {
         for (name, role) in [("c-control-plane", "control-plane"), ("c-worker", "worker")] {
             let labels = [(CLUSTER_LABEL, "c"), (ROLE_LABEL, role), (VERSION_LABEL, "v1.36.3")];
             let spec = ContainerSpec {
-                name: name.to_owned(),
-                hostname: name.to_owned(),
-                image: "node".to_owned(),
-                entrypoint: None,
-                command: None,
                 environment: vec!["HTTP_PROXY=http://me:secret@proxy".to_owned(), "PATH=/bin".to_owned()],
                 labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-                network: None,
-                addresses: Vec::new(),
-                mounts: Vec::new(),
-                tmpfs: Vec::new(),
-                ports: Vec::new(),
-                privilege: Privilege::None,
-                restart: false,
-                sysctls: BTreeMap::new(),
-                host_user_namespace: false,
-                private_cgroup_namespace: false,
-                devices: Vec::new(),
+                ..ContainerSpec::new(name, "node")
             };
             engine.create_container(&spec).await.unwrap();
         }

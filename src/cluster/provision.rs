@@ -63,24 +63,9 @@ pub fn interrupted() -> Error {
 /// A container of a run that is only looked into, never started.
 pub fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
     ContainerSpec {
-        name: name.to_owned(),
-        hostname: name.to_owned(),
-        image: image.to_owned(),
         entrypoint: Some(vec!["/bin/true".to_owned()]),
-        command: None,
-        environment: Vec::new(),
         labels: BTreeMap::from([(RUN_LABEL.to_owned(), run.to_owned())]),
-        network: None,
-        addresses: Vec::new(),
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
-        ports: Vec::new(),
-        privilege: Privilege::None,
-        restart: false,
-        sysctls: BTreeMap::new(),
-        host_user_namespace: false,
-        private_cgroup_namespace: false,
-        devices: Vec::new(),
+        ..ContainerSpec::new(name, image)
     }
 }
 

@@ -213,6 +213,33 @@ pub struct ContainerSpec {
     pub devices: Vec<String>,
 }
 
+impl ContainerSpec {
+    /// A container of this name, also as its host name, with nothing beyond what the image and the engine give it.
+    pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            hostname: name.clone(),
+            name,
+            image: image.into(),
+            entrypoint: None,
+            command: None,
+            environment: Vec::new(),
+            labels: Labels::new(),
+            network: None,
+            addresses: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            ports: Vec::new(),
+            privilege: Privilege::None,
+            restart: false,
+            sysctls: BTreeMap::new(),
+            host_user_namespace: false,
+            private_cgroup_namespace: false,
+            devices: Vec::new(),
+        }
+    }
+}
+
 /// What a container does now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::testing::{docker_archive, gzip};
 use super::{LoadReport, Source, load_archive, load_docker_images, select_nodes};
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, ExecOutput, Image, Labels, Privilege};
+use crate::engine::{ContainerSpec, Engine, ExecOutput, Image, Labels};
 use crate::error::{Code, Result};
 
 /// Per node: names and image IDs, as the kubelet's runtime lists them.
@@ -82,26 +82,7 @@ async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (F
         .on_save(move |_| saved.clone());
     let engine = images.into_iter().fold(engine, FakeEngine::with_image);
     for node in nodes {
-        let spec = ContainerSpec {
-            name: node.clone(),
-            hostname: node.clone(),
-            image: "node".to_owned(),
-            entrypoint: None,
-            command: None,
-            environment: Vec::new(),
-            labels: Labels::new(),
-            network: None,
-            addresses: Vec::new(),
-            mounts: Vec::new(),
-            tmpfs: Vec::new(),
-            ports: Vec::new(),
-            privilege: Privilege::None,
-            restart: false,
-            sysctls: BTreeMap::new(),
-            host_user_namespace: false,
-            private_cgroup_namespace: false,
-            devices: Vec::new(),
-        };
+        let spec = ContainerSpec { ..ContainerSpec::new(node, "node") };
         engine.create_container(&spec).await.unwrap();
         engine.start_container(node).await.unwrap();
     }

@@ -72,25 +72,13 @@ pub(super) async fn clean_up(engine: &dyn Engine) -> Result<()> {
 
 fn container(name: &str, image: &str) -> ContainerSpec {
     ContainerSpec {
-        name: name.to_owned(),
-        hostname: name.to_owned(),
-        image: image.to_owned(),
-        entrypoint: None,
-        command: None,
-        environment: Vec::new(),
-        labels: Labels::new(),
         network: Some("none".to_owned()),
-        addresses: Vec::new(),
         mounts: vec![Mount::Volume { name: name.to_owned(), target: format!("/{STORE}"), labels: Labels::new() }],
         tmpfs: vec!["/run".to_owned()],
-        ports: Vec::new(),
         // Unpacking a layer mounts it.
         privilege: Privilege::Explicit,
-        restart: false,
-        sysctls: std::collections::BTreeMap::new(),
-        host_user_namespace: false,
         private_cgroup_namespace: true,
-        devices: Vec::new(),
+        ..ContainerSpec::new(name, image)
     }
 }
 

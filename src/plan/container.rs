@@ -1,6 +1,5 @@
 //! The containers and the network of a cluster. Pure.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,7 +10,7 @@ use super::{
     labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::{ContainerSpec, Labels, Mount, NetworkSpec, PortBinding, Privilege};
+use crate::engine::{ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 
 /// The name of a cluster's network.
 pub fn network_name(cluster: &str) -> String {
@@ -48,11 +47,6 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports.push(api_port(layout));
     }
     ContainerSpec {
-        name: node.name.clone(),
-        hostname: node.name.clone(),
-        image: image.id.clone(),
-        entrypoint: None,
-        command: None,
         environment: proxy::environment(layout, &facts.proxy),
         labels: container_labels(layout, facts, node.config.role.as_str(), node.address, image),
         network: Some(network_name(layout.cluster.name.as_str())),
@@ -62,34 +56,25 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports,
         privilege: facts.privilege,
         restart: true,
-        sysctls: BTreeMap::new(),
         host_user_namespace: facts.engine.userns_remap,
         private_cgroup_namespace: true,
         devices: facts.devices.clone(),
+        ..ContainerSpec::new(&node.name, &image.id)
     }
 }
 
 /// The load balancer's container: HAProxy out of the node image.
 pub(super) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
     ContainerSpec {
-        name: balancer.name.clone(),
-        hostname: balancer.name.clone(),
-        image: image.id.clone(),
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
-        environment: Vec::new(),
         labels: container_labels(layout, facts, BALANCER_ROLE, balancer.address, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: vec![balancer.address],
-        mounts: Vec::new(),
-        tmpfs: Vec::new(),
         ports: vec![api_port(layout)],
-        privilege: Privilege::None,
         restart: true,
-        sysctls: BTreeMap::new(),
-        host_user_namespace: false,
         private_cgroup_namespace: true,
-        devices: Vec::new(),
+        ..ContainerSpec::new(&balancer.name, &image.id)
     }
 }
 

@@ -143,27 +143,26 @@ pub fn wait_for_api(endpoint: &str) -> String {
 
 /// A kubeconfig for a component.
 pub fn kubeconfig(server: &str, authority: &str, user: &str, certificate: &str, key: &str) -> Result<String> {
-    yaml::to_string(&json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "kubernetes", "cluster": {"certificate-authority-data": base64(authority), "server": server}}],
-        "contexts": [{"name": format!("{user}@kubernetes"), "context": {"cluster": "kubernetes", "user": user}}],
-        "current-context": format!("{user}@kubernetes"),
-        "users": [{"name": user, "user": {"client-certificate-data": base64(certificate), "client-key-data": base64(key)}}],
-    }))
+    let credentials = json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
+    kubeconfig_with(server, authority, user, &credentials)
 }
 
 /// The kubelet's kubeconfig: its certificate is the file that rotation replaces.
 pub fn kubelet_kubeconfig(server: &str, authority: &str, node: &str) -> Result<String> {
-    let user = format!("system:node:{node}");
     let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+    let credentials = json!({"client-certificate": current, "client-key": current});
+    kubeconfig_with(server, authority, &format!("system:node:{node}"), &credentials)
+}
+
+fn kubeconfig_with(server: &str, authority: &str, user: &str, credentials: &Value) -> Result<String> {
+    let context = format!("{user}@kubernetes");
     yaml::to_string(&json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "kubernetes", "cluster": {"certificate-authority-data": base64(authority), "server": server}}],
-        "contexts": [{"name": format!("{user}@kubernetes"), "context": {"cluster": "kubernetes", "user": user}}],
-        "current-context": format!("{user}@kubernetes"),
-        "users": [{"name": user, "user": {"client-certificate": current, "client-key": current}}],
+        "contexts": [{"name": context, "context": {"cluster": "kubernetes", "user": user}}],
+        "current-context": context,
+        "users": [{"name": user, "user": credentials}],
     }))
 }
 
