@@ -1,7 +1,9 @@
-//! The Kubernetes API: a list and a watch that go on whatever happens to the API server.
+//! The Kubernetes API: lists and watches that go on whatever happens to the API server.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -14,11 +16,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Endpoint;
 use crate::log::{self, Failures};
-use crate::nodes::{Metadata, NodeObject, Nodes};
+use crate::object::{Metadata, Object, Objects};
 
 /// Where the kubelet mounts the service account's token and the cluster's certificate authority.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const NODES: &str = "/api/v1/nodes";
 /// How long the server keeps one watch open, in seconds.
 const WATCH_SECONDS: u32 = 290;
 /// The API server sends a bookmark each minute: when nothing came for this long, the connection is dead.
@@ -47,81 +48,159 @@ impl Backoff {
     }
 }
 
-/// Keeps `nodes` as the API has them, for ever; the endpoints take turns while none answers.
-pub(crate) async fn watch_nodes(endpoints: &[Endpoint], nodes: &Sender<Option<Nodes>>) -> Infallible {
-    let mut backoff = Backoff(Backoff::FIRST);
-    let mut failures = Failures::default();
-    loop {
-        for endpoint in endpoints {
-            let mut listed = false;
-            let result = follow(endpoint, nodes, &mut listed).await;
-            if listed {
-                backoff = Backoff(Backoff::FIRST);
-                failures.clear();
-            }
-            if let Err(error) = result {
-                failures.report(format!("api {}: {error}", endpoint.url));
-            }
-            if listed {
-                break;
-            }
-        }
-        sleep(backoff.next()).await;
-    }
+/// The cluster's API at any of its endpoints, with one client for all that is watched there.
+pub(crate) struct Api<'a> {
+    endpoints: &'a [Endpoint],
+    /// For each endpoint the client in use; it is replaced after a failure, for its connections may be dead.
+    clients: RefCell<Vec<Option<Rc<Client>>>>,
+    failures: RefCell<Failures>,
 }
 
-/// Lists once and then watches until something fails; each attempt connects anew.
-async fn follow(endpoint: &Endpoint, nodes: &Sender<Option<Nodes>>, listed: &mut bool) -> Result<(), String> {
-    let client = connect(endpoint)?;
-    // Version 0 is answered from the API server's cache, without etcd.
-    let list = client.request::<List<NodeObject>>(get(&format!("{NODES}?resourceVersion=0"))?);
-    let list = timeout(ANSWER, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
-    let mut version = list.metadata.resource_version;
-    let mut known: Nodes = list.items.into_iter().map(NodeObject::into_node).collect();
-    publish(nodes, &known);
-    if !*listed {
-        log::line(format_args!("api {}: watching {} node(s)", endpoint.url, known.len()));
+impl<'a> Api<'a> {
+    /// Nothing is connected yet.
+    pub(crate) fn new(endpoints: &'a [Endpoint]) -> Self {
+        let clients = RefCell::new(vec![None; endpoints.len()]);
+        Self { endpoints, clients, failures: RefCell::default() }
     }
-    *listed = true;
-    loop {
-        let query = format!(
-            "{NODES}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
-        );
-        let events = client.request_events::<NodeObject>(get(&query)?);
-        let events = timeout(ANSWER, events).await.map_err(|_| "no answer".to_owned())?;
-        let mut events = std::pin::pin!(events.map_err(|error| chain(&error))?);
+
+    /// Keeps `objects` as the API has them, for ever; the endpoints take turns while none answers.
+    ///
+    /// It is `None` until the first list, and what it has stays while the API cannot be reached.
+    pub(crate) async fn watch<O: Object>(&self, objects: &Sender<Option<Objects<O>>>) -> Infallible {
+        let mut backoff = Backoff(Backoff::FIRST);
         loop {
-            let event = timeout(SILENCE, events.try_next()).await.map_err(|_| "the watch fell silent".to_owned())?;
-            let Some(event) = event.map_err(|error| chain(&error))? else { break };
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    version.clone_from(&object.metadata.resource_version);
-                    let (name, node) = object.into_node();
-                    known.insert(name, node);
+            for index in 0..self.endpoints.len() {
+                let mut listed = false;
+                let result = self.follow::<O>(index, objects, &mut listed).await;
+                if listed {
+                    backoff = Backoff(Backoff::FIRST);
                 }
-                WatchEvent::Deleted(object) => {
-                    version.clone_from(&object.metadata.resource_version);
-                    known.remove(&object.metadata.name);
+                if let Err(error) = result {
+                    self.failures.borrow_mut().report(format!("api {}: {error}", self.endpoints[index].url));
                 }
-                WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
-                // The version is too old for the server: the caller lists again, which is no failure.
-                WatchEvent::Error(status) if status.code == 410 => return Ok(()),
-                WatchEvent::Error(status) => return Err(status.message),
+                if listed {
+                    break;
+                }
             }
-            publish(nodes, &known);
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Lists once and then watches until something fails.
+    async fn follow<O: Object>(
+        &self,
+        index: usize,
+        objects: &Sender<Option<Objects<O>>>,
+        listed: &mut bool,
+    ) -> Result<(), String> {
+        let client = self.client(index)?;
+        let result = self.list_and_watch::<O>(&client, &self.endpoints[index].url, objects, listed).await;
+        if result.is_err() {
+            self.discard(index, &client);
+        }
+        result
+    }
+
+    async fn list_and_watch<O: Object>(
+        &self,
+        client: &Client,
+        url: &str,
+        objects: &Sender<Option<Objects<O>>>,
+        listed: &mut bool,
+    ) -> Result<(), String> {
+        // Version 0 is answered from the API server's cache, without etcd.
+        let list = client.request::<List<O>>(get(&format!("{}?resourceVersion=0", O::PATH))?);
+        let list = timeout(ANSWER, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
+        let mut version = list.metadata.resource_version;
+        let entries = list.items.into_iter().map(Object::into_entry);
+        let known: Objects<O> = entries.filter_map(|(key, value)| Some((key, value?))).collect();
+        self.failures.borrow_mut().clear();
+        *listed = true;
+        log::line(format_args!("api {url}: watching {} {}", known.len(), kind::<O>()));
+        publish(objects, known);
+        loop {
+            let query = format!(
+                "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}",
+                O::PATH
+            );
+            let events = client.request_events::<O>(get(&query)?);
+            let events = timeout(ANSWER, events).await.map_err(|_| "no answer".to_owned())?;
+            let mut events = std::pin::pin!(events.map_err(|error| chain(&error))?);
+            loop {
+                let event =
+                    timeout(SILENCE, events.try_next()).await.map_err(|_| "the watch fell silent".to_owned())?;
+                let Some(event) = event.map_err(|error| chain(&error))? else { break };
+                match event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                        version.clone_from(&object.metadata().resource_version);
+                        put(objects, object);
+                    }
+                    WatchEvent::Deleted(object) => {
+                        version.clone_from(&object.metadata().resource_version);
+                        remove(objects, object);
+                    }
+                    WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
+                    // The version is too old for the server: the caller lists again, which is no failure.
+                    WatchEvent::Error(status) if status.code == 410 => return Ok(()),
+                    WatchEvent::Error(status) => return Err(status.message),
+                }
+            }
+        }
+    }
+
+    fn client(&self, index: usize) -> Result<Rc<Client>, String> {
+        if let Some(client) = &self.clients.borrow()[index] {
+            return Ok(Rc::clone(client));
+        }
+        let client = Rc::new(connect(&self.endpoints[index])?);
+        self.clients.borrow_mut()[index] = Some(Rc::clone(&client));
+        Ok(client)
+    }
+
+    /// Of several watches whose client failed, only the first replaces it.
+    fn discard(&self, index: usize, failed: &Rc<Client>) {
+        let slot = &mut self.clients.borrow_mut()[index];
+        if slot.as_ref().is_some_and(|client| Rc::ptr_eq(client, failed)) {
+            *slot = None;
         }
     }
 }
 
-/// Wakes the receiver only when something that matters is new: kubelets write their status often.
-fn publish(nodes: &Sender<Option<Nodes>>, known: &Nodes) {
-    nodes.send_if_modified(|current| {
-        let changed = current.as_ref() != Some(known);
+/// The last word of the path, for the log.
+fn kind<O: Object>() -> &'static str {
+    O::PATH.rsplit('/').next().unwrap_or(O::PATH)
+}
+
+/// Takes over a whole list; wakes the receivers only when it is another one.
+fn publish<T: PartialEq>(objects: &Sender<Option<T>>, listed: T) {
+    objects.send_if_modified(|current| {
+        let changed = current.as_ref() != Some(&listed);
         if changed {
-            *current = Some(known.clone());
+            *current = Some(listed);
         }
         changed
     });
+}
+
+/// Takes over one object; wakes the receivers only when what matters of it is new: kubelets write statuses often.
+fn put<O: Object>(objects: &Sender<Option<Objects<O>>>, object: O) {
+    let (key, value) = object.into_entry();
+    objects.send_if_modified(|current| {
+        let current = current.get_or_insert_default();
+        match value {
+            Some(value) if current.get(&key) == Some(&value) => false,
+            Some(value) => {
+                current.insert(key, value);
+                true
+            }
+            None => current.remove(&key).is_some(),
+        }
+    });
+}
+
+fn remove<O: Object>(objects: &Sender<Option<Objects<O>>>, object: O) {
+    let (key, _) = object.into_entry();
+    objects.send_if_modified(|current| current.as_mut().is_some_and(|current| current.remove(&key).is_some()));
 }
 
 fn connect(endpoint: &Endpoint) -> Result<Client, String> {
@@ -165,12 +244,45 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::nodes::{Node, NodeObject};
+
+    fn node(name: &str, address: &str) -> NodeObject {
+        let status = format!(r#"{{"addresses":[{{"type":"InternalIP","address":"{address}"}}]}}"#);
+        serde_json::from_str(&format!(r#"{{"metadata":{{"name":"{name}"}},"status":{status}}}"#)).unwrap()
+    }
 
     #[test]
     fn pauses_grow_from_a_tenth_of_a_second_to_five() {
         let mut backoff = Backoff(Backoff::FIRST);
         let pauses: Vec<u128> = (0..8).map(|_| backoff.next().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    }
+
+    #[test]
+    fn receivers_wake_only_for_what_is_new() {
+        let (sender, mut receiver) = watch::channel::<Option<Objects<NodeObject>>>(None);
+        let mut woken = || {
+            let changed = receiver.has_changed().unwrap();
+            receiver.mark_unchanged();
+            changed
+        };
+        publish(&sender, Objects::<NodeObject>::new());
+        assert!(woken(), "an empty list is an answer too");
+        put(&sender, node("a", "172.30.0.2"));
+        assert!(woken());
+        put(&sender, node("a", "172.30.0.2"));
+        assert!(!woken());
+        put(&sender, node("a", "172.30.0.3"));
+        assert!(woken());
+        remove(&sender, node("b", "172.30.0.4"));
+        assert!(!woken());
+        remove(&sender, node("a", "172.30.0.3"));
+        assert!(woken());
+        assert_eq!(*sender.borrow(), Some(Objects::<NodeObject>::new()));
+        publish(&sender, Objects::<NodeObject>::from([("a".to_owned(), Node::default())]));
+        assert!(woken());
     }
 }

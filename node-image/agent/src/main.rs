@@ -11,6 +11,7 @@ mod kernel;
 mod log;
 mod masquerade;
 mod nodes;
+mod object;
 mod reconcile;
 mod routes;
 
@@ -20,8 +21,10 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use api::Api;
 use config::Config;
 use kernel::Kernel;
+use nodes::NodeObject;
 use reconcile::Reconciler;
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ async fn run() -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let (kernel, connection, removals) = Kernel::open().map_err(|error| format!("cannot open netlink: {error}"))?;
+    let api = Api::new(&config.endpoints);
     let (sender, nodes) = watch::channel(None);
     let reconciler = Reconciler::new(&config, kernel);
     log::line(format_args!("coracle-agent {} on node {}", env!("CARGO_PKG_VERSION"), config.node_name));
@@ -55,6 +59,6 @@ async fn run() -> Result<(), String> {
         _ = interrupt.recv() => Ok(()),
         () = connection => Err("netlink closed".to_owned()),
         never = reconciler.run(nodes, removals) => match never {},
-        never = api::watch_nodes(&config.endpoints, &sender) => match never {},
+        never = api.watch::<NodeObject>(&sender) => match never {},
     }
 }

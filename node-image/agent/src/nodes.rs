@@ -1,10 +1,11 @@
 //! The nodes of the cluster, with only the fields that the agent acts on.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+
+use crate::object::{Metadata, Object, Objects};
 
 /// What the agent knows of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,29 +17,16 @@ pub(crate) struct Node {
 }
 
 /// All nodes by name.
-pub(crate) type Nodes = BTreeMap<String, Node>;
+pub(crate) type Nodes = Objects<NodeObject>;
 
-/// A Node object as the API sends it; the many other fields are skipped while parsing, so they take no memory.
+/// A Node object as the API sends it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct NodeObject {
-    /// Name and version.
-    pub(crate) metadata: Metadata,
+    metadata: Metadata,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
     status: Status,
-}
-
-/// The metadata that a watch needs.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Metadata {
-    /// Name of the object; empty for a list.
-    #[serde(default)]
-    pub(crate) name: String,
-    /// Where a watch goes on from.
-    #[serde(default)]
-    pub(crate) resource_version: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -60,14 +48,21 @@ struct Address {
     address: String,
 }
 
-impl NodeObject {
-    /// The node's name and what the agent acts on.
-    pub(crate) fn into_node(self) -> (String, Node) {
+impl Object for NodeObject {
+    const PATH: &'static str = "/api/v1/nodes";
+    type Key = String;
+    type Value = Node;
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn into_entry(self) -> (String, Option<Node>) {
         let pod_cidrs = self.spec.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect();
         let addresses = self.status.addresses.iter();
         let addresses = addresses.filter(|address| address.kind == "InternalIP");
         let addresses = addresses.filter_map(|address| address.address.parse().ok()).collect();
-        (self.metadata.name, Node { pod_cidrs, addresses })
+        (self.metadata.name, Some(Node { pod_cidrs, addresses }))
     }
 }
 
@@ -84,7 +79,8 @@ mod tests {
                 {"type":"ExternalIP","address":"1.2.3.4"},{"type":"InternalIP","address":"fd01::3"}],"images":[{"names":["x"]}]}}"#,
         )
         .unwrap();
-        let (name, node) = object.into_node();
+        let (name, node) = object.into_entry();
+        let node = node.unwrap();
         assert_eq!(name, "b");
         assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()]);
         assert_eq!(node.addresses, ["172.30.0.3".parse::<IpAddr>().unwrap(), "fd01::3".parse().unwrap()]);
@@ -93,6 +89,6 @@ mod tests {
     #[test]
     fn a_node_that_has_no_subnet_yet_is_read() {
         let object: NodeObject = serde_json::from_str(r#"{"metadata":{"name":"b"},"spec":{}}"#).unwrap();
-        assert_eq!(object.into_node(), ("b".to_owned(), Node::default()));
+        assert_eq!(object.into_entry(), ("b".to_owned(), Some(Node::default())));
     }
 }
