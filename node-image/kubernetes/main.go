@@ -7,9 +7,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
+	"time"
 	_ "time/tzdata" // time zones of CronJobs
 
 	"go.etcd.io/etcd/etcdctl/v3/ctlv3"
@@ -34,7 +38,7 @@ import (
 var programs = map[string]func(){
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"etcdctl":                 func() { ctlv3.MustStart() },
-	"kube-apiserver":          func() { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
+	"kube-apiserver":          func() { waitForEtcd(os.Args, 3*time.Second); os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
 	"kube-controller-manager": func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
 	"kube-proxy":              func() { os.Exit(cli.Run(proxy.NewProxyCommand())) },
 	"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
@@ -55,6 +59,27 @@ func main() {
 		os.Exit(2)
 	}
 	run()
+}
+
+// waitForEtcd gives the etcd of the same boot a moment to listen: a client whose first call is refused tries again only
+// after a second, and that second is lost for the whole cluster.
+func waitForEtcd(arguments []string, patience time.Duration) {
+	for _, argument := range arguments {
+		servers, found := strings.CutPrefix(argument, "--etcd-servers=")
+		if !found {
+			continue
+		}
+		server, err := url.Parse(strings.Split(servers, ",")[0])
+		if err != nil {
+			return
+		}
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			if connection, err := net.DialTimeout("tcp", server.Host, time.Second); err == nil {
+				connection.Close()
+				return
+			}
+		}
+	}
 }
 
 // runKubectl sets the log verbosity before the command line is parsed, as upstream does, because plugins are looked

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
 use super::wait::{conditions, wait};
-use super::{SharedEngine, diagnose, image, preflight, provision};
+use super::{SharedEngine, diagnose, first_pods, image, preflight, provision};
 use crate::config::{Cluster, Networking};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
@@ -184,7 +184,8 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
-    let fuse = options.local && std::path::Path::new("/dev/fuse").exists();
+    let on_host = |path: &str| std::path::Path::new(path).exists();
+    let fuse = options.local && on_host("/dev/fuse");
     Ok(Facts {
         engine: info,
         images: of_nodes,
@@ -192,6 +193,8 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
         run: run.to_owned(),
         privilege: preflight::privilege(options.local),
         devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },
+        // Small kernels of sandboxes and virtual machines come without modules.
+        modules: !options.local || on_host("/lib/modules"),
     })
 }
 
@@ -289,7 +292,9 @@ async fn install(
     let Some(image) = facts.images.first() else { return Ok(()) };
     let authority = &pki.kubernetes.pair.certificate;
     let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
-    apply::apply_all(client, &objects, deadline).await
+    apply::apply_all(client, &objects, deadline).await?;
+    // Only a head start: what the API server refuses here, the controllers make a few seconds later, or report.
+    first_pods::start(client, &plan.layout, deadline).await.or(Ok(()))
 }
 
 /// Does `work`, and ends early when a node or a component will never come up.

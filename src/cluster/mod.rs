@@ -11,6 +11,7 @@ use crate::plan::{BALANCER_ROLE, CLUSTER_LABEL, ENDPOINT_LABEL, ROLE_LABEL, VERS
 pub mod access;
 pub mod create;
 pub mod diagnose;
+mod first_pods;
 pub mod image;
 mod log_folder;
 pub mod logs;

@@ -72,6 +72,16 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
 }
 
+/// Creates an object and returns it as the API server completed it.
+pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
+    let what = || format!("cannot create {}", name(object));
+    let collection = collection(object)
+        .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
+    retry(deadline, || client.send(Method::POST, &collection, "application/json", Some(object)))
+        .await
+        .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
+}
+
 /// Creates a Node object; a kubelet that was faster gets the missing parts patched in.
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;

@@ -115,7 +115,8 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     };
     // The image's /var is small: its images are read where they lie in the image's layers. An image of kind's layout has
     // them in /var, and pays for the copy.
-    let mut mounts = vec![host("/lib/modules", true), volume("var", "/var")];
+    let mut mounts = vec![volume("var", "/var")];
+    mounts.extend(facts.modules.then(|| host("/lib/modules", true)));
     if ["btrfs", "zfs"].contains(&facts.engine.storage_driver.as_str()) {
         mounts.push(host("/dev/mapper", true));
     }

@@ -74,6 +74,8 @@ pub struct Facts {
     pub privilege: crate::engine::Privilege,
     /// Devices of the host that nodes get when they are there, such as `/dev/fuse`.
     pub devices: Vec<String>,
+    /// The host has `/lib/modules`, which kube-proxy may load modules from.
+    pub modules: bool,
 }
 
 /// A container with the files it gets before it first boots.

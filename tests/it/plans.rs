@@ -39,6 +39,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
         run: "run".to_owned(),
         privilege,
         devices: Vec::new(),
+        modules: true,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::Result;
 mod agent;
 mod bootstrap;
 mod coredns;
+pub mod first_pods;
 mod kube_proxy;
 mod node;
 
@@ -38,6 +39,7 @@ pub fn objects(
         objects.extend(kube_proxy::objects(layout, images)?);
     }
     objects.extend(coredns::objects(layout, images));
+    objects.extend(first_pods::needed(layout, authority));
     if !layout.cluster.networking.disable_default_cni {
         objects.extend(agent::objects(layout, &manifests.cni)?);
     }

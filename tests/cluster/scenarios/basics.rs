@@ -62,6 +62,30 @@ pub(super) fn running_pods(cluster: &Cluster, least: usize) -> Result<(), String
     })
 }
 
+/// The controllers took over the pods that `create` started for CoreDNS: one `ReplicaSet`, no restart, and a roll-out works.
+pub(super) fn head_start(cluster: &Cluster) -> Result<(), String> {
+    let list = |kind| cluster.kubectl_json(&["get", kind, "--namespace=kube-system", "--selector=k8s-app=kube-dns"]);
+    let (sets, pods) = (list("replicasets")?, list("pods")?);
+    let set = &sets["items"][0];
+    ensure(sets["items"].as_array().is_some_and(|sets| sets.len() == 1), || format!("ReplicaSets: {sets}"))?;
+    ensure(set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1", || format!("{set}"))?;
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let status = &pod["status"]["containerStatuses"][0];
+        ensure(status["restartCount"] == 0, || format!("{} restarted: {status}", name(pod)))?;
+        ensure(pod["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"], || {
+            format!("{} is alone", name(pod))
+        })?;
+        // The scheduler leaves an event for each pod that it places.
+        let field = format!("involvedObject.name={},reason=Scheduled", name(pod));
+        let events = cluster.kubectl_json(&["get", "events", "--namespace=kube-system", "--field-selector", &field])?;
+        ensure(events["items"].as_array().is_some_and(Vec::is_empty), || format!("{} was late", name(pod)))?;
+    }
+    cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "deployment/coredns"])?;
+    cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=60s"])?;
+    let history = cluster.kubectl(&["rollout", "history", "--namespace=kube-system", "deployment/coredns"])?;
+    ensure(history.lines().filter(|line| line.starts_with(['1', '2'])).count() == 2, || history.clone())
+}
+
 /// The name of an object.
 pub(super) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()

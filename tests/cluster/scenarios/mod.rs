@@ -26,6 +26,7 @@ const ONE: Group = Group {
     scenarios: &[
         ("context", basics::context),
         ("pods-and-node", basics::pods_and_node),
+        ("head-start", basics::head_start),
         ("kubeadm", basics::kubeadm),
         ("dry-run", reports::dry_run),
         ("name-taken", failures::name_taken),

@@ -1,0 +1,29 @@
+//! Starting CoreDNS before the controllers are up.
+
+use tokio::time::Instant;
+
+use crate::error::Result;
+use crate::kubernetes::{Client, apply};
+use crate::plan::Layout;
+use crate::plan::addons::first_pods;
+
+const COREDNS: &str = "/apis/apps/v1/namespaces/kube-system/deployments/coredns";
+
+/// Makes CoreDNS' `ReplicaSet` and pods, where the scheduler would have no choice to make.
+///
+/// # Errors
+///
+/// When the API server refuses one. The controllers then make them, only later.
+pub(super) async fn start(client: &Client, layout: &Layout, deadline: Instant) -> Result<()> {
+    let deployment = client.get(COREDNS).await?;
+    let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or_default();
+    let nodes = first_pods::nodes(layout, usize::try_from(replicas).unwrap_or_default());
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let set = apply::create(client, &first_pods::replica_set(&deployment), deadline).await?;
+    let pods = nodes.into_iter().map(|node| first_pods::pod(&set, node));
+    let pods: Vec<_> = pods.collect();
+    futures_util::future::try_join_all(pods.iter().map(|pod| apply::create(client, pod, deadline))).await?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! CoreDNS' first pods, as the controllers would make them a few seconds later. Pure.
+//!
+//! Controller manager and scheduler start last. Pods that are there already let containers start meanwhile; the controllers
+//! find a `ReplicaSet` of the Deployment's template and its pods, and have nothing left to do (docs/decisions).
+
+use serde_json::{Value, json};
+
+use crate::config::{KubeProxyMode, Role};
+use crate::plan::layout::{API_PORT, Layout, NodeLayout};
+
+/// What a pod needs before it can start, and what the API server or a controller would make a second or two later.
+pub(super) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
+    let description =
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.";
+    vec![
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "kube-root-ca.crt", "namespace": "kube-system"},
+            "data": {"ca.crt": authority},
+        }),
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": "system-cluster-critical"},
+            "value": 2_000_000_000, "globalDefault": false, "description": description,
+        }),
+        // The kubelet writes its address into the environment of pods.
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {
+                "clusterIP": layout.service_address(1),
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": API_PORT}],
+            },
+        }),
+    ]
+}
+
+/// Nodes for the first pods of a Deployment, a control plane first; empty where the scheduler has to decide.
+pub fn nodes(layout: &Layout, replicas: usize) -> Vec<&str> {
+    let networking = &layout.cluster.networking;
+    if networking.disable_default_cni || networking.kube_proxy_mode == KubeProxyMode::None {
+        return Vec::new();
+    }
+    let open = |node: &&NodeLayout| node.config.taints.as_ref().is_none_or(Vec::is_empty);
+    let planes = layout.nodes.iter().filter(|node| node.config.role == Role::ControlPlane).take(1);
+    let others = layout.nodes.iter().filter(|node| node.config.role == Role::Worker);
+    let nodes: Vec<&str> = planes.chain(others).filter(open).map(|node| node.name.as_str()).take(replicas).collect();
+    if nodes.len() < replicas { Vec::new() } else { nodes }
+}
+
+/// The `ReplicaSet` of a Deployment that the API server has accepted.
+pub fn replica_set(deployment: &Value) -> Value {
+    let name = deployment["metadata"]["name"].as_str().unwrap_or_default();
+    let hash = hash(&deployment["spec"]["template"]);
+    let labels = |value: &Value| {
+        let mut value = value.clone();
+        value["pod-template-hash"] = json!(hash);
+        value
+    };
+    let mut template = deployment["spec"]["template"].clone();
+    template["metadata"]["labels"] = labels(&template["metadata"]["labels"]);
+    let replicas = &deployment["spec"]["replicas"];
+    json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {
+            "name": format!("{name}-{hash}"),
+            "namespace": deployment["metadata"]["namespace"],
+            "labels": template["metadata"]["labels"],
+            "annotations": {
+                "deployment.kubernetes.io/desired-replicas": replicas.to_string(),
+                "deployment.kubernetes.io/max-replicas": (replicas.as_u64().unwrap_or_default() + 1).to_string(),
+                "deployment.kubernetes.io/revision": "1",
+            },
+            "ownerReferences": [owner(deployment, "Deployment")],
+        },
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels(&deployment["spec"]["selector"]["matchLabels"])},
+            "template": template,
+        },
+    })
+}
+
+/// A pod of a `ReplicaSet` that the API server has accepted, on a node.
+pub fn pod(replica_set: &Value, node: &str) -> Value {
+    let mut pod = replica_set["spec"]["template"].clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    let name = replica_set["metadata"]["name"].as_str().unwrap_or_default();
+    pod["metadata"]["generateName"] = json!(format!("{name}-"));
+    pod["metadata"]["namespace"] = replica_set["metadata"]["namespace"].clone();
+    pod["metadata"]["ownerReferences"] = json!([owner(replica_set, "ReplicaSet")]);
+    pod["spec"]["nodeName"] = json!(node);
+    pod
+}
+
+fn owner(object: &Value, kind: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": kind,
+        "name": object["metadata"]["name"], "uid": object["metadata"]["uid"],
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// FNV-1a of the template: any value does, the Deployment's controller compares templates without this label.
+fn hash(template: &Value) -> String {
+    let bytes = template.to_string().into_bytes();
+    let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Taint;
+    use crate::plan::layout::tests::layout;
+
+    fn deployment() -> Value {
+        json!({
+            "metadata": {"name": "coredns", "namespace": "kube-system", "uid": "d"},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                "template": {"metadata": {"labels": {"k8s-app": "kube-dns"}}, "spec": {"containers": []}},
+            },
+        })
+    }
+
+    #[test]
+    fn the_controllers_recognise_the_replica_set_and_its_pods_as_theirs() {
+        let mut set = replica_set(&deployment());
+        set["metadata"]["uid"] = json!("r");
+        let hash = set["metadata"]["labels"]["pod-template-hash"].clone();
+        assert_eq!(set["metadata"]["ownerReferences"][0]["uid"], "d");
+        assert_eq!(set["spec"]["selector"]["matchLabels"]["pod-template-hash"], hash);
+        let pod = pod(&set, "dev-worker");
+        assert_eq!(pod["metadata"]["labels"], json!({"k8s-app": "kube-dns", "pod-template-hash": hash}));
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "r");
+        assert_eq!(pod["spec"]["nodeName"], "dev-worker");
+    }
+
+    #[test]
+    fn first_pods_run_on_a_control_plane_and_a_worker() {
+        assert_eq!(nodes(&layout(1, 0), 1), ["dev-control-plane"]);
+        assert_eq!(nodes(&layout(3, 2), 2), ["dev-control-plane", "dev-worker"]);
+    }
+
+    #[test]
+    fn the_scheduler_decides_where_nodes_have_taints_or_no_network() {
+        let mut tainted = layout(1, 1);
+        let taint = Taint { key: "a".to_owned(), value: String::new(), effect: "NoExecute".to_owned() };
+        tainted.nodes[1].config.taints = Some(vec![taint]);
+        assert!(nodes(&tainted, 2).is_empty());
+        let mut without_cni = layout(1, 1);
+        without_cni.cluster.networking.disable_default_cni = true;
+        assert!(nodes(&without_cni, 2).is_empty());
+    }
+}
