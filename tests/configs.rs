@@ -18,7 +18,7 @@ fn read(text: &str, name: &str) -> Cluster {
 fn every_example_file_loads_without_a_warning() {
     let mut files: Vec<_> = fs::read_dir(root().join("configs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() >= 8, "{files:?}");
+    assert!(files.len() >= 10, "{files:?}");
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.file_name().unwrap().to_string_lossy().into_owned();

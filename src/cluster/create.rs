@@ -15,6 +15,7 @@ use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
 use crate::plan::addons::{self, Manifests};
 use crate::plan::pki::Pki;
+use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
 use crate::ui::{Step, Ui};
 
@@ -22,6 +23,8 @@ use crate::ui::{Step, Ui};
 const DIAGNOSE: Duration = Duration::from_secs(3);
 /// How often another subnet or port is tried when somebody was faster.
 const TRIES: usize = 5;
+/// How many subnets are tried when others have them and it cannot be seen.
+const SUBNETS: usize = 16;
 
 /// How to create.
 #[derive(Debug, Clone)]
@@ -225,14 +228,14 @@ fn choose_ports(cluster: &Cluster) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Subnets that the cluster's network must not overlap; an error when it is asked for one of the engine's.
-async fn taken_subnets(engine: &SharedEngine, networking: &Networking) -> Result<Vec<ipnet::IpNet>> {
+/// Subnets for the cluster's network in the order in which they are tried; an error when it is asked for one of the engine's.
+async fn subnets(engine: &SharedEngine, networking: &Networking) -> Result<Vec<NodeSubnets>> {
     let networks = engine.networks().await?;
-    preflight::subnet(networking.node_subnet, &networks)?;
+    networking.node_subnet.iter().try_for_each(|wanted| preflight::subnet(wanted, &networks))?;
     let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
     taken.extend(preflight::routes());
-    taken.extend([networking.pod_subnet, networking.service_subnet]);
-    Ok(taken)
+    taken.extend(networking.pod_subnet.iter().chain(networking.service_subnet.iter()));
+    Ok(plan::subnet::choices(networking, &taken, SUBNETS))
 }
 
 /// Makes the network and the containers; tries again when a port that coracle chose was taken meanwhile.
@@ -244,13 +247,13 @@ async fn provision_all(
     step: &Step,
 ) -> Result<(Plan, Pki)> {
     let networking = &cluster.networking;
-    let taken = taken_subnets(&calls.engine, networking).await?;
+    let subnets = subnets(&calls.engine, networking).await?;
     let mut attempt = 1;
     loop {
         let chosen = choose_ports(cluster)?;
         let layout = |subnet| Layout::new(chosen.clone(), subnet, api_port(cluster, options.local)?, &version(facts));
         let spec = |subnet| Ok(plan::network(&layout(subnet)?, facts));
-        let (network, subnet) = provision::network(calls, networking.node_subnet, &taken, spec).await?;
+        let (network, subnet) = provision::network(calls, &subnets, spec).await?;
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let plan = plan::plan(layout(subnet)?, facts, &pki)?;
         match provision::nodes(calls, &plan.nodes, &network, step).await {
@@ -356,13 +359,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
     let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
     let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
-    let taken = taken_subnets(engine, &cluster.networking).await?;
-    let free = match cluster.networking.node_subnet {
-        Some(ipnet::IpNet::V4(subnet)) => Some(subnet),
-        _ => plan::subnet::candidates(&taken).next(),
-    };
-    let subnet =
-        free.ok_or_else(|| Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network"))?;
+    let subnet = subnets(engine, &cluster.networking).await?.into_iter().next().ok_or_else(provision::no_subnet)?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let layout = Layout::new(choose_ports(&cluster)?, subnet, api_port(&cluster, options.local)?, &version(&facts))?;
     let plan = plan::plan(layout, &facts, &pki)?;

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::config::{ClusterName, Node, Role};
 use crate::engine::fake::FakeEngine;
-use crate::engine::{Engine, Image, Labels, NetworkSpec};
+use crate::engine::{AddressPool, Engine, Image, Labels, NetworkSpec};
 use crate::plan::{CLUSTER_LABEL, VERSION_LABEL};
 use crate::ui::UiOptions;
 
@@ -84,9 +84,11 @@ async fn what_others_made_stays() {
     let engine = Arc::new(engine());
     let mine = NetworkSpec {
         name: "coracle-t-fake".to_owned(),
-        subnet: "172.18.0.0/22".parse().unwrap(),
-        gateway: "172.18.0.1".parse().unwrap(),
-        dynamic_range: "172.18.2.0/23".parse().unwrap(),
+        pools: vec![AddressPool {
+            subnet: "172.18.0.0/22".parse().unwrap(),
+            gateway: "172.18.0.1".parse().unwrap(),
+            dynamic_range: "172.18.2.0/23".parse().unwrap(),
+        }],
         mtu: None,
         labels: Labels::from([(CLUSTER_LABEL.to_owned(), "t-fake".to_owned())]),
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{ClusterName, Role};
 use crate::engine::{Container, Engine};
 use crate::error::{Code, Error, Result};
-use crate::plan::{BALANCER_ROLE, CLUSTER_LABEL, ENDPOINT_LABEL, ROLE_LABEL, VERSION_LABEL, role_of};
+use crate::plan::{ADDRESS_LABEL, BALANCER_ROLE, CLUSTER_LABEL, ENDPOINT_LABEL, ROLE_LABEL, VERSION_LABEL, role_of};
 
 pub mod access;
 pub mod create;
@@ -42,6 +42,13 @@ pub struct Node {
     pub role: Role,
     /// Its container.
     pub container: Container,
+}
+
+impl Node {
+    /// Its fixed addresses, the one of the primary family first.
+    pub fn addresses(&self) -> Vec<&str> {
+        self.container.labels.get(ADDRESS_LABEL).map(|label| label.split(',').collect()).unwrap_or_default()
+    }
 }
 
 impl Cluster {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::config::{Cluster, ClusterName, Protocol};
+use crate::config::{Cluster, ClusterName, IpFamily, Protocol};
 use crate::engine::{EngineInfo, Network, Privilege, Volume};
 use crate::error::{Code, Error, Result};
 
@@ -54,9 +54,22 @@ pub fn privilege(local: bool) -> Privilege {
 
 /// Checks limits and ports of this host, where the engine runs on it.
 pub fn host(info: &EngineInfo, cluster: &Cluster) -> Result<()> {
+    ipv6(cluster)?;
     inotify(cluster.nodes.len())?;
     disk(Path::new(&info.data_root))?;
     ports(cluster)
+}
+
+fn ipv6(cluster: &Cluster) -> Result<()> {
+    let family = cluster.networking.ip_family;
+    // The loopback has an address of IPv6 wherever the kernel has IPv6, and the file is missing where it has not.
+    let present = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
+    if family == IpFamily::Ipv4 || present {
+        return Ok(());
+    }
+    Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with IPv6")
+        .because("its kernel has IPv6 switched off")
+        .hint("`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`; or set `networking.ipFamily: ipv4`"))
 }
 
 fn inotify(nodes: usize) -> Result<()> {
@@ -149,9 +162,8 @@ pub fn old_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
 }
 
 /// Refuses a wanted subnet that a network of the engine has.
-pub fn subnet(wanted: Option<IpNet>, networks: &[Network]) -> Result<()> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let overlaps = |other: &IpNet| wanted.contains(&other.network()) || other.contains(&wanted.network());
+pub fn subnet(wanted: IpNet, networks: &[Network]) -> Result<()> {
+    let overlaps = |other: &IpNet| wanted.contains(other) || other.contains(&wanted);
     let Some(network) = networks.iter().find(|network| network.subnets.iter().any(overlaps)) else { return Ok(()) };
     Err(Error::new(Code::SubnetClash, format!("subnet {wanted} is in use"))
         .because(format!("the engine's network `{}` has it", network.name))
@@ -160,8 +172,9 @@ pub fn subnet(wanted: Option<IpNet>, networks: &[Network]) -> Result<()> {
 
 /// Networks that this host has routes to: a VPN's subnet must not become a cluster's.
 pub fn routes() -> Vec<IpNet> {
-    let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    text.lines().skip(1).filter_map(route).collect()
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
+    let (v4, v6) = (read("route"), read("ipv6_route"));
+    v4.lines().skip(1).filter_map(route).chain(v6.lines().filter_map(route_v6)).collect()
 }
 
 fn route(line: &str) -> Option<IpNet> {
@@ -170,6 +183,13 @@ fn route(line: &str) -> Option<IpNet> {
         |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
     let net = ipnet::Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()?;
     Some(IpNet::V4(net.trunc()))
+}
+
+fn route_v6(line: &str) -> Option<IpNet> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let address = u128::from_str_radix(fields.first()?, 16).ok()?;
+    let prefix = u8::from_str_radix(fields.get(1)?, 16).ok()?;
+    ipnet::Ipv6Net::new(address.into(), prefix).ok().map(IpNet::V6)
 }
 
 #[cfg(test)]
@@ -221,5 +241,8 @@ mod tests {
     fn routes_are_read_as_the_kernel_writes_them() {
         let line = "eth0\t0000FEA9\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
         assert_eq!(route(line).unwrap().to_string(), "169.254.0.0/16");
+        let line = "fdc0ac1e000000010000000000000000 40 00000000000000000000000000000000 00 \
+                    00000000000000000000000000000000 00000100 00000001 00000000 00000001 br-1";
+        assert_eq!(route_v6(line).unwrap().to_string(), "fdc0:ac1e:0:1::/64");
     }
 }

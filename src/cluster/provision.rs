@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipnet::IpNet;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::SharedEngine;
 use crate::engine::{ContainerSpec, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Result};
+use crate::plan::subnet::NodeSubnets;
 use crate::plan::{NodePlan, RUN_LABEL};
 use crate::ui::Step;
 
@@ -69,32 +69,30 @@ pub fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
     }
 }
 
-/// Creates the network with the first free subnet, and returns its ID and subnet.
+/// Creates the network with the first of the subnets that is free, and returns its ID and subnets.
 pub async fn network(
     calls: &Calls,
-    wanted: Option<IpNet>,
-    taken: &[IpNet],
-    spec: impl Fn(ipnet::Ipv4Net) -> Result<NetworkSpec>,
-) -> Result<(String, ipnet::Ipv4Net)> {
-    let candidates: Vec<ipnet::Ipv4Net> = match wanted {
-        Some(IpNet::V4(subnet)) => vec![subnet],
-        _ => crate::plan::subnet::candidates(taken).take(16).collect(),
-    };
+    choices: &[NodeSubnets],
+    spec: impl Fn(NodeSubnets) -> Result<NetworkSpec>,
+) -> Result<(String, NodeSubnets)> {
     let mut last = None;
-    for subnet in candidates {
-        let (engine, spec) = (Arc::clone(&calls.engine), spec(subnet)?);
+    for subnets in choices {
+        let (engine, spec) = (Arc::clone(&calls.engine), spec(*subnets)?);
         match calls.run(async move { engine.create_network(&spec).await }).await {
-            Ok(id) => return Ok((id, subnet)),
+            Ok(id) => return Ok((id, *subnets)),
             // Somebody was faster, or has a route there that we cannot see: the next one.
             Err(error) if error.code() == Code::SubnetClash => last = Some(error),
             Err(error) => return Err(error),
         }
     }
-    Err(last.unwrap_or_else(|| {
-        Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network")
-            .because("every private range is used by a network of the engine or a route of this host")
-            .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
-    }))
+    Err(last.unwrap_or_else(no_subnet))
+}
+
+/// The error of a host where every subnet is taken.
+pub fn no_subnet() -> Error {
+    Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network")
+        .because("every private range is used by a network of the engine or a route of this host")
+        .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
 }
 
 /// Creates one container, unless it is there already, gives it its files and starts it.

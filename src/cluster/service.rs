@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Cluster, access};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::plan::callable;
 
 /// A way to reach a port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -47,6 +48,8 @@ pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name:
 fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Reach> {
     let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let nodes = cluster.nodes.first().map(super::Node::addresses).unwrap_or_default();
+    let nodes: Vec<&str> = nodes.into_iter().filter(|address| has_family(service, address)).collect();
     let mut all = Vec::new();
     for port in ports {
         let title = port["name"].as_str().unwrap_or_default();
@@ -63,13 +66,18 @@ fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Re
             for address in ingress.iter().filter_map(|one| one["ip"].as_str()) {
                 add(&mut all, address, port["port"].as_u64().unwrap_or_default());
             }
-            let label = |node: &super::Node| node.container.labels.get(crate::plan::ADDRESS_LABEL).cloned();
-            if let (Some(node_port), Some(address)) = (node_port, cluster.nodes.first().and_then(label)) {
-                add(&mut all, &address, node_port);
+            for (node_port, address) in node_port.iter().flat_map(|port| nodes.iter().map(move |node| (port, node))) {
+                add(&mut all, address, *node_port);
             }
         }
     }
     all
+}
+
+/// Whether a Service has addresses of the family of this one: on its other addresses a node does not answer for it.
+fn has_family(service: &Value, address: &str) -> bool {
+    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    service["spec"]["ipFamilies"].as_array().is_none_or(|families| families.iter().any(|one| one == family))
 }
 
 /// Host addresses and ports that lead to this port of a node.
@@ -77,7 +85,6 @@ fn published(cluster: &Cluster, node_port: u64, protocol: &str) -> Vec<(IpAddr, 
     let ports = cluster.nodes.iter().flat_map(|node| &node.container.ports);
     let matching = ports
         .filter(|port| u64::from(port.container_port) == node_port && port.protocol.eq_ignore_ascii_case(protocol));
-    let callable = |address: IpAddr| if address.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address };
     let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (callable(port.host_address), port.host_port)).collect();
     all.dedup();
     all
@@ -136,6 +143,20 @@ mod tests {
         assert_eq!(urls, ["http://127.0.0.1:8080", "http://172.18.0.3:30080"]);
         let urls = of_service(&service, &cluster(Vec::new()), false);
         assert!(urls.is_empty());
+    }
+
+    #[test]
+    fn node_addresses_are_those_of_the_services_families() {
+        let mut cluster = cluster(Vec::new());
+        let label = cluster.nodes[0].container.labels.get_mut(crate::plan::ADDRESS_LABEL).unwrap();
+        "172.18.0.3,fdc0:ac1e::3".clone_into(label);
+        let urls = |families: &[&str]| -> Vec<String> {
+            let ports = json!([{"port": 80, "nodePort": 30080}]);
+            let service = json!({"spec": {"type": "NodePort", "ipFamilies": families, "ports": ports}});
+            of_service(&service, &cluster, true).into_iter().map(|reach| reach.url).collect()
+        };
+        assert_eq!(urls(&["IPv6"]), ["http://[fdc0:ac1e::3]:30080"]);
+        assert_eq!(urls(&["IPv4", "IPv6"]), ["http://172.18.0.3:30080", "http://[fdc0:ac1e::3]:30080"]);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(super) const CONTROLLER_MANAGER: &[Owned] = &[
     ("feature-gates", GATES),
     ("kubeconfig", OURS),
     ("node-cidr-mask-size", OURS),
+    ("node-cidr-mask-size-ipv4", OURS),
+    ("node-cidr-mask-size-ipv6", OURS),
     ("requestheader-client-ca-file", OURS),
     ("root-ca-file", OURS),
     ("secure-port", OURS),

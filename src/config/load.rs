@@ -27,6 +27,7 @@ const CLUSTER: &[&str] = &[
 const NETWORKING: &[&str] = &[
     "apiServerAddress",
     "apiServerPort",
+    "ipFamily",
     "podSubnet",
     "serviceSubnet",
     "nodeSubnet",
@@ -42,7 +43,6 @@ const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
-const NETWORKING_ELSEWHERE: &[(&str, &str)] = &[("ipFamily", "its clusters run on IPv4")];
 
 /// What the command line says; it wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -169,26 +169,21 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
         }
     }
     let Some(value) = fields.get("nodes") else { return true };
-    let read = nodes::read(reader, value, overrides.base_directory.as_deref().unwrap_or(Path::new("")));
+    let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
+    let read = nodes::read(reader, value, base, cluster.networking.loopback());
     cluster.nodes = read.nodes;
     read.complete
 }
 
 fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Networking) {
-    let Some(fields) = reader.fields(field, NETWORKING, NETWORKING_ELSEWHERE) else { return };
+    let Some(fields) = reader.fields(field, NETWORKING, &[]) else { return };
     if let Some(value) = fields.get("apiServerAddress").and_then(|value| reader.parsed(value, syntax::address)) {
         networking.api_server_address = value;
     }
     if let Some(value) = fields.get("apiServerPort").and_then(|value| reader.port(value, &(0..=u16::MAX))) {
         networking.api_server_port = value;
     }
-    if let Some(value) = fields.get("podSubnet").and_then(|value| reader.parsed(value, syntax::subnet)) {
-        networking.pod_subnet = value;
-    }
-    if let Some(value) = fields.get("serviceSubnet").and_then(|value| reader.parsed(value, syntax::subnet)) {
-        networking.service_subnet = value;
-    }
-    networking.node_subnet = fields.get("nodeSubnet").and_then(|value| reader.parsed(value, syntax::subnet));
+    reader.subnets(&fields, networking);
     if let Some(value) = fields.get("disableDefaultCNI").and_then(|value| reader.boolean(value)) {
         networking.disable_default_cni = value;
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -14,12 +13,14 @@ mod load;
 mod name;
 mod nodes;
 mod reader;
+mod subnets;
 mod syntax;
 mod tree;
 mod validate;
 
 pub use load::{Overrides, load};
 pub use name::ClusterName;
+pub use subnets::Subnets;
 pub use validate::warnings;
 
 /// The `apiVersion` of configuration files.
@@ -183,13 +184,15 @@ pub struct Networking {
     pub api_server_address: IpAddr,
     /// Host port of the API server; 0 lets coracle choose.
     pub api_server_port: u16,
+    /// Families of the addresses of pods, services and nodes.
+    pub ip_family: IpFamily,
     /// Addresses of pods.
-    pub pod_subnet: IpNet,
+    pub pod_subnet: Subnets,
     /// Addresses of services.
-    pub service_subnet: IpNet,
-    /// Subnet of the node network; `None` lets coracle choose a free one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_subnet: Option<IpNet>,
+    pub service_subnet: Subnets,
+    /// Subnets of the node network; coracle chooses a free one of each family that is not given.
+    #[serde(skip_serializing_if = "Subnets::is_empty")]
+    pub node_subnet: Subnets,
     /// Leave pod networking to a CNI plugin that the user installs.
     #[serde(rename = "disableDefaultCNI")]
     pub disable_default_cni: bool,
@@ -202,13 +205,27 @@ impl Default for Networking {
         Self {
             api_server_address: IpAddr::from([127, 0, 0, 1]),
             api_server_port: 0,
-            pod_subnet: IpNet::new_assert(IpAddr::from([10, 244, 0, 0]), 16),
-            service_subnet: IpNet::new_assert(IpAddr::from([10, 96, 0, 0]), 16),
-            node_subnet: None,
+            ip_family: IpFamily::Ipv4,
+            pod_subnet: Subnets::default(),
+            service_subnet: Subnets::default(),
+            node_subnet: Subnets::default(),
             disable_default_cni: false,
             kube_proxy_mode: KubeProxyMode::Iptables,
         }
+        .with_default_subnets()
     }
+}
+
+/// Families of the addresses of pods, services and nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpFamily {
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+    /// Both.
+    Dual,
 }
 
 /// How services are made reachable.

@@ -39,8 +39,8 @@ pub(super) struct Nodes {
     pub(super) complete: bool,
 }
 
-/// Reads the list of nodes.
-pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Nodes {
+/// Reads the list of nodes; host paths start at `base`, and host ports are at `loopback` unless the file says otherwise.
+pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAddr) -> Nodes {
     let Some(items) = reader.items(field) else { return Nodes { nodes: Vec::new(), complete: false } };
     if items.is_empty() {
         reader.problem(field.node.mark, "a cluster has at least one node; leave `nodes` out for one control plane");
@@ -48,7 +48,7 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> N
     }
     let mut complete = true;
     let nodes = items.iter().map(|item| {
-        let node = node(reader, item, base);
+        let node = node(reader, item, base, loopback);
         complete &= node.is_some();
         node.unwrap_or_else(|| Node::new(Role::Worker))
     });
@@ -57,7 +57,7 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> N
 }
 
 /// Reads one node; `None` if its role is not known.
-fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<Node> {
+fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAddr) -> Option<Node> {
     let fields = reader.fields(field, NODE, ELSEWHERE)?;
     let role = if let Some(role) = fields.get("role") {
         reader.choice(role, ROLES)
@@ -82,7 +82,7 @@ fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<Node>
     }
     if let Some(value) = fields.get("extraPortMappings") {
         let items = reader.items(value).unwrap_or_default();
-        node.extra_port_mappings = items.iter().map(|item| port_mapping(reader, item)).collect();
+        node.extra_port_mappings = items.iter().map(|item| port_mapping(reader, item, loopback)).collect();
     }
     role.map(|_| node)
 }
@@ -182,13 +182,9 @@ fn repeated_mounts(reader: &mut Reader<'_>, path: &str, mounts: &[ExtraMount], c
 }
 
 /// Reads a port mapping; one with problems keeps its place in the list, so that the paths of later checks stay right.
-fn port_mapping(reader: &mut Reader<'_>, field: &Field<'_>) -> ExtraPortMapping {
-    let mut mapping = ExtraPortMapping {
-        container_port: 0,
-        host_port: 0,
-        listen_address: IpAddr::from([127, 0, 0, 1]),
-        protocol: Protocol::Tcp,
-    };
+fn port_mapping(reader: &mut Reader<'_>, field: &Field<'_>, loopback: IpAddr) -> ExtraPortMapping {
+    let mut mapping =
+        ExtraPortMapping { container_port: 0, host_port: 0, listen_address: loopback, protocol: Protocol::Tcp };
     let Some(fields) = reader.fields(field, PORT, &[]) else { return mapping };
     if let Some(port) = required(reader, &fields, "containerPort", "the port mapping")
         .and_then(|port| reader.port(&port, &(1..=u16::MAX)))

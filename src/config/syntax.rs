@@ -75,27 +75,31 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{} is not an IP address such as `127.0.0.1`", quoted(text)))
 }
 
-/// Reads one IPv4 subnet without host bits.
+/// Reads one subnet without host bits.
 pub(super) fn subnet(text: &str) -> Result<IpNet, String> {
-    if text.contains(',') {
-        return Err(format!("{} is more than one subnet; coracle's clusters have one, of IPv4", quoted(text)));
-    }
-    let subnet: IpNet =
-        text.parse().map_err(|_| format!("{} is not a subnet such as `10.244.0.0/16`", quoted(text)))?;
+    let subnet: IpNet = text
+        .parse()
+        .map_err(|_| format!("{} is not a subnet such as `10.244.0.0/16` or `fd00:10:244::/56`", quoted(text)))?;
     if subnet.trunc() != subnet {
         return Err(format!("`{text}` has bits behind its mask, did you mean `{}`?", subnet.trunc()));
     }
-    let IpNet::V4(v4) = subnet else {
-        return Err(format!("`{text}` is of IPv6; coracle's clusters run on IPv4"));
+    let first = subnet.network();
+    let unusable = match subnet {
+        IpNet::V4(v4) => {
+            let first = v4.network();
+            first.is_link_local() || first.octets()[0] == 0 || v4.prefix_len() < 8
+        }
+        // Unique local and global addresses.
+        IpNet::V6(v6) => {
+            !matches!(v6.network().segments()[0], 0x2000..=0x3fff | 0xfc00..=0xfdff) || v6.prefix_len() < 8
+        }
     };
-    let first = v4.network();
-    if first.is_loopback()
-        || first.is_link_local()
-        || first.is_multicast()
-        || first.octets()[0] == 0
-        || v4.prefix_len() < 8
-    {
-        return Err(format!("`{text}` cannot be used: take one of `10.0.0.0/8`, `172.16.0.0/12` or `192.168.0.0/16`"));
+    if unusable || first.is_loopback() || first.is_multicast() {
+        return Err(if subnet.addr().is_ipv4() {
+            format!("`{text}` cannot be used: take one of `10.0.0.0/8`, `172.16.0.0/12` or `192.168.0.0/16`")
+        } else {
+            format!("`{text}` cannot be used: take one of `fd00::/8`")
+        });
     }
     Ok(subnet)
 }

@@ -1,11 +1,12 @@
 //! Checks across fields, and what is allowed but worth a word.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
 use super::reader::Reader;
-use super::{Cluster, Networking, Protocol, Role};
+use super::{Cluster, IpFamily, Networking, Protocol, Role};
 
 /// Most control planes: etcd does not get safer or faster with more.
 pub(super) const MOST_CONTROL_PLANES: usize = 9;
@@ -14,9 +15,7 @@ pub(super) const MOST_WORKERS: usize = 99;
 
 /// Port of the API server in a control plane node.
 const API_SERVER_PORT: u16 = 6443;
-/// Mask of the subnet that each node gets for its pods.
-const NODE_MASK: u8 = 24;
-/// Longest mask of the node network.
+/// Longest mask of the node network, of IPv4.
 const NODE_NETWORK_MASK: u8 = 26;
 /// Addresses in the nodes' quarter of their network that are not for nodes: the network, its gateway, the load balancer.
 const TAKEN_ADDRESSES: u64 = 3;
@@ -47,9 +46,13 @@ fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
 }
 
 fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
-    let mut named: Vec<(&str, IpNet)> =
-        vec![("podSubnet", networking.pod_subnet), ("serviceSubnet", networking.service_subnet)];
-    named.extend(networking.node_subnet.map(|subnet| ("nodeSubnet", subnet)));
+    let fields = [
+        ("podSubnet", &networking.pod_subnet),
+        ("serviceSubnet", &networking.service_subnet),
+        ("nodeSubnet", &networking.node_subnet),
+    ];
+    let named: Vec<(&str, IpNet)> =
+        fields.iter().flat_map(|(name, subnets)| subnets.iter().map(|subnet| (*name, subnet))).collect();
     for (index, (name, subnet)) in named.iter().enumerate() {
         for (other_name, other) in &named[..index] {
             if subnet.contains(other) || other.contains(subnet) {
@@ -60,24 +63,46 @@ fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
             }
         }
     }
-    let pods = networking.pod_subnet;
-    let room = NODE_MASK.checked_sub(pods.prefix_len()).map_or(0, |bits| 1_u64 << bits);
-    if room < nodes as u64 {
-        let message = format!("{pods} has room for {room} nodes of /{NODE_MASK} each, but there are {nodes}");
-        reader.problem_at("networking.podSubnet", message);
-    }
-    let services = networking.service_subnet;
-    if !(12..=28).contains(&services.prefix_len()) {
-        reader.problem_at("networking.serviceSubnet", format!("the mask of {services} must be /12 to /28"));
-    }
-    if let Some(subnet) = networking.node_subnet {
-        let mask = (8..=NODE_NETWORK_MASK).rev().find(|mask| (1_u64 << (30 - mask)) >= nodes as u64 + TAKEN_ADDRESSES);
-        let mask = mask.unwrap_or(8);
-        if subnet.prefix_len() > mask {
-            let message = format!("{subnet} is too small for {nodes} nodes: it must be /{mask} or larger");
-            reader.problem_at("networking.nodeSubnet", message);
+    for (name, subnet) in named {
+        let message = match name {
+            "podSubnet" => pod_subnet(subnet, nodes),
+            "serviceSubnet" => masks(subnet, 12..=28, 108..=120),
+            _ => node_subnet(subnet, nodes),
+        };
+        if let Some(message) = message {
+            reader.problem_at(&format!("networking.{name}"), message);
         }
     }
+}
+
+/// What is wrong with a mask, if anything.
+fn masks(subnet: IpNet, v4: RangeInclusive<u8>, v6: RangeInclusive<u8>) -> Option<String> {
+    let range = if subnet.addr().is_ipv4() { v4 } else { v6 };
+    let message = || format!("the mask of {subnet} must be /{} to /{}", range.start(), range.end());
+    (!range.contains(&subnet.prefix_len())).then(message)
+}
+
+/// What is wrong with a subnet of pods, of which each node gets a part, if anything.
+fn pod_subnet(subnet: IpNet, nodes: usize) -> Option<String> {
+    let mask: u8 = if subnet.addr().is_ipv4() { 24 } else { 64 };
+    let bits = mask.checked_sub(subnet.prefix_len()).unwrap_or(u8::MAX);
+    let room = 1_u64.checked_shl(bits.into()).unwrap_or(0);
+    if room < nodes as u64 {
+        return Some(format!("{subnet} has room for {room} nodes of /{mask} each, but there are {nodes}"));
+    }
+    // kube-controller-manager divides a subnet into 65,536 parts at most.
+    masks(subnet, 8..=24, 48..=64)
+}
+
+/// What is wrong with a subnet of the nodes' network, if anything.
+fn node_subnet(subnet: IpNet, nodes: usize) -> Option<String> {
+    if !subnet.addr().is_ipv4() {
+        return masks(subnet, 0..=0, 64..=112);
+    }
+    let mask = (8..=NODE_NETWORK_MASK).rev().find(|mask| (1_u64 << (30 - mask)) >= nodes as u64 + TAKEN_ADDRESSES);
+    let mask = mask.unwrap_or(8);
+    let message = || format!("{subnet} is too small for {nodes} nodes: it must be /{mask} or larger");
+    (subnet.prefix_len() > mask).then(message)
 }
 
 /// A host port in use, and by whom.
@@ -128,7 +153,7 @@ fn ports(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
 
 /// Whether one socket at each of the addresses cannot be had at one port.
 fn same_address(one: IpAddr, other: IpAddr) -> bool {
-    one == other || one.is_unspecified() || other.is_unspecified()
+    one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
 }
 
 /// What is allowed but may not be what was wanted, one line each.
@@ -146,6 +171,15 @@ pub fn warnings(cluster: &Cluster) -> Vec<String> {
         warnings.push(format!(
             "the API server answers on {}: other machines can reach it",
             cluster.networking.api_server_address
+        ));
+    }
+    let mut mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
+    if let (IpFamily::Ipv6, Some(mapping)) =
+        (cluster.networking.ip_family, mappings.find(|mapping| mapping.listen_address.is_ipv4()))
+    {
+        warnings.push(format!(
+            "port {} of a node is published at {}: NodePorts of an IPv6 cluster answer only where `listenAddress` is of IPv6",
+            mapping.container_port, mapping.listen_address
         ));
     }
     warnings

@@ -65,7 +65,8 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
 
 /// A network that could not be created.
 pub(super) fn network(spec: &NetworkSpec, source: &Source) -> Error {
-    let what = format!("cannot create network `{}` with subnet {}", spec.name, spec.subnet);
+    let subnets: Vec<String> = spec.subnets().iter().map(ToString::to_string).collect();
+    let what = format!("cannot create network `{}` with subnet {}", spec.name, subnets.join(" and "));
     let said = said(source);
     // The last one: two runs chose the same free subnet at the same moment, and the gateway's address is given away.
     let clash = ["overlaps", "no available network", "conflicts with network", "Address already in use"];

@@ -233,14 +233,15 @@ impl Engine for FakeEngine {
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String> {
         self.call(format!("create_network {}", spec.name), |state| {
-            let overlaps = |subnet: &ipnet::IpNet| subnet.contains(&spec.subnet) || spec.subnet.contains(subnet);
+            let wanted = spec.subnets();
+            let overlaps = |net: &ipnet::IpNet| wanted.iter().any(|other| net.contains(other) || other.contains(net));
             if state.networks.iter().flat_map(|network| &network.subnets).any(overlaps) {
                 return Err(Error::new(Code::SubnetClash, format!("cannot create network `{}`", spec.name))
                     .because("Pool overlaps with other one on this address space"));
             }
             let id = state.id();
             let (name, labels) = (spec.name.clone(), spec.labels.clone());
-            state.networks.push(Network { id: id.clone(), name, subnets: vec![spec.subnet], labels });
+            state.networks.push(Network { id: id.clone(), name, subnets: wanted, labels });
             Ok(id)
         })
     }

@@ -43,15 +43,17 @@ mod tests {
     use futures_util::TryStreamExt;
 
     use super::super::fake::FakeEngine;
-    use super::super::{ContainerSpec, Engine, Mount, NetworkSpec, PortBinding, Privilege};
+    use super::super::{AddressPool, ContainerSpec, Engine, Mount, NetworkSpec, PortBinding, Privilege};
     use super::*;
 
     fn network(name: &str, subnet: &str) -> NetworkSpec {
         NetworkSpec {
             name: name.to_owned(),
-            subnet: subnet.parse().unwrap(),
-            gateway: "10.0.0.1".parse().unwrap(),
-            dynamic_range: subnet.parse().unwrap(),
+            pools: vec![AddressPool {
+                subnet: subnet.parse().unwrap(),
+                gateway: "10.0.0.1".parse().unwrap(),
+                dynamic_range: subnet.parse().unwrap(),
+            }],
             mtu: None,
             labels: BTreeMap::from([("run".to_owned(), "1".to_owned())]),
         }

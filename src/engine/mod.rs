@@ -86,22 +86,36 @@ pub struct Image {
     pub size: u64,
 }
 
-/// A network to create.
+/// Addresses of one family in a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NetworkSpec {
-    /// Name; not unique in the engine.
-    pub name: String,
-    /// Subnet of the network.
+pub struct AddressPool {
+    /// The subnet.
     pub subnet: IpNet,
     /// The host's address in it.
     pub gateway: IpAddr,
     /// Part of the subnet from which the engine hands out addresses by itself.
     pub dynamic_range: IpNet,
+}
+
+/// A network to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetworkSpec {
+    /// Name; not unique in the engine.
+    pub name: String,
+    /// Its addresses: of IPv4, and of IPv6 where the network has it.
+    pub pools: Vec<AddressPool>,
     /// Size of packets, if not the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// Labels.
     pub labels: Labels,
+}
+
+impl NetworkSpec {
+    /// Its subnets.
+    pub fn subnets(&self) -> Vec<IpNet> {
+        self.pools.iter().map(|pool| pool.subnet).collect()
+    }
 }
 
 /// A network of the engine.

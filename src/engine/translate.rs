@@ -9,7 +9,7 @@ use bollard::models::{
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
-use super::{ContainerSpec, Mount, NetworkSpec, Privilege};
+use super::{AddressPool, ContainerSpec, Mount, NetworkSpec, Privilege};
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -152,17 +152,21 @@ pub(super) fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
         driver: Some("bridge".to_owned()),
         ipam: Some(Ipam {
             driver: Some("default".to_owned()),
-            config: Some(vec![IpamConfig {
-                subnet: Some(spec.subnet.to_string()),
-                ip_range: Some(spec.dynamic_range.to_string()),
-                gateway: Some(spec.gateway.to_string()),
-                auxiliary_addresses: None,
-            }]),
+            config: Some(spec.pools.iter().map(pool).collect()),
             options: None,
         }),
-        enable_ipv6: Some(!spec.gateway.is_ipv4()),
+        enable_ipv6: Some(spec.pools.iter().any(|pool| pool.gateway.is_ipv6())),
         options: Some(options),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
+    }
+}
+
+fn pool(pool: &AddressPool) -> IpamConfig {
+    IpamConfig {
+        subnet: Some(pool.subnet.to_string()),
+        ip_range: Some(pool.dynamic_range.to_string()),
+        gateway: Some(pool.gateway.to_string()),
+        auxiliary_addresses: None,
     }
 }

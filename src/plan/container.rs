@@ -1,42 +1,52 @@
 //! The containers and the network of a cluster. Pure.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
+use super::subnet::Division;
 use super::{
     ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer,
     labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::{ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::engine::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 
 /// The name of a cluster's network.
 pub fn network_name(cluster: &str) -> String {
     format!("coracle-{cluster}")
 }
 
-/// The network: an explicit subnet, where nodes have fixed addresses that the engine never hands out.
+/// The network: explicit subnets, where nodes have fixed addresses that the engine never hands out.
 pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
+    let pool = |division: &Division| AddressPool {
+        subnet: division.subnet,
+        gateway: division.gateway,
+        dynamic_range: division.dynamic,
+    };
     NetworkSpec {
         name: network_name(layout.cluster.name.as_str()),
-        subnet: IpNet::V4(layout.division.subnet),
-        gateway: IpAddr::V4(layout.division.gateway),
-        dynamic_range: IpNet::V4(layout.division.dynamic),
+        pools: std::iter::once(&layout.division).chain(&layout.division_v6).map(pool).collect(),
         mtu: None,
         labels: labels(&layout.cluster, &facts.run),
     }
 }
 
-fn container_labels(layout: &Layout, facts: &Facts, role: &str, address: IpAddr, image: &NodeImage) -> Labels {
+fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpAddr], image: &NodeImage) -> Labels {
     let mut labels = labels(&layout.cluster, &facts.run);
     labels.insert(ROLE_LABEL.to_owned(), role.to_owned());
-    labels.insert(ADDRESS_LABEL.to_owned(), address.to_string());
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    labels.insert(ADDRESS_LABEL.to_owned(), addresses.join(","));
     labels.insert(VERSION_LABEL.to_owned(), image.images.kubernetes.clone());
     labels.insert(IMAGE_LABEL.to_owned(), image.reference.clone());
     labels.insert(ENDPOINT_LABEL.to_owned(), layout.host_endpoint());
     labels
+}
+
+/// The engine leaves IPv6 off in containers but for the interfaces that it gives an address to; the loopback's is needed too.
+fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
+    let on = layout.has_ipv6().then(|| ("net.ipv6.conf.all.disable_ipv6".to_owned(), "0".to_owned()));
+    on.into_iter().collect()
 }
 
 /// A node's container.
@@ -48,9 +58,10 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
     }
     ContainerSpec {
         environment: proxy::environment(layout, &facts.proxy),
-        labels: container_labels(layout, facts, node.config.role.as_str(), node.address, image),
+        labels: container_labels(layout, facts, node.config.role.as_str(), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
-        addresses: vec![node.address],
+        addresses: node.addresses.clone(),
+        sysctls: sysctls(layout),
         mounts: mounts(layout, node, facts),
         tmpfs: vec!["/run".to_owned(), "/tmp".to_owned()],
         ports,
@@ -68,9 +79,10 @@ pub(super) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeI
     ContainerSpec {
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
-        labels: container_labels(layout, facts, BALANCER_ROLE, balancer.address, image),
+        labels: container_labels(layout, facts, BALANCER_ROLE, &balancer.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
-        addresses: vec![balancer.address],
+        addresses: balancer.addresses.clone(),
+        sysctls: sysctls(layout),
         ports: vec![api_port(layout)],
         restart: true,
         private_cgroup_namespace: true,

@@ -1,5 +1,6 @@
 //! containerd's and the CNI plugins' configuration in a node. Pure.
 
+use ipnet::IpNet;
 use serde_json::json;
 
 use super::layout::NodeLayout;
@@ -51,7 +52,10 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 
 /// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
 pub fn cni(node: &NodeLayout) -> String {
-    let default = if node.pod_cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let default = |cidr: &IpNet| if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let routes: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!({"dst": default(cidr)})).collect();
+    // A range set for each family: a pod gets an address of each, and its first one is of the primary family.
+    let ranges: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!([{"subnet": cidr.to_string()}])).collect();
     let config = json!({
         "cniVersion": "0.4.0",
         "name": "coracle",
@@ -63,8 +67,8 @@ pub fn cni(node: &NodeLayout) -> String {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": "/run/cni-ipam-state",
-                    "routes": [{"dst": default}],
-                    "ranges": [[{"subnet": node.pod_cidr.to_string()}]],
+                    "routes": routes,
+                    "ranges": ranges,
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},

@@ -36,6 +36,9 @@ pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
         "tlsCertFile": "/var/lib/kubelet/pki/kubelet.crt",
         "tlsPrivateKeyFile": "/var/lib/kubelet/pki/kubelet.key",
     });
+    if layout.wildcard() != "0.0.0.0" {
+        config["address"] = json!(layout.wildcard());
+    }
     if cgroup == CgroupVersion::V1 {
         // The kubelet refuses cgroup v1 from 1.35 on unless told otherwise (KEP-5573); which one there is, is up to the host.
         config["failCgroupV1"] = json!(false);
@@ -103,9 +106,10 @@ pub fn provider_id(layout: &Layout, node: &NodeLayout) -> String {
 
 /// `/var/lib/kubelet/kubeadm-flags.env`, which the kubelet's unit reads.
 pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
+    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
     let mut flags = vec![
         format!("--hostname-override={}", node.name),
-        format!("--node-ip={}", node.address),
+        format!("--node-ip={}", addresses.join(",")),
         format!("--provider-id={}", provider_id(layout, node)),
     ];
     // The kubelet may only give itself labels outside the kubernetes.io name space; the rest is set on the object.
@@ -136,6 +140,7 @@ fn restricted(key: &str) -> bool {
 /// a worker without its control plane still runs its pods.
 pub fn wait_for_api(endpoint: &str) -> String {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "6443"));
+    let host = host.trim_matches(['[', ']']);
     format!(
         "[Service]\nExecStartPre=-/bin/bash -c 'for i in {{1..600}}; do (exec 3<>/dev/tcp/{host}/{port}) 2>/dev/null && exit 0; sleep 0.05; done'\n"
     )

@@ -1,10 +1,10 @@
 //! Names, addresses and ports of a cluster. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
-use super::subnet::Division;
+use super::subnet::{Division, NodeSubnets, nth_address};
 use crate::config::{Cluster, Node, Role};
 use crate::error::{Code, Error, Result};
 
@@ -16,8 +16,10 @@ pub const API_PORT: u16 = 6443;
 pub struct Layout {
     /// The cluster as asked for.
     pub cluster: Cluster,
-    /// The subnet of the cluster's network and its parts.
+    /// The IPv4 subnet of the cluster's network and its parts.
     pub division: Division,
+    /// Its IPv6 subnet, if the cluster has this family.
+    pub division_v6: Option<Division>,
     /// Nodes in the order of the configuration.
     pub nodes: Vec<NodeLayout>,
     /// The load balancer in front of several control planes.
@@ -33,10 +35,12 @@ pub struct Layout {
 pub struct NodeLayout {
     /// Container, host and Node name.
     pub name: String,
-    /// Fixed address in the cluster's network.
+    /// Fixed address in the cluster's network, of the primary family.
     pub address: IpAddr,
-    /// Addresses of its pods.
-    pub pod_cidr: IpNet,
+    /// Fixed addresses of all families, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses of its pods, of all families.
+    pub pod_cidrs: Vec<IpNet>,
     /// As asked for.
     pub config: Node,
 }
@@ -46,42 +50,62 @@ pub struct NodeLayout {
 pub struct BalancerLayout {
     /// Container and host name.
     pub name: String,
-    /// Fixed address in the cluster's network.
+    /// Fixed address in the cluster's network, of the primary family.
     pub address: IpAddr,
+    /// Fixed addresses of all families, the primary one first.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The parts of the network that fixed addresses come from, the primary family first.
+struct Pools(Vec<Division>);
+
+impl Pools {
+    /// The addresses of the n-th container: the first one, and all.
+    fn addresses(&self, n: usize) -> Result<(IpAddr, Vec<IpAddr>)> {
+        let full = |division: &Division| {
+            Error::new(Code::SubnetClash, format!("the subnet {} has no room for another node", division.subnet))
+        };
+        let addresses = self.0.iter().map(|division| division.address(n).ok_or_else(|| full(division)));
+        let addresses: Vec<IpAddr> = addresses.collect::<Result<_>>()?;
+        let first = addresses.first().copied();
+        Ok((first.ok_or_else(|| Error::new(Code::ConfigInvalid, "the cluster has no pod subnet"))?, addresses))
+    }
 }
 
 impl Layout {
     /// Gives every node its name and addresses.
-    pub fn new(cluster: Cluster, subnet: Ipv4Net, api_port: u16, version: &str) -> Result<Self> {
-        let division = Division::new(subnet).ok_or_else(|| {
-            Error::new(Code::SubnetClash, format!("the node subnet {subnet} is too small"))
-                .hint("use /26 or larger in `networking.nodeSubnet`")
-        })?;
-        let full = || Error::new(Code::SubnetClash, format!("the subnet {subnet} has no room for another node"));
+    pub fn new(cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+        let divide = |subnet: IpNet| {
+            Division::new(subnet).ok_or_else(|| {
+                Error::new(Code::SubnetClash, format!("the node subnet {subnet} is too small"))
+                    .hint("use /26 or larger in `networking.nodeSubnet`")
+            })
+        };
+        let division = divide(subnets.v4.into())?;
+        let division_v6 = subnets.v6.map(|subnet| divide(subnet.into())).transpose()?;
+        let families = cluster.networking.families();
+        let pools = Pools(families.filter_map(|v4| if v4 { Some(division) } else { division_v6 }).collect());
         let mut nodes = Vec::new();
         let (mut planes, mut workers) = (0, 0);
         for (index, node) in cluster.nodes.iter().enumerate() {
             let count = if node.role == Role::ControlPlane { &mut planes } else { &mut workers };
             *count += 1;
+            let (address, addresses) = pools.addresses(index + 1)?;
             nodes.push(NodeLayout {
                 name: node_name(cluster.name.as_str(), node.role, *count),
-                address: division.address(index + 1).ok_or_else(full)?,
-                pod_cidr: pod_cidr(cluster.networking.pod_subnet, index).ok_or_else(|| {
-                    let subnet = cluster.networking.pod_subnet;
-                    Error::new(
-                        Code::ConfigInvalid,
-                        format!("the pod subnet {subnet} is too small for {} nodes", index + 1),
-                    )
-                    .hint("each node takes a /24 of `networking.podSubnet`")
-                })?,
+                address,
+                addresses,
+                pod_cidrs: pod_cidrs(&cluster, index)?,
                 config: node.clone(),
             });
         }
-        let balancer = (planes > 1).then(|| BalancerLayout {
-            name: format!("{}-load-balancer", cluster.name),
-            address: division.address(0).unwrap_or(IpAddr::V4(division.gateway)),
-        });
-        Ok(Self { cluster, division, nodes, balancer, api_port, version: version.to_owned() })
+        let balancer = if planes > 1 {
+            let (address, addresses) = pools.addresses(0)?;
+            Some(BalancerLayout { name: format!("{}-load-balancer", cluster.name), address, addresses })
+        } else {
+            None
+        };
+        Ok(Self { cluster, division, division_v6, nodes, balancer, api_port, version: version.to_owned() })
     }
 
     /// Control plane nodes, the first one first.
@@ -94,26 +118,37 @@ impl Layout {
         let address = match (&self.balancer, self.control_planes().next()) {
             (Some(balancer), _) => balancer.address,
             (None, Some(node)) => node.address,
-            (None, None) => IpAddr::V4(self.division.gateway),
+            (None, None) => self.division.gateway,
         };
-        format!("{address}:{API_PORT}")
+        api_endpoint(address)
     }
 
     /// Where the host reaches the API.
     pub fn host_endpoint(&self) -> String {
-        let address = self.cluster.networking.api_server_address;
-        // The wildcard is where the API listens, not where one can call it.
-        let address = if address.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { address };
-        match address {
-            IpAddr::V4(address) => format!("https://{address}:{}", self.api_port),
-            IpAddr::V6(address) => format!("https://[{address}]:{}", self.api_port),
-        }
+        let address = callable(self.cluster.networking.api_server_address);
+        format!("https://{}", SocketAddr::new(address, self.api_port))
     }
 
-    /// The n-th address of the service subnet: 1 is the API, 10 is DNS.
+    /// The n-th address of the service subnet, of the primary family: 1 is the API, 10 is DNS.
     pub fn service_address(&self, n: usize) -> String {
-        let subnet = self.cluster.networking.service_subnet;
-        subnet.hosts().nth(n - 1).map(|address| address.to_string()).unwrap_or_default()
+        let subnet = self.cluster.networking.service_subnet.iter().next();
+        subnet.and_then(|subnet| nth_address(subnet, n)).map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// Whether the cluster has addresses of IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.division_v6.is_some()
+    }
+
+    /// Whether the cluster has addresses of IPv6 only.
+    pub fn is_ipv6_only(&self) -> bool {
+        self.cluster.networking.families().all(|v4| !v4)
+    }
+
+    /// The address at which servers listen on all of a node's addresses.
+    pub fn wildcard(&self) -> &'static str {
+        // Programs in Go listen on both families at either; they are told the one of their address, as kubeadm does.
+        if self.cluster.networking.families().next() == Some(false) { "::" } else { "0.0.0.0" }
     }
 
     /// `single` node: the control plane also runs workloads.
@@ -128,12 +163,30 @@ fn node_name(cluster: &str, role: Role, count: usize) -> String {
     format!("{cluster}-{}{number}", role.as_str())
 }
 
-/// The n-th /24 (/64 for IPv6) of the pod subnet, as kube-controller-manager divides it.
-fn pod_cidr(subnet: IpNet, n: usize) -> Option<IpNet> {
-    match subnet {
-        IpNet::V4(net) => net.subnets(net.prefix_len().max(24)).ok()?.nth(n).map(IpNet::V4),
-        IpNet::V6(net) => net.subnets(net.prefix_len().max(64)).ok()?.nth(n).map(IpNet::V6),
+/// The address at which to call who listens at this one: a wildcard is none.
+pub fn callable(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
     }
+}
+
+/// The API server of a node or the load balancer with this address, as `address:port`.
+pub fn api_endpoint(address: IpAddr) -> String {
+    SocketAddr::new(address, API_PORT).to_string()
+}
+
+/// The n-th /24 (/64 of IPv6) of each pod subnet, as kube-controller-manager divides them.
+fn pod_cidrs(cluster: &Cluster, n: usize) -> Result<Vec<IpNet>> {
+    let part = |subnet: IpNet| {
+        let mask = if subnet.addr().is_ipv4() { 24 } else { 64 };
+        subnet.subnets(mask).ok().and_then(|mut parts| parts.nth(n)).ok_or_else(|| {
+            Error::new(Code::ConfigInvalid, format!("the pod subnet {subnet} is too small for {} nodes", n + 1))
+                .hint(format!("each node takes a /{mask} of `networking.podSubnet`"))
+        })
+    };
+    cluster.networking.pod_subnet.iter().map(part).collect()
 }
 
 #[cfg(test)]
@@ -146,7 +199,8 @@ pub(crate) mod tests {
         cluster.nodes = std::iter::repeat_n(Node::new(Role::ControlPlane), control_planes)
             .chain(std::iter::repeat_n(Node::new(Role::Worker), workers))
             .collect();
-        Layout::new(cluster, "172.18.0.0/22".parse().unwrap(), 40000, "v1.36.3").unwrap()
+        let subnets = NodeSubnets::from("172.18.0.0/22".parse::<ipnet::Ipv4Net>().unwrap());
+        Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap()
     }
 
     #[test]
@@ -156,7 +210,7 @@ pub(crate) mod tests {
         assert_eq!(names, ["dev-control-plane", "dev-control-plane2", "dev-worker", "dev-worker2"]);
         let addresses: Vec<_> = layout.nodes.iter().map(|node| node.address.to_string()).collect();
         assert_eq!(addresses, ["172.18.0.3", "172.18.0.4", "172.18.0.5", "172.18.0.6"]);
-        assert_eq!(layout.nodes[3].pod_cidr.to_string(), "10.244.3.0/24");
+        assert_eq!(layout.nodes[3].pod_cidrs, ["10.244.3.0/24".parse().unwrap()]);
         assert_eq!(layout.endpoint(), "172.18.0.2:6443");
     }
 

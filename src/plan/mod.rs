@@ -1,6 +1,6 @@
 //! What will be done: every name, address, port, label, mount and file of every node. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub mod subnet;
 
 pub use container::{network, network_name};
 pub use files::{File, FileTree};
-pub use layout::{Layout, NodeLayout};
+pub use layout::{Layout, NodeLayout, callable};
 pub use proxy::ProxySettings;
 pub use static_pods::Images;
 
@@ -33,7 +33,7 @@ pub const CLUSTER_LABEL: &str = "dev.coracle.cluster";
 pub const ROLE_LABEL: &str = "dev.coracle.role";
 /// Label with the ID of the command run that made it.
 pub const RUN_LABEL: &str = "dev.coracle.run";
-/// Label with the node's fixed address.
+/// Label with the node's fixed addresses, with commas between them, the one of the primary family first.
 pub const ADDRESS_LABEL: &str = "dev.coracle.address";
 /// Label with the Kubernetes version.
 pub const VERSION_LABEL: &str = "dev.coracle.kubernetes-version";
@@ -156,17 +156,27 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
         "localhost",
         node.name.as_str(),
     ];
-    let mut addresses = vec![node.address, IpAddr::from([127, 0, 0, 1])];
+    let mut addresses = local_addresses(layout, node);
     addresses.extend(layout.service_address(1).parse::<IpAddr>());
     if let Some(balancer) = &layout.balancer {
         names.push(&balancer.name);
-        addresses.push(balancer.address);
+        addresses.extend(&balancer.addresses);
     }
-    let host = layout.cluster.networking.api_server_address;
-    if !host.is_unspecified() && !addresses.contains(&host) {
+    let host = callable(layout.cluster.networking.api_server_address);
+    if !addresses.contains(&host) {
         addresses.push(host);
     }
     (names, addresses)
+}
+
+/// All addresses at which a node is called, its loopback's included.
+fn local_addresses(layout: &Layout, node: &NodeLayout) -> Vec<IpAddr> {
+    let mut addresses = node.addresses.clone();
+    addresses.push(IpAddr::from([127, 0, 0, 1]));
+    if layout.has_ipv6() {
+        addresses.push(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    }
+    addresses
 }
 
 impl Plan {

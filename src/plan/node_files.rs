@@ -1,12 +1,13 @@
 //! The files of a node: kubeadm's layout, complete before the first boot. Pure.
 
-use std::net::IpAddr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::files::FileTree;
-use super::layout::{API_PORT, Layout, NodeLayout};
+use super::layout::{Layout, NodeLayout, api_endpoint};
 use super::pki::{Authority, Pair, Pki, Usage};
 use super::static_pods::{self, PKI};
-use super::{Access, Facts, NodeImage, api_names, containerd, kubelet, proxy};
+use super::{Access, Facts, NodeImage, api_names, containerd, kubelet, local_addresses, proxy};
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::yaml;
@@ -34,7 +35,7 @@ pub(super) fn node(
     let mut files = FileTree::default();
     let cgroup = facts.engine.cgroup;
     if image.shared_store {
-        files.text(NODE_ENVIRONMENT, format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address));
+        files.text(NODE_ENVIRONMENT, node_environment(layout, node));
     }
     if !facts.proxy.is_empty() {
         files.text(PROXY_DROP_IN, proxy::drop_in());
@@ -64,6 +65,15 @@ pub(super) fn node(
     Ok(files)
 }
 
+/// What the entrypoint reads: pods of an IPv6 cluster can only ask an address of IPv6 for names.
+fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
+    let mut lines = format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address);
+    if let Some(division) = layout.division_v6.filter(|_| layout.is_ipv6_only()) {
+        let _ = writeln!(lines, "CORACLE_DNS={}", division.gateway);
+    }
+    lines
+}
+
 /// Rules by which the `kubernetes` service is reachable before kube-proxy has its own.
 ///
 /// A pod that is faster than kube-proxy would otherwise send its first packet into the void and wait for 30 s: seen with
@@ -71,10 +81,11 @@ pub(super) fn node(
 fn api_service_rules(layout: &Layout) -> String {
     let service = layout.service_address(1);
     let endpoint = layout.endpoint();
+    let ip = if service.contains(':') { "ip6" } else { "ip" };
     format!(
-        "table ip coracle-boot\ndelete table ip coracle-boot\ntable ip coracle-boot {{\n  chain prerouting {{\n    \
-         type nat hook prerouting priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n  chain output {{\n    \
-         type nat hook output priority -99;\n    ip daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
+        "table {ip} coracle-boot\ndelete table {ip} coracle-boot\ntable {ip} coracle-boot {{\n  chain prerouting {{\n    \
+         type nat hook prerouting priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n  chain output {{\n    \
+         type nat hook output priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
     )
 }
 
@@ -85,12 +96,12 @@ fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki:
     let first = "/var/lib/kubelet/pki/kubelet-client-first.pem";
     files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject);
     files.link("/var/lib/kubelet/pki/kubelet-client-current.pem", first);
-    let local = [node.address, IpAddr::from([127, 0, 0, 1])];
+    let local = local_addresses(layout, node);
     let serving = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Server, &[&node.name], &local)?;
     pair(files, "/var/lib/kubelet/pki/kubelet", &serving);
     // A control plane's kubelet talks to its own API server, so that it does not depend on another node at boot.
     let server = match node.config.role {
-        Role::ControlPlane => format!("{}:{API_PORT}", node.address),
+        Role::ControlPlane => api_endpoint(node.address),
         Role::Worker => layout.endpoint(),
     };
     let authority = &pki.kubernetes.pair.certificate;
@@ -125,7 +136,10 @@ fn control_plane(
     let (names, addresses) = api_names(layout, node);
     let serving = pki.issue(&pki.kubernetes, "kube-apiserver", None, Usage::Server, &names, &addresses)?;
     pair(files, &format!("{PKI}/apiserver"), &serving);
-    let member = [node.address, IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    let mut member = local_addresses(layout, node);
+    if !layout.has_ipv6() {
+        member.push(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    }
     for name in ["server", "peer"] {
         let issued = pki.issue(&pki.etcd, &node.name, None, Usage::Both, &["localhost", &node.name], &member)?;
         pair(files, &format!("{PKI}/etcd/{name}"), &issued);
@@ -156,7 +170,7 @@ fn component_configs(
     access: &Access,
 ) -> Result<()> {
     let authority = &pki.kubernetes.pair.certificate;
-    let local = format!("https://{}:{API_PORT}", node.address);
+    let local = format!("https://{}", api_endpoint(node.address));
     let endpoint = format!("https://{}", layout.endpoint());
     let component = |user: &str| pki.issue(&pki.kubernetes, user, None, Usage::Client, &[], &[]);
     let rows = [

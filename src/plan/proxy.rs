@@ -49,15 +49,13 @@ pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
 /// What must never go through the proxy: the user's list, then everything of the cluster.
 fn exclusions(layout: &Layout, user: Option<&str>) -> String {
     let networking = &layout.cluster.networking;
-    let own = [
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        layout.division.subnet.to_string(),
-        networking.pod_subnet.to_string(),
-        networking.service_subnet.to_string(),
-        ".svc".to_owned(),
-        ".cluster.local".to_owned(),
-    ];
+    let divisions = std::iter::once(&layout.division).chain(&layout.division_v6);
+    let subnets = divisions.map(|division| division.subnet);
+    let subnets = subnets.chain(networking.pod_subnet.iter()).chain(networking.service_subnet.iter());
+    let loopback = layout.has_ipv6().then(|| "::1".to_owned());
+    let own = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(loopback);
+    let own = own.chain(subnets.map(|subnet| subnet.to_string()));
+    let own = own.chain([".svc".to_owned(), ".cluster.local".to_owned()]);
     let nodes = layout.nodes.iter().map(|node| node.name.clone());
     let balancer = layout.balancer.iter().map(|balancer| balancer.name.clone());
     let user = user.unwrap_or_default().split(',').map(str::trim).map(str::to_owned);

@@ -1,8 +1,10 @@
 //! The control plane's static pods, as kubeadm lays them out, with the settings that make a local cluster fast. Pure.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
-use super::layout::{API_PORT, Layout, NodeLayout};
+use super::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::config::Flags;
 use crate::error::Result;
 use crate::yaml;
@@ -115,15 +117,16 @@ fn pod(component: &Component<'_>) -> Value {
 }
 
 fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
-    let address = node.address;
-    let initial = layout.control_planes().map(|plane| format!("{}=https://{}:2380", plane.name, plane.address));
+    let (client, peer) = (SocketAddr::new(node.address, 2379), SocketAddr::new(node.address, 2380));
+    let initial =
+        layout.control_planes().map(|plane| format!("{}=https://{}", plane.name, SocketAddr::new(plane.address, 2380)));
     let mut defaults = vec![
         ("name", node.name.clone()),
         ("data-dir", "/var/lib/etcd".to_owned()),
-        ("advertise-client-urls", format!("https://{address}:2379")),
-        ("listen-client-urls", format!("https://127.0.0.1:2379,https://{address}:2379")),
-        ("initial-advertise-peer-urls", format!("https://{address}:2380")),
-        ("listen-peer-urls", format!("https://{address}:2380")),
+        ("advertise-client-urls", format!("https://{client}")),
+        ("listen-client-urls", format!("https://127.0.0.1:2379,https://{client}")),
+        ("initial-advertise-peer-urls", format!("https://{peer}")),
+        ("listen-peer-urls", format!("https://{peer}")),
         ("listen-metrics-urls", "http://127.0.0.1:2381".to_owned()),
         ("initial-cluster", initial.collect::<Vec<_>>().join(",")),
         ("initial-cluster-state", "new".to_owned()),
@@ -156,13 +159,13 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         requests: json!({"cpu": "100m", "memory": "100Mi"}),
     });
     pod["metadata"]["annotations"] =
-        json!({"kubeadm.kubernetes.io/etcd.advertise-client-urls": format!("https://{address}:2379")});
+        json!({"kubeadm.kubernetes.io/etcd.advertise-client-urls": format!("https://{client}")});
     pod
 }
 
 fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     let address = node.address.to_string();
-    let defaults = vec![
+    let mut defaults = vec![
         ("advertise-address", address.clone()),
         ("allow-privileged", "true".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
@@ -191,6 +194,9 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         ("tls-cert-file", pki("apiserver.crt")),
         ("tls-private-key-file", pki("apiserver.key")),
     ];
+    if layout.wildcard() != "0.0.0.0" {
+        defaults.push(("bind-address", layout.wildcard().to_owned()));
+    }
     let arguments = arguments("kube-apiserver", defaults, &layout.cluster.api_server, &feature_gates(layout));
     let mut pod = pod(&Component {
         name: "kube-apiserver",
@@ -203,7 +209,7 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         ],
         requests: json!({"cpu": "250m"}),
     });
-    let endpoint = format!("{address}:{API_PORT}");
+    let endpoint = api_endpoint(node.address);
     pod["metadata"]["annotations"] =
         json!({"kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": endpoint});
     pod

@@ -1,79 +1,133 @@
-//! Which subnet a cluster's network gets, and how it is divided. Pure.
+//! Which subnets a cluster's network gets, and how they are divided. Pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Prefix length of a subnet that coracle chooses: 1,022 addresses.
+use crate::config::Networking;
+
+/// Prefix length of an IPv4 subnet that coracle chooses: 1,022 addresses.
 const PREFIX: u8 = 22;
 
 /// The private ranges that are searched, in order: what Docker uses itself, without the parts that VPNs and home routers like.
 const RANGES: &[(Ipv4Addr, u8)] = &[(Ipv4Addr::new(172, 16, 0, 0), 12), (Ipv4Addr::new(10, 192, 0, 0), 11)];
+
+/// The unique local range (RFC 4193) of which each cluster with IPv6 gets a /64.
+const RANGE_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfdc0, 0xac1e, 0, 0, 0, 0, 0, 0), 48);
+
+/// The subnets of a cluster's network: IPv4 always, because the engine's networks all have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeSubnets {
+    /// The IPv4 subnet.
+    pub v4: Ipv4Net,
+    /// The IPv6 subnet, if the cluster has this family.
+    pub v6: Option<Ipv6Net>,
+}
+
+impl From<Ipv4Net> for NodeSubnets {
+    fn from(v4: Ipv4Net) -> Self {
+        Self { v4, v6: None }
+    }
+}
 
 /// How a subnet is divided: nodes have fixed addresses in the first quarter, `LoadBalancer` services get the second,
 /// and the engine hands out addresses by itself from the second half only, so that nobody takes a stopped node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
     /// The whole subnet.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// The host's address, the first one.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// Addresses of nodes.
-    pub nodes: Ipv4Net,
+    pub nodes: IpNet,
     /// Addresses of services.
-    pub services: Ipv4Net,
+    pub services: IpNet,
     /// Addresses that the engine may hand out.
-    pub dynamic: Ipv4Net,
+    pub dynamic: IpNet,
 }
 
 impl Division {
-    /// Divides a subnet; `None` when it is too small (longer than /26).
-    pub fn new(subnet: Ipv4Net) -> Option<Self> {
-        if subnet.prefix_len() > 26 {
+    /// Divides a subnet; `None` when it is too small: it has less than 64 addresses.
+    pub fn new(subnet: IpNet) -> Option<Self> {
+        if subnet.prefix_len() > subnet.max_prefix_len() - 6 {
             return None;
         }
-        let quarter: Vec<Ipv4Net> = subnet.subnets(subnet.prefix_len() + 2).ok()?.collect();
-        let half: Vec<Ipv4Net> = subnet.subnets(subnet.prefix_len() + 1).ok()?.collect();
+        let part = |more: u8, n: usize| subnet.subnets(subnet.prefix_len() + more).ok()?.nth(n);
         Some(Self {
             subnet,
-            gateway: subnet.hosts().next()?,
-            nodes: quarter[0],
-            services: quarter[1],
-            dynamic: half[1],
+            gateway: nth_address(subnet, 1)?,
+            nodes: part(2, 0)?,
+            services: part(2, 1)?,
+            dynamic: part(1, 1)?,
         })
     }
 
     /// The fixed address of the n-th container (0 is the load balancer, nodes follow); `None` when the part is full.
     pub fn address(&self, n: usize) -> Option<IpAddr> {
         // The network address and the gateway come first.
-        let address = u32::from(self.nodes.network()).checked_add(u32::try_from(n).ok()? + 2)?;
-        let address = Ipv4Addr::from(address);
-        self.nodes.contains(&address).then_some(IpAddr::V4(address))
+        nth_address(self.nodes, n + 2)
     }
 }
 
-/// Free subnets in the order in which they are tried: those that overlap nothing in `taken`.
+/// The n-th address of a subnet, the network's own being the 0th; `None` behind its end.
+pub fn nth_address(subnet: IpNet, n: usize) -> Option<IpAddr> {
+    let address = match subnet.network() {
+        IpAddr::V4(first) => IpAddr::V4(u32::from(first).checked_add(u32::try_from(n).ok()?)?.into()),
+        IpAddr::V6(first) => IpAddr::V6(u128::from(first).checked_add(n as u128)?.into()),
+    };
+    subnet.contains(&address).then_some(address)
+}
+
+/// The first `count` pairs of subnets to try for a network: those asked for, with free ones where none is.
+pub fn choices(networking: &Networking, taken: &[IpNet], count: usize) -> Vec<NodeSubnets> {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for subnet in networking.node_subnet.iter() {
+        match subnet {
+            IpNet::V4(subnet) => v4.push(subnet),
+            IpNet::V6(subnet) => v6.push(Some(subnet)),
+        }
+    }
+    if v4.is_empty() {
+        v4.extend(candidates(taken).take(count));
+    }
+    if !networking.ip_family.has(false) {
+        v6 = vec![None];
+    } else if v6.is_empty() {
+        v6.extend(candidates_v6(taken).take(count).map(Some));
+    }
+    if v4.is_empty() || v6.is_empty() {
+        return Vec::new();
+    }
+    // Which of the two somebody has is not known: both are new at each try.
+    let pairs = v4.iter().cycle().zip(v6.iter().cycle()).map(|(v4, v6)| NodeSubnets { v4: *v4, v6: *v6 });
+    pairs.take(v4.len().max(v6.len())).collect()
+}
+
+/// Free IPv4 subnets in the order in which they are tried: those that overlap nothing in `taken`.
 pub fn candidates(taken: &[IpNet]) -> impl Iterator<Item = Ipv4Net> {
-    let taken: Vec<Ipv4Net> = taken
-        .iter()
-        .filter_map(|net| match net {
-            // The default route is not somebody's network.
-            IpNet::V4(net) if net.prefix_len() > 0 => Some(*net),
-            _ => None,
-        })
-        .collect();
     RANGES
         .iter()
         .filter_map(|(address, prefix)| Ipv4Net::new(*address, *prefix).ok())
         .flat_map(|range| range.subnets(PREFIX).into_iter().flatten())
         // 172.16.0.0/15 is where Docker's first default networks and many VPNs are.
         .filter(|net| !(net.network().octets()[0] == 172 && net.network().octets()[1] < 18))
-        .filter(move |net| !taken.iter().any(|other| overlaps(net, other)))
+        .filter(|net| is_free(IpNet::V4(*net), taken))
+}
+
+/// Free IPv6 subnets in the order in which they are tried.
+pub fn candidates_v6(taken: &[IpNet]) -> impl Iterator<Item = Ipv6Net> {
+    let range = Ipv6Net::new(RANGE_V6.0, RANGE_V6.1).ok();
+    range.and_then(|range| range.subnets(64).ok()).into_iter().flatten().filter(|net| is_free(IpNet::V6(*net), taken))
+}
+
+/// Whether no network in `taken` has addresses of this one; the default route is not somebody's network.
+fn is_free(net: IpNet, taken: &[IpNet]) -> bool {
+    !taken.iter().any(|other| other.prefix_len() > 0 && overlaps(&net, other))
 }
 
 /// Whether two networks share addresses.
-pub fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
+pub fn overlaps(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
 }
 
 #[cfg(test)]
@@ -101,5 +155,18 @@ mod tests {
     #[test]
     fn a_subnet_that_is_too_small_is_not_divided() {
         assert!(Division::new("10.0.0.0/27".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn an_ipv6_subnet_is_divided_the_same() {
+        let taken = ["::/0", "fd00::/8", "fdc0:ac1e::/64"].map(|net| net.parse().unwrap());
+        assert_eq!(candidates_v6(&taken).next(), None);
+        let subnet = candidates_v6(&[taken[0], taken[2]]).next().unwrap();
+        assert_eq!(subnet.to_string(), "fdc0:ac1e:0:1::/64");
+        let division = Division::new(subnet.into()).unwrap();
+        assert_eq!(division.gateway.to_string(), "fdc0:ac1e:0:1::1");
+        assert_eq!(division.address(1).unwrap().to_string(), "fdc0:ac1e:0:1::3");
+        assert_eq!(division.services.to_string(), "fdc0:ac1e:0:1:4000::/66");
+        assert_eq!(division.dynamic.to_string(), "fdc0:ac1e:0:1:8000::/65");
     }
 }

@@ -94,6 +94,15 @@ impl Cluster {
         command
     }
 
+    /// A line of shell, with the environment of coracle and kubectl.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.args(["-ec", line]);
+        self.prepare(&mut command);
+        command.env("CORACLE_CLUSTER_NAME", &self.name);
+        command
+    }
+
     /// Runs coracle to its end, however that is.
     pub fn coracle_output(&self, arguments: &[&str]) -> Result<Output, String> {
         run(self.command(arguments), None, CREATE_LIMIT)
@@ -119,6 +128,10 @@ impl Cluster {
         let path = self.write("cluster.yaml", config)?;
         let mut arguments = vec!["create", "cluster", "--config", &path];
         arguments.extend(more);
+        let image = std::env::var("CORACLE_TEST_IMAGE").ok();
+        if let Some(image) = &image {
+            arguments.extend(["--image", image]);
+        }
         let output = self.coracle_output(&arguments)?;
         self.said.replace(format!("{}{}", output.stdout, output.stderr));
         output.ok().map(drop)

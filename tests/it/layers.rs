@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Of the engine the plan knows what a container is, and nothing that does something.
 const ENGINE_TYPES: &[&str] =
-    &["CgroupVersion", "ContainerSpec", "EngineInfo", "Labels", "Mount", "NetworkSpec", "PortBinding", "Privilege"];
+    &["AddressPool", "CgroupVersion", "ContainerSpec", "EngineInfo", "Labels", "Mount", "NetworkSpec", "PortBinding", "Privilege"];
 
 /// Longest file, in lines.
 const LONGEST: usize = 400;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use coracle::config::{Overrides, load};
+use coracle::config::{IpFamily, Overrides, load};
 use coracle::engine::{CgroupVersion, EngineInfo, Privilege};
 use coracle::plan::pki::Pki;
+use coracle::plan::subnet::NodeSubnets;
 use coracle::plan::{self, Facts, Images, Layout, NodeImage, Plan, ProxySettings};
 
 fn image() -> NodeImage {
@@ -53,7 +54,11 @@ fn make(control_planes: usize, workers: usize, cgroup: CgroupVersion, privilege:
     };
     let cluster = load(config, "cluster.yaml", &overrides).unwrap();
     let facts = facts(cgroup, privilege, control_planes + workers);
-    let layout = Layout::new(cluster, "172.18.0.0/22".parse().unwrap(), 40000, "v1.36.3").unwrap();
+    let subnets = NodeSubnets {
+        v4: "172.18.0.0/22".parse().unwrap(),
+        v6: (cluster.networking.ip_family != IpFamily::Ipv4).then(|| "fdc0:ac1e::/64".parse().unwrap()),
+    };
+    let layout = Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap();
     let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
     plan::plan(layout, &facts, &pki).unwrap()
 }
@@ -112,6 +117,28 @@ kubelet: {maxPods: 50}
 apiServer: {v: 2}
 ";
     record("configured", &make(1, 1, CgroupVersion::V2, Privilege::Privileged, config));
+}
+
+#[test]
+fn a_dual_stack_cluster() {
+    let config = "\
+apiVersion: coracle.dev/v1alpha1
+kind: Cluster
+networking:
+  ipFamily: dual
+";
+    record("dual_stack", &make(1, 1, CgroupVersion::V2, Privilege::Privileged, config));
+}
+
+#[test]
+fn an_ipv6_cluster_behind_a_load_balancer() {
+    let config = "\
+apiVersion: coracle.dev/v1alpha1
+kind: Cluster
+networking:
+  ipFamily: ipv6
+";
+    record("ipv6_three_control_planes", &make(3, 0, CgroupVersion::V2, Privilege::Privileged, config));
 }
 
 #[test]

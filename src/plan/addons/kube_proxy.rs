@@ -33,7 +33,7 @@ pub(super) fn configuration(layout: &Layout) -> Value {
     let mut config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "bindAddress": "0.0.0.0",
+        "bindAddress": layout.wildcard(),
         "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf"},
         "clusterCIDR": layout.cluster.networking.pod_subnet.to_string(),
         // A node may not change the host's connection tracking, and kube-proxy exits when it fails to.

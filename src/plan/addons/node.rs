@@ -24,8 +24,8 @@ pub fn object(layout: &Layout, node: &NodeLayout) -> Value {
             "annotations": {"node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         },
         "spec": {
-            "podCIDR": node.pod_cidr.to_string(),
-            "podCIDRs": [node.pod_cidr.to_string()],
+            "podCIDR": node.pod_cidrs.first(),
+            "podCIDRs": node.pod_cidrs,
             "providerID": kubelet::provider_id(layout, node),
             "taints": taints,
         },

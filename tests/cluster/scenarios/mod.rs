@@ -6,6 +6,7 @@ mod basics;
 mod failures;
 mod hello;
 mod images;
+mod ip_family;
 mod lifecycle;
 mod nodes;
 mod reports;
@@ -15,7 +16,18 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    vec![crate::failures::FAILURES, ONE, SETTINGS, BARE, crate::failures::RACE, crate::engine::ENGINE, THREE, PLANES]
+    vec![
+        crate::failures::FAILURES,
+        ONE,
+        SETTINGS,
+        BARE,
+        crate::failures::RACE,
+        crate::engine::ENGINE,
+        DUAL,
+        IPV6,
+        THREE,
+        PLANES,
+    ]
 }
 
 /// One node, with a port mapping.
@@ -98,6 +110,43 @@ const THREE: Group = Group {
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
         ("delete", nodes::delete),
+    ],
+};
+
+/// A control plane and a worker with both address families.
+const DUAL: Group = Group {
+    name: "dual",
+    environment: &[],
+    create: ip_family::create_dual,
+    scenarios: &[
+        ("addresses", ip_family::addresses_of_all),
+        ("pods", ip_family::pods_reach_pods),
+        ("service", ip_family::service),
+        ("names", ip_family::names),
+        ("outside-names", ip_family::outside_names),
+        ("node-ports", ip_family::node_ports),
+        ("masquerading", ip_family::masquerading),
+        ("documentation", ip_family::documentation),
+        ("delete", ip_family::delete),
+    ],
+};
+
+/// The same with IPv6 only.
+const IPV6: Group = Group {
+    name: "ipv6",
+    environment: &[],
+    create: ip_family::create_ipv6,
+    scenarios: &[
+        ("addresses", ip_family::addresses_of_all),
+        ("pods", ip_family::pods_reach_pods),
+        ("service", ip_family::service),
+        ("names", ip_family::names),
+        ("outside-names", ip_family::outside_names),
+        ("node-ports", ip_family::node_ports),
+        ("masquerading", ip_family::masquerading),
+        ("logs-exec-forward", ip_family::logs_exec_forward),
+        ("restart-worker", ip_family::restart_worker),
+        ("delete", ip_family::delete),
     ],
 };
 
