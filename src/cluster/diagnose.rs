@@ -82,7 +82,7 @@ async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
     )
 }
 
-/// A static pod's container that ended shortly after each of its starts.
+/// A component's container that ended shortly after each of its starts.
 async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
     let listed = output(engine, node, &["crictl", "ps", "--all", "--state=Exited", "--output=json"]).await?;
     let listed: Value = serde_json::from_str(&listed).ok()?;
@@ -90,7 +90,7 @@ async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
         let name = container["metadata"]["name"].as_str().unwrap_or_default();
         let attempt = container["metadata"]["attempt"].as_u64().unwrap_or_default();
         let id = container["id"].as_str().unwrap_or_default();
-        if attempt < 1 || !["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].contains(&name) {
+        if attempt < 1 || field_of(name).is_none() {
             continue;
         }
         let details: Value = serde_json::from_str(&output(engine, node, &["crictl", "inspect", id]).await?).ok()?;
@@ -104,19 +104,29 @@ async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
     None
 }
 
+/// The field of the configuration that a component's settings are in.
+fn field_of(component: &str) -> Option<&'static str> {
+    match component {
+        "etcd" => Some("etcd"),
+        "kube-apiserver" => Some("apiServer"),
+        "kube-controller-manager" => Some("controllerManager"),
+        "kube-scheduler" => Some("scheduler"),
+        "coredns" => Some("coreDNS"),
+        _ => None,
+    }
+}
+
 fn component_error(node: &str, name: &str, log: &str) -> Error {
     let lines = telling_lines(log);
-    let field = match name {
-        "etcd" => "etcd",
-        "kube-apiserver" => "apiServer",
-        "kube-controller-manager" => "controllerManager",
-        _ => "scheduler",
-    };
+    let field = field_of(name).unwrap_or_default();
     Error::new(Code::ComponentFailed, format!("{name} keeps failing"))
         .on_node(node)
         .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
         .lines(lines)
-        .hint(format!("check `{field}` and `featureGates` in the configuration"))
+        .hint(match name {
+            "coredns" => "check `coreDNS` in the configuration".to_owned(),
+            _ => format!("check `{field}` and `featureGates` in the configuration"),
+        })
 }
 
 /// Ended with an error within seconds; a component that waited for another one lives longer.

@@ -19,6 +19,7 @@ const CLUSTER: &[&str] = &[
     "featureGates",
     "kubelet",
     "kubeProxy",
+    "coreDNS",
     "apiServer",
     "controllerManager",
     "scheduler",
@@ -31,6 +32,7 @@ const NETWORKING: &[&str] = &[
     "podSubnet",
     "serviceSubnet",
     "nodeSubnet",
+    "dnsSearch",
     "disableDefaultCNI",
     "kubeProxyMode",
 ];
@@ -158,6 +160,9 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
             *patch = reader.patch(value, &component);
         }
     }
+    if let Some(value) = fields.get("coreDNS") {
+        cluster.core_dns = reader.core_dns(value);
+    }
     for (name, flags, owned) in [
         ("apiServer", &mut cluster.api_server, components::API_SERVER),
         ("controllerManager", &mut cluster.controller_manager, components::CONTROLLER_MANAGER),
@@ -184,6 +189,7 @@ fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Netwo
         networking.api_server_port = value;
     }
     reader.subnets(&fields, networking);
+    networking.dns_search = fields.get("dnsSearch").and_then(|value| reader.dns_search(value));
     if let Some(value) = fields.get("disableDefaultCNI").and_then(|value| reader.boolean(value)) {
         networking.disable_default_cni = value;
     }

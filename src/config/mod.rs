@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::yaml;
 
 mod components;
+mod dns;
 mod load;
 mod name;
 mod nodes;
@@ -18,6 +19,7 @@ mod syntax;
 mod tree;
 mod validate;
 
+pub use dns::CoreDns;
 pub use load::{Overrides, load};
 pub use name::ClusterName;
 pub use subnets::Subnets;
@@ -47,6 +49,9 @@ pub struct Cluster {
     pub kubelet: serde_json::Value,
     /// Merge patch (RFC 7386) of kube-proxy's configuration.
     pub kube_proxy: serde_json::Value,
+    /// Additions to CoreDNS' configuration.
+    #[serde(rename = "coreDNS", skip_serializing_if = "CoreDns::is_empty")]
+    pub core_dns: CoreDns,
     /// Flags of kube-apiserver, without dashes.
     pub api_server: Flags,
     /// Flags of kube-controller-manager.
@@ -193,6 +198,9 @@ pub struct Networking {
     /// Subnets of the node network; coracle chooses a free one of each family that is not given.
     #[serde(skip_serializing_if = "Subnets::is_empty")]
     pub node_subnet: Subnets,
+    /// Search domains of nodes and pods; `None` for those of the engine's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_search: Option<Vec<String>>,
     /// Leave pod networking to a CNI plugin that the user installs.
     #[serde(rename = "disableDefaultCNI")]
     pub disable_default_cni: bool,
@@ -209,6 +217,7 @@ impl Default for Networking {
             pod_subnet: Subnets::default(),
             service_subnet: Subnets::default(),
             node_subnet: Subnets::default(),
+            dns_search: None,
             disable_default_cni: false,
             kube_proxy_mode: KubeProxyMode::Iptables,
         }
@@ -252,6 +261,7 @@ impl Cluster {
             feature_gates: BTreeMap::new(),
             kubelet: empty(),
             kube_proxy: empty(),
+            core_dns: CoreDns::default(),
             api_server: Flags::new(),
             controller_manager: Flags::new(),
             scheduler: Flags::new(),

@@ -40,7 +40,7 @@ pub(super) fn label_key(key: &str) -> Result<(), String> {
 }
 
 /// Checks a DNS subdomain; the error continues a sentence.
-fn domain(text: &str) -> Result<(), String> {
+pub(super) fn domain(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > 253 {
         return Err("must have 1 to 253 characters".to_owned());
     }

@@ -217,6 +217,12 @@ pub struct ContainerSpec {
     pub privilege: Privilege,
     /// Come back after the engine or the host restarts.
     pub restart: bool,
+    /// Search domains for names; `None` for those of the engine's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_search: Option<Vec<String>>,
+    /// Names in its `/etc/hosts`, with an address each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<(String, IpAddr)>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Give the host's user namespace even when the engine maps users.
@@ -246,6 +252,8 @@ impl ContainerSpec {
             ports: Vec::new(),
             privilege: Privilege::None,
             restart: false,
+            dns_search: None,
+            extra_hosts: Vec::new(),
             sysctls: BTreeMap::new(),
             host_user_namespace: false,
             private_cgroup_namespace: false,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
 use super::subnet::Division;
 use super::{
-    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer,
+    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer,
     labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
@@ -61,6 +61,8 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         labels: container_labels(layout, facts, node.config.role.as_str(), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: node.addresses.clone(),
+        dns_search: layout.cluster.networking.dns_search.clone(),
+        extra_hosts: layout.gateways().map(|address| (HOST_NAME.to_owned(), address)).collect(),
         sysctls: sysctls(layout),
         mounts: mounts(layout, node, facts),
         tmpfs: vec!["/run".to_owned(), "/tmp".to_owned()],

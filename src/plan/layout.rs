@@ -135,6 +135,12 @@ impl Layout {
         subnet.and_then(|subnet| nth_address(subnet, n)).map(|address| address.to_string()).unwrap_or_default()
     }
 
+    /// The host's addresses in the cluster's network, of the cluster's families.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let division = |v4: bool| if v4 { Some(self.division) } else { self.division_v6 };
+        self.cluster.networking.families().filter_map(move |v4| Some(division(v4)?.gateway))
+    }
+
     /// Whether the cluster has addresses of IPv6.
     pub fn has_ipv6(&self) -> bool {
         self.division_v6.is_some()

@@ -44,6 +44,9 @@ pub const ENDPOINT_LABEL: &str = "dev.coracle.api-endpoint";
 /// Role of the load balancer's container.
 pub const BALANCER_ROLE: &str = "load-balancer";
 
+/// The name of the engine's host in nodes and pods.
+pub const HOST_NAME: &str = "host.coracle.internal";
+
 /// Facts about the node image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {

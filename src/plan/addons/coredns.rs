@@ -1,7 +1,10 @@
 //! CoreDNS as kubeadm deploys it, except for a readiness probe every second. Pure.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
+use crate::plan::HOST_NAME;
 use crate::plan::layout::Layout;
 use crate::plan::static_pods::Images;
 
@@ -18,7 +21,7 @@ const COREFILE: &str = "\
        ttl 30
     }
     prometheus :9153
-    forward . /etc/resolv.conf {
+{plugins}    forward . /etc/resolv.conf {
        max_concurrent 1000
     }
     cache 30 {
@@ -31,6 +34,27 @@ const COREFILE: &str = "\
 }
 ";
 
+/// CoreDNS' configuration: kubeadm's, a server for the host's name, and the user's additions.
+///
+/// The name has a server of its own so that it stands in the way of none of the user's plugins.
+fn corefile(layout: &Layout) -> String {
+    let additions = &layout.cluster.core_dns;
+    let mut text = COREFILE.replace("{plugins}", &indented(&additions.plugins));
+    let _ = writeln!(text, "{HOST_NAME}:53 {{\n    errors\n    hosts {{");
+    for address in layout.gateways() {
+        let _ = writeln!(text, "       {address} {HOST_NAME}");
+    }
+    text.push_str("    }\n}\n");
+    if !additions.servers.is_empty() {
+        let _ = writeln!(text, "{}", additions.servers);
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().fold(String::new(), |all, line| all + "    " + line + "\n")
+}
+
 /// Service account, RBAC, configuration, Deployment and Service.
 pub(super) fn objects(layout: &Layout, images: &Images) -> Vec<Value> {
     vec![
@@ -42,7 +66,7 @@ pub(super) fn objects(layout: &Layout, images: &Images) -> Vec<Value> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
             "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}],
         }),
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("coredns"), "data": {"Corefile": COREFILE}}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("coredns"), "data": {"Corefile": corefile(layout)}}),
         service(layout),
         deployment(layout, images),
     ]
@@ -146,4 +170,23 @@ fn deployment(layout: &Layout, images: &Images) -> Value {
             },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn additions_stand_in_front_of_what_forwards_and_behind_the_other_servers() {
+        let mut layout = layout(1, 0);
+        let plain = corefile(&layout);
+        assert!(plain.contains("    prometheus :9153\n    forward . /etc/resolv.conf {"), "{plain}");
+        assert!(plain.ends_with("host.coracle.internal:53 {\n    errors\n    hosts {\n       172.18.0.1 host.coracle.internal\n    }\n}\n"));
+        layout.cluster.core_dns.plugins = "log\nrewrite name a.example b.example".to_owned();
+        layout.cluster.core_dns.servers = "c.example {\n  whoami\n}".to_owned();
+        let added = corefile(&layout);
+        assert!(added.contains("    prometheus :9153\n    log\n    rewrite name a.example b.example\n    forward ."), "{added}");
+        assert!(added.ends_with("    }\n}\nc.example {\n  whoami\n}\n"), "{added}");
+    }
 }

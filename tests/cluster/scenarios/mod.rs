@@ -8,6 +8,7 @@ mod hello;
 mod images;
 mod ip_family;
 mod lifecycle;
+mod names;
 mod nodes;
 mod reports;
 mod security;
@@ -110,6 +111,20 @@ const THREE: Group = Group {
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
         ("delete", nodes::delete),
+    ],
+};
+
+/// One node, with what the file can say about names.
+const NAMES: Group = Group {
+    name: "names",
+    environment: &[],
+    create: names::create,
+    scenarios: &[
+        ("host", names::host),
+        ("search", names::search),
+        ("plugins", names::plugins),
+        ("restart", names::restart),
+        ("wrong", names::wrong),
     ],
 };
 

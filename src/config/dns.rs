@@ -1,0 +1,95 @@
+//! What the file says about names: search domains, and additions to CoreDNS' configuration.
+
+use serde::Serialize;
+
+use super::reader::{Field, Reader};
+use super::syntax;
+use super::tree::quoted;
+
+/// Most search domains: with the three of the cluster a pod has not more than Kubernetes allows.
+const MOST_SEARCH_DOMAINS: usize = 29;
+const CORE_DNS: &[&str] = &["plugins", "servers"];
+
+/// Additions to CoreDNS' configuration, as they stand in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CoreDns {
+    /// Plugins of the server that answers for all names.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub plugins: String,
+    /// Servers of their own, for names that are below theirs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub servers: String,
+}
+
+impl CoreDns {
+    /// Nothing is added.
+    pub fn is_empty(&self) -> bool {
+        self.plugins.is_empty() && self.servers.is_empty()
+    }
+}
+
+impl Reader<'_> {
+    /// `coreDNS`.
+    pub(super) fn core_dns(&mut self, field: &Field<'_>) -> CoreDns {
+        let mut additions = CoreDns::default();
+        let Some(fields) = self.fields(field, CORE_DNS, &[]) else { return additions };
+        for (name, text) in [("plugins", &mut additions.plugins), ("servers", &mut additions.servers)] {
+            if let Some(found) = fields.get(name).and_then(|value| self.string(value)) {
+                found.trim_end().clone_into(text);
+            }
+        }
+        additions
+    }
+
+    /// `networking.dnsSearch`.
+    pub(super) fn dns_search(&mut self, field: &Field<'_>) -> Option<Vec<String>> {
+        let items = self.items(field)?;
+        if items.len() > MOST_SEARCH_DOMAINS {
+            let message = format!("{} search domains are more than {MOST_SEARCH_DOMAINS}", items.len());
+            self.problem(field.node.mark, message);
+        }
+        let domain = |text: &str| {
+            syntax::domain(text).map(|()| text.to_owned()).map_err(|reason| format!("{} {reason}", quoted(text)))
+        };
+        items.iter().map(|item| self.parsed(item, domain)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Cluster, Overrides, load};
+
+    fn read(fields: &str) -> Result<Cluster, Vec<String>> {
+        let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{fields}\n");
+        load(&text, "c.yaml", &Overrides::default())
+            .map_err(|error| error.problem_list().iter().map(|problem| problem.message.clone()).collect())
+    }
+
+    #[test]
+    fn search_domains_are_those_of_the_file() {
+        let search = |text: &str| read(&format!("networking: {text}")).unwrap().networking.dns_search;
+        assert_eq!(search("{}"), None, "the engine's own are left alone");
+        assert_eq!(search("{dnsSearch: []}"), Some(Vec::new()));
+        assert_eq!(search("{dnsSearch: [corp.example, example]}").unwrap(), ["corp.example", "example"]);
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused() {
+        let problems = |text: &str| read(&format!("networking: {text}")).unwrap_err();
+        assert_eq!(problems("{dnsSearch: corp.example}").len(), 1);
+        assert_eq!(
+            problems("{dnsSearch: [Corp.example, '']}"),
+            ["`Corp.example` must be a lower-case domain such as `example.com`", "`` must have 1 to 253 characters"]
+        );
+        let many = vec!["a.example"; 30].join(", ");
+        assert_eq!(problems(&format!("{{dnsSearch: [{many}]}}")), ["30 search domains are more than 29"]);
+    }
+
+    #[test]
+    fn additions_to_coredns_read_back_the_same() {
+        let cluster = read("coreDNS:\n  plugins: |\n    log\n  servers: |\n    a.example {\n      whoami\n    }\n").unwrap();
+        assert_eq!((cluster.core_dns.plugins.as_str(), cluster.core_dns.servers.as_str()), ("log", "a.example {\n  whoami\n}"));
+        assert_eq!(load(&cluster.to_text().unwrap(), "c.yaml", &Overrides::default()).unwrap(), cluster);
+        assert!(read("coreDNS: {plugin: log}").unwrap_err()[0].contains("did you mean `plugins`"));
+    }
+}
