@@ -10,6 +10,7 @@ mod ip_family;
 mod lifecycle;
 mod names;
 mod nodes;
+mod other_cni;
 mod reports;
 mod security;
 mod settings;
@@ -22,8 +23,11 @@ pub(crate) fn groups() -> Vec<Group> {
         ONE,
         SETTINGS,
         BARE,
+        OTHER_CNI,
+        NO_PROXY,
         crate::failures::RACE,
         crate::engine::ENGINE,
+        NAMES,
         DUAL,
         IPV6,
         THREE,
@@ -112,6 +116,26 @@ const THREE: Group = Group {
         ("restart-worker", nodes::restart_worker),
         ("delete", nodes::delete),
     ],
+};
+
+/// A control plane and a worker for a CNI plugin of somebody else.
+const OTHER_CNI: Group = Group {
+    name: "other-cni",
+    environment: &[],
+    create: other_cni::create,
+    scenarios: &[
+        ("nothing-yet", other_cni::nothing_yet),
+        ("installed", other_cni::installed),
+        ("works", other_cni::works),
+    ],
+};
+
+/// A control plane and a worker without kube-proxy.
+const NO_PROXY: Group = Group {
+    name: "no-proxy",
+    environment: &[],
+    create: other_cni::create_without_proxy,
+    scenarios: &[("no-services", other_cni::no_services)],
 };
 
 /// One node, with what the file can say about names.

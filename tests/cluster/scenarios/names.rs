@@ -56,7 +56,7 @@ pub(super) fn search(cluster: &Cluster) -> Result<(), String> {
 /// A plugin of the configuration works beside those that are there anyway.
 pub(super) fn plugins(cluster: &Cluster) -> Result<(), String> {
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
-    eventually(PATIENCE, || contains(&look_up(cluster, "api.corp.example")?, &address))?;
+    eventually(PATIENCE, || contains(&look_up(cluster, "api.example")?, &address))?;
     contains(&look_up(cluster, "hello-world.default.svc.cluster.local")?, "10.96.")
 }
 
