@@ -51,7 +51,8 @@ impl Reader<'_> {
         let domain = |text: &str| {
             syntax::domain(text).map(|()| text.to_owned()).map_err(|reason| format!("{} {reason}", quoted(text)))
         };
-        items.iter().map(|item| self.parsed(item, domain)).collect()
+        let domains: Vec<_> = items.iter().map(|item| self.parsed(item, domain)).collect();
+        domains.into_iter().collect()
     }
 }
 
@@ -87,8 +88,12 @@ mod tests {
 
     #[test]
     fn additions_to_coredns_read_back_the_same() {
-        let cluster = read("coreDNS:\n  plugins: |\n    log\n  servers: |\n    a.example {\n      whoami\n    }\n").unwrap();
-        assert_eq!((cluster.core_dns.plugins.as_str(), cluster.core_dns.servers.as_str()), ("log", "a.example {\n  whoami\n}"));
+        let cluster =
+            read("coreDNS:\n  plugins: |\n    log\n  servers: |\n    a.example {\n      whoami\n    }\n").unwrap();
+        assert_eq!(
+            (cluster.core_dns.plugins.as_str(), cluster.core_dns.servers.as_str()),
+            ("log", "a.example {\n  whoami\n}")
+        );
         assert_eq!(load(&cluster.to_text().unwrap(), "c.yaml", &Overrides::default()).unwrap(), cluster);
         assert!(read("coreDNS: {plugin: log}").unwrap_err()[0].contains("did you mean `plugins`"));
     }

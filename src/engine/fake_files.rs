@@ -61,12 +61,6 @@ mod tests {
 
     fn container(name: &str, port: u16) -> ContainerSpec {
         ContainerSpec {
-            name: name.to_owned(),
-            hostname: name.to_owned(),
-            image: "node:1".to_owned(),
-            entrypoint: None,
-            command: None,
-            environment: Vec::new(),
             labels: BTreeMap::from([("run".to_owned(), "1".to_owned())]),
             network: Some("net".to_owned()),
             addresses: vec![format!("10.0.0.{port}").parse().unwrap()],
@@ -75,7 +69,6 @@ mod tests {
                 target: "/data".to_owned(),
                 labels: BTreeMap::new(),
             }],
-            tmpfs: Vec::new(),
             ports: vec![PortBinding {
                 host_address: "127.0.0.1".parse().unwrap(),
                 host_port: port,
@@ -84,10 +77,8 @@ mod tests {
             }],
             privilege: Privilege::Privileged,
             restart: true,
-            sysctls: BTreeMap::new(),
-            host_user_namespace: false,
             private_cgroup_namespace: true,
-            devices: Vec::new(),
+            ..ContainerSpec::new(name, "node:1")
         }
     }
 

@@ -40,7 +40,10 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             .restart
             .then_some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
         // A dot is the root: no domain at all.
-        dns_search: spec.dns_search.clone().map(|domains| if domains.is_empty() { vec![".".to_owned()] } else { domains }),
+        dns_search: spec
+            .dns_search
+            .clone()
+            .map(|domains| if domains.is_empty() { vec![".".to_owned()] } else { domains }),
         extra_hosts: Some(spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
         cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),

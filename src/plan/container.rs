@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
 use super::subnet::Division;
 use super::{
-    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL, balancer,
-    labels, proxy,
+    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL,
+    balancer, labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};

@@ -18,8 +18,17 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Of the engine the plan knows what a container is, and nothing that does something.
-const ENGINE_TYPES: &[&str] =
-    &["AddressPool", "CgroupVersion", "ContainerSpec", "EngineInfo", "Labels", "Mount", "NetworkSpec", "PortBinding", "Privilege"];
+const ENGINE_TYPES: &[&str] = &[
+    "AddressPool",
+    "CgroupVersion",
+    "ContainerSpec",
+    "EngineInfo",
+    "Labels",
+    "Mount",
+    "NetworkSpec",
+    "PortBinding",
+    "Privilege",
+];
 
 /// Longest file, in lines.
 const LONGEST: usize = 400;

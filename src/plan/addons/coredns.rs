@@ -182,11 +182,16 @@ mod tests {
         let mut layout = layout(1, 0);
         let plain = corefile(&layout);
         assert!(plain.contains("    prometheus :9153\n    forward . /etc/resolv.conf {"), "{plain}");
-        assert!(plain.ends_with("host.coracle.internal:53 {\n    errors\n    hosts {\n       172.18.0.1 host.coracle.internal\n    }\n}\n"));
+        assert!(plain.ends_with(
+            "host.coracle.internal:53 {\n    errors\n    hosts {\n       172.18.0.1 host.coracle.internal\n    }\n}\n"
+        ));
         layout.cluster.core_dns.plugins = "log\nrewrite name a.example b.example".to_owned();
         layout.cluster.core_dns.servers = "c.example {\n  whoami\n}".to_owned();
         let added = corefile(&layout);
-        assert!(added.contains("    prometheus :9153\n    log\n    rewrite name a.example b.example\n    forward ."), "{added}");
+        assert!(
+            added.contains("    prometheus :9153\n    log\n    rewrite name a.example b.example\n    forward ."),
+            "{added}"
+        );
         assert!(added.ends_with("    }\n}\nc.example {\n  whoami\n}\n"), "{added}");
     }
 }

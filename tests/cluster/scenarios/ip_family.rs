@@ -187,7 +187,7 @@ pub(super) fn names(cluster: &Cluster) -> Result<(), String> {
     let mut texts: Vec<String> = expected.iter().map(ToString::to_string).collect();
     texts.sort();
     for (pod, ..) in pods(cluster)? {
-        let found = cluster.python(&pod, script)?;
+        let found = eventually(PATIENCE, || cluster.python(&pod, script))?;
         ensure(found.trim() == format!("{texts:?}").replace('"', "'"), || format!("{found} instead of {texts:?}"))?;
         eventually(PATIENCE, || contains(&from_pod(cluster, &pod, "http://who/")?, "hello"))?;
     }
@@ -210,6 +210,7 @@ pub(super) fn outside_names(cluster: &Cluster) -> Result<(), String> {
          - name: asker\n      image: hello-world:latest\n      imagePullPolicy: IfNotPresent\n      command: [python3, -c]\n      \
          args: [\"{script}\"]\n      env: [{{name: RES_OPTIONS, value: use-vc}}]\n"
     );
+    cluster.kubectl(&["delete", "pod/asker", "--ignore-not-found"])?;
     cluster.apply(&manifest)?;
     cluster.kubectl(&["wait", "pod/asker", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"])?;
     contains(&cluster.kubectl(&["logs", "asker"])?, address)

@@ -85,12 +85,24 @@ pub(super) fn nothing_yet(cluster: &Cluster) -> Result<(), String> {
     for node in nodes(cluster)? {
         ensure(!is_true(&node, "Ready"), || format!("{} is Ready without a network", name(&node)))?;
         contains(&node["status"]["conditions"].to_string(), "cni plugin not initialized")?;
-        let found = docker(&["exec", &name(&node), "bash", "-c", "ls -A /etc/cni/net.d; nft list tables; ip route show proto 118"])?;
+        let found = docker(&[
+            "exec",
+            &name(&node),
+            "bash",
+            "-c",
+            "ls -A /etc/cni/net.d; nft list tables; ip route show proto 118",
+        ])?;
         ensure(!found.contains("coracle-masquerade") && !found.contains("conflist"), || format!("there is {found}"))?;
     }
     let agents = cluster.kubectl(&["get", "daemonsets", "--namespace=kube-system", "--output=name"])?;
     ensure(!agents.contains("agent"), || format!("these run: {agents}"))?;
-    let waiting = cluster.kubectl(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns", "--output=jsonpath={.items[*].status.phase}"])?;
+    let waiting = cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace=kube-system",
+        "--selector=k8s-app=kube-dns",
+        "--output=jsonpath={.items[*].status.phase}",
+    ])?;
     ensure(!waiting.contains("Running"), || format!("CoreDNS is {waiting}"))
 }
 
