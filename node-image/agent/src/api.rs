@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use http::{Request, Uri};
+use http::{Method, Request, Uri};
 use kube::Client;
 use kube::core::WatchEvent;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::watch::Sender;
 use tokio::time::{sleep, timeout};
 
@@ -109,7 +111,11 @@ impl<'a> Api<'a> {
         listed: &mut bool,
     ) -> Result<(), String> {
         // Version 0 is answered from the API server's cache, without etcd.
-        let list = client.request::<List<O>>(get(&format!("{}?resourceVersion=0", O::PATH))?);
+        let selector = match O::FIELD_SELECTOR {
+            "" => String::new(),
+            selector => format!("&fieldSelector={selector}"),
+        };
+        let list = client.request::<List<O>>(get(&format!("{}?resourceVersion=0{selector}", O::PATH))?);
         let list = timeout(ANSWER, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
         let mut version = list.metadata.resource_version;
         let entries = list.items.into_iter().map(Object::into_entry);
@@ -120,7 +126,7 @@ impl<'a> Api<'a> {
         publish(objects, known);
         loop {
             let query = format!(
-                "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}",
+                "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}{selector}",
                 O::PATH
             );
             let events = client.request_events::<O>(get(&query)?);
@@ -146,6 +152,25 @@ impl<'a> Api<'a> {
                 }
             }
         }
+    }
+
+    /// Writes something; the endpoints take turns while none answers. 404 and 409 are
+    /// results: somebody else was faster.
+    pub(crate) async fn write(&self, method: Method, path: &str, body: &Value) -> Result<u16, String> {
+        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let mut failure = "no endpoint".to_owned();
+        for index in 0..self.endpoints.len() {
+            let client = self.client(index)?;
+            let request = Request::builder().method(method.clone()).uri(path).header("Content-Type", kind);
+            let request = request.body(body.to_string().into_bytes()).map_err(|error| chain(&error))?;
+            failure = match timeout(ANSWER, client.request::<IgnoredAny>(request)).await {
+                Ok(Ok(_)) => return Ok(200),
+                Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => return Ok(status.code),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => "no answer".to_owned(),
+            };
+        }
+        Err(failure)
     }
 
     fn client(&self, index: usize) -> Result<Rc<Client>, String> {

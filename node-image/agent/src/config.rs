@@ -27,6 +27,10 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Where CNI configurations are.
     pub(crate) cni_directory: PathBuf,
+    /// Whether the pods' network is the agent's business, or another CNI plugin's.
+    pub(crate) pod_network: bool,
+    /// Addresses for services of the type `LoadBalancer`; without any, these are left to somebody else.
+    pub(crate) load_balancer_subnets: Vec<IpNet>,
 }
 
 impl Config {
@@ -34,11 +38,11 @@ impl Config {
     pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let get = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let node_name = get("NODE_NAME").ok_or("NODE_NAME is not set")?;
-        let pod_subnets = get("POD_SUBNETS")
-            .ok_or("POD_SUBNETS is not set")?
-            .split(',')
-            .map(|subnet| subnet.trim().parse().map_err(|_| format!("POD_SUBNETS has `{subnet}`, which is no subnet")))
-            .collect::<Result<_, String>>()?;
+        let pod_subnets = subnets("POD_SUBNETS", &get("POD_SUBNETS").ok_or("POD_SUBNETS is not set")?)?;
+        let load_balancer_subnets = match get("LOAD_BALANCER_SUBNETS") {
+            Some(value) => subnets("LOAD_BALANCER_SUBNETS", &value)?,
+            None => Vec::new(),
+        };
         let mut endpoints = Vec::new();
         if let Some(endpoint) = get("CONTROL_PLANE_ENDPOINT") {
             endpoints.push(control_plane(endpoint));
@@ -52,9 +56,15 @@ impl Config {
         if endpoints.is_empty() {
             return Err("neither CONTROL_PLANE_ENDPOINT nor KUBERNETES_SERVICE_HOST is set".to_owned());
         }
+        let pod_network = get("POD_NETWORK").as_deref() != Some("off");
         let cni_directory = get("CNI_DIRECTORY").map_or_else(|| PathBuf::from(CNI_DIRECTORY), PathBuf::from);
-        Ok(Self { node_name, pod_subnets, endpoints, cni_directory })
+        Ok(Self { node_name, pod_subnets, endpoints, cni_directory, pod_network, load_balancer_subnets })
     }
+}
+
+fn subnets(name: &str, value: &str) -> Result<Vec<IpNet>, String> {
+    let parse = |subnet: &str| subnet.trim().parse().map_err(|_| format!("{name} has `{subnet}`, which is no subnet"));
+    value.split(',').map(parse).collect()
 }
 
 /// `host:port`, or a whole URL such as the `http://127.0.0.1:8001` of `kubectl proxy`.
@@ -79,9 +89,10 @@ mod tests {
             ("POD_SUBNETS", "10.244.0.0/16, fd00:10:244::/56"),
             ("CONTROL_PLANE_ENDPOINT", "c1-control-plane:6443"),
             ("KUBERNETES_SERVICE_HOST", "fd00::1"),
+            ("POD_NETWORK", "off"),
         ])
         .unwrap();
-        assert_eq!(config.pod_subnets.len(), 2);
+        assert_eq!((config.pod_subnets.len(), config.pod_network), (2, false));
         assert_eq!(
             config.endpoints,
             [
@@ -96,6 +107,9 @@ mod tests {
         assert_eq!(config(&[]).unwrap_err(), "NODE_NAME is not set");
         let wrong = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16,x")]);
         assert_eq!(wrong.unwrap_err(), "POD_SUBNETS has `x`, which is no subnet");
+        let wrong =
+            config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16"), ("LOAD_BALANCER_SUBNETS", "172.18.1")]);
+        assert_eq!(wrong.unwrap_err(), "LOAD_BALANCER_SUBNETS has `172.18.1`, which is no subnet");
         let nowhere = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16"), ("CONTROL_PLANE_ENDPOINT", " ")]);
         assert!(nowhere.unwrap_err().contains("KUBERNETES_SERVICE_HOST"));
     }

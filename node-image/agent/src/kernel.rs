@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, future::ready};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -80,6 +81,42 @@ impl Kernel {
         }))
     }
 
+    /// Addresses of all links, each with its link's index and prefix length.
+    pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpAddr, u8)>, String> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|error: rtnetlink::Error| format!("cannot list the addresses: {error}"))?;
+        let parse = |message: &AddressMessage| {
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })?;
+            Some((message.header.index, address, message.header.prefix_len))
+        };
+        Ok(messages.iter().filter_map(parse).collect())
+    }
+
+    /// Gives a link an address of its own, which is in no subnet.
+    pub(crate) async fn add_address(&self, link: u32, address: IpAddr) -> Result<(), String> {
+        let mut request = self.handle.address().add(link, address, host_prefix(address));
+        if address.is_ipv6() {
+            // Whether somebody else has it is asked for a second first, and meanwhile nobody would answer.
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        request.replace().execute().await.map_err(|error| error.to_string())
+    }
+
+    /// Takes it away again.
+    pub(crate) async fn remove_address(&self, link: u32, address: IpAddr) -> Result<(), String> {
+        let message = self.handle.address().add(link, address, host_prefix(address)).message_mut().clone();
+        self.handle.address().del(message).execute().await.map_err(|error| error.to_string())
+    }
+
     async fn routes(&self) -> Result<Vec<RouteMessage>, String> {
         let mut routes = Vec::new();
         let families = [
@@ -99,6 +136,11 @@ impl Kernel {
         }
         Ok(routes)
     }
+}
+
+/// The prefix length of a subnet with one address.
+pub(crate) fn host_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn is_own(route: &RouteMessage) -> bool {

@@ -1,10 +1,11 @@
 //! The agent of one node of a coracle cluster: routes to the other nodes' pods, masquerading of what leaves the cluster,
-//! and the CNI configuration where there is none.
+//! addresses of services of the type `LoadBalancer`, and the CNI configuration where there is none.
 //!
 //! Each concern is a module with pure rendering or comparing and a small part that touches the kernel; `reconcile` calls
 //! them whenever the nodes change, a route of ours disappears, and at times.
 
 mod api;
+mod balancer;
 mod cni;
 mod config;
 mod kernel;
@@ -52,6 +53,7 @@ async fn run() -> Result<(), String> {
     let (kernel, connection, removals) = Kernel::open().map_err(|error| format!("cannot open netlink: {error}"))?;
     let api = Api::new(&config.endpoints);
     let (sender, nodes) = watch::channel(None);
+    let balancer = balancer::run(&config, &api, kernel.clone(), nodes.clone());
     let reconciler = Reconciler::new(&config, kernel);
     log::line(format_args!("coracle-agent {} on node {}", env!("CARGO_PKG_VERSION"), config.node_name));
     tokio::select! {
@@ -59,6 +61,7 @@ async fn run() -> Result<(), String> {
         _ = interrupt.recv() => Ok(()),
         () = connection => Err("netlink closed".to_owned()),
         never = reconciler.run(nodes, removals) => match never {},
+        never = balancer => match never {},
         never = api.watch::<NodeObject>(&sender) => match never {},
     }
 }

@@ -14,7 +14,12 @@ pub(crate) struct Node {
     pub(crate) pod_cidrs: Vec<IpNet>,
     /// The node's `InternalIP` addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Whether the node is not to answer for services from outside.
+    pub(crate) excluded: bool,
 }
+
+/// The label that says so.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// All nodes by name.
 pub(crate) type Nodes = Objects<NodeObject>;
@@ -62,7 +67,8 @@ impl Object for NodeObject {
         let addresses = self.status.addresses.iter();
         let addresses = addresses.filter(|address| address.kind == "InternalIP");
         let addresses = addresses.filter_map(|address| address.address.parse().ok()).collect();
-        (self.metadata.name, Some(Node { pod_cidrs, addresses }))
+        let excluded = self.metadata.labels.contains_key(EXCLUDED);
+        (self.metadata.name, Some(Node { pod_cidrs, addresses, excluded }))
     }
 }
 
@@ -81,9 +87,16 @@ mod tests {
         .unwrap();
         let (name, node) = object.into_entry();
         let node = node.unwrap();
-        assert_eq!(name, "b");
+        assert_eq!((name.as_str(), node.excluded), ("b", false));
         assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()]);
         assert_eq!(node.addresses, ["172.30.0.3".parse::<IpAddr>().unwrap(), "fd01::3".parse().unwrap()]);
+    }
+
+    #[test]
+    fn the_label_that_excludes_a_node_counts_with_any_value() {
+        let text = format!(r#"{{"metadata":{{"name":"b","labels":{{"{EXCLUDED}":""}}}}}}"#);
+        let object: NodeObject = serde_json::from_str(&text).unwrap();
+        assert!(object.into_entry().1.unwrap().excluded);
     }
 
     #[test]

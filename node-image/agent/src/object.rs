@@ -1,6 +1,7 @@
 //! What is common to the objects that the agent watches.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -10,6 +11,8 @@ use serde::de::DeserializeOwned;
 pub(crate) trait Object: Clone + DeserializeOwned {
     /// Path of all objects of the type, in all namespaces.
     const PATH: &'static str;
+    /// Which of them, as the API takes it in a query; all of them when empty.
+    const FIELD_SELECTOR: &'static str = "";
     /// What tells objects of the type apart: the name, or namespace and name.
     type Key: Ord;
     /// What the agent keeps of an object; when that is the same after a change, nobody is told.
@@ -25,14 +28,37 @@ pub(crate) trait Object: Clone + DeserializeOwned {
 /// All objects of a type that matter.
 pub(crate) type Objects<O> = BTreeMap<<O as Object>::Key, <O as Object>::Value>;
 
-/// The metadata that a watch needs.
+/// Name of an object that belongs to a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NamespacedName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The metadata of objects that matters to any of them.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct Metadata {
     /// Name of the object; empty for a list.
-    #[serde(default)]
     pub(crate) name: String,
+    /// Empty for an object that belongs to no namespace.
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
     /// Where a watch goes on from.
-    #[serde(default)]
     pub(crate) resource_version: String,
+    /// As the API writes it, which sorts by time.
+    pub(crate) creation_timestamp: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    pub(crate) fn into_key(self) -> NamespacedName {
+        NamespacedName { namespace: self.namespace, name: self.name }
+    }
 }

@@ -1,6 +1,7 @@
 //! Brings the node to what the cluster says, each time something changed and at times anyway.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -57,6 +58,11 @@ impl<'a> Reconciler<'a> {
         removals: impl Stream<Item = ()>,
     ) -> Infallible {
         let mut removals = std::pin::pin!(removals);
+        if !self.config.pod_network {
+            // Nobody's routes matter, but what is reported of them would pile up.
+            while removals.next().await.is_some() {}
+            return pending().await;
+        }
         let mut tick = interval(ROUTES_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -77,6 +77,7 @@ mod tests {
         Node {
             pod_cidrs: cidrs.iter().map(|text| net(text)).collect(),
             addresses: addresses.iter().map(|text| address(text)).collect(),
+            ..Node::default()
         }
     }
 

@@ -1,0 +1,108 @@
+//! Which nodes live, from the heartbeats of their agents. Pure: the time is given.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ownership::Standing;
+
+/// How often an agent says that it lives.
+pub(crate) const BEAT: Duration = Duration::from_secs(1);
+/// After this silence a node counts as lost. Three beats may be late or missing, which happens on a busy machine.
+pub(crate) const SILENCE: Duration = Duration::from_millis(3500);
+
+const MAGIC: &[u8] = b"coracle-agent 1 ";
+
+/// The datagram that says that a node lives.
+pub(crate) fn encode(name: &str, is_serving: bool) -> Vec<u8> {
+    [MAGIC, if is_serving { b"+" } else { b"-" }, name.as_bytes()].concat()
+}
+
+/// The node's name and whether it serves, from a datagram.
+pub(crate) fn decode(datagram: &[u8]) -> Option<(&str, bool)> {
+    let (sign, name) = datagram.strip_prefix(MAGIC)?.split_first()?;
+    let is_serving = match sign {
+        b'+' => true,
+        b'-' => false,
+        _ => return None,
+    };
+    Some((std::str::from_utf8(name).ok()?, is_serving))
+}
+
+/// What was heard of other nodes.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    since: Instant,
+    heard: BTreeMap<String, (Instant, Standing)>,
+}
+
+impl Peers {
+    /// Nothing was heard yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { since: now, heard: BTreeMap::new() }
+    }
+
+    /// Notes a heartbeat; says how the node's standing was before.
+    pub(crate) fn hear(&mut self, name: &str, is_serving: bool, now: Instant) -> Standing {
+        let before = self.standing(name, now);
+        let standing = if is_serving { Standing::Serving } else { Standing::Starting };
+        self.heard.insert(name.to_owned(), (now, standing));
+        before
+    }
+
+    /// How a node is doing. An agent that has just started takes the others to serve until it could have heard them.
+    pub(crate) fn standing(&self, name: &str, now: Instant) -> Standing {
+        match self.heard.get(name) {
+            Some((at, standing)) if now < *at + SILENCE => *standing,
+            None if now < self.since + SILENCE => Standing::Serving,
+            _ => Standing::Lost,
+        }
+    }
+
+    /// When the next node is lost unless it is heard before.
+    pub(crate) fn next_loss(&self, now: Instant) -> Option<Instant> {
+        let heard = self.heard.values().map(|(at, _)| *at + SILENCE);
+        heard.chain([self.since + SILENCE]).filter(|at| *at > now).min()
+    }
+
+    /// Forgets nodes that are no more.
+    pub(crate) fn retain(&mut self, is_node: impl Fn(&str) -> bool) {
+        self.heard.retain(|name, _| is_node(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_read_as_it_was_written_and_nothing_else_is() {
+        assert_eq!(decode(&encode("dev-worker", true)), Some(("dev-worker", true)));
+        assert_eq!(decode(&encode("dev-worker", false)), Some(("dev-worker", false)));
+        for other in
+            [&b""[..], b"coracle-agent 1 ", b"coracle-agent 1 x", b"coracle-agent 2 +a", b"coracle-agent 1 +\xff"]
+        {
+            assert_eq!(decode(other), None);
+        }
+    }
+
+    #[test]
+    fn a_silent_node_is_lost_after_three_beats_and_back_with_the_next() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut peers = Peers::new(start);
+        assert_eq!(peers.standing("b", at(3499)), Standing::Serving, "it could not have been heard yet");
+        assert_eq!(peers.standing("b", at(3500)), Standing::Lost);
+        assert_eq!(peers.hear("b", false, at(4000)), Standing::Lost);
+        assert_eq!(peers.standing("b", at(4000)), Standing::Starting);
+        assert_eq!(peers.hear("b", true, at(5000)), Standing::Starting);
+        assert_eq!(peers.next_loss(at(5000)), Some(at(8500)));
+        assert_eq!(peers.standing("b", at(8499)), Standing::Serving);
+        assert_eq!(peers.standing("b", at(8500)), Standing::Lost);
+        assert_eq!(peers.next_loss(at(8500)), None);
+        peers.hear("b", true, at(9000));
+        peers.retain(|name| name != "b");
+        assert_eq!(peers.standing("b", at(9000)), Standing::Lost);
+    }
+}
