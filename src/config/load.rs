@@ -34,6 +34,7 @@ const NETWORKING: &[&str] = &[
     "nodeSubnet",
     "dnsSearch",
     "disableDefaultCNI",
+    "loadBalancer",
     "kubeProxyMode",
 ];
 const MODES: &[(&str, KubeProxyMode)] =
@@ -192,6 +193,9 @@ fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Netwo
     networking.dns_search = fields.get("dnsSearch").and_then(|value| reader.dns_search(value));
     if let Some(value) = fields.get("disableDefaultCNI").and_then(|value| reader.boolean(value)) {
         networking.disable_default_cni = value;
+    }
+    if let Some(value) = fields.get("loadBalancer").and_then(|value| reader.boolean(value)) {
+        networking.load_balancer = value;
     }
     if let Some(value) = fields.get("kubeProxyMode").and_then(|value| reader.choice(value, MODES)) {
         networking.kube_proxy_mode = value;

@@ -204,6 +204,8 @@ pub struct Networking {
     /// Leave pod networking to a CNI plugin that the user installs.
     #[serde(rename = "disableDefaultCNI")]
     pub disable_default_cni: bool,
+    /// Give services of the type `LoadBalancer` an address.
+    pub load_balancer: bool,
     /// How services are made reachable.
     pub kube_proxy_mode: KubeProxyMode,
 }
@@ -219,6 +221,7 @@ impl Default for Networking {
             node_subnet: Subnets::default(),
             dns_search: None,
             disable_default_cni: false,
+            load_balancer: true,
             kube_proxy_mode: KubeProxyMode::Iptables,
         }
         .with_default_subnets()

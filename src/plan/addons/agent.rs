@@ -7,18 +7,43 @@ use crate::plan::layout::Layout;
 
 /// What an agent calls the API by, so that it depends on nobody who makes services work; kind gives its agent the same.
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
+/// The addresses of services of the type `LoadBalancer`.
+const LOAD_BALANCER_SUBNETS: &str = "LOAD_BALANCER_SUBNETS";
+/// `off` leaves routes, masquerading and the CNI configuration to another plugin.
+const POD_NETWORK: &str = "POD_NETWORK";
 
-/// The manifest's objects with the cluster's pod subnets and endpoint filled in.
+/// The manifest's objects with the cluster's pod subnets and endpoint filled in, and the agent told what it is to do.
+///
+/// Without the default CNI the agent still runs where it has services to find addresses for.
 pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
-    let subnet = layout.cluster.networking.pod_subnet.to_string();
+    let networking = &layout.cluster.networking;
+    let subnet = networking.pod_subnet.to_string();
     let text = manifest.replace("{{ .PodSubnet }}", &subnet).replace("{{.PodSubnet}}", &subnet);
     let mut objects = super::documents(&text, "the network manifest")?;
+    let mut is_ours = false;
     for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
+        is_ours |= object["metadata"]["name"] == "coracle-agent";
         if let Some(environment) = object["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut() {
             environment.push(json!({"name": ENDPOINT, "value": layout.endpoint()}));
+            if networking.load_balancer {
+                environment.push(json!({"name": LOAD_BALANCER_SUBNETS, "value": service_subnets(layout)}));
+            }
+            if networking.disable_default_cni {
+                environment.push(json!({"name": POD_NETWORK, "value": "off"}));
+            }
         }
     }
+    if networking.disable_default_cni && !(is_ours && networking.load_balancer) {
+        objects.clear();
+    }
     Ok(objects)
+}
+
+/// The part of the cluster's network that services get addresses from, of each family.
+fn service_subnets(layout: &Layout) -> String {
+    let division = |v4| if v4 { Some(layout.division) } else { layout.division_v6 };
+    let subnets = layout.cluster.networking.families().filter_map(division);
+    subnets.map(|division| division.services.to_string()).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -26,15 +51,48 @@ mod tests {
     use super::*;
     use crate::plan::layout::tests::layout;
 
+    const OTHER: &str =
+        "kind: DaemonSet\nmetadata: {name: other}\nspec: {template: {spec: {containers: [{name: other}]}}}\n";
+
+    /// The agent's environment, if there is an agent.
+    fn environment(layout: &Layout) -> Option<Vec<String>> {
+        let objects = objects(layout, crate::agent::MANIFEST).unwrap();
+        let agent = objects.into_iter().find(|object| object["kind"] == "DaemonSet")?;
+        let environment = agent["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+        let text = |one: &Value| format!("{}={}", one["name"].as_str().unwrap(), one["value"].as_str().unwrap_or("?"));
+        Some(environment.iter().map(text).collect())
+    }
+
     #[test]
     fn the_agent_is_told_subnets_and_endpoint() {
-        let objects = objects(&layout(3, 0), crate::agent::MANIFEST).unwrap();
-        let daemon_set = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
-        let environment = &daemon_set["spec"]["template"]["spec"]["containers"][0]["env"];
-        let value = |name: &str| {
-            let entry = environment.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
-            entry["value"].as_str().unwrap().to_owned()
+        let environment = environment(&layout(3, 0)).unwrap();
+        for told in
+            ["POD_SUBNETS=10.244.0.0/16", "CONTROL_PLANE_ENDPOINT=172.18.0.2:6443", "LOAD_BALANCER_SUBNETS=172.18.1.0/24"]
+        {
+            assert!(environment.iter().any(|one| one == told), "{told} is not in {environment:?}");
+        }
+    }
+
+    #[test]
+    fn the_agent_does_what_is_not_switched_off() {
+        let told = |load_balancer: bool, disable_default_cni: bool| {
+            let mut layout = layout(1, 0);
+            layout.cluster.networking.load_balancer = load_balancer;
+            layout.cluster.networking.disable_default_cni = disable_default_cni;
+            let has = |name: &str, all: &[String]| all.iter().any(|one| one.starts_with(&format!("{name}=")));
+            environment(&layout).map(|all| (has(LOAD_BALANCER_SUBNETS, &all), has(POD_NETWORK, &all)))
         };
-        assert_eq!((value("POD_SUBNETS"), value(ENDPOINT)), ("10.244.0.0/16".to_owned(), "172.18.0.2:6443".to_owned()));
+        assert_eq!(told(true, false), Some((true, false)));
+        assert_eq!(told(false, false), Some((false, false)));
+        assert_eq!(told(true, true), Some((true, true)));
+        assert_eq!(told(false, true), None);
+    }
+
+    #[test]
+    fn the_network_of_another_node_image_is_left_out_when_it_is_switched_off() {
+        let mut layout = layout(1, 0);
+        assert_eq!(objects(&layout, OTHER).unwrap().len(), 1);
+        layout.cluster.networking.disable_default_cni = true;
+        assert!(objects(&layout, OTHER).unwrap().is_empty());
     }
 }

@@ -40,9 +40,7 @@ pub fn objects(
     }
     objects.extend(coredns::objects(layout, images));
     objects.extend(first_pods::needed(layout, authority));
-    if !layout.cluster.networking.disable_default_cni {
-        objects.extend(agent::objects(layout, &manifests.cni)?);
-    }
+    objects.extend(agent::objects(layout, &manifests.cni)?);
     objects.extend(documents(&manifests.storage, "the storage manifest")?);
     objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
     Ok(objects)
