@@ -21,6 +21,7 @@ mod kubectl;
 mod load;
 mod options;
 mod output;
+mod tunnel;
 mod url;
 
 pub use options::{Global, OutputFormat};
@@ -56,6 +57,8 @@ enum Command {
     Export(export::Export),
     /// Print where a Service is reachable from this host
     Url(url::UrlArguments),
+    /// Make Services answer on this host while it runs
+    Tunnel(tunnel::TunnelArguments),
     /// Run kubectl of the cluster's version against it
     Kubectl(kubectl::KubectlArguments),
     /// Build the image of the nodes
@@ -77,7 +80,7 @@ enum Command {
 impl Command {
     /// It makes things that it removes when it is interrupted; the others just end.
     fn cleans_up(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::Load(_) | Self::Build(_))
+        matches!(self, Self::Create(_) | Self::Load(_) | Self::Build(_) | Self::Tunnel(_))
     }
 }
 
@@ -139,6 +142,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Load(load) => load::run(context, load).await,
         Command::Export(export) => export::run(context, export).await,
         Command::Url(arguments) => url::run(context, arguments).await,
+        Command::Tunnel(arguments) => tunnel::run(context, arguments).await,
         Command::Build(build) => build::run(context, build).await,
         Command::Kubectl(arguments) => kubectl::run(context, arguments).await,
         Command::Completion { shell } => completion(context, shell),

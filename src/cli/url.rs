@@ -23,15 +23,19 @@ pub(super) struct UrlArguments {
     /// Print every URL, not only the best one of each port
     #[arg(long)]
     all: bool,
+    /// Only URLs that need no route to the nodes, as where the engine runs in a virtual machine
+    #[arg(long, hide = true)]
+    no_nodes: bool,
     /// How to print
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<OutputFormat>,
 }
 
 pub(super) async fn run(context: &Context, arguments: UrlArguments) -> Result<()> {
-    let (engine, _) = context.engine().await?;
+    let (engine, local) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
-    let mut urls = service::urls(&*engine, &cluster, &arguments.namespace, &arguments.service).await?;
+    let reaches_nodes = !arguments.no_nodes && service::reaches_nodes(&engine.info().await?, local);
+    let mut urls = service::urls(&*engine, &cluster, &arguments.namespace, &arguments.service, reaches_nodes).await?;
     if !arguments.all {
         // The first one of each port is the best one.
         urls.dedup_by(|next, kept| next.port == kept.port);

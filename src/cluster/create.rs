@@ -112,7 +112,7 @@ async fn roll_back(engine: &SharedEngine, run: &str) -> Result<()> {
 }
 
 /// An ID that no other run has: time and process.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", now.as_nanos(), std::process::id())
 }

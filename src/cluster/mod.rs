@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config::{ClusterName, Role};
 use crate::engine::{Container, Engine};
 use crate::error::{Code, Error, Result};
+use crate::plan::tunnel::TUNNEL_ROLE;
 use crate::plan::{ADDRESS_LABEL, BALANCER_ROLE, CLUSTER_LABEL, ENDPOINT_LABEL, ROLE_LABEL, VERSION_LABEL, role_of};
 
 pub mod access;
@@ -20,6 +21,7 @@ pub mod provision;
 pub mod remove;
 pub mod service;
 pub mod status;
+pub mod tunnel;
 mod wait;
 
 /// A cluster that the engine has containers of.
@@ -31,6 +33,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The load balancer, if there is one.
     pub balancer: Option<Container>,
+    /// The tunnel, while one is open.
+    pub tunnel: Option<Container>,
 }
 
 /// A node of a cluster.
@@ -102,9 +106,12 @@ fn group(containers: Vec<Container>) -> Vec<Cluster> {
     for container in containers {
         let Some(name) = container.labels.get(CLUSTER_LABEL).cloned() else { continue };
         let role = container.labels.get(ROLE_LABEL).cloned().unwrap_or_default();
-        let cluster = clusters.entry(name.clone()).or_insert(Cluster { name, nodes: Vec::new(), balancer: None });
+        let new = Cluster { name: name.clone(), nodes: Vec::new(), balancer: None, tunnel: None };
+        let cluster = clusters.entry(name).or_insert(new);
         if role == BALANCER_ROLE {
             cluster.balancer = Some(container);
+        } else if role == TUNNEL_ROLE {
+            cluster.tunnel = Some(container);
         } else if let Some(role) = role_of(&role) {
             cluster.nodes.push(Node { name: container.name.clone(), role, container });
         }

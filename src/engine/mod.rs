@@ -177,6 +177,8 @@ pub struct PortBinding {
 pub enum Privilege {
     /// Nothing beyond the engine's defaults.
     None,
+    /// The container's own network: addresses, routes and rules.
+    Network,
     /// Everything: the engine's `--privileged`.
     Privileged,
     /// The explicit form for hosts that cannot grant every capability: all but `SYS_RESOURCE`.

@@ -60,6 +60,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     };
     match spec.privilege {
         Privilege::None => {}
+        Privilege::Network => config.cap_add = Some(vec!["NET_ADMIN".to_owned()]),
         Privilege::Privileged => {
             config.privileged = Some(true);
             config.security_opt = Some(unconfined());

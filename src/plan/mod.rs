@@ -20,6 +20,7 @@ pub mod pki;
 pub mod proxy;
 pub mod static_pods;
 pub mod subnet;
+pub mod tunnel;
 
 pub use container::{network, network_name};
 pub use files::{File, FileTree};

@@ -66,9 +66,11 @@ mod tests {
     #[test]
     fn the_agent_is_told_subnets_and_endpoint() {
         let environment = environment(&layout(3, 0)).unwrap();
-        for told in
-            ["POD_SUBNETS=10.244.0.0/16", "CONTROL_PLANE_ENDPOINT=172.18.0.2:6443", "LOAD_BALANCER_SUBNETS=172.18.1.0/24"]
-        {
+        for told in [
+            "POD_SUBNETS=10.244.0.0/16",
+            "CONTROL_PLANE_ENDPOINT=172.18.0.2:6443",
+            "LOAD_BALANCER_SUBNETS=172.18.1.0/24",
+        ] {
             assert!(environment.iter().any(|one| one == told), "{told} is not in {environment:?}");
         }
     }

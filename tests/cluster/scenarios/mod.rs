@@ -8,6 +8,7 @@ mod hello;
 mod images;
 mod ip_family;
 mod lifecycle;
+mod load_balancer;
 mod names;
 mod nodes;
 mod other_cni;
@@ -31,6 +32,7 @@ pub(crate) fn groups() -> Vec<Group> {
         DUAL,
         IPV6,
         THREE,
+        LOAD_BALANCER,
         PLANES,
     ]
 }
@@ -186,6 +188,24 @@ const IPV6: Group = Group {
         ("logs-exec-forward", ip_family::logs_exec_forward),
         ("restart-worker", ip_family::restart_worker),
         ("delete", ip_family::delete),
+    ],
+};
+
+/// Services with addresses, on one control plane and two workers.
+const LOAD_BALANCER: Group = Group {
+    name: "balancer",
+    environment: &[],
+    create: nodes::create_three,
+    scenarios: &[
+        ("answers", load_balancer::answers),
+        ("local", load_balancer::local),
+        ("allocation", load_balancer::allocation),
+        ("documentation", load_balancer::documentation),
+        ("agent-restart", load_balancer::agent_restart),
+        ("tunnel", load_balancer::tunnel),
+        ("cost", load_balancer::cost),
+        ("node-lost", load_balancer::node_lost),
+        ("delete", nodes::delete),
     ],
 };
 

@@ -1,0 +1,43 @@
+//! `coracle tunnel`.
+
+use clap::Args;
+
+use super::Context;
+use super::options::NameOption;
+use crate::cluster::{self, provision::interrupted, tunnel};
+use crate::error::Result;
+
+#[derive(Debug, Args)]
+pub(super) struct TunnelArguments {
+    /// Names of the Services; all that have an address by default
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Name space of the Services
+    #[arg(long, default_value = "default", value_name = "NAMESPACE")]
+    namespace: String,
+    #[command(flatten)]
+    name: NameOption,
+}
+
+pub(super) async fn run(context: &Context, arguments: TunnelArguments) -> Result<()> {
+    let (engine, _) = context.engine().await?;
+    let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
+    let forwards = tokio::select! {
+        forwards = tunnel::forwards(&engine, &cluster, &arguments.namespace, &arguments.services) => forwards?,
+        () = context.stop.cancelled() => return Err(interrupted()),
+    };
+    let step = context.ui.step("Opening the tunnel");
+    // Not interrupted: a container that is half made could not be removed.
+    let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
+    if result.is_ok() {
+        step.finish();
+        let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
+        result = context.ui.data(&lines.collect::<String>());
+    }
+    if result.is_ok() {
+        context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
+        context.stop.cancelled().await;
+    }
+    tunnel::close(&engine, &cluster.name).await?;
+    result
+}

@@ -1,0 +1,131 @@
+//! Ports of this host that lead to services, as long as they are wanted.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+
+use serde_json::Value;
+
+use super::provision::{self, Calls};
+use super::{Cluster, SharedEngine, access, create, preflight, service};
+use crate::error::{Code, Error, Result};
+use crate::plan::tunnel::{self, Forward};
+use crate::ui::Step;
+
+/// The services that are meant: those of these names, or all with an address.
+pub async fn forwards(
+    engine: &SharedEngine,
+    cluster: &Cluster,
+    namespace: &str,
+    names: &[String],
+) -> Result<Vec<Forward>> {
+    let client = access::client(&**engine, cluster).await?;
+    let list = client
+        .get("/api/v1/services")
+        .await
+        .map_err(|failure| Error::new(Code::ApiFailed, "cannot list the Services").because(failure.text()))?;
+    let services = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut forwards = Vec::new();
+    for name in names {
+        let is_it = |one: &&Value| one["metadata"]["name"] == **name && one["metadata"]["namespace"] == *namespace;
+        let found = services.iter().find(is_it).map(of_service).transpose()?.unwrap_or_default();
+        if found.is_empty() {
+            return Err(Error::new(
+                Code::NotFound,
+                format!("Service `{name}` in name space `{namespace}` has no address"),
+            )
+            .hint("`kubectl get services --all-namespaces` shows them; only those of the type LoadBalancer get one"));
+        }
+        forwards.extend(found);
+    }
+    if names.is_empty() {
+        for service in services {
+            forwards.extend(of_service(service)?);
+        }
+    }
+    if forwards.is_empty() {
+        return Err(Error::new(Code::NotFound, "no Service has an address")
+            .hint("`kubectl expose deployment NAME --type=LoadBalancer --port=80` makes one that gets it"));
+    }
+    Ok(forwards)
+}
+
+/// The ports of a service that has an address.
+fn of_service(service: &Value) -> Result<Vec<Forward>> {
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let address = ingress.iter().find_map(|one| one["ip"].as_str()?.parse::<Ipv4Addr>().ok());
+    let text = |key: &str| service["metadata"][key].as_str().unwrap_or_default();
+    let mut forwards = Vec::new();
+    let Some(address) = address else { return Ok(forwards) };
+    for port in service["spec"]["ports"].as_array().into_iter().flatten() {
+        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_lowercase();
+        let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or_default();
+        if protocol == "sctp" || number == 0 {
+            continue;
+        }
+        let host_port = host_port(number, &protocol)?;
+        forwards.push(Forward {
+            service: format!("{}/{}", text("namespace"), text("name")),
+            port: number,
+            protocol,
+            scheme: service::scheme(port),
+            address,
+            host_port,
+        });
+    }
+    Ok(forwards)
+}
+
+/// The service's own port if this user may have it and nobody else has, else a free one.
+fn host_port(wanted: u16, protocol: &str) -> Result<u16> {
+    let local = IpAddr::from([127, 0, 0, 1]);
+    let is_free = if protocol == "udp" {
+        UdpSocket::bind((local, wanted)).is_ok()
+    } else {
+        TcpListener::bind((local, wanted)).is_ok()
+    };
+    if wanted >= 1024 && is_free { Ok(wanted) } else { preflight::free_port(local) }
+}
+
+/// Opens the tunnel, instead of one that is open already.
+pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward], step: &Step) -> Result<()> {
+    close(engine, &cluster.name).await?;
+    let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
+    let plan = tunnel::plan(&cluster.name, &node.container.image, &create::run_id(), forwards);
+    let network = plan.spec.network.clone().unwrap_or_default();
+    let calls = Calls::new(engine.clone());
+    provision::nodes(&calls, &[plan], &network, step).await
+}
+
+/// Closes it.
+pub async fn close(engine: &SharedEngine, cluster: &str) -> Result<()> {
+    engine.remove_container(&tunnel::name(cluster)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_port_of_a_service_with_an_address_is_forwarded() {
+        let ports = json!([{"port": 80}, {"port": 53, "protocol": "UDP"}, {"port": 9, "protocol": "SCTP"}]);
+        let service = json!({
+            "metadata": {"namespace": "n", "name": "s"}, "spec": {"ports": ports},
+            "status": {"loadBalancer": {"ingress": [{"ip": "fd00::1"}, {"ip": "172.18.1.1"}]}},
+        });
+        let forwards = of_service(&service).unwrap();
+        let told: Vec<_> = forwards.iter().map(|one| (one.service.as_str(), one.port, one.protocol.as_str())).collect();
+        assert_eq!(told, [("n/s", 80, "tcp"), ("n/s", 53, "udp")]);
+        assert!(forwards.iter().all(|one| one.host_port >= 1024));
+        assert!(of_service(&json!({"spec": {"ports": [{"port": 80}]}})).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_not_chosen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap().port();
+        assert_ne!(host_port(taken, "tcp").unwrap(), taken);
+        drop(listener);
+        assert_eq!(host_port(taken, "tcp").unwrap(), taken);
+    }
+}

@@ -1,0 +1,123 @@
+//! The tunnel: a container with ports of the host that lead to services, for hosts that do not reach the cluster's
+//! network. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::files::FileTree;
+use super::{CLUSTER_LABEL, NodePlan, ROLE_LABEL, RUN_LABEL, network_name};
+use crate::engine::{ContainerSpec, Labels, PortBinding, Privilege};
+
+/// Role of the tunnel's container.
+pub const TUNNEL_ROLE: &str = "tunnel";
+/// Label with what is behind the tunnel's ports, in their order.
+const TUNNEL_LABEL: &str = "dev.coracle.tunnel";
+const RULES: &str = "/etc/coracle/tunnel.nft";
+/// The first port in the container.
+const FIRST_PORT: u16 = 20_000;
+
+/// A port of the host that leads to a port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The service, as `NAMESPACE/NAME`.
+    pub service: String,
+    /// The service's port.
+    pub port: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// What a URL of it begins with, such as `https`.
+    pub scheme: String,
+    /// The service's address in the cluster's network.
+    pub address: Ipv4Addr,
+    /// Port on the host.
+    pub host_port: u16,
+}
+
+impl Forward {
+    /// Where it answers on the host.
+    pub fn url(&self) -> String {
+        format!("{}://127.0.0.1:{}", self.scheme, self.host_port)
+    }
+}
+
+/// Name of the container.
+pub fn name(cluster: &str) -> String {
+    format!("{cluster}-tunnel")
+}
+
+/// The container: the node image's shell and nft, with the right to change its own network and no other.
+pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> NodePlan {
+    let binding = |(container_port, forward): (u16, &Forward)| PortBinding {
+        host_address: IpAddr::from([127, 0, 0, 1]),
+        host_port: forward.host_port,
+        container_port,
+        protocol: forward.protocol.clone(),
+    };
+    let entries: Vec<String> = forwards.iter().map(|one| entry(&one.service, one.port, &one.protocol)).collect();
+    let mut files = FileTree::default();
+    files.text(RULES, rules(forwards));
+    let spec = ContainerSpec {
+        entrypoint: Some(vec!["/bin/sh".to_owned()]),
+        command: Some(vec!["-c".to_owned(), format!("nft -f {RULES} && exec sleep infinity")]),
+        labels: Labels::from([
+            (CLUSTER_LABEL.to_owned(), cluster.to_owned()),
+            (ROLE_LABEL.to_owned(), TUNNEL_ROLE.to_owned()),
+            (RUN_LABEL.to_owned(), run.to_owned()),
+            (TUNNEL_LABEL.to_owned(), entries.join(",")),
+        ]),
+        network: Some(network_name(cluster)),
+        ports: (FIRST_PORT..).zip(forwards).map(binding).collect(),
+        privilege: Privilege::Network,
+        sysctls: BTreeMap::from([("net.ipv4.ip_forward".to_owned(), "1".to_owned())]),
+        ..ContainerSpec::new(name(cluster), image)
+    };
+    NodePlan { spec, files }
+}
+
+/// Rules that lead each port to its service, and the answers back.
+fn rules(forwards: &[Forward]) -> String {
+    let mut text =
+        "table ip coracle-tunnel {\n\tchain prerouting {\n\t\ttype nat hook prerouting priority -100;\n".to_owned();
+    for (port, forward) in (FIRST_PORT..).zip(forwards) {
+        let _ = writeln!(text, "\t\t{} dport {port} dnat to {}:{}", forward.protocol, forward.address, forward.port);
+    }
+    text.push_str("\t}\n\tchain postrouting {\n\t\ttype nat hook postrouting priority 100;\n\t\tct status dnat masquerade\n\t}\n}\n");
+    text
+}
+
+fn entry(service: &str, port: u16, protocol: &str) -> String {
+    format!("{service}/{port}/{protocol}")
+}
+
+/// The port of a tunnel's container that leads to this port of a service.
+pub fn container_port(labels: &Labels, service: &str, port: u16, protocol: &str) -> Option<u16> {
+    let wanted = entry(service, port, protocol);
+    let entries = labels.get(TUNNEL_LABEL)?.split(',');
+    (FIRST_PORT..).zip(entries).find(|(_, entry)| *entry == wanted).map(|(port, _)| port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(service: &str, port: u16, protocol: &str) -> Forward {
+        let address = Ipv4Addr::new(172, 18, 1, 1);
+        let (service, protocol, scheme) = (service.to_owned(), protocol.to_owned(), "http".to_owned());
+        Forward { service, port, protocol, scheme, address, host_port: 8080 }
+    }
+
+    #[test]
+    fn each_port_leads_to_its_service() {
+        let plan = plan("dev", "image", "run", &[forward("default/a", 80, "tcp"), forward("n/b", 53, "udp")]);
+        let rules = rules(&[forward("default/a", 80, "tcp"), forward("n/b", 53, "udp")]);
+        assert!(rules.contains("tcp dport 20000 dnat to 172.18.1.1:80\n"), "{rules}");
+        assert!(rules.contains("udp dport 20001 dnat to 172.18.1.1:53\n"), "{rules}");
+        assert_eq!((plan.spec.ports[1].container_port, plan.spec.ports[1].protocol.as_str()), (20001, "udp"));
+        assert_eq!(plan.spec.privilege, Privilege::Network);
+        let port = |service, port, protocol| container_port(&plan.spec.labels, service, port, protocol);
+        assert_eq!(port("n/b", 53, "udp"), Some(20001));
+        assert_eq!(port("n/b", 53, "tcp"), None);
+        assert_eq!(container_port(&Labels::new(), "n/b", 53, "udp"), None);
+    }
+}
