@@ -25,7 +25,13 @@ pub(super) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
         missing.push("kube-proxy is not installed (kubeProxyMode: none): services have no addresses until you install a replacement".to_owned());
     }
     let conditions = if missing.is_empty() {
-        vec![Condition::NodesReady(cluster.nodes.len()), Condition::DnsAvailable, Condition::DefaultServiceAccount]
+        let nodes = cluster.nodes.len();
+        vec![
+            Condition::NodesReady(nodes),
+            Condition::DnsAvailable,
+            Condition::DefaultServiceAccount,
+            Condition::ServicesReachable(nodes),
+        ]
     } else {
         vec![Condition::ApiReady]
     };

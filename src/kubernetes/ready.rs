@@ -13,6 +13,8 @@ pub enum Condition {
     NodesReady(usize),
     /// CoreDNS has an available replica.
     DnsAvailable,
+    /// kube-proxy runs on this many nodes, so that services have addresses that work.
+    ServicesReachable(usize),
     /// The default name space has its ServiceAccount, so that pods can be created.
     DefaultServiceAccount,
 }
@@ -24,6 +26,7 @@ impl Condition {
             Self::ApiReady => "the API server to be ready",
             Self::NodesReady(_) => "all nodes to be Ready",
             Self::DnsAvailable => "CoreDNS to be available",
+            Self::ServicesReachable(_) => "kube-proxy to run on all nodes",
             Self::DefaultServiceAccount => "the default ServiceAccount",
         }
     }
@@ -40,6 +43,11 @@ impl Condition {
                 let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;
                 let available = deployment["status"]["availableReplicas"].as_u64().unwrap_or_default();
                 Ok((available == 0).then(|| "no replica is available".to_owned()))
+            }
+            Self::ServicesReachable(count) => {
+                let proxies = client.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").await?;
+                let ready = proxies["status"]["numberReady"].as_u64().unwrap_or_default();
+                Ok((ready < count as u64).then(|| format!("it runs on {ready} of {count}")))
             }
             Self::DefaultServiceAccount => {
                 client.get("/api/v1/namespaces/default/serviceaccounts/default").await?;
