@@ -88,6 +88,13 @@ pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
     answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE)?;
     let script = "import urllib.request as r; print(r.urlopen('http://hello-world.default.svc.cluster.local', timeout=5).read())";
     eventually(PATIENCE, || contains(&cluster.python("deployment/hello-world", script)?, "Hello, world!"))?;
+    // Unlike iptables, nftables refuses what a service's address does not offer, without a time-out.
+    let address = cluster.kubectl(&["get", "service", "hello-world", "--output=jsonpath={.spec.clusterIP}"])?;
+    let script = format!(
+        "import socket, time\nbegan = time.time()\ntry: socket.create_connection(('{address}', 81), 10)\n\
+         except ConnectionRefusedError: print('refused at once:', time.time() - began < 2)"
+    );
+    contains(&cluster.python("deployment/hello-world", &script)?, "refused at once: True")?;
     let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--output=jsonpath={.items[*].status.podIP}"])?;
     contains(&pods, "10.10.0.")
 }
