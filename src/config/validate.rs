@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::reader::Reader;
-use super::{Cluster, IpFamily, Networking, Protocol, Role};
+use super::{Cluster, ExtraMount, IpFamily, Networking, Protocol, Role};
 
 /// Most control planes: etcd does not get safer or faster with more.
 pub(super) const MOST_CONTROL_PLANES: usize = 9;
@@ -29,6 +30,27 @@ pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<u
     }
     subnets(reader, &cluster.networking, cluster.nodes.len());
     ports(reader, cluster, places);
+    files(reader, cluster, places);
+}
+
+/// Every control plane has the extra mounts that files in the flags of its components are in.
+fn files(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
+    let control_planes = || places.iter().zip(&cluster.nodes).filter(|(_, node)| node.role == Role::ControlPlane);
+    let components = [&cluster.api_server, &cluster.controller_manager, &cluster.scheduler, &cluster.etcd];
+    let values = components.into_iter().flat_map(|flags| flags.values()).flat_map(|value| value.split(','));
+    for path in values.filter(|part| part.starts_with('/')).map(Path::new) {
+        let is_in = |mount: &ExtraMount| path.starts_with(&mount.container_path);
+        let Some(mount) = control_planes().flat_map(|(_, node)| &node.extra_mounts).find(|mount| is_in(mount)) else {
+            continue;
+        };
+        for (place, _) in control_planes().filter(|(_, node)| !node.extra_mounts.iter().any(is_in)) {
+            let what = format!("needs a mount at `{}` as well, for `{}`", mount.container_path, path.display());
+            match place {
+                Some(index) => reader.problem_at(&format!("nodes[{index}]"), format!("this control plane {what}")),
+                None => reader.flag_problem("--control-planes", format!("a control plane that is added {what}")),
+            }
+        }
+    }
 }
 
 fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
@@ -183,4 +205,28 @@ pub fn warnings(cluster: &Cluster) -> Vec<String> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load};
+
+    #[test]
+    fn a_file_in_a_flag_is_on_every_control_plane() {
+        let mount = "extraMounts: [{hostPath: /h, containerPath: /files}]";
+        let text = |more: &str| {
+            format!(
+                "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnodes:\n- role: control-plane\n  {mount}\n{more}\
+                 apiServer: {{audit-policy-file: /files/audit.yaml}}\n"
+            )
+        };
+        let flags = |control_planes| Overrides { control_planes, ..Overrides::default() };
+        assert!(load(&text("- role: worker\n"), "c.yaml", &flags(None)).is_ok());
+        let error = load(&text("- role: control-plane\n"), "c.yaml", &flags(None)).unwrap_err();
+        let problem = &error.problem_list()[0];
+        assert_eq!(problem.place, "c.yaml:6:3");
+        assert!(problem.message.contains("needs a mount at `/files`"), "{}", problem.message);
+        let error = load(&text(""), "c.yaml", &flags(Some(3))).unwrap_err();
+        assert_eq!(error.problem_list()[0].place, "--control-planes");
+    }
 }

@@ -13,6 +13,7 @@ pub mod balancer;
 mod container;
 pub mod containerd;
 pub mod files;
+mod flag_files;
 pub mod kubelet;
 pub mod layout;
 mod node_files;

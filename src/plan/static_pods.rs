@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use super::flag_files::{HostPath, host_paths};
 use super::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::config::Flags;
 use crate::error::Result;
@@ -30,8 +31,8 @@ pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<
     let pods = [
         etcd(layout, node, images),
         api_server(layout, node, images),
-        controller_manager(layout, images),
-        scheduler(layout, images),
+        controller_manager(layout, node, images),
+        scheduler(layout, node, images),
     ];
     pods.iter()
         .map(|pod| {
@@ -71,7 +72,9 @@ struct Component<'a> {
     arguments: Vec<String>,
     /// Host, port and path (live, ready) and scheme of its health endpoints.
     health: (&'a str, u16, &'a str, Option<&'a str>, &'a str),
-    mounts: Vec<(&'a str, &'a str, bool, &'a str)>,
+    mounts: Vec<HostPath>,
+    /// What the user says about it: its flags, and the node they are for.
+    user: (&'a Flags, &'a NodeLayout),
     requests: Value,
 }
 
@@ -84,8 +87,11 @@ fn garbage_collection(component: &str) -> &'static str {
 fn pod(component: &Component<'_>) -> Value {
     let (host, port, live, ready, scheme) = component.health;
     let get = |path: &str| json!({"host": host, "path": path, "port": port, "scheme": scheme});
-    let volume = |(name, path, _, kind): &(&str, &str, bool, &str)| json!({"name": name, "hostPath": {"path": path, "type": kind}});
-    let mount = |(name, path, read_only, _): &(&str, &str, bool, &str)| json!({"name": name, "mountPath": path, "readOnly": read_only});
+    let (flags, node) = component.user;
+    let mut mounts = component.mounts.clone();
+    mounts.extend(host_paths(flags, &node.config.extra_mounts, &component.mounts));
+    let volume = |one: &HostPath| json!({"name": one.name, "hostPath": {"path": one.path, "type": one.kind}});
+    let mount = |one: &HostPath| json!({"name": one.name, "mountPath": one.path, "readOnly": one.read_only});
     let mut container = json!({
         "name": component.name,
         "image": component.image,
@@ -93,7 +99,7 @@ fn pod(component: &Component<'_>) -> Value {
         "command": component.arguments,
         "env": [{"name": "GOGC", "value": garbage_collection(component.name)}],
         "resources": {"requests": component.requests},
-        "volumeMounts": component.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "volumeMounts": mounts.iter().map(mount).collect::<Vec<_>>(),
         // Checked every second while it starts, for the same four minutes as under kubeadm.
         "startupProbe": {"httpGet": get(live), "periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 240},
         "livenessProbe": {"httpGet": get(live), "initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 15, "failureThreshold": 8},
@@ -116,7 +122,7 @@ fn pod(component: &Component<'_>) -> Value {
             "priority": 2_000_001_000,
             "priorityClassName": "system-node-critical",
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": component.mounts.iter().map(volume).collect::<Vec<_>>(),
+            "volumes": mounts.iter().map(volume).collect::<Vec<_>>(),
         },
     })
 }
@@ -158,9 +164,10 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         arguments: arguments("etcd", defaults, &layout.cluster.etcd, ""),
         health: ("127.0.0.1", 2381, "/livez", Some("/readyz"), "HTTP"),
         mounts: vec![
-            ("etcd-data", "/var/lib/etcd", false, "DirectoryOrCreate"),
-            ("etcd-certs", "/etc/kubernetes/pki/etcd", false, "DirectoryOrCreate"),
+            HostPath::new("etcd-data", "/var/lib/etcd", false, "DirectoryOrCreate"),
+            HostPath::new("etcd-certs", "/etc/kubernetes/pki/etcd", false, "DirectoryOrCreate"),
         ],
+        user: (&layout.cluster.etcd, node),
         requests: json!({"cpu": "100m", "memory": "100Mi"}),
     });
     pod["metadata"]["annotations"] =
@@ -209,9 +216,10 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         arguments,
         health: (&address, API_PORT, "/livez", Some("/readyz"), "HTTPS"),
         mounts: vec![
-            ("ca-certs", "/etc/ssl/certs", true, "DirectoryOrCreate"),
-            ("k8s-certs", PKI, true, "DirectoryOrCreate"),
+            HostPath::new("ca-certs", "/etc/ssl/certs", true, "DirectoryOrCreate"),
+            HostPath::new("k8s-certs", PKI, true, "DirectoryOrCreate"),
         ],
+        user: (&layout.cluster.api_server, node),
         requests: json!({"cpu": "250m"}),
     });
     let endpoint = api_endpoint(node.address);
@@ -235,7 +243,7 @@ fn shared(layout: &Layout, config: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn controller_manager(layout: &Layout, images: &Images) -> Value {
+fn controller_manager(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     let config = "/etc/kubernetes/controller-manager.conf";
     let networking = &layout.cluster.networking;
     let mut defaults = shared(layout, config);
@@ -260,15 +268,16 @@ fn controller_manager(layout: &Layout, images: &Images) -> Value {
         arguments: arguments("kube-controller-manager", defaults, flags, &feature_gates(layout)),
         health: ("127.0.0.1", 10257, "/healthz", None, "HTTPS"),
         mounts: vec![
-            ("ca-certs", "/etc/ssl/certs", true, "DirectoryOrCreate"),
-            ("k8s-certs", PKI, true, "DirectoryOrCreate"),
-            ("kubeconfig", config, true, "FileOrCreate"),
+            HostPath::new("ca-certs", "/etc/ssl/certs", true, "DirectoryOrCreate"),
+            HostPath::new("k8s-certs", PKI, true, "DirectoryOrCreate"),
+            HostPath::new("kubeconfig", config, true, "FileOrCreate"),
         ],
+        user: (flags, node),
         requests: json!({"cpu": "200m"}),
     })
 }
 
-fn scheduler(layout: &Layout, images: &Images) -> Value {
+fn scheduler(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     let config = "/etc/kubernetes/scheduler.conf";
     let defaults = shared(layout, config);
     pod(&Component {
@@ -276,7 +285,8 @@ fn scheduler(layout: &Layout, images: &Images) -> Value {
         image: format!("registry.k8s.io/kube-scheduler:{}", images.kubernetes),
         arguments: arguments("kube-scheduler", defaults, &layout.cluster.scheduler, &feature_gates(layout)),
         health: ("127.0.0.1", 10259, "/livez", Some("/readyz"), "HTTPS"),
-        mounts: vec![("kubeconfig", config, true, "FileOrCreate")],
+        mounts: vec![HostPath::new("kubeconfig", config, true, "FileOrCreate")],
+        user: (&layout.cluster.scheduler, node),
         requests: json!({"cpu": "100m"}),
     })
 }

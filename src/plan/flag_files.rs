@@ -1,0 +1,97 @@
+//! Files of the node that a component's flags name, such as an audit policy: its static pod has to see them. Pure.
+
+use std::path::Path;
+
+use crate::config::{ExtraMount, Flags};
+
+/// A path of the node that a static pod sees at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostPath {
+    /// Name of the volume.
+    pub(super) name: String,
+    /// The path.
+    pub(super) path: String,
+    /// Without write access.
+    pub(super) read_only: bool,
+    /// The type of a hostPath volume.
+    pub(super) kind: &'static str,
+}
+
+impl HostPath {
+    /// A path that every static pod of this kind has.
+    pub(super) fn new(name: &str, path: &str, read_only: bool, kind: &'static str) -> Self {
+        Self { name: name.to_owned(), path: path.to_owned(), read_only, kind }
+    }
+}
+
+/// What a pod must see beside `own`, so that the paths in the flags' values are there.
+///
+/// A path in one of the node's extra mounts brings the whole mount: a file may name others beside it. Another one brings its
+/// directory, which is made if needed, such as that of a log.
+pub(super) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath]) -> Vec<HostPath> {
+    let mut found: Vec<HostPath> = Vec::new();
+    for path in flags.values().flat_map(|value| value.split(',')).filter(|part| part.starts_with('/')) {
+        let path = Path::new(path);
+        let covered = |others: &[HostPath]| others.iter().any(|other| path.starts_with(&other.path));
+        if covered(own) || covered(&found) {
+            continue;
+        }
+        let (wanted, read_only, kind) = match mount_of(path, mounts) {
+            Some(mount) => (Path::new(&mount.container_path), mount.read_only, ""),
+            None => match path.parent() {
+                // `/registry` is a prefix of keys, not a file.
+                None => continue,
+                Some(parent) if parent == Path::new("/") => continue,
+                // The whole of `/etc` would hide the image's own.
+                Some(parent) if parent.components().count() == 2 => (path, false, "FileOrCreate"),
+                Some(parent) => (parent, false, "DirectoryOrCreate"),
+            },
+        };
+        let name = format!("files-{}", found.len() + 1);
+        found.push(HostPath::new(&name, &wanted.to_string_lossy(), read_only, kind));
+    }
+    found
+}
+
+/// The extra mount that the path lies in.
+fn mount_of<'m>(path: &Path, mounts: &'m [ExtraMount]) -> Option<&'m ExtraMount> {
+    mounts.iter().find(|mount| path.starts_with(&mount.container_path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Propagation;
+
+    fn found(value: &str) -> Vec<(String, bool, &'static str)> {
+        let flags = Flags::from([("some-file".to_owned(), value.to_owned())]);
+        let mounts = [ExtraMount {
+            host_path: "/home/me/files".to_owned(),
+            container_path: "/etc/kubernetes/files".to_owned(),
+            read_only: true,
+            propagation: Propagation::None,
+        }];
+        let own = [HostPath::new("k8s-certs", "/etc/kubernetes/pki", true, "DirectoryOrCreate")];
+        host_paths(&flags, &mounts, &own).into_iter().map(|one| (one.path, one.read_only, one.kind)).collect()
+    }
+
+    #[test]
+    fn a_file_of_an_extra_mount_brings_the_mount() {
+        assert_eq!(found("/etc/kubernetes/files/audit.yaml"), [("/etc/kubernetes/files".to_owned(), true, "")]);
+        assert_eq!(found("/etc/kubernetes/files"), [("/etc/kubernetes/files".to_owned(), true, "")]);
+    }
+
+    #[test]
+    fn another_file_brings_its_directory_once() {
+        let logs = ("/var/log/kubernetes".to_owned(), false, "DirectoryOrCreate");
+        assert_eq!(found("/var/log/kubernetes/a.log,/var/log/kubernetes/b.log"), [logs]);
+        assert_eq!(found("/etc/one.yaml"), [("/etc/one.yaml".to_owned(), false, "FileOrCreate")]);
+    }
+
+    #[test]
+    fn what_is_there_or_no_file_brings_nothing() {
+        for value in ["/etc/kubernetes/pki/ca.crt", "/registry", "https://example.com/a/b", "a/b", "-", "4"] {
+            assert_eq!(found(value), [], "{value}");
+        }
+    }
+}
