@@ -17,6 +17,7 @@ fn read(text: &str, name: &str) -> Cluster {
 #[test]
 fn every_example_file_loads_without_a_warning() {
     let mut files: Vec<_> = fs::read_dir(root().join("configs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
     files.sort();
     assert!(files.len() >= 10, "{files:?}");
     for file in files {

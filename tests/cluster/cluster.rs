@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::cleanup;
-use crate::run::{LIMIT, Output, docker, eventually, run, start};
+use crate::run::{LIMIT, Output, docker, ensure, eventually, run, start};
 
 /// How long a command that creates a cluster may take, on a busy machine.
 const CREATE_LIMIT: Duration = Duration::from_secs(400);
@@ -54,6 +54,19 @@ impl Cluster {
         let cluster = Self { name, home, environment: Vec::new(), said: RefCell::default() };
         std::fs::write(cluster.kubeconfig(), FOREIGN).map_err(|error| error.to_string())?;
         Ok(cluster)
+    }
+
+    /// The same cluster, with a home folder of its own and a kubeconfig that leads to this namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Result<Self, String> {
+        let home = self.home.join(namespace);
+        std::fs::create_dir_all(home.join(".kube")).map_err(|error| error.to_string())?;
+        let own =
+            Self { name: self.name.clone(), home, environment: self.environment.clone(), said: RefCell::default() };
+        std::fs::copy(self.kubeconfig(), own.kubeconfig()).map_err(|error| error.to_string())?;
+        own.kubectl(&["config", "set-context", "--current", &format!("--namespace={namespace}")])?;
+        let found = own.kubectl_output(&["create", "namespace", namespace])?;
+        ensure(found.code == 0 || found.stderr.contains("AlreadyExists"), || found.told())?;
+        Ok(own)
     }
 
     /// The kubeconfig of this test.
@@ -151,6 +164,26 @@ impl Cluster {
         command.args(arguments);
         self.prepare(&mut command);
         command
+    }
+
+    /// A script of bash as a user runs it: in a folder of its own, with `coracle` and `kubectl` at hand.
+    pub fn script(&self, script: &str, folder: &Path) -> Result<Command, String> {
+        let tools = self.home.join("bin");
+        let told = |error: std::io::Error| error.to_string();
+        if !tools.join("coracle").exists() {
+            std::fs::create_dir_all(&tools).map_err(told)?;
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_coracle"), tools.join("coracle")).map_err(told)?;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        // kubectl is coracle's copy where there is no other.
+        let script = format!(
+            "command -v kubectl >/dev/null || kubectl() {{ coracle kubectl \"$@\"; }}\nset -euo pipefail\n{script}"
+        );
+        command.args(["-c", &script]).current_dir(folder);
+        self.prepare(&mut command);
+        command.env("PATH", format!("{}:{path}", tools.display())).env("CORACLE_CLUSTER_NAME", &self.name);
+        Ok(command)
     }
 
     /// Runs kubectl to its end, however that is.

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::run::{docker, run};
 
 /// An engine that is stopped and started.
-pub const ENGINE: Group = Group { name: "engine", environment: &[], create: restart, scenarios: &[] };
+pub const ENGINE: Group = Group { name: "engine", environment: &[], create: restart, together: &[], scenarios: &[] };
 
 /// After a restart of the engine the same cluster is there, with its data and its addresses.
 fn restart(cluster: &Cluster) -> Result<(), String> {

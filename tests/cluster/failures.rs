@@ -21,6 +21,7 @@ pub const FAILURES: Group = Group {
     name: "fail",
     environment: &[],
     create: nothing_is_there,
+    together: &[],
     scenarios: &[
         ("engine-absent", engine_absent),
         ("engine-unsupported", engine_unsupported),
@@ -41,8 +42,13 @@ pub const FAILURES: Group = Group {
 };
 
 /// Two creates of one name at once; the winner's cluster then dies with a frozen pod.
-pub const RACE: Group =
-    Group { name: "race", environment: &[], create: two_at_once, scenarios: &[("frozen-pod", frozen_pod)] };
+pub const RACE: Group = Group {
+    name: "race",
+    environment: &[],
+    create: two_at_once,
+    together: &[],
+    scenarios: &[("frozen-pod", frozen_pod)],
+};
 
 fn nothing_is_there(cluster: &Cluster) -> Result<(), String> {
     nothing_left(cluster)

@@ -6,13 +6,16 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, clippy::doc_markdown, clippy::similar_names)]
 #![allow(unreachable_pub)]
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 mod cleanup;
 mod cluster;
 mod engine;
 mod failures;
+mod guide;
 mod run;
 mod scenarios;
 
@@ -27,8 +30,20 @@ struct Group {
     /// Variables of every coracle command.
     environment: &'static [(&'static str, &'static str)],
     create: Scenario,
+    /// Scenarios that leave each other alone: several run at once, each in a namespace and a home folder of its own.
+    together: &'static [(&'static str, Scenario)],
+    /// The other scenarios, one after the other.
     scenarios: &'static [(&'static str, Scenario)],
 }
+
+impl Group {
+    fn all(&self) -> impl Iterator<Item = &'static (&'static str, Scenario)> {
+        self.together.iter().chain(self.scenarios)
+    }
+}
+
+/// How many scenarios run at once: they wait more than they work.
+const AT_ONCE: usize = 4;
 
 #[derive(Default)]
 struct Tally {
@@ -42,7 +57,7 @@ fn main() {
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let groups = scenarios::groups();
     if arguments.iter().any(|argument| argument == "--list") {
-        for (group, (name, _)) in groups.iter().flat_map(|group| group.scenarios.iter().map(move |one| (group, one))) {
+        for (group, (name, _)) in groups.iter().flat_map(|group| group.all().map(move |one| (group, one))) {
             println!("{}/{name}: test", group.name);
         }
         return;
@@ -72,8 +87,8 @@ fn main() {
 
 fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
     let full = |name: &str| format!("{}/{name}", group.name);
-    let chosen: Vec<_> = group.scenarios.iter().filter(|(name, _)| wanted(&full(name))).collect();
-    if chosen.is_empty() && !wanted(&full("create")) {
+    let chosen = |all: &'static [(&'static str, Scenario)]| all.iter().filter(|(name, _)| wanted(&full(name)));
+    if group.all().all(|(name, _)| !wanted(&full(name))) && !wanted(&full("create")) {
         return;
     }
     let mut cluster = match Cluster::new(group.name) {
@@ -82,23 +97,50 @@ fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
     };
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     cluster.environment = group.environment.iter().map(own).collect();
-    let created = one(&full("create"), group.create, &cluster, tally);
-    for (name, scenario) in chosen {
-        if created {
+    if one(&full("create"), group.create, &cluster, tally) {
+        at_once(group.name, chosen(group.together).collect(), &cluster, tally);
+        for (name, scenario) in chosen(group.scenarios) {
             one(&full(name), *scenario, &cluster, tally);
-        } else {
+        }
+    } else {
+        for (name, _) in chosen(group.together).chain(chosen(group.scenarios)) {
             tally.add(&full(name), 0.0, &Err("there is no cluster".to_owned()));
         }
     }
     cleanup::cluster(&cluster.name);
 }
 
-/// Runs a scenario; a panic in it is a failure like any other.
+/// Runs a scenario.
 fn one(name: &str, scenario: Scenario, cluster: &Cluster, tally: &mut Tally) -> bool {
-    let began = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(|| scenario(cluster))).unwrap_or_else(|_| Err("it panicked".to_owned()));
-    tally.add(name, began.elapsed().as_secs_f64(), &result);
+    let (seconds, result) = timed(|| scenario(cluster));
+    tally.add(name, seconds, &result);
     result.is_ok()
+}
+
+/// How long it took, and its result; a panic is a failure like any other.
+fn timed(scenario: impl FnOnce() -> Result<(), String>) -> (f64, Result<(), String>) {
+    let began = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(scenario)).unwrap_or_else(|_| Err("it panicked".to_owned()));
+    (began.elapsed().as_secs_f64(), result)
+}
+
+/// Runs scenarios several at once, each in a namespace of its name.
+fn at_once(group: &str, scenarios: Vec<&(&'static str, Scenario)>, cluster: &Cluster, tally: &mut Tally) {
+    let own = |(name, scenario): &(&'static str, Scenario)| (*name, *scenario, cluster.in_namespace(name));
+    let queue: Mutex<VecDeque<_>> = Mutex::new(scenarios.into_iter().map(own).collect());
+    let tally = Mutex::new(tally);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((name, scenario, own)) = next() {
+                    let (seconds, result) = timed(|| own.and_then(|own| scenario(&own)));
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    tally.add(&format!("{group}/{name}"), seconds, &result);
+                }
+            });
+        }
+    });
 }
 
 impl Tally {

@@ -3,6 +3,7 @@
 use crate::Group;
 
 mod basics;
+mod course;
 mod failures;
 mod hello;
 mod images;
@@ -34,6 +35,8 @@ pub(crate) fn groups() -> Vec<Group> {
         THREE,
         LOAD_BALANCER,
         PLANES,
+        course::COURSE,
+        course::SETUP,
     ]
 }
 
@@ -42,6 +45,7 @@ const ONE: Group = Group {
     name: "one",
     environment: &[],
     create: basics::create,
+    together: &[],
     scenarios: &[
         ("context", basics::context),
         ("pods-and-node", basics::pods_and_node),
@@ -84,6 +88,7 @@ const SETTINGS: Group = Group {
         ("NO_PROXY", "corp.example"),
     ],
     create: settings::create,
+    together: &[],
     scenarios: &[
         ("kubelet-patch", settings::kubelet_patch),
         ("feature-gate", settings::feature_gate),
@@ -98,14 +103,20 @@ const SETTINGS: Group = Group {
 };
 
 /// Neither CNI plugin nor kube-proxy.
-const BARE: Group =
-    Group { name: "bare", environment: &[], create: settings::create_bare, scenarios: &[("bare", settings::bare)] };
+const BARE: Group = Group {
+    name: "bare",
+    environment: &[],
+    create: settings::create_bare,
+    together: &[],
+    scenarios: &[("bare", settings::bare)],
+};
 
 /// One control plane and two workers.
 const THREE: Group = Group {
     name: "three",
     environment: &[],
     create: nodes::create_three,
+    together: &[],
     scenarios: &[
         ("ready", nodes::three_ready),
         ("hello", nodes::spread_hello),
@@ -125,6 +136,7 @@ const OTHER_CNI: Group = Group {
     name: "other-cni",
     environment: &[],
     create: other_cni::create,
+    together: &[],
     scenarios: &[
         ("nothing-yet", other_cni::nothing_yet),
         ("installed", other_cni::installed),
@@ -137,6 +149,7 @@ const NO_PROXY: Group = Group {
     name: "no-proxy",
     environment: &[],
     create: other_cni::create_without_proxy,
+    together: &[],
     scenarios: &[("no-services", other_cni::no_services)],
 };
 
@@ -145,6 +158,7 @@ const NAMES: Group = Group {
     name: "names",
     environment: &[],
     create: names::create,
+    together: &[],
     scenarios: &[
         ("host", names::host),
         ("search", names::search),
@@ -159,6 +173,7 @@ const DUAL: Group = Group {
     name: "dual",
     environment: &[],
     create: ip_family::create_dual,
+    together: &[],
     scenarios: &[
         ("addresses", ip_family::addresses_of_all),
         ("pods", ip_family::pods_reach_pods),
@@ -177,6 +192,7 @@ const IPV6: Group = Group {
     name: "ipv6",
     environment: &[],
     create: ip_family::create_ipv6,
+    together: &[],
     scenarios: &[
         ("addresses", ip_family::addresses_of_all),
         ("pods", ip_family::pods_reach_pods),
@@ -196,6 +212,7 @@ const LOAD_BALANCER: Group = Group {
     name: "balancer",
     environment: &[],
     create: nodes::create_three,
+    together: &[],
     scenarios: &[
         ("answers", load_balancer::answers),
         ("local", load_balancer::local),
@@ -214,5 +231,6 @@ const PLANES: Group = Group {
     name: "planes",
     environment: &[],
     create: nodes::create_planes,
+    together: &[],
     scenarios: &[("ready", nodes::planes_ready), ("balancer", nodes::balancer), ("delete", nodes::delete)],
 };

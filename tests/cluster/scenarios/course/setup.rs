@@ -1,0 +1,13 @@
+//! The control plane's own settings, as `docs/guides/control-plane.md` tells them.
+
+use crate::Group;
+use crate::cluster::Cluster;
+use crate::guide::follow;
+
+/// One node; the page creates it.
+pub(crate) const SETUP: Group = Group { name: "setup", environment: &[], create, together: &[], scenarios: &[] };
+
+fn create(cluster: &Cluster) -> Result<(), String> {
+    super::build("tools/build.sh")?;
+    follow(cluster, "control-plane.md")
+}
