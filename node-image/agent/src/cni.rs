@@ -36,6 +36,8 @@ pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
                 },
             },
             { "type": "portmap", "capabilities": { "portMappings": true } },
+            // Last, when the pod's network is complete: the pod starts when its policies are in force.
+            { "type": "coracle-policy" },
         ],
     });
     format!("{config:#}\n")
@@ -87,6 +89,7 @@ mod tests {
         assert_eq!(ptp["ipam"]["ranges"], json!([[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]]));
         assert_eq!(ptp["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
         assert_eq!(value["plugins"][1]["type"], "portmap");
+        assert_eq!(value["plugins"][2]["type"], "coracle-policy");
     }
 
     #[test]

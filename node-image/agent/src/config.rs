@@ -7,6 +7,9 @@ use ipnet::IpNet;
 /// Where containerd looks for CNI configurations.
 const CNI_DIRECTORY: &str = "/etc/cni/net.d";
 
+/// Where the CNI plugin finds the agent.
+pub(crate) const RUN_DIRECTORY: &str = "/run/coracle";
+
 /// Where the cluster's API is tried, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) pod_network: bool,
     /// Addresses for services of the type `LoadBalancer`; without any, these are left to somebody else.
     pub(crate) load_balancer_subnets: Vec<IpNet>,
+    /// Where the CNI plugin finds the agent, and leaves what each pod has got.
+    pub(crate) run_directory: PathBuf,
 }
 
 impl Config {
@@ -58,7 +63,8 @@ impl Config {
         }
         let pod_network = get("POD_NETWORK").as_deref() != Some("off");
         let cni_directory = get("CNI_DIRECTORY").map_or_else(|| PathBuf::from(CNI_DIRECTORY), PathBuf::from);
-        Ok(Self { node_name, pod_subnets, endpoints, cni_directory, pod_network, load_balancer_subnets })
+        let run_directory = get("RUN_DIRECTORY").map_or_else(|| PathBuf::from(RUN_DIRECTORY), PathBuf::from);
+        Ok(Self { node_name, pod_subnets, endpoints, cni_directory, pod_network, load_balancer_subnets, run_directory })
     }
 }
 

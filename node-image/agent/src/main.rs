@@ -1,5 +1,6 @@
 //! The agent of one node of a coracle cluster: routes to the other nodes' pods, masquerading of what leaves the cluster,
-//! addresses of services of the type `LoadBalancer`, and the CNI configuration where there is none.
+//! addresses of services of the type `LoadBalancer`, network policies, and the CNI configuration where there is none.
+//! Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies.
 //!
 //! Each concern is a module with pure rendering or comparing and a small part that touches the kernel; `reconcile` calls
 //! them whenever the nodes change, a route of ours disappears, and at times.
@@ -11,8 +12,11 @@ mod config;
 mod kernel;
 mod log;
 mod masquerade;
+mod nft;
 mod nodes;
 mod object;
+mod plugin;
+mod policy;
 mod reconcile;
 mod routes;
 
@@ -29,6 +33,9 @@ use nodes::NodeObject;
 use reconcile::Reconciler;
 
 fn main() -> ExitCode {
+    if let Ok(command) = std::env::var("CNI_COMMAND") {
+        return plugin::main(&command);
+    }
     // One thread, and one more with a small stack for looking up names: memory is what an agent on each node costs.
     let runtime =
         Builder::new_current_thread().enable_all().max_blocking_threads(1).thread_stack_size(256 * 1024).build();
@@ -63,5 +70,6 @@ async fn run() -> Result<(), String> {
         never = reconciler.run(nodes, removals) => match never {},
         never = balancer => match never {},
         never = api.watch::<NodeObject>(&sender) => match never {},
+        never = policy::run(&api, &config) => match never {},
     }
 }

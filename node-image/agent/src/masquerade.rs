@@ -1,11 +1,10 @@
 //! Masquerading of what pods send out of the cluster, in nftables tables of the agent's own.
 
 use std::fmt::Write as _;
-use std::process::Stdio;
 
 use ipnet::IpNet;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+
+use crate::nft;
 
 /// Name of the agent's table in each address family.
 pub(crate) const TABLE: &str = "coracle-masquerade";
@@ -46,39 +45,17 @@ fn families(pod_subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
 
 /// Puts the rules in place, all or nothing.
 pub(crate) async fn apply(pod_subnets: &[IpNet]) -> Result<(), String> {
-    nft(&["-f", "-"], &ruleset(pod_subnets)).await
+    nft::run(&ruleset(pod_subnets)).await
 }
 
 /// Whether the tables are there; somebody may have run `nft flush ruleset`.
 pub(crate) async fn is_applied(pod_subnets: &[IpNet]) -> bool {
     for (family, _) in families(pod_subnets) {
-        if nft(&["list", "chain", family, TABLE, "postrouting"], "").await.is_err() {
+        if nft::call(&["list", "chain", family, TABLE, "postrouting"], "").await.is_err() {
             return false;
         }
     }
     true
-}
-
-async fn nft(arguments: &[&str], input: &str) -> Result<(), String> {
-    let run = async {
-        let mut child = Command::new("nft")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await?;
-        }
-        child.wait_with_output().await
-    };
-    let output = run.await.map_err(|error| format!("cannot run nft: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("nft: {}", text.lines().next().unwrap_or("failed")))
 }
 
 #[cfg(test)]

@@ -55,6 +55,16 @@ pub(crate) struct Metadata {
     /// As the API writes it, which sorts by time.
     pub(crate) creation_timestamp: String,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: Annotations,
+}
+
+/// The annotations that matter.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Annotations {
+    /// On the mirror of a static pod: the ID by which the kubelet knows the pod.
+    #[serde(rename = "kubernetes.io/config.hash")]
+    pub(crate) config_hash: Option<String>,
 }
 
 impl Metadata {

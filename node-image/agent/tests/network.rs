@@ -4,82 +4,32 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers and threads too")]
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+mod common;
 
-use nix::sched::{CloneFlags, setns};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use common::{Agent, Api, Network, inside, run, until};
+use serde_json::{Value, json};
 
 /// Node `a`, where the agent runs; node `b`, which is the world outside as well; a pod of `a`.
 const NAMESPACES: [&str; 3] = ["t-agent-a", "t-agent-b", "t-agent-pod"];
-const API: &str = "127.0.0.1:8001";
-const NODE_A: &str = r#"{"metadata":{"name":"a","resourceVersion":"1"},"spec":{"podCIDRs":["10.244.0.0/24","fd00:244::/64"]},
-    "status":{"addresses":[{"type":"InternalIP","address":"172.31.255.1"},{"type":"InternalIP","address":"fd01::1"}]}}"#;
-const NODE_B: &str = r#"{"metadata":{"name":"b","resourceVersion":"2"},"spec":{"podCIDRs":["10.244.1.0/24","fd00:244:0:1::/64"]},
-    "status":{"addresses":[{"type":"InternalIP","address":"172.31.255.2"},{"type":"InternalIP","address":"fd01::2"}]}}"#;
+const NODES: &str = "/api/v1/nodes";
 
-/// Removes the namespaces, also when the test fails.
-struct Network;
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        remove_namespaces();
-    }
+fn node(name: &str, pod_cidrs: &[&str], addresses: &[&str]) -> Value {
+    let addresses: Vec<_> = addresses.iter().map(|address| json!({"type": "InternalIP", "address": address})).collect();
+    json!({"metadata": {"name": name}, "spec": {"podCIDRs": pod_cidrs}, "status": {"addresses": addresses}})
 }
 
-fn remove_namespaces() {
-    for namespace in NAMESPACES {
-        let _ = Command::new("ip").args(["netns", "del", namespace]).output();
-    }
-}
-
-/// Ends the agent, also when the test fails.
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Runs a command line and returns its output; it must succeed.
-fn run(line: &str) -> String {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs `work` on a thread in the namespace; sockets that it makes belong to there.
-fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
-    let thread = thread::spawn(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-        work()
-    });
-    thread.join().unwrap()
-}
-
-fn until(what: &str, seconds: u64, mut met: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !met() {
-        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+fn node_b(address: &str) -> Value {
+    node("b", &["10.244.1.0/24", "fd00:244:0:1::/64"], &[address, "fd01::2"])
 }
 
 fn build_network() -> Network {
-    remove_namespaces();
-    let network = Network;
-    for namespace in NAMESPACES {
-        run(&format!("ip netns add {namespace}"));
-        run(&format!("ip -n {namespace} link set lo up"));
-    }
+    let network = Network::new(&NAMESPACES);
     let [a, b, pod] = NAMESPACES;
     run(&format!("ip link add wan netns {a} mtu 1400 type veth peer name wan netns {b} mtu 1400"));
     run(&format!("ip link add pod netns {a} type veth peer name wan netns {pod}"));
@@ -110,65 +60,6 @@ fn build_network() -> Network {
     network
 }
 
-/// What each watch sends, from the first on.
-type Events = Arc<Mutex<Vec<String>>>;
-
-/// An API server in node `a`: lists both nodes, and then sends the events.
-fn serve_api() -> Events {
-    let events = Events::default();
-    let listener = inside(NAMESPACES[0], || TcpListener::bind(API).unwrap());
-    let served = Arc::clone(&events);
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let events = Arc::clone(&served);
-            thread::spawn(move || answer(connection.unwrap(), &events));
-        }
-    });
-    events
-}
-
-fn send(events: &Events, kind: &str, node: &str) {
-    let event = format!(r#"{{"type":"{kind}","object":{node}}}"#).replace('\n', " ");
-    events.lock().unwrap().push(event);
-}
-
-fn answer(mut connection: TcpStream, events: &Events) {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
-    assert!(head.starts_with("GET /api/v1/nodes?"), "{head}");
-    if head.contains("watch=true") {
-        write!(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
-        let mut sent = 0;
-        loop {
-            for event in events.lock().unwrap().iter().skip(sent) {
-                sent += 1;
-                if write!(connection, "{:x}\r\n{event}\n\r\n", event.len() + 1).is_err() {
-                    return;
-                }
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    } else {
-        let list = format!(r#"{{"kind":"NodeList","metadata":{{"resourceVersion":"3"}},"items":[{NODE_A},{NODE_B}]}}"#);
-        let length = list.len();
-        write!(connection, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{list}").unwrap();
-    }
-}
-
-fn start_agent(cni: &std::path::Path) -> Agent {
-    let agent = Command::new("ip")
-        .args(["netns", "exec", NAMESPACES[0], env!("CARGO_BIN_EXE_coracle-agent")])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("NODE_NAME", "a")
-        .env("POD_SUBNETS", "10.244.0.0/16,fd00:244::/56")
-        .env("CONTROL_PLANE_ENDPOINT", format!("http://{API}"))
-        .env("CNI_DIRECTORY", cni)
-        .spawn();
-    Agent(agent.unwrap())
-}
-
 fn own_routes() -> String {
     let a = NAMESPACES[0];
     run(&format!("ip -n {a} route show proto 118")) + &run(&format!("ip -n {a} -6 route show proto 118"))
@@ -189,11 +80,6 @@ fn source_seen_at(address: &'static str) -> String {
     peer.ip().to_string()
 }
 
-fn terminate(mut agent: Agent) {
-    run(&format!("kill -TERM {}", agent.0.id()));
-    until("the agent ends", 3, || agent.0.try_wait().unwrap().is_some_and(|status| status.success()));
-}
-
 #[test]
 #[ignore = "needs root and network namespaces"]
 fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
@@ -203,10 +89,13 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     run(&format!("ip -n {a} route add 10.99.0.0/24 via 172.31.255.2"));
     run(&format!("ip -n {a} route add 10.244.7.0/24 via 172.31.255.2 proto 118"));
     let directory = tempfile::tempdir().unwrap();
-    let agent = start_agent(directory.path());
+    let agent = Agent::start(a, directory.path());
     // The API comes up later than the agent.
     thread::sleep(Duration::from_millis(500));
-    let events = serve_api();
+    let api = Api::default();
+    api.put(NODES, node("a", &["10.244.0.0/24", "fd00:244::/64"], &["172.31.255.1", "fd01::1"]));
+    api.put(NODES, node_b("172.31.255.2"));
+    api.serve(a);
     until("routes to b", 5, || {
         let routes = own_routes();
         routes.contains("10.244.1.0/24 via 172.31.255.2 ") && routes.contains("fd00:244:0:1::/64 via fd01::2 ")
@@ -227,16 +116,15 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     run(&format!("ip -n {a} route del 10.244.1.0/24 proto 118"));
     until("the route is back", 3, || own_routes().contains("10.244.1.0/24"));
 
-    terminate(agent);
+    agent.terminate();
     assert_eq!(own_routes().lines().count(), 2, "an agent that ends leaves the routes");
     assert_eq!(source_seen_at("203.0.113.1:9001"), "172.31.255.1", "and the masquerading");
 
-    let agent = start_agent(directory.path());
-    let moved = NODE_B.replace("172.31.255.2", "172.31.255.9").replace("\"2\"", "\"4\"");
-    send(&events, "MODIFIED", &moved);
+    let agent = Agent::start(a, directory.path());
+    api.put(NODES, node_b("172.31.255.9"));
     until("the route follows the node's address", 5, || own_routes().contains("10.244.1.0/24 via 172.31.255.9 "));
-    send(&events, "DELETED", NODE_B);
+    api.delete(NODES, node_b("172.31.255.9"));
     until("routes to the node that went are removed", 5, || own_routes().is_empty());
     assert!(run(&format!("ip -n {a} route")).contains("10.99.0.0/24"));
-    terminate(agent);
+    agent.terminate();
 }
