@@ -3,7 +3,7 @@
 use super::provision::{Calls, throw_away};
 use crate::engine::{Engine, Image};
 use crate::error::{Code, Error, Result};
-use crate::plan::{Images, NodeImage, VERSION_LABEL};
+use crate::plan::{Images, NodeImage, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
 use crate::ui::Step;
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -77,6 +77,7 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
         images: Images { kubernetes, etcd, coredns },
         pause: format!("registry.k8s.io/pause:{pause}"),
         shared_store,
+        policy_plugin: image.labels.get(POLICY_PLUGIN_LABEL).is_some_and(|name| name == POLICY_PLUGIN),
     })
 }
 

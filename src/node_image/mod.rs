@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::plan::VERSION_LABEL;
+use crate::plan::{POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
 
 mod archive;
 mod assemble;
@@ -96,7 +96,11 @@ fn configuration(built: &Built, inputs: &str) -> Value {
         // systemd shuts down on this signal, and only restarts itself on SIGTERM.
         "StopSignal": "SIGRTMIN+3",
         "WorkingDir": "/",
-        "Labels": {VERSION_LABEL: built.kubernetes_version, INPUTS_LABEL: inputs},
+        "Labels": {
+            VERSION_LABEL: built.kubernetes_version,
+            INPUTS_LABEL: inputs,
+            POLICY_PLUGIN_LABEL: POLICY_PLUGIN,
+        },
     })
 }
 

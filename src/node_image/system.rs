@@ -25,6 +25,8 @@ const COMPONENTS: &[&str] = &[
 ];
 /// The image that local-path-provisioner's helper pods run; `default-storage.yaml` names it too.
 const HELPER_IMAGE: &str = "docker.io/coracle/local-path-helper:v0.1.0";
+/// Where the agent is in its image.
+pub(super) const AGENT_PROGRAM: &str = "usr/local/bin/coracle-agent";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n\
@@ -66,7 +68,7 @@ pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs) -> R
     }
     layer.program("coredns", &programs.coredns.join("coredns"))?;
     layer.program("usr/bin/local-path-provisioner", &programs.provisioner.join("local-path-provisioner"))?;
-    layer.file("usr/local/bin/coracle-agent", 0o755, AGENT);
+    layer.file(AGENT_PROGRAM, 0o755, AGENT);
     Ok(layer)
 }
 

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde_json::json;
 
+use super::POLICY_PLUGIN;
 use super::layout::NodeLayout;
 use crate::engine::CgroupVersion;
 
@@ -51,12 +52,12 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 }
 
 /// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
-pub fn cni(node: &NodeLayout) -> String {
+pub fn cni(node: &NodeLayout, policy_plugin: bool) -> String {
     let default = |cidr: &IpNet| if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
     let routes: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!({"dst": default(cidr)})).collect();
     // A range set for each family: a pod gets an address of each, and its first one is of the primary family.
     let ranges: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!([{"subnet": cidr.to_string()}])).collect();
-    let config = json!({
+    let mut config = json!({
         "cniVersion": "0.4.0",
         "name": "coracle",
         "plugins": [
@@ -74,5 +75,9 @@ pub fn cni(node: &NodeLayout) -> String {
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
     });
+    if policy_plugin && let Some(plugins) = config["plugins"].as_array_mut() {
+        // Last, when the pod's network is complete: the pod starts when its policies are in force.
+        plugins.push(json!({"type": POLICY_PLUGIN}));
+    }
     format!("{config:#}\n")
 }

@@ -41,6 +41,10 @@ pub const ADDRESS_LABEL: &str = "dev.coracle.address";
 pub const VERSION_LABEL: &str = "dev.coracle.kubernetes-version";
 /// Label with the name of the node image, which the engine forgets because containers are created from its ID.
 pub const IMAGE_LABEL: &str = "dev.coracle.image";
+/// Label of a node image with the name of its CNI plugin by which a pod waits for its network policies.
+pub const POLICY_PLUGIN_LABEL: &str = "dev.coracle.policy-plugin";
+/// The name of that plugin: the agent's program under another name.
+pub const POLICY_PLUGIN: &str = "coracle-policy";
 /// Label with the host endpoint of the API server.
 pub const ENDPOINT_LABEL: &str = "dev.coracle.api-endpoint";
 /// Role of the load balancer's container.
@@ -62,6 +66,8 @@ pub struct NodeImage {
     pub pause: String,
     /// The image has coracle's entrypoint with its shared store; otherwise it is one of kind's layout.
     pub shared_store: bool,
+    /// The image has the CNI plugin by which a pod waits for its network policies.
+    pub policy_plugin: bool,
 }
 
 /// What the plan needs to know beside the layout.

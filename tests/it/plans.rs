@@ -16,6 +16,7 @@ fn image() -> NodeImage {
         images: Images { kubernetes: version.to_owned(), etcd: "3.6.8-0".to_owned(), coredns: "v1.14.2".to_owned() },
         pause: "registry.k8s.io/pause:3.10.2".to_owned(),
         shared_store: true,
+        policy_plugin: true,
     }
 }
 

@@ -13,6 +13,8 @@ mod load_balancer;
 mod names;
 mod nodes;
 mod other_cni;
+mod policy;
+mod policy_page;
 mod reports;
 mod security;
 mod settings;
@@ -32,6 +34,7 @@ pub(crate) fn groups() -> Vec<Group> {
         NAMES,
         DUAL,
         IPV6,
+        POLICY,
         THREE,
         LOAD_BALANCER,
         PLANES,
@@ -109,6 +112,25 @@ const BARE: Group = Group {
     create: settings::create_bare,
     together: &[],
     scenarios: &[("bare", settings::bare)],
+};
+
+/// One control plane and one worker, with network policies.
+const POLICY: Group = Group {
+    name: "policy",
+    environment: &[],
+    create: policy::create,
+    together: &[],
+    scenarios: &[
+        ("ingress", policy::ingress),
+        ("egress", policy::egress),
+        ("ports-and-blocks", policy::ports_and_blocks),
+        ("within-a-second", policy::within_a_second),
+        ("probes", policy::probes),
+        ("from-the-first-packet", policy::from_the_first_packet),
+        ("without-the-agent", policy::without_the_agent),
+        ("memory", policy::memory),
+        ("page", policy_page::page),
+    ],
 };
 
 /// One control plane and two workers.
