@@ -23,9 +23,12 @@ pub async fn find(calls: &Calls, named: Option<&str>, run: &str, step: &Step) ->
         return present_or_pulled(calls, &reference, run, step).await;
     }
     let how = "build it once: `coracle build node-image`";
-    present_or_pulled(calls, PUBLISHED, run, step)
-        .await
-        .map_err(|error| Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how))
+    present_or_pulled(calls, PUBLISHED, run, step).await.map_err(|error| match error.code() {
+        Code::ImageMissing => {
+            Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how)
+        }
+        _ => error,
+    })
 }
 
 /// The local `coracle/node` with the highest version.
@@ -46,10 +49,12 @@ async fn present_or_pulled(calls: &Calls, reference: &str, run: &str, step: &Ste
         return describe(calls, reference, &image, run).await;
     }
     step.detail("image", &format!("pulling {reference}"));
-    engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| {
-        Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
+    engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| match error.code() {
+        // Another image would not help.
+        Code::DiskFull | Code::EngineUnreachable => error,
+        _ => Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
             .because(error.cause_text().unwrap_or(error.message()))
-            .hint("`docker images` lists what is here; `coracle build node-image` builds one")
+            .hint("`docker images` lists what is here; `coracle build node-image` builds one"),
     })?;
     match engine.image(reference).await? {
         Some(image) => describe(calls, reference, &image, run).await,

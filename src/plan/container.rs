@@ -7,7 +7,7 @@ use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
 use super::subnet::Division;
 use super::{
     ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL,
-    balancer, labels, proxy,
+    balancer, entrypoint, labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
@@ -57,6 +57,7 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports.push(api_port(layout));
     }
     ContainerSpec {
+        entrypoint: (!image.shared_store).then(entrypoint::command),
         environment: proxy::environment(layout, &facts.proxy),
         labels: container_labels(layout, facts, node.config.role.as_str(), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),

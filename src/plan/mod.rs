@@ -12,6 +12,7 @@ pub mod addons;
 pub mod balancer;
 mod container;
 pub mod containerd;
+mod entrypoint;
 pub mod files;
 mod flag_files;
 pub mod kubelet;

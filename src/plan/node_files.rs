@@ -7,7 +7,7 @@ use super::files::FileTree;
 use super::layout::{Layout, NodeLayout, api_endpoint};
 use super::pki::{Authority, Pair, Pki, Usage};
 use super::static_pods::{self, PKI};
-use super::{Access, Facts, NodeImage, api_names, containerd, kubelet, local_addresses, proxy};
+use super::{Access, Facts, NodeImage, api_names, containerd, entrypoint, kubelet, local_addresses, proxy};
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::yaml;
@@ -36,6 +36,8 @@ pub(super) fn node(
     let cgroup = facts.engine.cgroup;
     if image.shared_store {
         files.text(NODE_ENVIRONMENT, node_environment(layout, node));
+    } else {
+        files.text(entrypoint::PATH, entrypoint::SCRIPT);
     }
     if !facts.proxy.is_empty() {
         files.text(PROXY_DROP_IN, proxy::drop_in());
