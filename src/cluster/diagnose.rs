@@ -2,26 +2,40 @@
 
 use serde_json::Value;
 
+use super::pulls;
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 
 /// Lines of a log that are shown.
 const LINES: usize = 12;
+/// Restarts of a node's container after which it is given up.
+const RESTARTS: u64 = 2;
 /// A container that ends within this many seconds did not merely wait for another one.
 const SHORT_LIFE: i64 = 8;
 /// Free bytes below which nothing starts: ext4 counts 16 MiB as free that it gives to nobody, not even to root.
 const LEAST_FREE: u64 = 24 * 1024 * 1024;
 
+/// Static pods, which need nobody but each other.
+const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
 /// Looks for something in a node that will never come up by itself: the node stopped, or a component keeps failing.
 pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
-    let inspected = engine.inspect(node).await.ok()??;
-    if inspected["State"]["Running"] == false {
+    let inspected = match engine.inspect(node).await {
+        Err(error) if error.code() == Code::EngineUnreachable => return Some(error),
+        inspected => inspected.ok()??,
+    };
+    // The engine starts a node that ended again and again, and calls it running in between.
+    let restarts = inspected["RestartCount"].as_u64().unwrap_or_default();
+    if inspected["State"]["Running"] == false || restarts >= RESTARTS {
         return Some(exited(engine, node, &inspected).await);
     }
     if let Some(error) = full_disk(engine, node).await {
         return Some(error);
     }
     if let Some(error) = kubelet(engine, node).await {
+        return Some(error);
+    }
+    if let Some(error) = pulls::failing(engine, node).await {
         return Some(error);
     }
     component(engine, node).await
@@ -37,7 +51,7 @@ async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
         .hint("keep the nodes with `--retain`, then look at `coracle export logs`")
 }
 
-async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
+pub(super) async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
     let output = engine.exec(node, command, None).await.ok()?;
     (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -82,7 +96,7 @@ async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
     )
 }
 
-/// A component's container that ended shortly after each of its starts.
+/// A container of a static pod or an add-on that ended shortly after each of its starts.
 async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
     let listed = output(engine, node, &["crictl", "ps", "--all", "--state=Exited", "--output=json"]).await?;
     let listed: Value = serde_json::from_str(&listed).ok()?;
@@ -90,7 +104,13 @@ async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
         let name = container["metadata"]["name"].as_str().unwrap_or_default();
         let attempt = container["metadata"]["attempt"].as_u64().unwrap_or_default();
         let id = container["id"].as_str().unwrap_or_default();
-        if attempt < 1 || field_of(name).is_none() {
+        // An add-on may have failed because another one was not there yet.
+        let least = match container["labels"]["io.kubernetes.pod.namespace"].as_str() {
+            Some("kube-system") if COMPONENTS.contains(&name) || name == "coredns" => 1,
+            Some("kube-system") => 2,
+            _ => continue,
+        };
+        if attempt < least {
             continue;
         }
         let details: Value = serde_json::from_str(&output(engine, node, &["crictl", "inspect", id]).await?).ok()?;
@@ -104,29 +124,22 @@ async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
     None
 }
 
-/// The field of the configuration that a component's settings are in.
-fn field_of(component: &str) -> Option<&'static str> {
-    match component {
-        "etcd" => Some("etcd"),
-        "kube-apiserver" => Some("apiServer"),
-        "kube-controller-manager" => Some("controllerManager"),
-        "kube-scheduler" => Some("scheduler"),
-        "coredns" => Some("coreDNS"),
-        _ => None,
-    }
-}
-
 fn component_error(node: &str, name: &str, log: &str) -> Error {
     let lines = telling_lines(log);
-    let field = field_of(name).unwrap_or_default();
+    let hint = match name {
+        "etcd" => "check `etcd` and `featureGates` in the configuration",
+        "kube-apiserver" => "check `apiServer` and `featureGates` in the configuration",
+        "kube-controller-manager" => "check `controllerManager` and `featureGates` in the configuration",
+        "kube-scheduler" => "check `scheduler` and `featureGates` in the configuration",
+        "coredns" => "check `coreDNS` in the configuration",
+        "kube-proxy" => "check `kubeProxy` and `featureGates` in the configuration",
+        _ => "keep the nodes with `--retain`, then look at `coracle export logs`",
+    };
     Error::new(Code::ComponentFailed, format!("{name} keeps failing"))
         .on_node(node)
         .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
         .lines(lines)
-        .hint(match name {
-            "coredns" => "check `coreDNS` in the configuration".to_owned(),
-            _ => format!("check `{field}` and `featureGates` in the configuration"),
-        })
+        .hint(hint)
 }
 
 /// Ended with an error within seconds; a component that waited for another one lives longer.

@@ -18,6 +18,7 @@ mod log_folder;
 pub mod logs;
 pub mod preflight;
 pub mod provision;
+mod pulls;
 pub mod remove;
 pub mod service;
 pub mod status;

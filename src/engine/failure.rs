@@ -30,7 +30,26 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
             "the engine's disk is full: `docker system df` shows what takes space, `docker system prune` frees some",
         );
     }
+    if is_gone(source) {
+        return Error::new(Code::EngineUnreachable, "the Docker engine does not answer any more")
+            .because(format!("{what}: {}", chain(source)))
+            .hint("start it: `sudo systemctl start docker`; `docker info` must answer");
+    }
     Error::new(Code::EngineFailed, what).because(said)
+}
+
+/// The error with what is behind it.
+fn chain(source: &Source) -> String {
+    Error::new(Code::EngineUnreachable, "").cause(source).cause_text().unwrap_or_default().to_owned()
+}
+
+/// The engine was there and has gone: it was stopped or killed.
+fn is_gone(source: &Source) -> bool {
+    let transport =
+        matches!(source, Source::HyperLegacyError { .. } | Source::HyperResponseError { .. } | Source::IOError { .. });
+    let text = chain(source).to_lowercase();
+    let signs = ["connection refused", "no such file", "connection closed", "connection reset", "broken pipe"];
+    transport && signs.iter().any(|sign| text.contains(sign))
 }
 
 /// Success when the thing is gone, is being removed already, or was stopped already.
@@ -49,7 +68,7 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
         Address::Unix(path) => path.display().to_string(),
         Address::Tcp(host) => format!("tcp://{host}"),
     };
-    let text = Error::new(Code::EngineUnreachable, "").cause(source).cause_text().unwrap_or_default().to_owned();
+    let text = chain(source);
     let denied = text.to_lowercase().contains("permission denied")
         || matches!(address, Address::Unix(path) if std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied));
@@ -134,6 +153,15 @@ mod tests {
         let other = start("0123", &answer("Bind for 0.0.0.0:8080 failed: port is already allocated"));
         assert_eq!(other.message(), "port 8080 on 0.0.0.0 is taken");
         assert_eq!(start("0123", &answer("no such file")).code(), Code::EngineFailed);
+    }
+
+    #[test]
+    fn an_engine_that_has_gone_is_told_from_one_that_refuses() {
+        let gone = Source::IOError { err: std::io::Error::from(std::io::ErrorKind::ConnectionRefused) };
+        assert_eq!(failed("cannot inspect", &gone).code(), Code::EngineUnreachable);
+        let other = Source::IOError { err: std::io::Error::other("the archive ends early") };
+        assert_eq!(failed("cannot upload", &other).code(), Code::EngineFailed);
+        assert_eq!(failed("cannot create", &answer("Connection refused by the plugin")).code(), Code::EngineFailed);
     }
 
     #[test]
