@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    coracle::cli::run(std::env::args_os()).await
+fn main() -> std::io::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let code = runtime.block_on(coracle::cli::run(std::env::args_os()));
+    // A thread that reads an input which does not end must not keep a command that was interrupted.
+    runtime.shutdown_background();
+    Ok(code)
 }

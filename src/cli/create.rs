@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
-use super::options::{KubeconfigOption, NameOption, proxy};
+use super::options::{KubeconfigOption, NameOption};
+use super::{Context, input, proxy};
 use crate::cluster::create::{self, Created, Options};
 use crate::config::{self, Cluster};
+use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 
 #[derive(Debug, Subcommand)]
@@ -85,16 +86,18 @@ fn duration(text: &str) -> std::result::Result<Duration, String> {
 
 pub(super) async fn run(context: &Context, create: Create) -> Result<()> {
     let Create::Cluster(arguments) = create;
-    let cluster = configuration(&arguments)?;
+    let cluster = configuration(context, &arguments).await?;
     for warning in config::warnings(&cluster) {
         context.ui.warn(warning);
     }
-    let (engine, local) = context.engine().await?;
+    let environment = Environment::from_process();
+    let (engine, address) = context.connect(&environment).await?;
+    let local = address.is_local();
     let options = Options {
         wait: arguments.wait,
         retain: arguments.retain,
         kubeconfig: arguments.kubeconfig.location()?,
-        proxy: proxy(),
+        proxy: proxy::settings(&context.ui, &environment, &address),
         local,
     };
     if arguments.dry_run {
@@ -110,7 +113,7 @@ pub(super) async fn run(context: &Context, create: Create) -> Result<()> {
     Ok(())
 }
 
-fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
+async fn configuration(context: &Context, arguments: &CreateCluster) -> Result<Cluster> {
     let overrides = config::Overrides {
         name: arguments.name.name.clone(),
         image: arguments.image.clone(),
@@ -121,14 +124,15 @@ fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
     let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
     let name = path.display().to_string();
     let failed = |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).cause(&source);
-    let text = if name == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text =
+        if name == "-" { input::read(&context.stop).await? } else { std::fs::read_to_string(path).map_err(failed)? };
     let mut overrides = overrides;
     if let Some(folder) =
         std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
     {
         overrides.base_directory = Some(folder);
     }
-    config::load(&text.map_err(failed)?, &name, &overrides)
+    config::load(&text, &name, &overrides)
 }
 
 fn finish(context: &Context, created: &Created) {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::SharedEngine;
 use crate::cluster::provision::interrupted;
+use crate::engine::Address;
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
@@ -17,10 +18,12 @@ mod create;
 mod delete;
 mod export;
 mod get;
+mod input;
 mod kubectl;
 mod load;
 mod options;
 mod output;
+mod proxy;
 mod tunnel;
 mod url;
 
@@ -94,11 +97,14 @@ pub(crate) struct Context {
 impl Context {
     /// Connects to the engine; also says whether it runs on this host.
     async fn engine(&self) -> Result<(SharedEngine, bool)> {
-        let environment = Environment::from_process();
+        let (engine, address) = self.connect(&Environment::from_process()).await?;
+        Ok((engine, address.is_local()))
+    }
+
+    /// Connects to the engine that is meant; also says where it is.
+    async fn connect(&self, environment: &Environment) -> Result<(SharedEngine, Address)> {
         tokio::select! {
-            connected = crate::engine::connect(&environment) => {
-                connected.map(|(engine, address)| (engine, address.is_local()))
-            }
+            connected = crate::engine::connect(environment) => connected,
             // An engine that hangs does not keep the command.
             () = self.stop.cancelled() => Err(interrupted()),
         }

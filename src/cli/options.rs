@@ -7,7 +7,6 @@ use clap::{Args, ValueEnum};
 use crate::config::ClusterName;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Location;
-use crate::plan::ProxySettings;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -70,13 +69,4 @@ impl KubeconfigOption {
         let text = |name: &str| std::env::var(name).ok();
         Ok(location.owned_by(text("SUDO_UID").as_deref(), text("SUDO_GID").as_deref()))
     }
-}
-
-/// The proxy settings of this environment, upper case before lower case.
-pub(super) fn proxy() -> ProxySettings {
-    let get = |name: &str| {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        variable(name).or_else(|| variable(&name.to_lowercase()))
-    };
-    ProxySettings { http: get("HTTP_PROXY"), https: get("HTTPS_PROXY"), none: get("NO_PROXY") }
 }
