@@ -88,7 +88,9 @@ impl Cluster {
 
     fn prepare(&self, command: &mut Command) {
         // Where the user keeps it: HOME is another one here.
-        if let Some(home) = std::env::home_dir().filter(|_| std::env::var_os("DOCKER_CONFIG").is_none()) {
+        if self.home.join(".docker").exists() {
+            command.env_remove("DOCKER_CONFIG");
+        } else if let Some(home) = std::env::home_dir().filter(|_| std::env::var_os("DOCKER_CONFIG").is_none()) {
             command.env("DOCKER_CONFIG", home.join(".docker"));
         }
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"] {
@@ -210,6 +212,11 @@ impl Cluster {
     /// Waits until a Deployment has all its replicas.
     pub fn rolled_out(&self, deployment: &str) -> Result<(), String> {
         self.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), "--timeout=100s"]).map(drop)
+    }
+
+    /// Waits until what is in a name space has all its replicas.
+    pub fn rolled_out_in(&self, namespace: &str, what: &str) -> Result<(), String> {
+        self.kubectl(&["rollout", "status", what, "--namespace", namespace, "--timeout=100s"]).map(drop)
     }
 
     /// Runs a shell script in the first node.

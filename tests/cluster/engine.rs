@@ -1,22 +1,100 @@
-//! What happens when the engine itself stops: on an engine of the test's own.
+//! What happens when the engine itself stops, is killed or has no room; and kind on our image. On engines of the test's own.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
 use crate::cluster::Cluster;
-use crate::run::{docker, run};
+use crate::run::{docker, ensure, run};
 
-/// An engine that is stopped and started.
-pub const ENGINE: Group = Group { name: "engine", environment: &[], create: restart, together: &[], scenarios: &[] };
+/// Engines that are stopped, killed and filled.
+pub const ENGINE: Group = Group {
+    name: "engine",
+    environment: &[],
+    create: can_be_made,
+    together: &[],
+    scenarios: &[("restart", restart), ("full", full), ("gone", gone), ("kind", kind)],
+};
+
+/// kind's release whose images and commands these tests know.
+const KIND: &str = "v0.33.0";
+
+fn can_be_made(_: &Cluster) -> Result<(), String> {
+    for program in ["unshare", "dockerd", "jq"] {
+        ensure(in_path(program).is_some(), || format!("an engine of its own needs {program}"))?;
+    }
+    Ok(())
+}
+
+pub fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// Runs a script in namespaces of its own, which take every process with them when it ends.
+fn script(cluster: &Cluster, name: &str, more: &[&Path]) -> Result<String, String> {
+    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/node"])?;
+    let image = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/node image")?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(name);
+    let folder = cluster.home.join(name);
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(script);
+    command.arg(&folder).args([env!("CARGO_BIN_EXE_coracle"), image]).args(more);
+    command.env_remove("KUBECONFIG").env_remove("DOCKER_HOST").env_remove("CORACLE_CLUSTER_NAME");
+    let said = run(command, None, Duration::from_secs(600)).and_then(crate::run::Output::ok);
+    // The engine's images are gigabytes.
+    let _ = std::fs::remove_dir_all(&folder);
+    said
+}
 
 /// After a restart of the engine the same cluster is there, with its data and its addresses.
 fn restart(cluster: &Cluster) -> Result<(), String> {
-    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/node"])?;
-    let image = images.lines().next().ok_or("there is no coracle/node image")?;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/engine-restart.sh");
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", script]).arg(&cluster.home).args([env!("CARGO_BIN_EXE_coracle"), image]);
-    command.env_remove("KUBECONFIG").env_remove("DOCKER_HOST");
-    run(command, None, Duration::from_secs(400))?.ok().map(drop)
+    script(cluster, "engine-restart.sh", &[]).map(drop)
+}
+
+/// A disk without room, and one that fills up meanwhile.
+fn full(cluster: &Cluster) -> Result<(), String> {
+    script(cluster, "engine-full.sh", &[]).map(drop)
+}
+
+/// An engine that is killed or stopped at each step that waits.
+fn gone(cluster: &Cluster) -> Result<(), String> {
+    script(cluster, "engine-gone.sh", &[]).map(drop)
+}
+
+/// kind boots our image as it boots its own.
+fn kind(cluster: &Cluster) -> Result<(), String> {
+    let Some(kind) = find_kind()? else {
+        println!("        skipped: there is neither kind {KIND} nor Go to install it with");
+        return Ok(());
+    };
+    script(cluster, "engine-kind.sh", &[&kind]).map(drop)
+}
+
+/// The `kind` of the user when it is the right one, else one that is installed once for these tests.
+fn find_kind() -> Result<Option<PathBuf>, String> {
+    let is_right = |file: &Path| {
+        let mut command = Command::new(file);
+        command.args(["version", "--quiet"]);
+        let version = run(command, None, Duration::from_secs(20)).and_then(crate::run::Output::ok);
+        version.is_ok_and(|version| version.trim().trim_start_matches('v') == KIND.trim_start_matches('v'))
+    };
+    let tools = std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache/coracle/test-tools");
+    if let Some(kind) = in_path("kind").into_iter().chain([tools.join("kind")]).find(|file| is_right(file)) {
+        return Ok(Some(kind));
+    }
+    if in_path("go").is_none() {
+        return Ok(None);
+    }
+    let mut install = Command::new("go");
+    install.args(["install", &format!("sigs.k8s.io/kind@{KIND}")]).env("GOBIN", &tools).env("CGO_ENABLED", "0");
+    match run(install, None, Duration::from_secs(400))?.ok() {
+        Ok(_) => Ok(Some(tools.join("kind"))),
+        Err(error) => {
+            println!("        kind cannot be installed: {error}");
+            Ok(None)
+        }
+    }
 }

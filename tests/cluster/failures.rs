@@ -1,6 +1,7 @@
 //! What goes wrong is told with its cause, its exit code and what to run, and nothing is left of it.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
@@ -27,11 +28,13 @@ pub const FAILURES: Group = Group {
         ("engine-unsupported", engine_unsupported),
         ("engine-permission", engine_permission),
         ("image-missing", image_missing),
+        ("inotify", inotify),
         ("port-taken", port_taken),
         ("subnet-clash", subnet_clash),
         ("old-volumes", old_volumes),
         ("config-mistakes", config_mistakes),
         ("ctrl-c-at-once", ctrl_c_at_once),
+        ("ctrl-c-at-standard-input", ctrl_c_at_standard_input),
         ("ctrl-c-at-every-step", ctrl_c_at_every_step),
         ("sigterm", sigterm),
         ("killed", killed),
@@ -55,7 +58,7 @@ fn nothing_is_there(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Neither container, volume, network nor kubeconfig entry has the cluster's name, and the foreign entry is as it was.
-fn nothing_left(cluster: &Cluster) -> Result<(), String> {
+pub fn nothing_left(cluster: &Cluster) -> Result<(), String> {
     let name = &cluster.name;
     let label = format!("label=dev.coracle.cluster={name}");
     let by_label = [&["ps", "--all", "--quiet"][..], &["volume", "ls", "--quiet"], &["network", "ls", "--quiet"]];
@@ -74,7 +77,7 @@ fn nothing_left(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// It failed with this error and exit code, and says all these parts.
-fn told(output: &Output, id: &str, code: i32, parts: &[&str]) -> Result<(), String> {
+pub fn told(output: &Output, id: &str, code: i32, parts: &[&str]) -> Result<(), String> {
     ensure(output.code == code, || output.told())?;
     for part in [&[format!("error[{id}]").as_str(), "hint: "][..], parts].concat() {
         contains(&output.stderr, part)?;
@@ -83,7 +86,7 @@ fn told(output: &Output, id: &str, code: i32, parts: &[&str]) -> Result<(), Stri
 }
 
 /// Fails to create with this error, and leaves nothing.
-fn refused(cluster: &Cluster, command: Command, id: &str, code: i32, parts: &[&str]) -> Result<(), String> {
+pub fn refused(cluster: &Cluster, command: Command, id: &str, code: i32, parts: &[&str]) -> Result<(), String> {
     told(&run(command, None, QUICK)?, id, code, parts)?;
     nothing_left(cluster)
 }
@@ -127,6 +130,28 @@ fn image_missing(cluster: &Cluster) -> Result<(), String> {
     let image = "localhost:1/no-such-image:1";
     let command = cluster.command(&["create", "cluster", "--image", image]);
     refused(cluster, command, "image-missing", 3, &[image, "coracle build node-image"])
+}
+
+/// Where the kernel allows too few inotify instances: in a mount namespace in which it says so, since others need theirs.
+fn inotify(cluster: &Cluster) -> Result<(), String> {
+    if std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() != 0) {
+        println!("        skipped: only root can make a mount namespace");
+        return Ok(());
+    }
+    let limit = cluster.write("instances", "9\n")?;
+    let create = cluster.command(&["create", "cluster"]);
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind $0 /proc/sys/fs/inotify/max_user_instances && exec \"$@\"",
+        &limit,
+    ]);
+    command.arg(create.get_program()).args(create.get_args());
+    command.envs(create.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let parts = ["the kernel allows 9 per user", "sudo sysctl fs.inotify.max_user_instances="];
+    refused(cluster, command, "inotify-limit", 4, &parts)
 }
 
 fn port_taken(cluster: &Cluster) -> Result<(), String> {
@@ -196,6 +221,20 @@ fn interrupt(cluster: &Cluster, running: Running, signal: &str) -> Result<(), St
     let last = output.stdout.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
     ensure(last.is_some_and(|event| event["id"] == "interrupted" && event["exitCode"] == 130), || output.told())?;
     nothing_left(cluster)
+}
+
+/// An input that does not end does not keep the command.
+fn ctrl_c_at_standard_input(cluster: &Cluster) -> Result<(), String> {
+    let (reader, mut writer) = std::io::pipe().map_err(|error| error.to_string())?;
+    let mine = reader.try_clone().map_err(|error| error.to_string())?;
+    writer.write_all(b"apiVersion: coracle.dev/v1alpha1\n").map_err(|error| error.to_string())?;
+    let create = cluster.command(&["create", "cluster", "--config", "-", "--output", "json"]);
+    let running = start(create, Some(std::os::fd::OwnedFd::from(reader).into()))?;
+    eventually(QUICK, || {
+        let left = rustix::io::ioctl_fionread(&mine).map_err(|error| error.to_string())?;
+        ensure(left == 0, || "it does not read its input".to_owned())
+    })?;
+    interrupt(cluster, running, "INT")
 }
 
 fn ctrl_c_at_once(cluster: &Cluster) -> Result<(), String> {

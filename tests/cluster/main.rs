@@ -16,6 +16,8 @@ mod cluster;
 mod engine;
 mod failures;
 mod guide;
+mod older;
+mod published;
 mod run;
 mod scenarios;
 

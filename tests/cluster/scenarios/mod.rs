@@ -22,15 +22,17 @@ mod workloads;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
+    use crate::{engine, failures, older, published};
     vec![
-        crate::failures::FAILURES,
+        failures::FAILURES,
         ONE,
         SETTINGS,
         BARE,
         OTHER_CNI,
         NO_PROXY,
-        crate::failures::RACE,
-        crate::engine::ENGINE,
+        failures::RACE,
+        published::PUBLISHED,
+        engine::ENGINE,
         NAMES,
         DUAL,
         IPV6,
@@ -40,6 +42,7 @@ pub(crate) fn groups() -> Vec<Group> {
         PLANES,
         course::COURSE,
         course::SETUP,
+        older::OLDER,
     ]
 }
 
@@ -111,7 +114,7 @@ const BARE: Group = Group {
     environment: &[],
     create: settings::create_bare,
     together: &[],
-    scenarios: &[("bare", settings::bare)],
+    scenarios: &[("bare", settings::bare), ("client-proxy", settings::client_proxy)],
 };
 
 /// One control plane and one worker, with network policies.

@@ -143,10 +143,24 @@ pub(super) fn proxy(cluster: &Cluster) -> Result<(), String> {
 }
 
 pub(super) fn create_bare(cluster: &Cluster) -> Result<(), String> {
+    std::fs::create_dir_all(cluster.home.join(".docker")).map_err(|error| error.to_string())?;
+    cluster.write(
+        ".docker/config.json",
+        r#"{"proxies": {"default": {"httpsProxy": "http://client.example:3128", "noProxy": "corp.example"}}}"#,
+    )?;
     let networking = "networking: {disableDefaultCNI: true, kubeProxyMode: none}";
     let config =
         format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{networking}\nnodes: [{{role: control-plane}}]\n");
     cluster.create(&config, &[])
+}
+
+/// Without proxy variables in the environment the nodes get what the Docker client gives to containers.
+pub(super) fn client_proxy(cluster: &Cluster) -> Result<(), String> {
+    contains(&cluster.said.borrow(), "The nodes get the proxy settings in ")?;
+    let script = "tr '\\0' '\\n' </proc/$(systemctl show --property MainPID --value containerd)/environ";
+    let environment = cluster.in_node(script)?;
+    contains(&environment, "HTTPS_PROXY=http://client.example:3128\n")?;
+    contains(&environment, "NO_PROXY=corp.example,localhost,")
 }
 
 /// `create` says what is missing; the API answers, and what was left out is not there.

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# A disk that is full, or fills up, ends `create` with its cause, and nothing of it is left. Runs in namespaces of its own, with
+# an engine of its own on a small disk: engine-full.sh DIRECTORY CORACLE IMAGE
+set -euo pipefail
+# shellcheck source=tests/cluster/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+create=("$coracle" create cluster --name t-accept-full)
+
+truncate --size=2200M "$directory/disk"
+mkfs.ext4 -q -m 0 "$directory/disk"
+mount -o loop "$directory/disk" "$directory/data"
+clean_up() {
+    DOCKER_HOST=$own "$coracle" delete cluster --name t-accept-full --quiet || true
+    stop_engine
+    umount --lazy "$directory/data"
+}
+trap clean_up EXIT
+start_engine
+load_image
+export DOCKER_HOST=$own
+
+# fill MIB: takes all but so much of the disk.
+fill() {
+    local free
+    free=$(df --block-size=1M --output=avail "$directory/data" | tail -n 1)
+    fallocate --length="$((free - $1 - 1))MiB" "$directory/data/filler"
+    [ "$1" != 0 ] || dd if=/dev/zero of="$directory/data/rest" bs=64K 2>/dev/null || true
+}
+
+empty() { rm -f "$directory/data/filler" "$directory/data/rest"; }
+
+echo "no room from the start"
+fill 1
+code=0
+"${create[@]}" >"$directory/said" 2>&1 || code=$?
+[ "$code" = 4 ] || fail "exit code $code:" "$(cat "$directory/said")"
+told "$directory/said" disk-full "is full" "docker system prune"
+nothing_left
+
+for step in 2 3; do
+    echo "full from step $step on"
+    empty
+    fill 600
+    begins "$step" "${create[@]}"
+    empty
+    fill 0
+    ends 4
+    grep --quiet '"id":"disk-full"' "$directory/events" || fail "no disk-full in:" "$(tail -n 3 "$directory/events")"
+    grep --quiet 'no space left on device' "$directory/events" || fail "no cause in:" "$(tail -n 3 "$directory/events")"
+    nothing_left
+done
+
+echo "room again"
+empty
+"${create[@]}" --quiet
+"$coracle" delete cluster --name t-accept-full --quiet
+nothing_left
