@@ -92,6 +92,10 @@ pub async fn create(
             "not everything could be removed: {left}; run `coracle delete cluster --name {}`",
             cluster.name
         ));
+        // An engine that went away says all kinds of things while it does.
+        if left.code() == Code::EngineUnreachable {
+            return Err(left);
+        }
     }
     Err(error)
 }

@@ -56,5 +56,7 @@ CONFIG
     fail "$(docker exec "$name-control-plane" journalctl --no-pager --lines=40 2>&1)"
 kubectl() { docker exec --env KUBECONFIG=/etc/kubernetes/admin.conf "$name-control-plane" kubectl "$@"; }
 kubectl wait --for=condition=Ready node --all --timeout=60s
-kubectl --namespace=kube-system rollout status deployment coredns --timeout=90s
+# kind's CoreDNS may be faster than kube-proxy, and then waits half a minute for its first connection.
+kubectl --namespace=kube-system rollout status deployment coredns --timeout=180s ||
+    fail "$(kubectl --namespace=kube-system get pods,events 2>&1; kubectl --namespace=kube-system logs --selector=k8s-app=kube-dns 2>&1)"
 kubectl --namespace=local-path-storage rollout status deployment local-path-provisioner --timeout=60s

@@ -69,6 +69,7 @@ nothing_left() {
 begins() {
     local step=$1
     shift
+    : >"$directory/events"
     "$@" --output json >"$directory/events" 2>"$directory/said" &
     creating=$!
     for _ in $(seq 600); do
