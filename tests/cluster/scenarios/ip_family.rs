@@ -179,6 +179,29 @@ pub(super) fn service(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
+/// A Service of the type `LoadBalancer` gets an address of each family, and answers this host at all of them.
+pub(super) fn load_balancer(cluster: &Cluster) -> Result<(), String> {
+    let policy = cluster.kubectl(&["get", "service", "who", "--output=jsonpath={.spec.ipFamilyPolicy}"])?;
+    let ports = "[{port: 80, targetPort: 8080}]";
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: balanced}}\n\
+         spec: {{type: LoadBalancer, ipFamilyPolicy: {policy}, selector: {{app: who}}, ports: {ports}}}\n"
+    ))?;
+    let path = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
+    let expected = service_addresses(cluster)?;
+    let addresses: Vec<IpAddr> = eventually(PATIENCE, || {
+        let text = cluster.kubectl(&["get", "service", "balanced", path])?;
+        let addresses: Vec<IpAddr> = text.split_whitespace().filter_map(|address| address.parse().ok()).collect();
+        let families = |all: &[IpAddr]| all.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
+        ensure(families(&addresses) == families(&expected), || format!("its addresses are `{text}`"))?;
+        Ok(addresses)
+    })?;
+    for address in addresses {
+        contains(&eventually(PATIENCE, || fetch(&url(&address, 80)))?, "this is who")?;
+    }
+    Ok(())
+}
+
 /// The name of the Service has records of each family, and no others.
 pub(super) fn names(cluster: &Cluster) -> Result<(), String> {
     let expected = service_addresses(cluster)?;
