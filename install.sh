@@ -104,6 +104,12 @@ find_missing_packages() {
         read -r -a words <<<"${package[$program]}"
         packages+=("${words[@]}")
     done
+    # What the tests call beside; without Debian's packages they leave out what needs it.
+    if $run_tests && have apt-get; then
+        for program in shellcheck jq nft; do
+            have "$program" || packages+=("${program/%nft/nftables}")
+        done
+    fi
     # A client alone is no engine.
     if [ -z "${DOCKER_HOST:-}" ] && ! have dockerd && ! engine_answers; then
         missing+=("Docker Engine")

@@ -10,7 +10,8 @@ use crate::run::{contains, run};
 use crate::{Group, cleanup};
 
 /// Kubernetes 1.35, from its own node image.
-pub const OLDER: Group = Group { name: "older", environment: &[], create: release_before, together: &[], scenarios: &[] };
+pub const OLDER: Group =
+    Group { name: "older", environment: &[], create: release_before, together: &[], scenarios: &[] };
 
 const RELEASE: &str = "1.35";
 /// Compiling Kubernetes takes six minutes on two quiet cores.
