@@ -64,6 +64,8 @@ codes! {
     ClusterExists = "cluster-exists", 3;
     /// A named node, service or other object is not there.
     NotFound = "not-found", 3;
+    /// An add-on cannot be removed: another one needs it, or users have objects of its kinds.
+    AddonInUse = "addon-in-use", 3;
     /// An image is neither here nor can it be pulled.
     ImageMissing = "image-missing", 3;
     /// The engine does not answer.

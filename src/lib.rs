@@ -1,6 +1,7 @@
 //! coracle gives a person a real Kubernetes cluster in containers of the local Docker engine.
 
 pub mod agent;
+pub mod catalog;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
-use crate::cluster;
+use crate::catalog::Addon;
+use crate::cluster::provision::Calls;
+use crate::cluster::{self, addon};
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
 
@@ -12,6 +14,18 @@ use crate::node_image::{self, BuildOptions};
 pub(super) enum Build {
     /// Build the image that nodes run, from sources, and put it into the engine
     NodeImage(BuildNodeImage),
+    /// Build the images of add-ons, from sources, and put them into the engine
+    Addons(BuildAddons),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildAddons {
+    /// Add-ons; all of them if none is named
+    #[arg(value_name = "ADDON")]
+    addons: Vec<String>,
+    /// Print events and the result as JSON
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
+    output: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -29,13 +43,37 @@ pub(super) struct BuildNodeImage {
 
 impl Build {
     pub(super) fn is_json(&self) -> bool {
-        let Self::NodeImage(arguments) = self;
-        arguments.output.is_some()
+        match self {
+            Self::NodeImage(arguments) => arguments.output.is_some(),
+            Self::Addons(arguments) => arguments.output.is_some(),
+        }
     }
 }
 
 pub(super) async fn run(context: &Context, command: Build) -> Result<()> {
-    let Build::NodeImage(BuildNodeImage { kubernetes_version, image, .. }) = command;
+    match command {
+        Build::NodeImage(arguments) => node_image(context, arguments).await,
+        Build::Addons(arguments) => addons(context, &arguments).await,
+    }
+}
+
+async fn addons(context: &Context, arguments: &BuildAddons) -> Result<()> {
+    let (engine, _) = context.engine().await?;
+    let calls = Calls::new(engine);
+    let built = tokio::select! {
+        built = addon::build(&calls, &arguments.addons, &context.ui) => built?,
+        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+    };
+    let told = |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
+    context.ui.result(&json!({"addons": built.iter().map(told).collect::<Vec<_>>()}));
+    for (addon, _) in built.iter().filter(|(_, new)| !new) {
+        context.ui.note(format!("{} {} is up to date", addon.name, addon.about.version));
+    }
+    Ok(())
+}
+
+async fn node_image(context: &Context, arguments: BuildNodeImage) -> Result<()> {
+    let BuildNodeImage { kubernetes_version, image, .. } = arguments;
     let (engine, _) = context.engine().await?;
     let options = BuildOptions { kubernetes_version, image, ..BuildOptions::default() };
     let step = context.ui.step("Building the node image");

@@ -62,7 +62,7 @@ impl Create {
 }
 
 /// `90s`, `5m`, `1h30m` or a number of seconds.
-fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));

@@ -13,6 +13,7 @@ use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
 
+mod addon;
 mod build;
 mod create;
 mod delete;
@@ -58,13 +59,16 @@ enum Command {
     /// Export a kubeconfig or logs
     #[command(subcommand, arg_required_else_help = true)]
     Export(export::Export),
+    /// List, enable and disable add-ons of a cluster
+    #[command(subcommand, arg_required_else_help = true)]
+    Addon(addon::Addon),
     /// Print where a Service is reachable from this host
     Url(url::UrlArguments),
     /// Make Services answer on this host while it runs
     Tunnel(tunnel::TunnelArguments),
     /// Run kubectl of the cluster's version against it
     Kubectl(kubectl::KubectlArguments),
-    /// Build the image of the nodes
+    /// Build the image of the nodes, and those of add-ons
     #[command(subcommand, arg_required_else_help = true)]
     Build(build::Build),
     /// Print a completion script for a shell
@@ -83,7 +87,11 @@ enum Command {
 impl Command {
     /// It makes things that it removes when it is interrupted; the others just end.
     fn cleans_up(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::Load(_) | Self::Build(_) | Self::Tunnel(_))
+        match self {
+            Self::Create(_) | Self::Load(_) | Self::Build(_) | Self::Tunnel(_) => true,
+            Self::Addon(addon) => addon.cleans_up(),
+            _ => false,
+        }
     }
 }
 
@@ -147,6 +155,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Get(get) => get::run(context, get).await,
         Command::Load(load) => load::run(context, load).await,
         Command::Export(export) => export::run(context, export).await,
+        Command::Addon(addon) => addon::run(context, addon).await,
         Command::Url(arguments) => url::run(context, arguments).await,
         Command::Tunnel(arguments) => tunnel::run(context, arguments).await,
         Command::Build(build) => build::run(context, build).await,

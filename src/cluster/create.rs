@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
 use super::wait::{conditions, wait};
-use super::{SharedEngine, diagnose, first_pods, image, preflight, provision};
+use super::{SharedEngine, contents, diagnose, first_pods, image, preflight, provision};
 use crate::config::{Cluster, Networking};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
@@ -136,6 +136,7 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     let step = ui.step("Preparing the node image");
     let facts = prepare(calls, &cluster, options, run, &step).await?;
     step.finish();
+    let contents = contents::prepare(calls, &cluster, options, ui).await?;
 
     let step =
         ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
@@ -159,6 +160,7 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     watched(calls, &plan, deadline, &step, work).await?;
     step.finish();
 
+    contents::install(calls, &client, &plan, &contents, (deadline, run), ui).await?;
     Ok(plan)
 }
 
@@ -363,6 +365,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options,
     let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
     let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
+    contents::check(&calls, &cluster).await?;
     let subnet = subnets(engine, &cluster.networking).await?.into_iter().next().ok_or_else(provision::no_subnet)?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let layout = Layout::new(choose_ports(&cluster)?, subnet, api_port(&cluster, options.local)?, &version(&facts))?;

@@ -100,12 +100,22 @@ fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
     Some((etcd.to_owned(), coredns.to_owned(), pause.to_owned()))
 }
 
-/// The Kubernetes version in an image of kind's layout, read from a container that never starts.
+/// The Kubernetes version in an image of kind's layout.
 async fn version_inside(calls: &Calls, image: &Image, run: &str) -> Result<Option<String>> {
+    let text = file_inside(calls, &image.id, run, "/kind/version").await?;
+    Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+}
+
+/// A file of an image, read from a container that never starts.
+pub(super) async fn file_inside(calls: &Calls, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("coracle-look-{}", std::process::id());
-    let (engine, spec) = (calls.engine.clone(), throw_away(&name, &image.id, run));
-    calls.run(async move { engine.create_container(&spec).await }).await?;
-    let text = super::access::read_file(&*calls.engine, &name, "/kind/version").await;
-    calls.engine.remove_container(&name).await?;
-    Ok(text?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
+    let (engine, spec, path) = (calls.engine.clone(), throw_away(&name, image, run), path.to_owned());
+    calls
+        .run(async move {
+            engine.create_container(&spec).await?;
+            let content = super::access::read_file(&*engine, &name, &path).await;
+            engine.remove_container(&name).await?;
+            content
+        })
+        .await
 }

@@ -10,12 +10,15 @@ use crate::plan::tunnel::TUNNEL_ROLE;
 use crate::plan::{ADDRESS_LABEL, BALANCER_ROLE, CLUSTER_LABEL, ENDPOINT_LABEL, ROLE_LABEL, VERSION_LABEL, role_of};
 
 pub mod access;
+pub mod addon;
+mod contents;
 pub mod create;
 pub mod diagnose;
 mod first_pods;
 pub mod image;
 mod log_folder;
 pub mod logs;
+pub mod manifests;
 pub mod preflight;
 pub mod provision;
 mod pulls;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::reader::{Field, Reader};
 use super::tree::{self, Mark, Value, quoted};
 use super::{
-    API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, nodes, syntax, validate,
+    API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
+    syntax, validate,
 };
 use crate::error::{Code, Error, Result};
 
@@ -24,6 +25,10 @@ const CLUSTER: &[&str] = &[
     "controllerManager",
     "scheduler",
     "etcd",
+    "persist",
+    "images",
+    "addons",
+    "manifests",
 ];
 const NETWORKING: &[&str] = &[
     "apiServerAddress",
@@ -174,8 +179,9 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
             *flags = reader.flags(value, owned);
         }
     }
-    let Some(value) = fields.get("nodes") else { return true };
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
+    contents::read(reader, &fields, base, cluster);
+    let Some(value) = fields.get("nodes") else { return true };
     let read = nodes::read(reader, value, base, cluster.networking.loopback());
     cluster.nodes = read.nodes;
     read.complete

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::yaml;
 
 mod components;
+mod contents;
 mod dns;
 mod load;
 mod name;
@@ -60,6 +61,18 @@ pub struct Cluster {
     pub scheduler: Flags,
     /// Flags of etcd.
     pub etcd: Flags,
+    /// Directory of the host, absolute, that keeps the data of volumes when the cluster is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persist: Option<String>,
+    /// Images of the engine that the nodes get.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Add-ons that are enabled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addons: Vec<String>,
+    /// Files and directories, absolute, with objects that are applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<String>,
 }
 
 /// Flags of a component, name (without dashes) to value.
@@ -269,6 +282,10 @@ impl Cluster {
             controller_manager: Flags::new(),
             scheduler: Flags::new(),
             etcd: Flags::new(),
+            persist: None,
+            images: Vec::new(),
+            addons: Vec::new(),
+            manifests: Vec::new(),
         }
     }
 

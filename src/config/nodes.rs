@@ -153,7 +153,7 @@ fn mount(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<Extr
 }
 
 /// The absolute form of a host path; `..` stays, because links may be in the way.
-fn host_path(text: &str, base: &Path) -> Result<String, String> {
+pub(super) fn host_path(text: &str, base: &Path) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path", quoted(text)));
     }

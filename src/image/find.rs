@@ -10,6 +10,11 @@ const SIMILAR: f64 = 0.75;
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;
 
+/// Fails with `Code::ImageMissing` when the engine does not have all of the images.
+pub async fn check_docker_images(engine: &dyn Engine, images: &[String]) -> Result<()> {
+    find_images(engine, images).await.map(drop)
+}
+
 /// Looks the images up. `Code::ImageMissing` names all that are not there.
 pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
     let mut wanted: Vec<Wanted> = Vec::new();

@@ -18,5 +18,6 @@ mod testing;
 mod tests;
 mod transfer;
 
+pub use find::check_docker_images;
 pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};
 pub use reference::{Reference, is_id};

@@ -11,9 +11,9 @@ use super::{Client, Failure};
 use crate::error::{Code, Error, Result};
 
 /// Who applies, as the API server records it.
-const MANAGER: &str = "coracle";
+pub(super) const MANAGER: &str = "coracle";
 /// Pause between tries.
-const PAUSE: Duration = Duration::from_millis(30);
+pub(super) const PAUSE: Duration = Duration::from_millis(30);
 
 /// The API path of an object's collection.
 pub fn collection(object: &Value) -> Option<String> {
@@ -103,7 +103,7 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
 }
 
 /// Tries again while the failure is one of a server that is starting.
-async fn retry<F, T>(deadline: Instant, mut request: F) -> Result<T, Failure>
+pub(super) async fn retry<F, T>(deadline: Instant, mut request: F) -> Result<T, Failure>
 where
     F: AsyncFnMut() -> Result<T, Failure>,
 {

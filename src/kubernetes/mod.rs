@@ -9,7 +9,10 @@ use crate::error::{Code, Error, Result};
 use crate::plan::Access;
 
 pub mod apply;
+pub mod manifest;
 pub mod ready;
+mod resources;
+pub mod workload;
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(15);

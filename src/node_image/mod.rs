@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::plan::{POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
 
+mod addon;
 mod archive;
 mod assemble;
 mod cache;
@@ -21,6 +22,7 @@ mod system;
 mod tool;
 mod tree;
 
+pub use addon::{MANIFESTS, build_addon, is_built};
 use cache::{Cache, fingerprint};
 use recipe::{Release, Root, Versions};
 
@@ -66,7 +68,7 @@ pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progre
         return Ok(built);
     }
     tool::require(&["go", "gcc", "mmdebstrap"])?;
-    let cache = Cache::open(&cache_directory(options)?)?;
+    let cache = Cache::open(&cache_directory(options.cache.clone())?)?;
     let builder = programs::Builder::new(&cache, progress).await?;
     let (programs, debian) = tokio::try_join!(
         builder.programs(&versions, release),
@@ -122,9 +124,9 @@ async fn check_architecture(engine: &dyn Engine, versions: &Versions) -> Result<
         .hint("build the image on an x86-64 machine"))
 }
 
-fn cache_directory(options: &BuildOptions) -> Result<PathBuf> {
+fn cache_directory(named: Option<PathBuf>) -> Result<PathBuf> {
     let default = || dirs::cache_dir().map(|cache| cache.join("coracle/node-image"));
-    options.cache.clone().or_else(default).ok_or_else(|| {
+    named.or_else(default).ok_or_else(|| {
         Error::new(Code::FileFailed, "cannot find this user's cache directory").hint("set HOME or XDG_CACHE_HOME")
     })
 }

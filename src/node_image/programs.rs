@@ -9,6 +9,7 @@ use super::Progress;
 use super::cache::Cache;
 use super::recipe::{Module, Release, Versions, kubernetes_program};
 use super::tool::run;
+use crate::catalog::Program;
 use crate::error::{Code, Error, Result};
 
 /// Linker flags that leave out symbols and debug information.
@@ -109,6 +110,12 @@ impl<'a> Builder<'a> {
             .await
     }
 
+    /// Builds the program of an add-on.
+    pub(super) async fn addon(&self, module: &Module, program: &Program) -> Result<PathBuf> {
+        let (packages, variables) = (vec![program.package.clone()], program.variables.clone());
+        self.go(&GoBuild { name: program.name(), module, packages, tags: "", variables }).await
+    }
+
     async fn kubernetes(&self, release: &Release) -> Result<PathBuf> {
         let files = kubernetes_program(&release.version)?;
         let flags = kubernetes_flags(release);
@@ -169,7 +176,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Downloads a module and checks it against its pinned hash; returns where its source is.
-    async fn source(&self, module: &Module) -> Result<PathBuf> {
+    pub(super) async fn source(&self, module: &Module) -> Result<PathBuf> {
         let name = format!("{}@{}", module.path, module.version);
         self.say(&module.path, "downloading");
         let mut command = go();

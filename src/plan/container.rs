@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::addons::storage::DIRECTORY;
 use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
 use super::subnet::Division;
 use super::{
-    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, ROLE_LABEL, VERSION_LABEL,
-    balancer, entrypoint, labels, proxy,
+    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, PERSIST_LABEL, ROLE_LABEL,
+    VERSION_LABEL, balancer, entrypoint, labels, proxy,
 };
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
@@ -40,6 +41,7 @@ fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpA
     labels.insert(VERSION_LABEL.to_owned(), image.images.kubernetes.clone());
     labels.insert(IMAGE_LABEL.to_owned(), image.reference.clone());
     labels.insert(ENDPOINT_LABEL.to_owned(), layout.host_endpoint());
+    labels.extend(layout.cluster.persist.clone().map(|directory| (PERSIST_LABEL.to_owned(), directory)));
     labels
 }
 
@@ -117,23 +119,30 @@ fn port(mapping: &ExtraPortMapping) -> PortBinding {
 }
 
 fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
-    let volume = |part: &str, target: &str| Mount::Volume {
-        name: format!("{}-{part}", node.name),
+    let volume = |name: String, target: &str| Mount::Volume {
+        name,
         target: target.to_owned(),
         labels: labels(&layout.cluster, &facts.run),
     };
-    let host = |path: &str, read_only: bool| Mount::Bind {
+    let host = |path: &str, target: &str, read_only: bool| Mount::Bind {
         source: path.to_owned(),
-        target: path.to_owned(),
+        target: target.to_owned(),
         read_only,
         propagation: None,
     };
     // The image's /var is small: its images are read where they lie in the image's layers. An image of kind's layout has
     // them in /var, and pays for the copy.
-    let mut mounts = vec![volume("var", "/var")];
-    mounts.extend(facts.modules.then(|| host("/lib/modules", true)));
+    let mut mounts = vec![volume(format!("{}-var", node.name), "/var")];
+    // One directory for all nodes, unless the user has another one for this node.
+    if node.config.extra_mounts.iter().all(|mount| mount.container_path != DIRECTORY) {
+        mounts.push(match &layout.cluster.persist {
+            Some(directory) => host(directory, DIRECTORY, false),
+            None => volume(format!("{}-volumes", layout.cluster.name), DIRECTORY),
+        });
+    }
+    mounts.extend(facts.modules.then(|| host("/lib/modules", "/lib/modules", true)));
     if ["btrfs", "zfs"].contains(&facts.engine.storage_driver.as_str()) {
-        mounts.push(host("/dev/mapper", true));
+        mounts.push(host("/dev/mapper", "/dev/mapper", true));
     }
     mounts.extend(node.config.extra_mounts.iter().map(|mount| Mount::Bind {
         source: mount.host_path.clone(),

@@ -48,6 +48,8 @@ pub const POLICY_PLUGIN_LABEL: &str = "dev.coracle.policy-plugin";
 pub const POLICY_PLUGIN: &str = "coracle-policy";
 /// Label with the host endpoint of the API server.
 pub const ENDPOINT_LABEL: &str = "dev.coracle.api-endpoint";
+/// Label with the directory of the host that keeps the cluster's volumes.
+pub const PERSIST_LABEL: &str = "dev.coracle.persist";
 /// Role of the load balancer's container.
 pub const BALANCER_ROLE: &str = "load-balancer";
 

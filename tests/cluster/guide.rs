@@ -31,7 +31,10 @@ pub fn follow(cluster: &Cluster, page: &str) -> Result<(), String> {
     let folder = cluster.home.join("guide");
     std::fs::create_dir_all(&folder).map_err(told)?;
     // The pages start at the top of the repository; what they make must not land in it.
-    std::os::unix::fs::symlink(repository.join("configs"), folder.join("configs")).map_err(told)?;
+    let configs = folder.join("configs");
+    if !configs.exists() {
+        std::os::unix::fs::symlink(repository.join("configs"), configs).map_err(told)?;
+    }
     let mut done = 0;
     for block in blocks(&text) {
         let place = |error: String| format!("{page}:{}: {error}", block.line);

@@ -6,15 +6,18 @@ use crate::sources::{files, read};
 
 /// What each module may use of the crate, besides `error` and itself.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("config", &["yaml"]),
+    ("config", &["catalog", "yaml"]),
     ("plan", &["config", "engine", "yaml"]),
     ("engine", &[]),
     ("ui", &[]),
     ("kubeconfig", &["yaml"]),
     ("image", &["engine"]),
-    ("node_image", &["engine", "image", "plan", "yaml"]),
+    ("node_image", &["catalog", "engine", "image", "plan", "yaml"]),
     ("kubernetes", &["plan", "yaml"]),
-    ("cluster", &["config", "engine", "image", "kubeconfig", "kubernetes", "node_image", "plan", "ui", "yaml"]),
+    (
+        "cluster",
+        &["catalog", "config", "engine", "image", "kubeconfig", "kubernetes", "node_image", "plan", "ui", "yaml"],
+    ),
 ];
 
 /// Of the engine the plan knows what a container is, and nothing that does something.

@@ -13,6 +13,7 @@ mod coredns;
 pub mod first_pods;
 mod kube_proxy;
 mod node;
+pub mod storage;
 
 pub use agent::objects as agent;
 pub use node::object as node;
@@ -41,7 +42,7 @@ pub fn objects(
     objects.extend(coredns::objects(layout, images));
     objects.extend(first_pods::needed(layout, authority));
     objects.extend(agent::objects(layout, &manifests.cni)?);
-    objects.extend(documents(&manifests.storage, "the storage manifest")?);
+    objects.extend(storage::objects(layout, &manifests.storage)?);
     objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
     Ok(objects)
 }

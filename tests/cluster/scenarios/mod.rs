@@ -2,6 +2,7 @@
 
 use crate::Group;
 
+mod addons;
 mod basics;
 mod course;
 mod failures;
@@ -18,6 +19,7 @@ mod policy_page;
 mod reports;
 mod security;
 mod settings;
+mod storage;
 mod workloads;
 
 /// Every group, the quickest one first.
@@ -43,6 +45,9 @@ pub(crate) fn groups() -> Vec<Group> {
         course::COURSE,
         course::SETUP,
         older::OLDER,
+        ADDONS,
+        STORAGE,
+        CONTENTS,
     ]
 }
 
@@ -260,4 +265,49 @@ const PLANES: Group = Group {
     create: nodes::create_planes,
     together: &[],
     scenarios: &[("ready", nodes::planes_ready), ("balancer", nodes::balancer), ("delete", nodes::delete)],
+};
+
+/// One node whose ports 80 and 443 are published, as the page about Ingress has it.
+const ADDONS: Group = Group {
+    name: "addons",
+    environment: &[],
+    create: addons::create,
+    together: &[],
+    scenarios: &[
+        ("page", addons::page),
+        ("enable-ingress", addons::enable_ingress),
+        ("ingress-page", addons::ingress_page),
+        ("in-use", addons::in_use),
+        ("nothing-left", addons::nothing_left),
+        ("delete", nodes::delete),
+    ],
+};
+
+/// One control plane and two workers that share their volumes.
+const STORAGE: Group = Group {
+    name: "storage",
+    environment: &[],
+    create: storage::create,
+    together: &[],
+    scenarios: &[
+        ("page", storage::page),
+        ("reclaim", storage::reclaim),
+        ("other-node", storage::other_node),
+        ("node-restart", storage::node_restart),
+        ("delete", nodes::delete),
+    ],
+};
+
+/// One node that is created with images, add-ons, manifests and volumes that outlive it.
+const CONTENTS: Group = Group {
+    name: "contents",
+    environment: &[],
+    create: storage::create_with_contents,
+    together: &[],
+    scenarios: &[
+        ("there-at-once", storage::there_at_once),
+        ("problems", storage::problems),
+        ("persist", storage::persist),
+        ("delete", nodes::delete),
+    ],
 };

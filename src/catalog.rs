@@ -1,0 +1,157 @@
+//! The add-ons that this coracle knows: one folder of `node-image/addons` each, embedded in the command. Pure.
+
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+
+use crate::error::{Code, Error, Result};
+
+static FOLDERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/addons");
+
+/// An add-on: what its folder says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addon {
+    /// Name of its folder.
+    pub name: String,
+    /// `addon.yaml`.
+    pub about: About,
+    /// `manifest.yaml`: its objects, with `{{ .Image }}` and `{{ .Node }}` to fill in.
+    pub manifest: String,
+}
+
+/// `addon.yaml`: what an add-on is and what it is built from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// One line for people.
+    pub description: String,
+    /// Version of the module it is built from.
+    pub version: String,
+    /// Add-ons that must be there before this one.
+    #[serde(default)]
+    pub requires: Vec<String>,
+    /// Ports of a node that it takes.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// What its pods run; none when they run what the nodes have.
+    pub program: Option<Program>,
+    /// Manifests that come from a module, applied before its own.
+    pub files: Option<Files>,
+}
+
+/// A program of a Go module.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The module, of the add-on's version.
+    pub module: String,
+    /// Go's own hash of the module.
+    pub sum: String,
+    /// Package of the program, such as `./cmd/traefik`.
+    pub package: String,
+    /// Go variables to set, `path=value`.
+    #[serde(default)]
+    pub variables: Vec<String>,
+}
+
+/// Files of a Go module.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// The module, of the add-on's version.
+    pub module: String,
+    /// Go's own hash of the module.
+    pub sum: String,
+    /// Paths in the module.
+    pub paths: Vec<String>,
+}
+
+impl Addon {
+    /// The image that is built for it, in the engine and in the nodes; `None` when it needs none.
+    pub fn image(&self) -> Option<String> {
+        let needed = self.about.program.is_some() || self.about.files.is_some();
+        needed.then(|| format!("coracle/addon-{}:{}", self.name, self.about.version))
+    }
+}
+
+impl Program {
+    /// The program's name: the last part of its package.
+    pub fn name(&self) -> &str {
+        self.package.rsplit('/').next().unwrap_or(&self.package)
+    }
+}
+
+/// Names of all add-ons.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FOLDERS.dirs().filter_map(|folder| folder.path().file_name()?.to_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// All add-ons, by name.
+pub fn all() -> Result<Vec<Addon>> {
+    names().into_iter().map(find).collect()
+}
+
+/// The add-on of this name; `Code::NotFound` when there is none.
+pub fn find(name: &str) -> Result<Addon> {
+    let file = |file: &str| FOLDERS.get_file(format!("{name}/{file}")).and_then(include_dir::File::contents_utf8);
+    let (Some(about), Some(manifest)) = (file("addon.yaml"), file("manifest.yaml")) else {
+        return Err(Error::new(Code::NotFound, format!("there is no add-on `{name}`"))
+            .hint(format!("the add-ons are: {}", names().join(", "))));
+    };
+    let about = serde_yaml::from_str(about)
+        .map_err(|source| Error::new(Code::StepFailed, format!("addon.yaml of `{name}` is damaged")).cause(&source))?;
+    Ok(Addon { name: name.to_owned(), about, manifest: manifest.to_owned() })
+}
+
+/// The add-ons of these names and all that they require, each after what it requires.
+pub fn with_requirements(names: &[String]) -> Result<Vec<Addon>> {
+    let mut ordered = Vec::new();
+    for name in names {
+        add(&find(name)?, &mut ordered)?;
+    }
+    Ok(ordered)
+}
+
+fn add(addon: &Addon, ordered: &mut Vec<Addon>) -> Result<()> {
+    if ordered.contains(addon) {
+        return Ok(());
+    }
+    for name in &addon.about.requires {
+        add(&find(name)?, ordered)?;
+    }
+    ordered.push(addon.clone());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_is_an_add_on() {
+        assert!(names().contains(&"metrics-server"));
+        for addon in all().unwrap() {
+            assert!(!addon.about.description.ends_with('.'), "{}", addon.name);
+            assert_eq!(addon.manifest.contains("{{ .Image }}"), addon.about.program.is_some(), "{}", addon.name);
+            let sums = addon.about.program.iter().map(|program| &program.sum);
+            for sum in sums.chain(addon.about.files.iter().map(|files| &files.sum)) {
+                assert!(sum.starts_with("h1:") && sum.len() == 47, "{}: {sum}", addon.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_required_comes_first_and_once() {
+        let names = ["ingress".to_owned(), "gateway-api".to_owned()];
+        let ordered: Vec<String> = with_requirements(&names).unwrap().into_iter().map(|addon| addon.name).collect();
+        assert_eq!(ordered, ["gateway-api", "ingress"]);
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_list() {
+        let error = find("dashboard").unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        assert!(error.hints()[0].contains("metrics-server"), "{error:?}");
+    }
+}

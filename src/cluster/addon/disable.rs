@@ -1,0 +1,192 @@
+//! Taking add-ons back: exactly what enabling made, and not what users made with it unless they say so.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::state::{self, Enabled};
+use super::{ADDON_LABEL, Site};
+use crate::error::{Code, Error, Result};
+use crate::kubernetes::{Failure, manifest};
+use crate::ui::Ui;
+
+/// How many objects of users an error lists.
+const SHOWN: usize = 10;
+
+/// What became of an add-on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disabled {
+    /// It was there and is gone.
+    Removed(String),
+    /// It was not there.
+    Absent(String),
+    /// It was brought by another one, and stays because there are objects of its kinds.
+    Kept(String),
+}
+
+/// Disables add-ons, and those that only they needed.
+///
+/// `Code::AddonInUse` when an add-on that stays needs one of them, or, unless `force`, when users have objects of its
+/// kinds, which would go with it.
+pub async fn disable(site: &Site<'_>, names: &[String], force: bool, wait: Duration, ui: &Ui) -> Result<Vec<Disabled>> {
+    let deadline = Instant::now() + wait;
+    let mut enabled = state::enabled(site.client).await?;
+    check_needed(&enabled, names)?;
+    if !force {
+        check_unused(site, &enabled, names).await?;
+    }
+    let mut results = Vec::new();
+    let mut queue: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), true)).collect();
+    // Those that need others go first.
+    queue.sort_by_key(|(name, _)| enabled.iter().filter(|other| other.requires.contains(name)).count());
+    while !queue.is_empty() {
+        let (name, wanted) = queue.remove(0);
+        let Some(index) = enabled.iter().position(|other| other.name == name) else {
+            if wanted {
+                results.push(Disabled::Absent(name));
+            }
+            continue;
+        };
+        if !wanted && !user_objects(site, &enabled[index]).await?.is_empty() {
+            results.push(Disabled::Kept(name));
+            continue;
+        }
+        let addon = enabled.remove(index);
+        let step = ui.step(format!("Disabling add-on {}", addon.name));
+        let objects = [vec![state::marker_of(&addon.name)], addon.objects].concat();
+        manifest::remove(site.client, &objects, (ADDON_LABEL, &addon.name), deadline).await?;
+        step.finish();
+        for name in &addon.requires {
+            let needed = enabled.iter().any(|other| other.requires.contains(name));
+            let automatic = enabled.iter().any(|other| other.name == *name && other.automatic);
+            if automatic && !needed && !queue.iter().any(|(other, _)| other == name) {
+                queue.push((name.clone(), false));
+            }
+        }
+        results.push(Disabled::Removed(addon.name));
+    }
+    Ok(results)
+}
+
+/// Refuses to take away what an add-on that stays needs.
+fn check_needed(enabled: &[Enabled], names: &[String]) -> Result<()> {
+    for name in names.iter().filter(|name| enabled.iter().any(|addon| addon.name == **name)) {
+        let needs = |addon: &&Enabled| addon.requires.contains(name) && !names.contains(&addon.name);
+        if let Some(other) = enabled.iter().find(needs) {
+            return Err(Error::new(Code::AddonInUse, format!("add-on `{name}` is needed"))
+                .because(format!("add-on `{}` needs it", other.name))
+                .hint(format!("disable both: `coracle addon disable {} {name}`", other.name)));
+        }
+    }
+    Ok(())
+}
+
+async fn check_unused(site: &Site<'_>, enabled: &[Enabled], names: &[String]) -> Result<()> {
+    for addon in enabled.iter().filter(|addon| names.contains(&addon.name)) {
+        let objects = user_objects(site, addon).await?;
+        if objects.is_empty() {
+            continue;
+        }
+        let more = objects.len().saturating_sub(SHOWN);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        return Err(Error::new(Code::AddonInUse, format!("add-on `{}` is in use", addon.name))
+            .because(format!("{} objects of its kinds are there and would be deleted with it", objects.len()))
+            .lines(objects.into_iter().take(SHOWN).chain(more))
+            .hint("delete them first, or delete them with it: `--force`"));
+    }
+    Ok(())
+}
+
+/// Objects that users made of the kinds that an add-on defines.
+async fn user_objects(site: &Site<'_>, addon: &Enabled) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for definition in addon.objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition") {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+        let list = match site.client.get(&path).await {
+            Ok(definition) => match collection(&definition) {
+                Some(path) => site.client.get(&path).await,
+                None => continue,
+            },
+            Err(failure) => Err(failure),
+        };
+        match list {
+            Ok(list) => found.extend(of_users(&list)),
+            Err(Failure::Status(404, ..)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Where the objects of a defined kind are listed.
+fn collection(definition: &Value) -> Option<String> {
+    let spec = &definition["spec"];
+    let served = spec["versions"].as_array()?.iter().find(|version| version["served"] == true)?;
+    Some(format!(
+        "/apis/{}/{}/{}",
+        spec["group"].as_str()?,
+        served["name"].as_str()?,
+        spec["names"]["plural"].as_str()?
+    ))
+}
+
+/// The objects of a list that no add-on made.
+fn of_users(list: &Value) -> Vec<String> {
+    let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let users = items.iter().filter(|item| item["metadata"]["labels"][ADDON_LABEL].is_null());
+    users
+        .map(|item| {
+            let mut item = item.clone();
+            item["kind"] = Value::String(kind.clone());
+            manifest::title(&item)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn addon(name: &str, requires: &[&str]) -> Enabled {
+        Enabled {
+            name: name.to_owned(),
+            version: "v1".to_owned(),
+            automatic: false,
+            requires: requires.iter().map(|&name| name.to_owned()).collect(),
+            objects: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_another_one_needs_stays() {
+        let enabled = [addon("gateway-api", &[]), addon("ingress", &["gateway-api"])];
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let error = check_needed(&enabled, &names(&["gateway-api"])).unwrap_err();
+        assert_eq!(error.code(), Code::AddonInUse);
+        assert!(error.hints()[0].contains("disable ingress gateway-api"));
+        check_needed(&enabled, &names(&["gateway-api", "ingress"])).unwrap();
+        check_needed(&enabled[..1], &names(&["gateway-api"])).unwrap();
+        check_needed(&enabled[1..], &names(&["gateway-api"])).unwrap();
+    }
+
+    #[test]
+    fn only_objects_without_the_label_are_a_users() {
+        let list = json!({"kind": "GatewayList", "items": [
+            {"metadata": {"name": "mine", "namespace": "a"}},
+            {"metadata": {"name": "own", "labels": {ADDON_LABEL: "ingress"}}},
+        ]});
+        assert_eq!(of_users(&list), ["Gateway `a/mine`"]);
+    }
+
+    #[test]
+    fn a_collection_is_of_a_version_that_is_served() {
+        let versions = json!([{"name": "v1alpha1", "served": false}, {"name": "v1", "served": true}]);
+        let definition = json!({"spec": {"group": "x.io", "names": {"plural": "gateways"}, "versions": versions}});
+        assert_eq!(collection(&definition).unwrap(), "/apis/x.io/v1/gateways");
+    }
+}

@@ -1,0 +1,97 @@
+//! What a new cluster holds from the start: images, add-ons and manifests of its configuration.
+
+use tokio::time::Instant;
+
+use super::addon::{self, Site};
+use super::create::Options;
+use super::manifests::{self, Document};
+use super::provision::Calls;
+use super::wait::conditions;
+use crate::catalog::Addon;
+use crate::config::Cluster;
+use crate::error::{Code, Error, Result};
+use crate::image::load_docker_images;
+use crate::kubernetes::Client;
+use crate::plan::{PERSIST_LABEL, Plan};
+use crate::ui::Ui;
+
+/// What will be put into the cluster, read and found to be whole.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    documents: Vec<Document>,
+    addons: Vec<Addon>,
+}
+
+/// Checks all that can be known before something is made; builds the images of add-ons.
+pub(super) async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, ui: &Ui) -> Result<Contents> {
+    let documents = check(calls, cluster).await?;
+    let addons = addon::prepare(calls, &cluster.addons, None, ui).await?;
+    if let Some(directory) = cluster.persist.as_ref().filter(|_| options.local) {
+        std::fs::create_dir_all(directory).map_err(|source| {
+            Error::new(Code::FileFailed, format!("cannot make the directory `{directory}` for volumes")).cause(&source)
+        })?;
+    }
+    Ok(Contents { documents, addons })
+}
+
+/// Checks without making anything, and reads the manifests.
+pub(super) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Document>> {
+    let engine = &*calls.engine;
+    if let Some(directory) = &cluster.persist {
+        let users = engine.containers(&[format!("{PERSIST_LABEL}={directory}")]).await?;
+        if let Some(node) = users.first() {
+            return Err(Error::new(Code::ClusterExists, format!("the volumes in `{directory}` are in use"))
+                .because(format!("another cluster has them; one of its nodes is `{}`", node.name))
+                .hint("delete that cluster, or give this one another directory in `persist`"));
+        }
+    }
+    manifests::check(engine, &cluster.manifests, &cluster.images).await
+}
+
+/// Puts everything into a cluster that is usable, and waits until it works.
+///
+/// Everything is applied before something is awaited: a manifest may bring the network that add-ons need.
+pub(super) async fn install(
+    calls: &Calls,
+    client: &Client,
+    plan: &Plan,
+    contents: &Contents,
+    (deadline, run): (Instant, &str),
+    ui: &Ui,
+) -> Result<()> {
+    let cluster = &plan.layout.cluster;
+    let nodes: Vec<(String, Vec<u16>)> = plan
+        .layout
+        .nodes
+        .iter()
+        .map(|node| {
+            let ports = node.config.extra_port_mappings.iter().map(|mapping| mapping.container_port);
+            (node.name.clone(), ports.collect())
+        })
+        .collect();
+    if !cluster.images.is_empty() {
+        let names: Vec<String> = nodes.iter().map(|(name, _)| name.clone()).collect();
+        let step = ui.step(format!("Loading {}", cluster.images.join(", ")));
+        let progress = |_: &str, done: u64, total: u64| step.bytes(done, total);
+        load_docker_images(&*calls.engine, &names, &cluster.images, &progress).await?;
+        step.finish();
+    }
+    let site = Site { calls, client, nodes, run: run.to_owned() };
+    let applied = addon::apply(&site, &contents.addons, &cluster.addons, deadline, ui).await?;
+    // Without a network no pod starts, until the user brings one.
+    let awaited = conditions(cluster).1.is_empty() || !contents.documents.is_empty();
+    if !contents.documents.is_empty() {
+        let step = ui.step("Applying manifests");
+        manifests::apply(client, &contents.documents, deadline).await?;
+        step.finish();
+    }
+    if awaited {
+        addon::wait(&site, &applied, deadline, ui).await?;
+    }
+    if !contents.documents.is_empty() {
+        let step = ui.step("Waiting for what the manifests run");
+        manifests::wait(client, &contents.documents, deadline, &step).await?;
+        step.finish();
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The files of `manifests:`: read whole before anything is made, applied when the cluster is usable.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::engine::Engine;
+use crate::error::{Code, Error, Problem, Result};
+use crate::image;
+use crate::kubernetes::{Client, manifest};
+use crate::ui::Step;
+
+/// Endings of files that are taken from a directory.
+const ENDINGS: &[&str] = &["yaml", "yml", "json"];
+
+/// An object of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The file.
+    pub file: PathBuf,
+    /// Which document of the file, from 1.
+    pub number: usize,
+    /// The object.
+    pub object: Value,
+}
+
+impl Document {
+    fn place(&self) -> String {
+        place(&self.file, self.number)
+    }
+}
+
+fn place(file: &Path, number: usize) -> String {
+    format!("{}, document {number}", file.display())
+}
+
+/// Everything that manifests and images of a configuration lack, at once; else the objects to apply.
+pub async fn check(engine: &dyn Engine, manifests: &[String], images: &[String]) -> Result<Vec<Document>> {
+    let (documents, mut problems) = read(manifests);
+    let absent = image::check_docker_images(engine, images).await;
+    if problems.is_empty() {
+        return absent.map(|()| documents);
+    }
+    if let Err(error) = absent {
+        problems.push(problem("images".to_owned(), error.message()));
+    }
+    let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
+    Err(Error::new(Code::ConfigInvalid, format!("what the cluster is to hold has {count}")).problems(problems))
+}
+
+fn problem(place: String, message: impl Into<String>) -> Problem {
+    Problem { place, message: message.into(), snippet: None }
+}
+
+/// All objects of files and directories, and everything that is wrong with them.
+fn read(paths: &[String]) -> (Vec<Document>, Vec<Problem>) {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match files(Path::new(path)) {
+            Ok(files) => {
+                for file in files {
+                    match std::fs::read_to_string(&file) {
+                        Ok(text) => read_text(&file, &text, &mut documents, &mut problems),
+                        Err(source) => problems.push(problem(file.display().to_string(), source.to_string())),
+                    }
+                }
+            }
+            Err(message) => problems.push(problem(path.clone(), message)),
+        }
+    }
+    (documents, problems)
+}
+
+/// The file, or the manifests in the directory by name, as `kubectl apply -f` takes them.
+fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let facts = std::fs::metadata(path).map_err(|source| source.to_string())?;
+    if !facts.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|source| source.to_string())?;
+    let of_manifest = |path: &PathBuf| path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && of_manifest(path)).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("there is no file *.{} in this directory", ENDINGS.join(", *.")));
+    }
+    Ok(files)
+}
+
+fn read_text(file: &Path, text: &str, documents: &mut Vec<Document>, problems: &mut Vec<Problem>) {
+    for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
+        let number = index + 1;
+        let read = serde_yaml::Value::deserialize(document).and_then(|mut value| {
+            value.apply_merge()?;
+            serde_json::to_value(value).map_err(serde::de::Error::custom)
+        });
+        let object: Value = match read {
+            Ok(object) => object,
+            Err(error) => {
+                let at = error.location().map(|at| format!("{}:{}:{}", file.display(), at.line(), at.column()));
+                problems.push(problem(at.unwrap_or_else(|| place(file, number)), error.to_string()));
+                // What follows an error of the syntax cannot be told apart.
+                return;
+            }
+        };
+        let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let objects = match object["items"].as_array() {
+            Some(items) if is_list => items.clone(),
+            _ if object.is_null() => Vec::new(),
+            _ => vec![object],
+        };
+        for object in objects {
+            match incomplete(&object) {
+                Some(what) => problems.push(problem(place(file, number), what)),
+                None => documents.push(Document { file: file.to_owned(), number, object }),
+            }
+        }
+    }
+}
+
+/// What keeps a document from being an object.
+fn incomplete(object: &Value) -> Option<String> {
+    if !object.is_object() {
+        return Some("this is not a Kubernetes object: it is no mapping".to_owned());
+    }
+    for (name, value) in [
+        ("apiVersion", &object["apiVersion"]),
+        ("kind", &object["kind"]),
+        ("metadata.name", &object["metadata"]["name"]),
+    ] {
+        if value.as_str().is_none_or(str::is_empty) {
+            return Some(format!("this is not a whole Kubernetes object: `{name}` is missing"));
+        }
+    }
+    None
+}
+
+/// Applies the objects.
+pub async fn apply(client: &Client, documents: &[Document], deadline: Instant) -> Result<()> {
+    manifest::apply(client, &objects(documents), deadline).await.map_err(|at| placed(documents, &at))
+}
+
+/// Waits until what the objects run does run.
+pub async fn wait(client: &Client, documents: &[Document], deadline: Instant, step: &Step) -> Result<()> {
+    let said = |what: &str| step.detail("waiting for", what);
+    manifest::wait(client, &objects(documents), deadline, said).await.map_err(|at| placed(documents, &at))
+}
+
+fn objects(documents: &[Document]) -> Vec<Value> {
+    documents.iter().map(|document| document.object.clone()).collect()
+}
+
+/// The error with the file and document that it is about.
+fn placed(documents: &[Document], at: &manifest::At) -> Error {
+    let place = documents.get(at.index).map(Document::place).unwrap_or_default();
+    let error = Error::new(at.error.code(), format!("{} ({place})", at.error.message()));
+    let error = error.lines(at.error.log_lines().iter().cloned());
+    match at.error.cause_text() {
+        Some(cause) => error.because(cause),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    const GOOD: &str = "\
+# a comment, which is no document of its own
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a}
+---
+---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Secret, metadata: {name: b}}
+- {apiVersion: v1, kind: Secret, metadata: {name: c}}
+";
+
+    #[tokio::test]
+    async fn objects_come_in_the_order_of_names_and_documents() {
+        let json = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "d"}}"#;
+        let folder = folder(&[("b.json", json), ("a.yaml", GOOD), ("notes.txt", "not: [this")]);
+        let path = folder.path().display().to_string();
+        let found = check(&FakeEngine::new(&[]), &[path], &[]).await.unwrap();
+        let names = found.iter().map(|one| (one.number, one.object["metadata"]["name"].as_str().unwrap()));
+        assert_eq!(names.collect::<Vec<_>>(), [(1, "a"), (3, "b"), (3, "c"), (1, "d")]);
+    }
+
+    #[tokio::test]
+    async fn every_problem_is_told_with_file_and_place() {
+        let folder = folder(&[
+            ("1.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Secret\n"),
+            ("2.yaml", "a: 1\nb: [1, 2\nc: 3\n"),
+            ("3.yaml", "just a word"),
+        ]);
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let paths = [path("1.yaml"), path("2.yaml"), path("3.yaml"), path("4.yaml")];
+        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::new(&[]));
+        let error = check(&*engine, &paths, &["t-none:1".to_owned()]).await.unwrap_err();
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        let lines: Vec<_> = error.problem_list().iter().map(|one| format!("{}: {}", one.place, one.message)).collect();
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        assert!(lines[0].contains("1.yaml, document 2: ") && lines[0].contains("apiVersion"), "{lines:#?}");
+        assert!(lines[1].contains("2.yaml:3:"), "{lines:#?}");
+        assert!(lines[2].contains("3.yaml, document 1: this is not a Kubernetes object"), "{lines:#?}");
+        assert!(lines[3].contains("4.yaml: No such file"), "{lines:#?}");
+        assert!(lines[4].starts_with("images: ") && lines[4].contains("t-none:1"), "{lines:#?}");
+    }
+
+    #[tokio::test]
+    async fn an_image_alone_is_told_as_load_tells_it() {
+        let error = check(&FakeEngine::new(&[]), &[], &["t-none:1".to_owned()]).await.unwrap_err();
+        assert_eq!(error.code(), Code::ImageMissing);
+    }
+
+    #[test]
+    fn merge_keys_are_merged() {
+        let text = "x: &x {a: b}\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {<<: *x, c: d}\n";
+        let (mut documents, mut problems) = (Vec::new(), Vec::new());
+        read_text(Path::new("a"), text, &mut documents, &mut problems);
+        assert_eq!(problems, []);
+        assert_eq!(documents[0].object["data"], serde_json::json!({"a": "b", "c": "d"}));
+    }
+}

@@ -1,0 +1,80 @@
+//! What a cluster holds from the start: volumes that are kept, images, add-ons, manifests.
+
+use std::path::Path;
+
+use super::reader::{Fields, Reader, closest};
+use super::tree::quoted;
+use super::{Cluster, nodes, syntax};
+
+/// Reads the fields.
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
+    let path = |text: &str| nodes::host_path(text, base);
+    cluster.persist = fields.get("persist").and_then(|value| reader.parsed(value, path));
+    for (name, list, parse) in [
+        ("images", &mut cluster.images, &syntax::image as &dyn Fn(&str) -> Result<String, String>),
+        ("addons", &mut cluster.addons, &addon),
+        ("manifests", &mut cluster.manifests, &path),
+    ] {
+        let Some(field) = fields.get(name) else { continue };
+        for item in reader.items(field).unwrap_or_default() {
+            let Some(value) = reader.parsed(&item, parse) else { continue };
+            if list.contains(&value) {
+                reader.problem(item.node.mark, format!("{} is already given", quoted(&value)));
+            }
+            list.push(value);
+        }
+    }
+}
+
+/// The name of an add-on that there is.
+fn addon(text: &str) -> Result<String, String> {
+    let names = crate::catalog::names();
+    if names.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let mean = closest(text, &names).map(|name| format!(", did you mean `{name}`?"));
+    let mean = mean.unwrap_or_else(|| format!("; the add-ons are {}", names.join(", ")));
+    Err(format!("there is no add-on {}{mean}", quoted(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::{Overrides, load};
+
+    fn body(text: &str) -> crate::error::Result<crate::config::Cluster> {
+        let base_directory = Some(PathBuf::from("/home/me/project"));
+        let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{text}");
+        load(&text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
+    }
+
+    #[test]
+    fn paths_start_at_the_file() {
+        let text = "persist: ./data\nimages: [app:1]\naddons: [ingress]\nmanifests: [app.yaml, /etc/more]\n";
+        let cluster = body(text).unwrap();
+        assert_eq!(cluster.persist.as_deref(), Some("/home/me/project/data"));
+        assert_eq!(cluster.images, ["app:1"]);
+        assert_eq!(cluster.addons, ["ingress"]);
+        assert_eq!(cluster.manifests, ["/home/me/project/app.yaml", "/etc/more"]);
+        let again = load(&cluster.to_text().unwrap(), "again.yaml", &Overrides::default()).unwrap();
+        assert_eq!(again, cluster);
+    }
+
+    #[test]
+    fn every_item_that_is_wrong_is_told_at_its_place() {
+        let text = "addons:\n- metrics-servr\n- ingress\n- ingress\nimages: [7]\nmanifests: ['']\npersist: ~/data\n";
+        let error = body(text).unwrap_err();
+        let lines: Vec<_> = error.problem_list().iter().map(|one| format!("{} {}", one.place, one.message)).collect();
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        assert_eq!(lines[0], "c.yaml:4:3 there is no add-on `metrics-servr`, did you mean `metrics-server`?");
+        assert_eq!(lines[1], "c.yaml:6:3 `ingress` is already given");
+        assert!(lines[2].starts_with("c.yaml:7:10 ") && lines[2].contains("string"), "{lines:#?}");
+    }
+
+    #[test]
+    fn an_add_on_that_is_not_there_gets_the_list() {
+        let error = body("addons: [dashboard]").unwrap_err();
+        assert!(error.problem_list()[0].message.contains("metrics-server"), "{error:?}");
+    }
+}

@@ -1,0 +1,182 @@
+//! Whether an object does what it is for: what `kubectl rollout status` and `kubectl wait` look at. Pure.
+
+use serde_json::Value;
+
+/// How far an object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It does what it is for.
+    Ready,
+    /// Not yet, and why.
+    Waiting(String),
+    /// It never will, and why.
+    Failed(String),
+}
+
+/// Kinds that are awaited after they are applied.
+const AWAITED: &[&str] = &["APIService", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "StatefulSet"];
+
+/// Whether there is something to wait for.
+pub fn is_awaited(object: &Value) -> bool {
+    object["kind"].as_str().is_some_and(|kind| AWAITED.contains(&kind))
+}
+
+/// How far an object is, from what the API says of it.
+pub fn state(object: &Value) -> State {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" => rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "availableReplicas"]),
+        // A StatefulSet of `OnDelete` updates its pods when somebody deletes them.
+        "StatefulSet" if spec["updateStrategy"]["type"] == "OnDelete" => {
+            rollout(object, number(&spec["replicas"], 1), &["readyReplicas"])
+        }
+        "StatefulSet" => rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "readyReplicas"]),
+        "DaemonSet" => {
+            let desired = number(&status["desiredNumberScheduled"], 0);
+            rollout(object, desired, &["updatedNumberScheduled", "numberAvailable"])
+        }
+        "Job" => job(object),
+        "APIService" => condition(object, "Available"),
+        "CustomResourceDefinition" => condition(object, "Established"),
+        _ => State::Ready,
+    }
+}
+
+fn number(value: &Value, default: u64) -> u64 {
+    value.as_u64().unwrap_or(default)
+}
+
+fn rollout(object: &Value, wanted: u64, fields: &[&str]) -> State {
+    let status = &object["status"];
+    if number(&status["observedGeneration"], 0) < number(&object["metadata"]["generation"], 0) {
+        return State::Waiting("its controller has not seen it yet".to_owned());
+    }
+    if let Some(failed) = find(object, "Progressing")
+        && failed["status"] == "False"
+    {
+        return State::Failed(text(&failed["message"]));
+    }
+    match fields.iter().map(|field| number(&status[*field], 0)).min() {
+        Some(count) if count < wanted => State::Waiting(format!("{count} of {wanted} pods are ready")),
+        _ => State::Ready,
+    }
+}
+
+fn job(object: &Value) -> State {
+    if find(object, "Complete").is_some_and(|condition| condition["status"] == "True")
+        || object["spec"]["suspend"] == true
+    {
+        return State::Ready;
+    }
+    match find(object, "Failed") {
+        Some(failed) if failed["status"] == "True" => State::Failed(text(&failed["message"])),
+        _ => State::Waiting("it is not complete".to_owned()),
+    }
+}
+
+fn condition(object: &Value, name: &str) -> State {
+    match find(object, name) {
+        Some(found) if found["status"] == "True" => State::Ready,
+        Some(found) => State::Waiting(text(&found["message"])),
+        None => State::Waiting(format!("it is not {name} yet")),
+    }
+}
+
+fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("no reason is given").to_owned()
+}
+
+/// Where the pods of a workload are listed.
+pub fn pods_path(object: &Value) -> Option<String> {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object()?;
+    let namespace = object["metadata"]["namespace"].as_str()?;
+    let terms = labels.iter().filter_map(|(key, value)| Some(format!("{key}%3D{}", value.as_str()?)));
+    let selector: Vec<String> = terms.map(|term| term.replace('/', "%2F")).collect();
+    Some(format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", selector.join("%2C")))
+}
+
+/// What keeps pods from being ready, a line per pod.
+pub fn troubles(pods: &Value) -> Vec<String> {
+    let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    pods.iter().filter_map(trouble).collect()
+}
+
+fn trouble(pod: &Value) -> Option<String> {
+    let name = pod["metadata"]["name"].as_str()?;
+    let containers = ["initContainerStatuses", "containerStatuses"];
+    let statuses = containers.iter().filter_map(|field| pod["status"][*field].as_array()).flatten();
+    for status in statuses {
+        for state in [&status["state"]["waiting"], &status["state"]["terminated"], &status["lastState"]["terminated"]] {
+            let reason = state["reason"].as_str().unwrap_or_default();
+            if !["", "Completed", "ContainerCreating", "PodInitializing"].contains(&reason) {
+                let message = state["message"].as_str().map(|message| format!(": {}", message.trim()));
+                return Some(format!("pod {name}: {reason}{}", message.unwrap_or_default()));
+            }
+        }
+    }
+    let scheduled = find(pod, "PodScheduled").filter(|condition| condition["status"] == "False")?;
+    Some(format!("pod {name}: {}", text(&scheduled["message"])))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deployment_is_ready_when_every_replica_of_its_last_version_is_available() {
+        let deployment = |status: Value| json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
+        let old = deployment(json!({"observedGeneration": 1, "updatedReplicas": 2, "availableReplicas": 2}));
+        assert!(matches!(state(&old), State::Waiting(cause) if cause.contains("controller")));
+        let half = deployment(json!({"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": 2}));
+        assert_eq!(state(&half), State::Waiting("1 of 2 pods are ready".to_owned()));
+        let whole = deployment(json!({"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 2}));
+        assert_eq!(state(&whole), State::Ready);
+        let failed = json!([{"type": "Progressing", "status": "False", "message": "exceeded its progress deadline"}]);
+        let stuck = deployment(json!({"observedGeneration": 2, "conditions": failed}));
+        assert_eq!(state(&stuck), State::Failed("exceeded its progress deadline".to_owned()));
+    }
+
+    #[test]
+    fn a_daemon_set_that_no_controller_has_seen_is_not_ready() {
+        let set = |status: Value| json!({"kind": "DaemonSet", "metadata": {"generation": 1}, "status": status});
+        assert!(matches!(state(&set(json!({}))), State::Waiting(_)));
+        let none = json!({"observedGeneration": 1, "desiredNumberScheduled": 0});
+        assert_eq!(state(&set(none)), State::Ready);
+    }
+
+    #[test]
+    fn a_job_ends_either_way() {
+        let job = |name: &str| json!({"kind": "Job", "status": {"conditions": [{"type": name, "status": "True", "message": "why"}]}});
+        assert_eq!(state(&job("Complete")), State::Ready);
+        assert_eq!(state(&job("Failed")), State::Failed("why".to_owned()));
+        assert!(matches!(state(&json!({"kind": "Job"})), State::Waiting(_)));
+    }
+
+    #[test]
+    fn what_keeps_a_pod_is_told() {
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"a\""}});
+        let pods = json!({"items": [
+            {"metadata": {"name": "one"}, "status": {"containerStatuses": [{"state": waiting}]}},
+            {"metadata": {"name": "two"}, "status": {"containerStatuses": [{"state": {"running": {}}}]}},
+            {"metadata": {"name": "three"}, "status": {
+                "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}],
+            }},
+        ]});
+        let lines = troubles(&pods);
+        assert_eq!(lines[0], "pod one: ImagePullBackOff: Back-off pulling image \"a\"");
+        assert_eq!(lines[1], "pod three: 0/1 nodes are available");
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn pods_are_found_by_the_selector() {
+        let object = json!({"metadata": {"namespace": "a"}, "spec": {"selector": {"matchLabels": {"x.io/b": "c"}}}});
+        assert_eq!(pods_path(&object).unwrap(), "/api/v1/namespaces/a/pods?labelSelector=x.io%2Fb%3Dc");
+    }
+}

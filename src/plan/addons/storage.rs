@@ -1,0 +1,56 @@
+//! The storage provisioner: the node image's manifest, on the directory that all nodes of a cluster share. Pure.
+
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::plan::layout::Layout;
+
+/// Where volumes are in every node. The nodes mount one directory there, so that a pod finds its volume on each of them.
+pub const DIRECTORY: &str = "/var/local-path-provisioner";
+/// The file of the provisioner's ConfigMap that says where volumes are.
+const CONFIG: &str = "config.json";
+/// With `persist` a claim of the same name gets the same directory, also in the next cluster.
+const PATH_OF_CLAIM: &str = "{{ .PVC.Namespace }}/{{ .PVC.Name }}";
+
+/// The manifest's objects.
+pub(super) fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
+    let mut objects = super::documents(manifest, "the storage manifest")?;
+    for object in &mut objects {
+        if object["kind"] == "ConfigMap" && object["data"][CONFIG].is_string() {
+            // Shared by all nodes: volumes of every access mode, bound to no node.
+            object["data"][CONFIG] = json!(json!({"sharedFileSystemPath": DIRECTORY}).to_string());
+        }
+        if object["kind"] == "StorageClass" && layout.cluster.persist.is_some() {
+            object["parameters"] = json!({"pathPattern": PATH_OF_CLAIM});
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    const MANIFEST: &str = include_str!("../../../node-image/rootfs/kind/manifests/default-storage.yaml");
+
+    fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+        objects.iter().find(|object| object["kind"] == kind).unwrap()
+    }
+
+    #[test]
+    fn volumes_are_in_the_directory_of_all_nodes() {
+        let objects = objects(&layout(1, 2), MANIFEST).unwrap();
+        let config = find(&objects, "ConfigMap")["data"][CONFIG].as_str().unwrap();
+        assert_eq!(config, r#"{"sharedFileSystemPath":"/var/local-path-provisioner"}"#);
+        assert_eq!(find(&objects, "StorageClass").get("parameters"), None);
+    }
+
+    #[test]
+    fn volumes_that_are_kept_are_called_by_their_claim() {
+        let mut layout = layout(1, 0);
+        layout.cluster.persist = Some("/data".to_owned());
+        let objects = objects(&layout, MANIFEST).unwrap();
+        assert_eq!(find(&objects, "StorageClass")["parameters"]["pathPattern"], PATH_OF_CLAIM);
+    }
+}
