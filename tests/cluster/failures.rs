@@ -138,7 +138,7 @@ fn inotify(cluster: &Cluster) -> Result<(), String> {
         println!("        skipped: only root can make a mount namespace");
         return Ok(());
     }
-    let limit = cluster.write("instances", "9\n")?;
+    let limit = cluster.write("instances", "3\n")?;
     let create = cluster.command(&["create", "cluster"]);
     let mut command = Command::new("unshare");
     command.args([
@@ -150,7 +150,7 @@ fn inotify(cluster: &Cluster) -> Result<(), String> {
     ]);
     command.arg(create.get_program()).args(create.get_args());
     command.envs(create.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let parts = ["the kernel allows 9 per user", "sudo sysctl fs.inotify.max_user_instances="];
+    let parts = ["the kernel allows 3 per user", "sudo sysctl fs.inotify.max_user_instances="];
     refused(cluster, command, "inotify-limit", 4, &parts)
 }
 

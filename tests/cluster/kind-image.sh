@@ -30,7 +30,7 @@ inside() {
         return 1
     }
 
-    stop_containerd() { kill "$!" && wait "$!" || true; }
+    stop_containerd() { if kill "$!"; then wait "$!" || true; fi; }
 
     # Prints the descriptor of a file that it moves to the blobs.
     blob() {
