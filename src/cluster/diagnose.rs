@@ -131,7 +131,9 @@ fn component_error(node: &str, name: &str, log: &str) -> Error {
         "kube-apiserver" => "check `apiServer` and `featureGates` in the configuration",
         "kube-controller-manager" => "check `controllerManager` and `featureGates` in the configuration",
         "kube-scheduler" => "check `scheduler` and `featureGates` in the configuration",
-        "coredns" => "check `coreDNS` in the configuration",
+        "coredns" => {
+            "check `coreDNS` in the configuration; with `--retain` the nodes are kept for `coracle export logs`"
+        }
         "kube-proxy" => "check `kubeProxy` and `featureGates` in the configuration",
         _ => "keep the nodes with `--retain`, then look at `coracle export logs`",
     };

@@ -306,12 +306,12 @@ fn two_at_once(cluster: &Cluster) -> Result<(), String> {
     let nodes = cluster.kubectl(&["get", "nodes", "--output=name"])?;
     let wanted = format!("node/{0}-control-plane\nnode/{0}-worker\n", cluster.name);
     ensure(nodes == wanted, || format!("the nodes are {nodes}"))?;
-    // What the loser made is gone: one network, and a volume for each node.
+    // What the loser made is gone: one network, a volume for each node, and the one that they share.
     let filter = format!("label=dev.coracle.cluster={}", cluster.name);
     let networks = docker(&["network", "ls", "--quiet", "--filter", &filter])?;
     let volumes = docker(&["volume", "ls", "--quiet", "--filter", &filter])?;
     let left = || format!("networks:\n{networks}volumes:\n{volumes}");
-    ensure((networks.lines().count(), volumes.lines().count()) == (1, 2), left)
+    ensure((networks.lines().count(), volumes.lines().count()) == (1, 3), left)
 }
 
 /// On version 1 of cgroups a frozen process cannot die, and would keep its node alive.

@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, future::ready};
 use ipnet::IpNet;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -106,7 +106,13 @@ impl Kernel {
         let mut request = self.handle.address().add(link, address, host_prefix(address));
         if address.is_ipv6() {
             // Whether somebody else has it is asked for a second first, and meanwhile nobody would answer.
-            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            let attributes = &mut request.message_mut().attributes;
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            // Deprecated: it answers, but what the node and its pods send out has the node's address.
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_preferred = 0;
+            lifetimes.ifa_valid = u32::MAX;
+            attributes.push(AddressAttribute::CacheInfo(lifetimes));
         }
         request.replace().execute().await.map_err(|error| error.to_string())
     }

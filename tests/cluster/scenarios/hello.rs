@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, ensure, run};
+use crate::run::{contains, ensure, eventually, run};
 
 /// The image of the sample.
 pub(super) const IMAGE: &str = "hello-world:latest";
@@ -53,17 +53,12 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     }
     let json = cluster.coracle_json(&["url", "hello-world", "--output=json"])?;
     ensure(json[0]["url"] == url.trim(), || format!("`coracle url -o json` printed {json}"))?;
-    // Both replicas serve: the page names the pod.
-    let mut pods: Vec<String> = Vec::new();
-    for _ in 0..60 {
-        pods.push(answers(url.trim(), PATIENCE)?);
-        pods.sort();
-        pods.dedup();
-        if pods.len() == 2 {
-            break;
-        }
-    }
-    ensure(pods.len() == 2, || format!("only one of two pods answers: {pods:?}"))?;
+    // Both replicas serve: the page names the pod. kube-proxy may hear of the second one a moment later.
+    let mut pods = std::collections::BTreeSet::new();
+    eventually(PATIENCE, || {
+        pods.insert(answers(url.trim(), PATIENCE)?);
+        ensure(pods.len() == 2, || format!("only one of two pods answers: {pods:?}"))
+    })?;
     let none = cluster.coracle_output(&["url", "kubernetes"])?;
     ensure(none.code != 0, || "`coracle url` of a ClusterIP succeeded".to_owned())?;
     contains(&none.stderr, "ClusterIP")
