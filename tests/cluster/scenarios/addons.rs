@@ -58,7 +58,8 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["addon", "enable", "ingress"])?;
     let pods = "--selector=app.kubernetes.io/name=traefik";
-    let uid = || cluster.kubectl(&["get", "pods", "--namespace=ingress", pods, "--output=jsonpath={..uid}"]);
+    let uid =
+        || cluster.kubectl(&["get", "pods", "--namespace=ingress", pods, "--output=jsonpath={.items[*].metadata.uid}"]);
     let before = uid()?;
     cluster.coracle(&["addon", "enable", "ingress"])?;
     ensure(uid()? == before, || "enabling again made another pod".to_owned())?;
