@@ -15,8 +15,8 @@ const SHORT_LIFE: i64 = 8;
 /// Free bytes below which nothing starts: ext4 counts 16 MiB as free that it gives to nobody, not even to root.
 const LEAST_FREE: u64 = 24 * 1024 * 1024;
 
-/// Static pods, which need nobody but each other.
-const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/// What needs nobody but the control plane itself, and so ends early only when its own settings are wrong.
+const COMPONENTS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"];
 
 /// Looks for something in a node that will never come up by itself: the node stopped, or a component keeps failing.
 pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
@@ -106,7 +106,7 @@ async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
         let id = container["id"].as_str().unwrap_or_default();
         // An add-on may have failed because another one was not there yet.
         let least = match container["labels"]["io.kubernetes.pod.namespace"].as_str() {
-            Some("kube-system") if COMPONENTS.contains(&name) || name == "coredns" => 1,
+            Some("kube-system") if COMPONENTS.contains(&name) => 1,
             Some("kube-system") => 2,
             _ => continue,
         };

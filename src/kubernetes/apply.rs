@@ -11,19 +11,24 @@ use super::{Client, Failure};
 use crate::error::{Code, Error, Result};
 
 /// Who applies, as the API server records it.
-pub(super) const MANAGER: &str = "coracle";
+const MANAGER: &str = "coracle";
 /// Pause between tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
 
 /// The API path of an object's collection.
 pub fn collection(object: &Value) -> Option<String> {
     let version = object["apiVersion"].as_str()?;
-    let root = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
+    let root = root(version);
     let plural = plural(object["kind"].as_str()?);
     Some(match object["metadata"]["namespace"].as_str() {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
         None => format!("{root}/{plural}"),
     })
+}
+
+/// The API path of a group and version.
+pub(super) fn root(version: &str) -> String {
+    if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") }
 }
 
 /// The resource name of a kind, by the rule that every kind of Kubernetes itself follows.
@@ -61,15 +66,17 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
     let what = || format!("cannot apply {}", name(object));
     let collection = collection(object)
         .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
-    let path = format!(
-        "{collection}/{}?fieldManager={MANAGER}&force=true",
-        object["metadata"]["name"].as_str().unwrap_or_default()
-    );
-    let media_type = "application/apply-patch+yaml";
-    retry(deadline, || client.send(Method::PATCH, &path, media_type, Some(object)))
+    let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    patch(client, &path, object, deadline)
         .await
         .map(drop)
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
+}
+
+/// Applies an object at its path and returns it as the API server completed it.
+pub(super) async fn patch(client: &Client, path: &str, object: &Value, deadline: Instant) -> Result<Value, Failure> {
+    let path = format!("{path}?fieldManager={MANAGER}&force=true");
+    retry(deadline, || client.send(Method::PATCH, &path, "application/apply-patch+yaml", Some(object))).await
 }
 
 /// Creates an object and returns it as the API server completed it.

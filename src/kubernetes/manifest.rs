@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::apply::{MANAGER, PAUSE, retry};
+use super::apply::{PAUSE, patch, retry};
 use super::resources::Resources;
 use super::workload::{self, State};
 use super::{Client, Failure};
@@ -66,9 +66,7 @@ async fn one(client: &Client, resources: &Resources<'_>, object: &Value, deadlin
             }
         }
     };
-    let path = format!("{path}?fieldManager={MANAGER}&force=true");
-    let send = || client.send(Method::PATCH, &path, "application/apply-patch+yaml", Some(object));
-    retry(deadline, send).await.map(drop).map_err(|failure| failed(failure.text()))
+    patch(client, &path, object, deadline).await.map(drop).map_err(|failure| failed(failure.text()))
 }
 
 /// Waits until all objects that run something, or serve something, do so.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::apply::root;
 use super::{Client, Failure};
 
 /// What the API server serves, asked once per group and version.
@@ -46,10 +47,6 @@ impl<'a> Resources<'a> {
         }
         Ok(resource.map(|resource| path(version, &resource, object)))
     }
-}
-
-fn root(version: &str) -> String {
-    if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") }
 }
 
 fn path(version: &str, resource: &Resource, object: &Value) -> String {
