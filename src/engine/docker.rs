@@ -1,29 +1,30 @@
 //! The engine over its HTTP API: the only file that calls bollard.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::body_full;
-use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::ContainerSummary;
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::io::AsyncWriteExt;
 
+use super::conversation::said;
 use super::failure::{absent_is_fine, failed};
 use super::{
-    Address, ByteStream, CgroupVersion, Container, ContainerSpec, Engine, EngineInfo, ExecOutput, Image, Network,
-    NetworkSpec, PortBinding, Seen, Volume, failure, translate,
+    Address, ByteStream, CgroupVersion, Container, ContainerSpec, Conversation, Engine, EngineInfo, ExecOutput, Image,
+    Network, NetworkSpec, PortBinding, Seen, Volume, failure, translate,
 };
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Seconds that an ordinary request may take.
 const REQUEST_SECONDS: u64 = 120;
 /// How long a transfer of images or archives may take.
 const TRANSFER: Duration = Duration::from_secs(3600);
+/// Bytes of a command's output that are read at once; layers come this way.
+const OUTPUT_BUFFER: usize = 256 << 10;
 
 /// A connection to a Docker engine.
 pub(super) struct Docker {
@@ -48,6 +49,30 @@ impl Docker {
         let client = client.negotiate_version().await.map_err(|source| unreachable(&source))?;
         let transfer = client.clone().with_timeout(TRANSFER);
         Ok(Self { client, transfer })
+    }
+
+    /// Starts a command in a container.
+    async fn begin(
+        &self,
+        container: &str,
+        command: &[&str],
+        stdin: bool,
+        what: &str,
+    ) -> Result<(String, Conversation)> {
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            attach_stdin: Some(stdin),
+            ..CreateExecOptions::default()
+        };
+        let exec = self.transfer.create_exec(container, options).await.map_err(|source| failed(what, &source))?;
+        let options = StartExecOptions { output_capacity: Some(OUTPUT_BUFFER), ..StartExecOptions::default() };
+        let started = self.transfer.start_exec(&exec.id, Some(options)).await;
+        match started.map_err(|source| failed(what, &source))? {
+            StartExecResults::Attached { output, input } => Ok((exec.id, Conversation { input, output: said(output) })),
+            StartExecResults::Detached => Err(Error::new(Code::EngineFailed, what).because("the engine detached it")),
+        }
     }
 }
 
@@ -246,22 +271,16 @@ impl Engine for Docker {
 
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
         let what = format!("cannot run `{}` in container `{container}`", command.join(" "));
-        let options = CreateExecOptions {
-            cmd: Some(command.to_vec()),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            attach_stdin: Some(input.is_some()),
-            ..CreateExecOptions::default()
-        };
-        let exec = self.transfer.create_exec(container, options).await.map_err(|source| failed(&what, &source))?;
-        let started = self.transfer.start_exec(&exec.id, None).await.map_err(|source| failed(&what, &source))?;
-        let mut output = ExecOutput::default();
-        if let StartExecResults::Attached { output: said, input: sink } = started {
-            converse(said, sink, input, &mut output).await.map_err(|source| failed(&what, &source))?;
-        }
-        let ended = self.transfer.inspect_exec(&exec.id).await.map_err(|source| failed(&what, &source))?;
+        let (id, conversation) = self.begin(container, command, input.is_some(), &what).await?;
+        let mut output = conversation.hold(input).await.map_err(|source| failed(&what, &source.into()))?;
+        let ended = self.transfer.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
         output.exit_code = ended.exit_code.unwrap_or(-1);
         Ok(output)
+    }
+
+    async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
+        let what = format!("cannot run `{}` in container `{container}`", command.join(" "));
+        self.begin(container, command, true, &what).await.map(|(_, conversation)| conversation)
     }
 
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>> {
@@ -280,44 +299,6 @@ impl Engine for Docker {
         let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
         let found = absent_is_none(found, &format!("cannot inspect container `{container}`"))?;
         Ok(found.and_then(|details| serde_json::to_value(details).ok()))
-    }
-}
-
-/// Feeds the input and gathers the output of a command at the same time.
-async fn converse(
-    mut said: impl futures_util::Stream<Item = Result<bollard::container::LogOutput, bollard::errors::Error>> + Unpin,
-    mut sink: impl tokio::io::AsyncWrite + Unpin,
-    input: Option<ByteStream>,
-    output: &mut ExecOutput,
-) -> Result<(), bollard::errors::Error> {
-    let feed = async {
-        let Some(mut input) = input else { return Ok(()) };
-        let written = async {
-            while let Some(chunk) = input.try_next().await? {
-                sink.write_all(&chunk).await?;
-            }
-            Ok::<_, std::io::Error>(())
-        };
-        let written = written.await;
-        // Also when the input breaks off: the command would wait for more, and we for the command.
-        written.and(sink.shutdown().await)
-    };
-    let gather = async {
-        while let Some(part) = said.try_next().await? {
-            match part {
-                bollard::container::LogOutput::StdErr { message } => output.stderr.extend_from_slice(&message),
-                other => output.stdout.extend_from_slice(&other.into_bytes()),
-            }
-        }
-        Ok::<_, bollard::errors::Error>(())
-    };
-    let (wrote, gathered) = tokio::join!(feed, gather);
-    gathered?;
-    // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
-    let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
-    match wrote {
-        Err(source) if !closed.contains(&source.kind()) => Err(source.into()),
-        _ => Ok(()),
     }
 }
 

@@ -1,16 +1,18 @@
 //! An engine in memory, for tests: it remembers each call, behaves like Docker where that matters, and fails on demand.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::io::{BufRead, Write};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
+use super::fake_files::{self, OnConverse};
 use super::fake_state::{Held, State, matches, refused};
 use super::{
-    ByteStream, CgroupVersion, Container, ContainerSpec, Engine, EngineInfo, ExecOutput, Image, Labels, Mount, Network,
-    NetworkSpec, Seen, Volume,
+    ByteStream, CgroupVersion, Container, ContainerSpec, Conversation, Engine, EngineInfo, ExecOutput, Image, Labels,
+    Mount, Network, NetworkSpec, Seen, Volume,
 };
 use crate::error::{Code, Error, Result};
 
@@ -36,6 +38,7 @@ pub(crate) struct FakeEngine {
     state: Mutex<State>,
     trouble: Trouble,
     on_exec: OnExec,
+    on_converse: OnConverse,
     on_download: Option<OnDownload>,
     on_save: OnSave,
     taken_ports: Vec<u16>,
@@ -57,6 +60,7 @@ impl FakeEngine {
             state: Mutex::new(state),
             trouble: Trouble::None,
             on_exec: Box::new(|_, _, _| ExecOutput::default()),
+            on_converse: fake_files::nobody(),
             on_download: None,
             on_save: Box::new(|_| Vec::new()),
             taken_ports: Vec::new(),
@@ -93,6 +97,16 @@ impl FakeEngine {
         answer: impl Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync + 'static,
     ) -> Self {
         self.on_exec = Box::new(answer);
+        self
+    }
+
+    /// Answers commands that are talked to, on a thread of its own; without it each ends at once.
+    #[expect(dead_code, reason = "the tests that use it come next")]
+    pub(crate) fn on_converse(
+        mut self,
+        answer: impl Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_converse = Arc::new(answer);
         self
     }
 
@@ -266,7 +280,7 @@ impl Engine for FakeEngine {
 
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
         self.call(format!("upload {container}"), |state| {
-            let files = super::fake_files::unpack(&tar)?;
+            let files = fake_files::unpack(&tar)?;
             state.find_mut(container)?.files.extend(files);
             Ok(())
         })
@@ -277,7 +291,7 @@ impl Engine for FakeEngine {
             let files = &state.find_mut(container)?.files;
             let found = match &self.on_download {
                 Some(answer) => answer(container, path),
-                None => super::fake_files::pack(files, path),
+                None => fake_files::pack(files, path),
             };
             Ok(found.as_deref().map(stream))
         })
@@ -338,6 +352,11 @@ impl Engine for FakeEngine {
             }
         }
         Ok((self.on_exec)(container, command, given))
+    }
+
+    async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
+        self.call(format!("converse {container} {}", command.join(" ")), |state| state.running(container))?;
+        Ok(fake_files::conversation(container, command, &self.on_converse))
     }
 
     async fn logs(&self, container: &str, _tail: Option<u32>) -> Result<Vec<u8>> {

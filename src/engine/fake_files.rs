@@ -1,9 +1,35 @@
 //! Tars of the fake engine, and what it is tested for.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::Arc;
 
+use futures_util::{StreamExt, TryStreamExt};
+use tokio_util::io::{ReaderStream, SyncIoBridge};
+
+use super::{Conversation, Said};
 use crate::error::{Code, Error, Result};
+
+/// Answers a command that is talked to: container, command, its input and its output.
+pub(crate) type OnConverse = Arc<dyn Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync>;
+
+/// Says nothing.
+pub(crate) fn nobody() -> OnConverse {
+    Arc::new(|_, _, _, _| {})
+}
+
+/// Runs the answer on a thread and gives the other ends of its input and output.
+pub(crate) fn conversation(container: &str, command: &[&str], answer: &OnConverse) -> Conversation {
+    let (input, its_input) = tokio::io::duplex(64 << 10);
+    let (its_output, output) = tokio::io::duplex(64 << 10);
+    let (container, answer) = (container.to_owned(), Arc::clone(answer));
+    let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+    tokio::task::spawn_blocking(move || {
+        let mut input = BufReader::new(SyncIoBridge::new(its_input));
+        answer(&container, &command, &mut input, &mut SyncIoBridge::new(its_output));
+    });
+    Conversation { input: Box::pin(input), output: ReaderStream::new(output).map_ok(Said::Output).boxed() }
+}
 
 /// Reads the files of a tar, by absolute path.
 pub(crate) fn unpack(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {

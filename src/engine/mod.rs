@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::error::Result;
 
 pub mod connect;
+mod conversation;
 mod docker;
 mod failure;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod fake_state;
 mod translate;
 
 pub use connect::{Address, connect};
+pub use conversation::{Conversation, Said};
 
 /// A stream of bytes that the engine sends or takes.
 pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -351,6 +353,8 @@ pub trait Engine: Send + Sync {
     async fn remove_volume(&self, name: &str) -> Result<()>;
     /// Runs a command in a container, optionally with an input stream, and gathers what it says.
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput>;
+    /// Runs a command in a container and leaves both ends of it to the caller.
+    async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation>;
     /// The last `tail` lines of a container's output (all with `None`).
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>>;
     /// The engine's full description of a container, as JSON.

@@ -2,6 +2,8 @@
 
 mod archive;
 mod find;
+#[expect(dead_code, reason = "the sources that use it come next")]
+mod hub;
 mod layout;
 mod load;
 #[cfg(test)]
@@ -17,6 +19,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod transfer;
+#[path = "../../node-image/agent/src/images/wire.rs"]
+#[expect(dead_code, reason = "the sources that use it come next")]
+mod wire;
 
 pub use find::check_docker_images;
 pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};

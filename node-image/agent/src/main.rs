@@ -9,6 +9,7 @@ mod api;
 mod balancer;
 mod cni;
 mod config;
+mod images;
 mod kernel;
 mod log;
 mod masquerade;

@@ -1,0 +1,260 @@
+//! What coracle and its programs in nodes say to each other while images are loaded: one file, compiled into both.
+//!
+//! Messages are JSON, one to a line. After a [`Order::Layer`] come the layer's bytes in chunks: a length (32 bits, the
+//! highest byte first) and so many bytes. Length 0 ends the layer; [`BROKEN`] says that the rest will not come.
+
+use std::io::{self, BufRead, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Raised when two sides of different versions would misunderstand each other.
+pub(crate) const VERSION: u32 = 1;
+/// The longest message; a configuration or a manifest is in one.
+const MAX_MESSAGE: u64 = 16 << 20;
+/// The longest chunk.
+const MAX_CHUNK: u32 = 4 << 20;
+/// In the place of a chunk's length: the source broke off, and the layer is to be forgotten.
+const BROKEN: u32 = u32::MAX;
+
+/// How the bytes of a layer are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Packing {
+    /// Not at all.
+    Plain,
+    /// With gzip.
+    Gzip,
+    /// With zstd.
+    Zstd,
+}
+
+/// What the receiver in a node is told, and what the reader of an engine's store says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Order {
+    /// First of all: what the node shall have. The receiver answers with its [`Answer::State`].
+    Want(Want),
+    /// A layer, whose chunks follow.
+    Layer(Layer),
+    /// An image, whose layers the node has or has been sent.
+    Image(Image),
+    /// Everything was sent: make it visible.
+    Commit,
+}
+
+/// What a node shall have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Want {
+    /// [`VERSION`] of who asks.
+    pub version: u32,
+    /// The images.
+    pub images: Vec<Wanted>,
+}
+
+/// An image that a node shall have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    /// Image ID, as its source has it: the digest of the configuration, or of a manifest or an index.
+    pub id: String,
+    /// Full names; none when any name will do.
+    pub names: Vec<String>,
+    /// Digests of its unpacked layers, lowest first.
+    pub diff_ids: Vec<String>,
+}
+
+/// A layer that is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    /// Digest of it unpacked; unknown where the source tells it after the bytes.
+    pub diff_id: Option<String>,
+    /// How it is packed.
+    pub packing: Packing,
+}
+
+/// An image whose layers are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Image {
+    /// [`Wanted::id`] of the image; remembered, so that the same one is known the next time.
+    pub id: String,
+    /// Full names.
+    pub names: Vec<String>,
+    /// The configuration, byte by byte.
+    pub config: String,
+    /// The manifest, byte by byte. Where the source has none the node writes one.
+    pub manifest: Option<Manifest>,
+}
+
+/// A manifest and its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Media type.
+    pub media_type: String,
+    /// The manifest, byte by byte.
+    pub content: String,
+}
+
+/// What a program in a node says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// What the node has of the images that are wanted, in their order.
+    State(Vec<Had>),
+    /// Everything is visible.
+    Done(Vec<Stored>),
+    /// Nothing of what was sent is in the node.
+    Failed(Failure),
+}
+
+/// What a node has of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Had {
+    /// Digest of its configuration if the whole image is there, under whatever name.
+    pub image: Option<String>,
+    /// Names that it does not have, or that another image has.
+    pub lacks: Vec<String>,
+    /// How many of its lowest layers are there.
+    pub layers: usize,
+}
+
+/// An image that is visible now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// [`Wanted::id`] of the image.
+    pub id: String,
+    /// Digest of its configuration, which is the ID that the kubelet knows.
+    pub image: String,
+    /// Names that it has now.
+    pub names: Vec<String>,
+}
+
+/// Why nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    /// What kind of failure it is.
+    pub reason: Reason,
+    /// What happened, on one line.
+    pub message: String,
+}
+
+/// Kinds of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reason {
+    /// There is no space left.
+    DiskFull,
+    /// What was sent is not what its digest says, or no layer.
+    Damaged,
+    /// The source cannot be read in this way; another may do.
+    Unreadable,
+    /// Anything else.
+    Other,
+}
+
+/// Writes a message.
+pub(crate) fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    target.write_all(&line)
+}
+
+/// Reads a message; nothing at the end of the stream.
+pub(crate) fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    source.take(MAX_MESSAGE).read_until(b'\n', &mut line)?;
+    match line.last() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+        Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// What precedes a chunk of this many bytes; 0 ends the layer.
+pub(crate) fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
+    let length = u32::try_from(length).ok().filter(|length| *length <= MAX_CHUNK);
+    Ok(length.ok_or(io::ErrorKind::InvalidInput)?.to_be_bytes())
+}
+
+/// Says that the rest of a layer will not come; it may be sent anew, by another source.
+pub(crate) fn break_off(target: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    target.write_all(&BROKEN.to_be_bytes())
+}
+
+/// Reads the bytes of one layer out of its chunks.
+#[derive(Debug)]
+pub(crate) struct Chunks<'a, R: ?Sized> {
+    source: &'a mut R,
+    left: u32,
+    ended: bool,
+}
+
+impl<'a, R: Read + ?Sized> Chunks<'a, R> {
+    /// The layer whose chunks come next.
+    pub(crate) fn new(source: &'a mut R) -> Self {
+        Self { source, left: 0, ended: false }
+    }
+}
+
+impl<R: Read + ?Sized> Read for Chunks<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !self.ended && !buffer.is_empty() {
+            let mut length = [0; 4];
+            self.source.read_exact(&mut length)?;
+            match u32::from_be_bytes(length) {
+                0 => self.ended = true,
+                BROKEN => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the source broke off")),
+                length if length > MAX_CHUNK => return Err(io::ErrorKind::InvalidData.into()),
+                length => self.left = length,
+            }
+        }
+        if self.ended {
+            return Ok(0);
+        }
+        let wanted = buffer.len().min(self.left as usize);
+        let count = self.source.read(&mut buffer[..wanted])?;
+        if count == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // At most `left`, by the length of the slice.
+        self.left -= u32::try_from(count).unwrap_or(self.left);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_arrives_as_it_was_sent_and_messages_go_on_after_it() {
+        let layer = Order::Layer(Layer { diff_id: None, packing: Packing::Gzip });
+        let mut stream = Vec::new();
+        send(&mut stream, &layer).unwrap();
+        for chunk in [&b"one\n"[..], b"{two}", b""] {
+            stream.extend_from_slice(&chunk_head(chunk.len()).unwrap());
+            stream.extend_from_slice(chunk);
+        }
+        send(&mut stream, &Order::Commit).unwrap();
+        let mut source = stream.as_slice();
+        assert_eq!(receive::<Order>(&mut source).unwrap(), Some(layer));
+        let mut bytes = Vec::new();
+        Chunks::new(&mut source).read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"one\n{two}");
+        assert_eq!(receive(&mut source).unwrap(), Some(Order::Commit));
+        assert_eq!(receive::<Order>(&mut source).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_taken_for_the_end() {
+        let mut stream = Vec::new();
+        stream.extend_from_slice(b"\0\0\0\x03one");
+        let mut broken = stream.clone();
+        break_off(&mut broken).unwrap();
+        for cut in [&stream[..], &stream[..2], &stream[..5], &broken] {
+            let mut source = cut;
+            let error = Chunks::new(&mut source).read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+        assert!(receive::<Order>(&mut &b"{\"layer\""[..]).is_err());
+    }
+}

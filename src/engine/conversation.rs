@@ -1,0 +1,75 @@
+//! Both ends of a command that runs in a container: what it is told, and what it says.
+
+use std::io::ErrorKind;
+use std::pin::Pin;
+
+use bollard::container::LogOutput;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::{ByteStream, ExecOutput};
+
+/// A command that runs in a container. It ends, or is told to by the end of its input, when this is dropped.
+pub struct Conversation {
+    /// Its standard input.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Its standard output and error, as they come.
+    pub output: Pin<Box<dyn Stream<Item = std::io::Result<Said>> + Send>>,
+}
+
+/// Something that a command says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// On standard output.
+    Output(Bytes),
+    /// On standard error.
+    Error(Bytes),
+}
+
+/// What the engine streams of a command.
+pub(super) fn said(
+    stream: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
+) -> Pin<Box<dyn Stream<Item = std::io::Result<Said>> + Send>> {
+    let said = stream.map_ok(|part| match part {
+        LogOutput::StdErr { message } => Said::Error(message),
+        other => Said::Output(other.into_bytes()),
+    });
+    said.map_err(std::io::Error::other).boxed()
+}
+
+impl Conversation {
+    /// Feeds an input and gathers what is said, both at the same time.
+    pub(super) async fn hold(mut self, input: Option<ByteStream>) -> std::io::Result<ExecOutput> {
+        let mut output = ExecOutput::default();
+        let feed = async {
+            let Some(mut input) = input else { return Ok(()) };
+            let written = async {
+                while let Some(chunk) = input.try_next().await? {
+                    self.input.write_all(&chunk).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            let written = written.await;
+            // Also when the input breaks off: the command would wait for more, and we for the command.
+            written.and(self.input.shutdown().await)
+        };
+        let gather = async {
+            while let Some(part) = self.output.try_next().await? {
+                match part {
+                    Said::Error(bytes) => output.stderr.extend_from_slice(&bytes),
+                    Said::Output(bytes) => output.stdout.extend_from_slice(&bytes),
+                }
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        let (wrote, gathered) = tokio::join!(feed, gather);
+        gathered?;
+        // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
+        let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
+        match wrote {
+            Err(source) if !closed.contains(&source.kind()) => Err(source),
+            _ => Ok(output),
+        }
+    }
+}
