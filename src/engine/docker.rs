@@ -283,6 +283,13 @@ impl Engine for Docker {
         self.begin(container, command, true, &what).await.map(|(_, conversation)| conversation)
     }
 
+    async fn attach(&self, container: &str) -> Result<Conversation> {
+        let options = query::AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).build();
+        let attached = self.transfer.attach_container(container, Some(options)).await;
+        let ends = attached.map_err(|source| failed(&format!("cannot attach to container `{container}`"), &source))?;
+        Ok(Conversation { input: ends.input, output: said(ends.output) })
+    }
+
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>> {
         let tail = tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
         let options = query::LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();

@@ -101,7 +101,6 @@ impl FakeEngine {
     }
 
     /// Answers commands that are talked to, on a thread of its own; without it each ends at once.
-    #[expect(dead_code, reason = "the tests that use it come next")]
     pub(crate) fn on_converse(
         mut self,
         answer: impl Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync + 'static,
@@ -357,6 +356,14 @@ impl Engine for FakeEngine {
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
         self.call(format!("converse {container} {}", command.join(" ")), |state| state.running(container))?;
         Ok(fake_files::conversation(container, command, &self.on_converse))
+    }
+
+    async fn attach(&self, container: &str) -> Result<Conversation> {
+        let command = self.call(format!("attach {container}"), |state| {
+            state.find_mut(container).map(|held| held.spec.command.clone().unwrap_or_default())
+        })?;
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        Ok(fake_files::conversation(container, &command, &self.on_converse))
     }
 
     async fn logs(&self, container: &str, _tail: Option<u32>) -> Result<Vec<u8>> {

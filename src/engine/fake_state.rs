@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Container, ContainerSpec, Image, Labels, Mount, Network, Volume};
+use super::{Container, ContainerSpec, Image, Labels, Mount, NO_NETWORK, Network, Volume};
 use crate::error::{Code, Error, Result};
 
 /// What the engine has.
@@ -63,7 +63,7 @@ impl State {
         if !self.images.iter().any(|image| image.id == spec.image || image.tags.contains(&spec.image)) {
             return Err(Error::new(Code::ImageMissing, format!("no such image: {}", spec.image)));
         }
-        if let Some(network) = &spec.network {
+        if let Some(network) = spec.network.as_ref().filter(|network| *network != NO_NETWORK) {
             let id = self.network(network).map(|network| network.id.clone());
             let id = id.ok_or_else(|| refused(format!("network {network} not found")))?;
             let same = |held: &&Held| {
@@ -77,7 +77,7 @@ impl State {
         for mount in &spec.mounts {
             let (name, labels) = match mount {
                 Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
-                Mount::Bind { .. } => continue,
+                Mount::Bind { .. } | Mount::Folder { .. } => continue,
             };
             if !self.volumes.iter().any(|volume| volume.name == name) {
                 self.volumes.push(Volume { name, labels });
@@ -131,6 +131,7 @@ impl Held {
         serde_json::json!({
             "Id": self.id,
             "Name": format!("/{}", self.spec.name),
+            "Image": self.spec.image,
             "State": {"Status": self.state, "Running": self.state == "running", "ExitCode": 0},
             "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
         })

@@ -158,6 +158,13 @@ pub enum Mount {
         #[serde(skip_serializing_if = "Option::is_none")]
         propagation: Option<String>,
     },
+    /// A path of the engine's host, read-only, and without what is mounted below it.
+    Folder {
+        /// Path on the host.
+        source: String,
+        /// Path in the container.
+        target: String,
+    },
 }
 
 /// A port of the engine's host that leads to a container's port.
@@ -173,12 +180,17 @@ pub struct PortBinding {
     pub protocol: String,
 }
 
+/// The engine's name for having no network at all.
+pub const NO_NETWORK: &str = "none";
+
 /// How much of the host a container may touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Privilege {
     /// Nothing beyond the engine's defaults.
     None,
+    /// Nothing but reading every file that is mounted.
+    Files,
     /// The container's own network: addresses, routes and rules.
     Network,
     /// Everything: the engine's `--privileged`.
@@ -188,6 +200,7 @@ pub enum Privilege {
 }
 
 /// A container to create.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ContainerSpec {
     /// Name, unique in the engine: creating it claims the name.
@@ -235,6 +248,9 @@ pub struct ContainerSpec {
     pub private_cgroup_namespace: bool,
     /// Extra devices of the host, same path inside.
     pub devices: Vec<String>,
+    /// Its input and output are those of who attaches to it; without them it ends, and goes away.
+    #[serde(skip)]
+    pub attached: bool,
 }
 
 impl ContainerSpec {
@@ -262,6 +278,7 @@ impl ContainerSpec {
             host_user_namespace: false,
             private_cgroup_namespace: false,
             devices: Vec::new(),
+            attached: false,
         }
     }
 }
@@ -355,6 +372,8 @@ pub trait Engine: Send + Sync {
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput>;
     /// Runs a command in a container and leaves both ends of it to the caller.
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation>;
+    /// Takes both ends of an `attached` container that was not started yet.
+    async fn attach(&self, container: &str) -> Result<Conversation>;
     /// The last `tail` lines of a container's output (all with `None`).
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>>;
     /// The engine's full description of a container, as JSON.

@@ -9,7 +9,7 @@ use bollard::models::{
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
-use super::{AddressPool, ContainerSpec, Mount, NetworkSpec, Privilege};
+use super::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege};
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -23,9 +23,17 @@ pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
         labels: Some(spec.labels.clone().into_iter().collect()),
         exposed_ports: Some(exposed),
         // A terminal makes systemd write its boot messages where the engine keeps them.
-        tty: Some(true),
+        tty: Some(!spec.attached),
+        open_stdin: Some(spec.attached),
+        stdin_once: Some(spec.attached),
+        attach_stdin: Some(spec.attached),
+        attach_stdout: Some(spec.attached),
         host_config: Some(host_config(spec)),
-        networking_config: spec.network.as_ref().map(|network| networking(spec, network)),
+        networking_config: spec
+            .network
+            .as_ref()
+            .filter(|network| *network != NO_NETWORK)
+            .map(|network| networking(spec, network)),
         ..ContainerCreateBody::default()
     }
 }
@@ -52,14 +60,25 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         // A node runs its own init; `"init": true` in the engine's configuration would put another one before it.
         init: Some(false),
         // The node's console must stay readable for `create` whatever log driver the engine prefers.
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from([("max-size".to_owned(), "10m".to_owned())])),
+        log_config: Some(if spec.attached {
+            HostConfigLogConfig { typ: Some("none".to_owned()), config: None }
+        } else {
+            HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([("max-size".to_owned(), "10m".to_owned())])),
+            }
         }),
+        auto_remove: Some(spec.attached),
         ..HostConfig::default()
     };
     match spec.privilege {
         Privilege::None => {}
+        Privilege::Files => {
+            config.cap_drop = Some(vec!["ALL".to_owned()]);
+            config.cap_add = Some(vec!["DAC_READ_SEARCH".to_owned()]);
+            // SELinux gives containers no file of the engine's own.
+            config.security_opt = Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]);
+        }
         Privilege::Network => config.cap_add = Some(vec!["NET_ADMIN".to_owned()]),
         Privilege::Privileged => {
             config.privileged = Some(true);
@@ -103,6 +122,14 @@ fn mount(mount: &Mount) -> EngineMount {
                 labels: Some(labels.clone().into_iter().collect()),
                 ..MountVolumeOptions::default()
             }),
+            ..EngineMount::default()
+        },
+        Mount::Folder { source, target } => EngineMount {
+            typ: Some(MountType::BIND),
+            source: Some(source.clone()),
+            target: Some(target.clone()),
+            read_only: Some(true),
+            bind_options: Some(MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
             ..EngineMount::default()
         },
         Mount::Bind { source, target, read_only, propagation } => EngineMount {

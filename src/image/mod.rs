@@ -2,7 +2,7 @@
 
 mod archive;
 mod find;
-#[expect(dead_code, reason = "the sources that use it come next")]
+#[allow(dead_code, reason = "the sources that use it come next")]
 mod hub;
 mod layout;
 mod load;
@@ -13,6 +13,10 @@ mod oci;
 mod platform;
 mod reference;
 mod source;
+#[allow(dead_code, reason = "what loads comes next")]
+mod store;
+#[cfg(test)]
+mod store_tests;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -20,9 +24,10 @@ mod testing;
 mod tests;
 mod transfer;
 #[path = "../../node-image/agent/src/images/wire.rs"]
-#[expect(dead_code, reason = "the sources that use it come next")]
+#[allow(dead_code, reason = "what only the agent uses")]
 mod wire;
 
 pub use find::check_docker_images;
 pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};
 pub use reference::{Reference, is_id};
+pub use store::settle;

@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("ui", &[]),
     ("kubeconfig", &["yaml"]),
-    ("image", &["engine"]),
+    ("image", &["agent", "engine", "plan"]),
     ("node_image", &["catalog", "engine", "image", "plan", "yaml"]),
     ("kubernetes", &["plan", "yaml"]),
     (

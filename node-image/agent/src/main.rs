@@ -1,6 +1,7 @@
 //! The agent of one node of a coracle cluster: routes to the other nodes' pods, masquerading of what leaves the cluster,
 //! addresses of services of the type `LoadBalancer`, network policies, and the CNI configuration where there is none.
-//! Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies.
+//! Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called by
+//! the command of a user, it is an end of the way that images take into nodes.
 //!
 //! Each concern is a module with pure rendering or comparing and a small part that touches the kernel; `reconcile` calls
 //! them whenever the nodes change, a route of ours disappears, and at times.
@@ -36,6 +37,10 @@ use reconcile::Reconciler;
 fn main() -> ExitCode {
     if let Ok(command) = std::env::var("CNI_COMMAND") {
         return plugin::main(&command);
+    }
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("images") {
+        return images::main(arguments.next().as_deref());
     }
     // One thread, and one more with a small stack for looking up names: memory is what an agent on each node costs.
     let runtime =

@@ -1,4 +1,12 @@
 //! Images on their way into a node.
 
-#[expect(dead_code, reason = "the receiver and the reader come next")]
+mod read;
+#[allow(dead_code, reason = "what only the command uses")]
 mod wire;
+
+use std::process::ExitCode;
+
+/// What the command of a user has this program do.
+pub(crate) fn main(command: Option<&str>) -> ExitCode {
+    if command == Some("read") { read::main() } else { ExitCode::from(2) }
+}

@@ -17,6 +17,13 @@ const MAX_CHUNK: u32 = 4 << 20;
 /// In the place of a chunk's length: the source broke off, and the layer is to be forgotten.
 const BROKEN: u32 = u32::MAX;
 
+/// Where a reader finds `image/overlay2` of the engine's data root.
+pub(crate) const READER_IMAGES: &str = "/engine/images";
+/// Where a reader finds `overlay2` of the engine's data root.
+pub(crate) const READER_LAYERS: &str = "/engine/layers";
+/// Where a reader finds the content store of the engine's containerd.
+pub(crate) const READER_CONTENT: &str = "/engine/content";
+
 /// How the bytes of a layer are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,6 +70,18 @@ pub(crate) struct Wanted {
     pub diff_ids: Vec<String>,
 }
 
+/// What the reader of an engine's store is asked for. It answers with [`Answer::Found`], then sends the layers and images
+/// as a receiver takes them, or with [`Answer::Failed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    /// [`VERSION`] of who asks.
+    pub version: u32,
+    /// The images.
+    pub images: Vec<Wanted>,
+    /// Digests of the unpacked layers that are to be sent.
+    pub layers: Vec<String>,
+}
+
 /// A layer that is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layer {
@@ -100,6 +119,8 @@ pub(crate) struct Manifest {
 pub(crate) enum Answer {
     /// What the node has of the images that are wanted, in their order.
     State(Vec<Had>),
+    /// All that a reader was asked for is there, with so many bytes.
+    Found(u64),
     /// Everything is visible.
     Done(Vec<Stored>),
     /// Nothing of what was sent is in the node.

@@ -1,0 +1,88 @@
+//! Opens files below a directory, and never one outside of it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+/// Also of a pipe or device that has the name of a file, opening ends at once.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW);
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+
+/// A directory that links in it cannot leave.
+pub(crate) struct Rooted {
+    folder: OwnedFd,
+}
+
+impl Rooted {
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self { folder: openat(CWD, folder, FOLDER, Mode::empty())? })
+    }
+
+    /// Opens a file of this name, as if the directory were the root of all.
+    pub(crate) fn file(&self, name: &[u8]) -> io::Result<File> {
+        let path = Path::new(OsStr::from_bytes(name));
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        match openat2(&self.folder, path, READ, Mode::empty(), resolve) {
+            // Kernels before 5.6, and engines whose filter of system calls is older.
+            Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
+            opened => Ok(opened?.into()),
+        }
+    }
+
+    /// The same where the kernel cannot do it: follows no link at all.
+    fn step_by_step(&self, path: &Path) -> io::Result<File> {
+        let mut parts = path.components().filter_map(|part| match part {
+            Component::Normal(name) => Some(Ok(name)),
+            Component::CurDir | Component::RootDir => None,
+            Component::ParentDir | Component::Prefix(_) => Some(Err(Errno::XDEV)),
+        });
+        let mut name = parts.next().ok_or(Errno::ISDIR)??;
+        let mut folder = None;
+        for next in parts {
+            let above = folder.as_ref().unwrap_or(&self.folder);
+            folder = Some(openat(above, name, FOLDER, Mode::empty())?);
+            name = next?;
+        }
+        Ok(openat(folder.as_ref().unwrap_or(&self.folder), name, READ, Mode::empty())?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_find_the_same_and_neither_leaves() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("folder");
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::fs::write(folder.join("a/b/file"), "inside").unwrap();
+        std::fs::write(place.path().join("file"), "outside").unwrap();
+        symlink("/a/b", folder.join("absolute")).unwrap();
+        symlink("../..", folder.join("up")).unwrap();
+        symlink(place.path().join("file"), folder.join("out")).unwrap();
+        let rooted = Rooted::open(&folder).unwrap();
+        for name in ["a/b/file", "./a//b/file", "/a/b/file"] {
+            for file in [rooted.file(name.as_bytes()), rooted.step_by_step(Path::new(name))] {
+                let mut content = String::new();
+                file.unwrap().read_to_string(&mut content).unwrap();
+                assert_eq!(content, "inside");
+            }
+        }
+        rooted.file(b"absolute/file").unwrap();
+        rooted.step_by_step(Path::new("absolute/file")).unwrap_err();
+        for name in ["../file", "up/file", "out", "a/none", "", "/"] {
+            assert!(rooted.file(name.as_bytes()).is_err() || !name.contains("file"), "{name}");
+            assert!(rooted.step_by_step(Path::new(name)).is_err(), "{name}");
+        }
+    }
+}

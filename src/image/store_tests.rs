@@ -1,0 +1,164 @@
+//! The engine's layer store as a source: what the helper may, what is passed on, and that it never stays.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+
+use super::hub::{Feed, Hub, Lacks};
+use super::store::{open, settle};
+use super::wire::{
+    self, Answer, Chunks, Failure, Image, Layer, Order, Packing, Reading, Reason, Wanted, chunk_head, receive, send,
+};
+use crate::engine::fake::FakeEngine;
+use crate::engine::{ContainerSpec, Engine, Labels};
+use crate::error::{Code, Error, Result};
+use crate::plan::{CLUSTER_LABEL, ROLE_LABEL};
+
+const NODE: &str = "demo-worker";
+
+fn wanted() -> Wanted {
+    Wanted {
+        id: "sha256:app".to_owned(),
+        names: vec!["docker.io/library/app:1".to_owned()],
+        diff_ids: vec!["one".to_owned()],
+    }
+}
+
+async fn with_node(engine: FakeEngine) -> Arc<FakeEngine> {
+    let labels = Labels::from([(CLUSTER_LABEL.to_owned(), "demo".to_owned())]);
+    engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new(NODE, "node:v1") }).await.unwrap();
+    Arc::new(engine)
+}
+
+/// A helper that answers and then sends a layer of 700 kB and an image, or breaks off in the layer.
+fn engine(answer: Answer, breaks: bool) -> FakeEngine {
+    FakeEngine::new(&["node:v1"]).on_converse(move |_, command, input, output| {
+        assert_eq!(command, ["images", "read"]);
+        // Nothing when the load was given up before it asked.
+        let Ok(Some(reading)) = receive::<Reading>(input) else { return };
+        assert_eq!((reading.version, reading.layers, reading.images.len()), (wire::VERSION, vec!["one".to_owned()], 1));
+        let _ = send(output, &answer);
+        if !matches!(answer, Answer::Found(_)) {
+            return;
+        }
+        let head = Order::Layer(Layer { diff_id: Some("one".to_owned()), packing: Packing::Plain });
+        let Wanted { id, names, .. } = reading.images[0].clone();
+        let image = Order::Image(Image { id, names, config: "{}".to_owned(), manifest: None });
+        let mut say = || -> std::io::Result<()> {
+            send(output, &head)?;
+            for _ in 0..7 {
+                output.write_all(&chunk_head(100_000)?)?;
+                output.write_all(&vec![7; 100_000])?;
+            }
+            if breaks {
+                return Ok(());
+            }
+            output.write_all(&chunk_head(0)?)?;
+            send(output, &image)
+        };
+        // Nobody listens any more when the load was given up.
+        let _ = say();
+    })
+}
+
+/// What reaches a node that lacks everything: bytes of the layer, and the image.
+async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
+    let info = engine.info().await?;
+    let shared: Arc<dyn Engine> = engine.clone();
+    let source = open(&shared, &info, NODE, &[wanted()], vec!["one".to_owned()]).await?;
+    let lacks = Lacks { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
+    let (mut hub, mut outlets) = Hub::new([lacks]);
+    let fed = tokio::task::spawn_blocking(move || Box::new(source).feed(&mut hub));
+    let mut received = Vec::new();
+    while let Some(chunk) = outlets[0].stream.next().await {
+        received.extend_from_slice(&chunk.unwrap());
+    }
+    fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").cause(&source))??;
+    let mut rest = received.as_slice();
+    assert!(matches!(receive::<Order>(&mut rest).unwrap(), Some(Order::Layer(_))));
+    let mut layer = Vec::new();
+    Chunks::new(&mut rest).read_to_end(&mut layer).unwrap();
+    let Some(Order::Image(image)) = receive(&mut rest).unwrap() else { panic!("no image") };
+    Ok((layer.len(), image))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_come_out_of_the_store_and_the_helper_goes() {
+    let engine = with_node(engine(Answer::Found(700_000), false)).await;
+    let (size, image) = loaded(&engine).await.unwrap();
+    assert_eq!((size, image.names), (700_000, wanted().names));
+    settle().await;
+    assert_eq!(engine.left(), ["container demo-worker"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_read_is_told_and_the_helper_goes() {
+    let failure = Failure { reason: Reason::Unreadable, message: "no such layer".to_owned() };
+    for (answer, breaks) in
+        [(Answer::Failed(failure), false), (Answer::Done(Vec::new()), false), (Answer::Found(9), true)]
+    {
+        let engine = with_node(engine(answer, breaks)).await;
+        assert_eq!(loaded(&engine).await.unwrap_err().code(), Code::LoadFailed);
+        settle().await;
+        assert_eq!(engine.left(), ["container demo-worker"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_failure_of_the_engine_leaves_a_helper() {
+    for call in 2..9 {
+        let found = Answer::Found(700_000);
+        let failing = with_node(engine(found.clone(), false).failing_at(call)).await;
+        let _ = loaded(&failing).await;
+        settle().await;
+        assert_eq!(failing.left(), ["container demo-worker"], "call {call} failed");
+        let losing = with_node(engine(found, false).losing_answer_at(call)).await;
+        let _ = loaded(&losing).await;
+        settle().await;
+        assert_eq!(losing.left(), ["container demo-worker"], "the answer of call {call} was lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_given_up_leaves_no_helper() {
+    let engine = with_node(engine(Answer::Found(700_000), false)).await;
+    let seen = Arc::new(Mutex::new(0));
+    for polls in 0..12 {
+        let engine = Arc::clone(&engine);
+        let seen = Arc::clone(&seen);
+        // Given up after so many turns of the scheduler.
+        tokio::select! {
+            biased;
+            done = loaded(&engine) => { done.unwrap(); *seen.lock().unwrap() += 1; }
+            () = async { for _ in 0..polls * 20 { tokio::task::yield_now().await; } } => {}
+        }
+        settle().await;
+        assert_eq!(engine.left(), ["container demo-worker"]);
+    }
+}
+
+#[tokio::test]
+async fn stores_that_nobody_knows_are_left_alone() {
+    let engine = with_node(FakeEngine::new(&["node:v1"])).await;
+    let shared: Arc<dyn Engine> = engine.clone();
+    let before = engine.transcript().len();
+    let known = FakeEngine::new(&[]).info().await.unwrap();
+    for info in [
+        crate::engine::EngineInfo { storage_driver: "zfs".to_owned(), ..known.clone() },
+        crate::engine::EngineInfo { rootless: true, ..known.clone() },
+        crate::engine::EngineInfo { userns_remap: true, ..known.clone() },
+    ] {
+        open(&shared, &info, NODE, &[wanted()], Vec::new()).await.err().unwrap();
+    }
+    assert_eq!(engine.transcript().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
+    let spec = super::store::spec(&*with_node(FakeEngine::new(&["node:v1"])).await, NODE, Vec::new()).await.unwrap();
+    assert_eq!(spec.labels.get(CLUSTER_LABEL).map(String::as_str), Some("demo"));
+    assert_eq!(spec.labels.get(ROLE_LABEL).map(String::as_str), Some("reader"));
+    assert_eq!((spec.network.as_deref(), spec.attached), (Some("none"), true));
+    assert!(spec.name.starts_with("demo-worker-reader-"));
+}
