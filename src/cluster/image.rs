@@ -3,7 +3,9 @@
 use super::provision::{Calls, throw_away};
 use crate::engine::{Engine, Image};
 use crate::error::{Code, Error, Result};
-use crate::plan::{Images, NodeImage, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
+use crate::plan::{
+    IPV6_PLUGIN, IPV6_PLUGIN_LABEL, Images, NodeImage, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL,
+};
 use crate::ui::Step;
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -74,6 +76,7 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
         Some(version) => version,
         None => version_inside(calls, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
+    let has = |label: &str, plugin: &str| image.labels.get(label).is_some_and(|name| name == plugin);
     let (etcd, coredns, pause) = usual_images(&kubernetes)
         .ok_or_else(|| unknown(&format!("this coracle does not know Kubernetes {kubernetes}")))?;
     Ok(NodeImage {
@@ -82,7 +85,8 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
         images: Images { kubernetes, etcd, coredns },
         pause: format!("registry.k8s.io/pause:{pause}"),
         shared_store,
-        policy_plugin: image.labels.get(POLICY_PLUGIN_LABEL).is_some_and(|name| name == POLICY_PLUGIN),
+        policy_plugin: has(POLICY_PLUGIN_LABEL, POLICY_PLUGIN),
+        ipv6_plugin: has(IPV6_PLUGIN_LABEL, IPV6_PLUGIN),
     })
 }
 

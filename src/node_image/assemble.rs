@@ -10,7 +10,7 @@ use super::system;
 use super::tree::Tree;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::plan::POLICY_PLUGIN;
+use crate::plan::{IPV6_PLUGIN, POLICY_PLUGIN};
 
 /// Where the layers that all nodes share are in the image, without a leading slash.
 const SHARED: &str = "usr/lib/coracle/snapshots";
@@ -50,10 +50,10 @@ pub(super) async fn assemble(
     for path in ["usr/bin/kubeadm", "usr/bin/kubectl", "usr/bin/kubelet", "usr/local/bin/etcdctl"] {
         tree.link(path, &format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/usr/local/bin/kubernetes"));
     }
-    tree.link(
-        &format!("opt/cni/bin/{POLICY_PLUGIN}"),
-        &format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/{}", system::AGENT_PROGRAM),
-    );
+    for plugin in [POLICY_PLUGIN, IPV6_PLUGIN] {
+        let agent = format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/{}", system::AGENT_PROGRAM);
+        tree.link(&format!("opt/cni/bin/{plugin}"), &agent);
+    }
     store::add_to(&mut tree, &store)?;
     tree.symlink(&format!("{STORE}/{SNAPSHOTS}/{SYSTEM_SNAPSHOT}"), &format!("/{SHARED}/{SYSTEM_SNAPSHOT}"));
     let scratch = scratch.to_owned();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::plan::{POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
+use crate::plan::{IPV6_PLUGIN, IPV6_PLUGIN_LABEL, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
 
 mod addon;
 mod archive;
@@ -102,6 +102,7 @@ fn configuration(built: &Built, inputs: &str) -> Value {
             VERSION_LABEL: built.kubernetes_version,
             INPUTS_LABEL: inputs,
             POLICY_PLUGIN_LABEL: POLICY_PLUGIN,
+            IPV6_PLUGIN_LABEL: IPV6_PLUGIN,
         },
     })
 }

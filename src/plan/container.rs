@@ -45,10 +45,15 @@ fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpA
     labels
 }
 
-/// The engine leaves IPv6 off in containers but for the interfaces that it gives an address to; the loopback's is needed too.
 fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
-    let on = layout.has_ipv6().then(|| ("net.ipv6.conf.all.disable_ipv6".to_owned(), "0".to_owned()));
-    on.into_iter().collect()
+    let settings = [
+        // The engine leaves IPv6 off but for the interfaces that it gives an address to; the loopback's is needed too.
+        ("net.ipv6.conf.all.disable_ipv6", "0"),
+        // A pod's gateway, on the node's end of the pod's own link, answers at once and not after duplicate address detection.
+        ("net.ipv6.conf.default.accept_dad", "0"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    settings.into_iter().filter(|_| layout.has_ipv6()).collect()
 }
 
 /// A node's container.

@@ -3,8 +3,8 @@
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::POLICY_PLUGIN;
 use super::layout::NodeLayout;
+use super::{IPV6_PLUGIN, NodeImage, POLICY_PLUGIN};
 use crate::engine::CgroupVersion;
 
 /// containerd's configuration file.
@@ -52,7 +52,7 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 }
 
 /// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
-pub fn cni(node: &NodeLayout, policy_plugin: bool) -> String {
+pub fn cni(node: &NodeLayout, image: &NodeImage) -> String {
     let default = |cidr: &IpNet| if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
     let routes: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!({"dst": default(cidr)})).collect();
     // A range set for each family: a pod gets an address of each, and its first one is of the primary family.
@@ -75,9 +75,15 @@ pub fn cni(node: &NodeLayout, policy_plugin: bool) -> String {
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
     });
-    if policy_plugin && let Some(plugins) = config["plugins"].as_array_mut() {
-        // Last, when the pod's network is complete: the pod starts when its policies are in force.
-        plugins.push(json!({"type": POLICY_PLUGIN}));
+    if let Some(plugins) = config["plugins"].as_array_mut() {
+        if image.policy_plugin {
+            // Last, when the pod's network is complete: the pod starts when its policies are in force.
+            plugins.push(json!({"type": POLICY_PLUGIN}));
+        }
+        if image.ipv6_plugin && node.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
+            // First, before the pod has an interface: `ptp` would wait 2 s until the kernel trusts its addresses.
+            plugins.insert(0, json!({"type": IPV6_PLUGIN}));
+        }
     }
     format!("{config:#}\n")
 }

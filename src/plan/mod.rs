@@ -46,6 +46,10 @@ pub const IMAGE_LABEL: &str = "dev.coracle.image";
 pub const POLICY_PLUGIN_LABEL: &str = "dev.coracle.policy-plugin";
 /// The name of that plugin: the agent's program under another name.
 pub const POLICY_PLUGIN: &str = "coracle-policy";
+/// Label of a node image with the name of its CNI plugin by which a pod's IPv6 addresses are usable at once.
+pub const IPV6_PLUGIN_LABEL: &str = "dev.coracle.ipv6-plugin";
+/// The name of that plugin: the same program.
+pub const IPV6_PLUGIN: &str = "coracle-ipv6";
 /// Label with the host endpoint of the API server.
 pub const ENDPOINT_LABEL: &str = "dev.coracle.api-endpoint";
 /// Label with the directory of the host that keeps the cluster's volumes.
@@ -71,6 +75,8 @@ pub struct NodeImage {
     pub shared_store: bool,
     /// The image has the CNI plugin by which a pod waits for its network policies.
     pub policy_plugin: bool,
+    /// The image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
+    pub ipv6_plugin: bool,
 }
 
 /// What the plan needs to know beside the layout.

@@ -44,7 +44,7 @@ pub(super) fn node(
     }
     files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
     if !layout.cluster.networking.disable_default_cni {
-        files.text(containerd::CNI_CONFIG, containerd::cni(node, image.policy_plugin));
+        files.text(containerd::CNI_CONFIG, containerd::cni(node, image));
     }
     files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, cgroup))?);
     for service in ["containerd", "kubelet"] {

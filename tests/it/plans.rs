@@ -17,6 +17,7 @@ fn image() -> NodeImage {
         pause: "registry.k8s.io/pause:3.10.2".to_owned(),
         shared_store: true,
         policy_plugin: true,
+        ipv6_plugin: true,
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
     let routes: Vec<_> = defaults.map(|(_, destination)| json!({ "dst": destination })).collect();
     // One range set for each family: a pod gets an address of each.
     let ranges: Vec<_> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr.to_string() }])).collect();
-    let config = json!({
+    let mut config = json!({
         "cniVersion": "0.4.0",
         "name": "coracle",
         "plugins": [
@@ -40,6 +40,12 @@ pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
             { "type": "coracle-policy" },
         ],
     });
+    if pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6())
+        && let Some(plugins) = config["plugins"].as_array_mut()
+    {
+        // First: `ptp` waits until the kernel trusts the pod's IPv6 addresses, which this makes it do at once.
+        plugins.insert(0, json!({ "type": "coracle-ipv6" }));
+    }
     format!("{config:#}\n")
 }
 
@@ -63,7 +69,8 @@ pub(crate) fn is_configured(directory: &Path) -> io::Result<bool> {
 pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     let Ok(text) = fs::read_to_string(directory.join(FILE)) else { return false };
     let Ok(config) = serde_json::from_str::<serde_json::Value>(&text) else { return true };
-    let ranges = config["plugins"][0]["ipam"]["ranges"].as_array().cloned().unwrap_or_default();
+    let plugins = config["plugins"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ranges = plugins.iter().find_map(|plugin| plugin["ipam"]["ranges"].as_array()).cloned().unwrap_or_default();
     let present: Vec<IpNet> = ranges.iter().filter_map(|range| range[0]["subnet"].as_str()?.parse().ok()).collect();
     present != pod_cidrs
 }
@@ -84,19 +91,20 @@ mod tests {
     fn a_dual_stack_node_has_a_range_and_a_default_route_of_each_family() {
         let text = render(&["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()], 1450);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let ptp = &value["plugins"][0];
+        assert_eq!(value["plugins"][0], json!({"type": "coracle-ipv6"}));
+        let ptp = &value["plugins"][1];
         assert_eq!(ptp["mtu"], 1450);
         assert_eq!(ptp["ipam"]["ranges"], json!([[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]]));
         assert_eq!(ptp["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
-        assert_eq!(value["plugins"][1]["type"], "portmap");
-        assert_eq!(value["plugins"][2]["type"], "coracle-policy");
+        assert_eq!(value["plugins"][2]["type"], "portmap");
+        assert_eq!(value["plugins"][3]["type"], "coracle-policy");
     }
 
     #[test]
     fn an_ipv6_node_has_no_ipv4_route() {
         let text = render(&["fd00:0:0:1::/64".parse().unwrap()], 1500);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["plugins"][0]["ipam"]["routes"], json!([{"dst": "::/0"}]));
+        assert_eq!(value["plugins"][1]["ipam"]["routes"], json!([{"dst": "::/0"}]));
     }
 
     #[test]
@@ -119,6 +127,10 @@ mod tests {
         write(directory.path(), &render(&[one], 1500)).unwrap();
         assert!(!is_stale(directory.path(), &[one]));
         assert!(is_stale(directory.path(), &["10.244.2.0/24".parse().unwrap()]));
+        let both = [one, "fd00::/64".parse().unwrap()];
+        write(directory.path(), &render(&both, 1500)).unwrap();
+        assert!(!is_stale(directory.path(), &both));
+        assert!(is_stale(directory.path(), &[one]));
     }
 
     #[test]

@@ -1,9 +1,14 @@
-//! The CNI plugin `coracle-policy`, last in the chain: a pod starts when its network policies are in force.
+//! The CNI plugins: the agent's program under other names.
 //!
-//! It is the agent's program under another name. It writes down which addresses the pod has got, tells the agent, and
+//! `coracle-policy` is the last in the chain: a pod starts when its network policies are in force. It writes down which addresses the pod has got, tells the agent, and
 //! waits for the answer. Where the agent is away, no pod starts but those of `kube-system`, so that a cluster can boot.
+//!
+//! `coracle-ipv6` is the first where pods have IPv6: the addresses of the pod are usable at once. The kernel would look for
+//! a second one with each address for up to 2 s, and `ptp` waits for that; but `host-local` gives each address once, and
+//! at the other end of the pod's link there is nobody but the node.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,6 +17,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use ipnet::IpNet;
+use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,6 +30,10 @@ use crate::policy::{Command, Request, SOCKET};
 const LIMIT: Duration = Duration::from_secs(20);
 /// Between two attempts to reach an agent that may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The name of the plugin for IPv6.
+const IPV6: &str = "coracle-ipv6";
+/// What an interface starts with.
+const DETECTION: &str = "/proc/sys/net/ipv6/conf/default/accept_dad";
 /// Where the pods are that a cluster needs to boot.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// CNI's code for "try again later".
@@ -37,6 +47,8 @@ const WRONG_CONFIGURATION: u32 = 7;
 #[serde(rename_all = "camelCase")]
 struct Input {
     cni_version: String,
+    #[serde(rename = "type")]
+    plugin: String,
     #[serde(default)]
     run_directory: Option<PathBuf>,
     #[serde(default)]
@@ -87,6 +99,13 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
             "cniVersion": input.cni_version,
             "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         })),
+        "ADD" if input.plugin == IPV6 => {
+            trust_addresses(&environment("CNI_NETNS"))
+                .map_err(|error| Failure::new(TRY_AGAIN, format!("cannot prepare the pod's network: {error}")))?;
+            // The addresses come from the next plugin.
+            let none = json!({ "cniVersion": input.cni_version, "interfaces": [], "ips": [] });
+            Ok(input.prev_result.clone().unwrap_or(none))
+        }
         "ADD" => {
             let result = input.prev_result.clone().ok_or_else(|| {
                 Failure::new(WRONG_CONFIGURATION, "coracle-policy must come behind a plugin that gives addresses")
@@ -96,6 +115,7 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
             }
             Ok(result)
         }
+        "DEL" if input.plugin == IPV6 => Ok(Value::Null),
         "DEL" => {
             if let Some(request) = request(Command::Del, environment, Vec::new()) {
                 del(run, &request);
@@ -105,6 +125,16 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
         // Nothing to look at: the agent keeps its rules in order by itself.
         "CHECK" | "GC" | "STATUS" => Ok(Value::Null),
         other => Err(Failure::new(WRONG_ENVIRONMENT, format!("CNI_COMMAND is `{other}`"))),
+    }
+}
+
+/// Makes this process one of the pod's network, for good, and switches duplicate address detection off for interfaces to come.
+fn trust_addresses(namespace: &str) -> io::Result<()> {
+    setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+    match fs::write(DETECTION, "0") {
+        // A kernel without IPv6: whoever adds an address tells more about that.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

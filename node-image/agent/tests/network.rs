@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 
 /// Node `a`, where the agent runs; node `b`, which is the world outside as well; a pod of `a`.
 const NAMESPACES: [&str; 3] = ["t-agent-a", "t-agent-b", "t-agent-pod"];
+/// A pod's network before it has an interface.
+const NEW_POD: &str = "t-agent-new";
 const NODES: &str = "/api/v1/nodes";
 
 fn node(name: &str, pod_cidrs: &[&str], addresses: &[&str]) -> Value {
@@ -127,4 +130,29 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     until("routes to the node that went are removed", 5, || own_routes().is_empty());
     assert!(run(&format!("ip -n {a} route")).contains("10.99.0.0/24"));
     agent.terminate();
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn a_new_pods_ipv6_address_is_usable_at_once() {
+    let _network = Network::new(&[NEW_POD]);
+    let input = json!({"cniVersion": "0.4.0", "name": "coracle", "type": "coracle-ipv6"});
+    let mut plugin = Command::new(env!("CARGO_BIN_EXE_coracle-agent"))
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_NETNS", format!("/var/run/netns/{NEW_POD}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    plugin.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = plugin.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result, json!({"cniVersion": "0.4.0", "interfaces": [], "ips": []}));
+    run(&format!("ip -n {NEW_POD} link add eth0 type veth peer name other"));
+    for command in ["link set other up", "address add fd00:244::9/64 dev eth0", "link set eth0 up"] {
+        run(&format!("ip -n {NEW_POD} {command}"));
+    }
+    let addresses = run(&format!("ip -n {NEW_POD} -6 address show dev eth0"));
+    assert!(addresses.contains("fd00:244::9/64") && !addresses.contains("tentative"), "{addresses}");
 }

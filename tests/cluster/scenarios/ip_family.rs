@@ -80,7 +80,7 @@ pub(super) fn create_ipv6(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Texts of a list of objects, as addresses.
-fn addresses(list: &Value, of: impl Fn(&Value) -> Option<&str>) -> Result<Vec<IpAddr>, String> {
+pub(super) fn addresses(list: &Value, of: impl Fn(&Value) -> Option<&str>) -> Result<Vec<IpAddr>, String> {
     let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = items.iter().filter_map(of);
     texts.map(|text| text.parse().map_err(|error| format!("{text}: {error}"))).collect()
@@ -105,7 +105,7 @@ fn nodes(cluster: &Cluster) -> Result<Vec<(String, Vec<IpAddr>)>, String> {
 }
 
 /// The pods with their nodes and addresses.
-fn pods(cluster: &Cluster) -> Result<Vec<(String, String, Vec<IpAddr>)>, String> {
+pub(super) fn pods(cluster: &Cluster) -> Result<Vec<(String, String, Vec<IpAddr>)>, String> {
     let pods = cluster.kubectl_json(&["get", "pods", "--selector=app=who"])?;
     let pods = pods["items"].as_array().cloned().unwrap_or_default();
     let one = |pod: &Value| {
@@ -115,12 +115,12 @@ fn pods(cluster: &Cluster) -> Result<Vec<(String, String, Vec<IpAddr>)>, String>
     pods.iter().map(one).collect()
 }
 
-fn service_addresses(cluster: &Cluster) -> Result<Vec<IpAddr>, String> {
+pub(super) fn service_addresses(cluster: &Cluster) -> Result<Vec<IpAddr>, String> {
     let service = cluster.kubectl_json(&["get", "service", "who"])?;
     addresses(&service["spec"]["clusterIPs"], Value::as_str)
 }
 
-fn families_of(cluster: &Cluster) -> &'static [&'static str] {
+pub(super) fn families_of(cluster: &Cluster) -> &'static [&'static str] {
     if cluster.name.contains("ipv6") { &["IPv6"] } else { &["IPv4", "IPv6"] }
 }
 
@@ -150,7 +150,7 @@ fn from_pod(cluster: &Cluster, pod: &str, url: &str) -> Result<String, String> {
     cluster.python(pod, &script)
 }
 
-fn url(address: &IpAddr, port: u16) -> String {
+pub(super) fn url(address: &IpAddr, port: u16) -> String {
     format!("http://{}/", SocketAddr::new(*address, port))
 }
 

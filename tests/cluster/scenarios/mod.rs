@@ -9,6 +9,7 @@ mod failures;
 mod hello;
 mod images;
 mod ip_family;
+mod ip_policy;
 mod lifecycle;
 mod load_balancer;
 mod names;
@@ -213,6 +214,9 @@ const DUAL: Group = Group {
         ("outside-names", ip_family::outside_names),
         ("node-ports", ip_family::node_ports),
         ("masquerading", ip_family::masquerading),
+        ("pod-start", ip_policy::pod_start),
+        ("local", ip_policy::local),
+        ("policies", ip_policy::policies),
         ("documentation", ip_family::documentation),
         ("delete", ip_family::delete),
     ],
@@ -233,6 +237,9 @@ const IPV6: Group = Group {
         ("outside-names", ip_family::outside_names),
         ("node-ports", ip_family::node_ports),
         ("masquerading", ip_family::masquerading),
+        ("pod-start", ip_policy::pod_start),
+        ("local", ip_policy::local),
+        ("policies", ip_policy::policies),
         ("logs-exec-forward", ip_family::logs_exec_forward),
         ("restart-worker", ip_family::restart_worker),
         ("delete", ip_family::delete),
