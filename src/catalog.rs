@@ -1,10 +1,13 @@
-//! The add-ons that this coracle knows: one folder of `node-image/addons` each, embedded in the command. Pure.
+//! The add-ons that this coracle knows: one folder of `node-image/addons` each, embedded in the command; and the local
+//! registry, which is built as they are. Pure.
 
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
 
+/// The registry's own file, as `addon.yaml` of an add-on.
+const REGISTRY: &str = include_str!("../node-image/registry/registry.yaml");
 static FOLDERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/addons");
 
 /// An add-on: what its folder says.
@@ -36,6 +39,9 @@ pub struct About {
     pub program: Option<Program>,
     /// Manifests that come from a module, applied before its own.
     pub files: Option<Files>,
+    /// Directories of its image that the program writes to; a new volume there takes over their rights.
+    #[serde(default)]
+    pub writable: Vec<String>,
 }
 
 /// A program of a Go module.
@@ -69,8 +75,20 @@ impl Addon {
     /// The image that is built for it, in the engine and in the nodes; `None` when it needs none.
     pub fn image(&self) -> Option<String> {
         let needed = self.about.program.is_some() || self.about.files.is_some();
-        needed.then(|| format!("coracle/addon-{}:{}", self.name, self.about.version))
+        // Without objects it is the registry, which is no add-on of a cluster.
+        let kind = if self.manifest.is_empty() { "" } else { "addon-" };
+        needed.then(|| format!("coracle/{kind}{}:{}", self.name, self.about.version))
     }
+}
+
+/// What the local registry's image is built from.
+pub fn registry() -> Result<Addon> {
+    Ok(Addon { name: "registry".to_owned(), about: about("registry", REGISTRY)?, manifest: String::new() })
+}
+
+fn about(name: &str, text: &str) -> Result<About> {
+    serde_yaml::from_str(text)
+        .map_err(|source| Error::new(Code::StepFailed, format!("the recipe of `{name}` is damaged")).cause(&source))
 }
 
 impl Program {
@@ -99,9 +117,7 @@ pub fn find(name: &str) -> Result<Addon> {
         return Err(Error::new(Code::NotFound, format!("there is no add-on `{name}`"))
             .hint(format!("the add-ons are: {}", names().join(", "))));
     };
-    let about = serde_yaml::from_str(about)
-        .map_err(|source| Error::new(Code::StepFailed, format!("addon.yaml of `{name}` is damaged")).cause(&source))?;
-    Ok(Addon { name: name.to_owned(), about, manifest: manifest.to_owned() })
+    Ok(Addon { name: name.to_owned(), about: self::about(name, about)?, manifest: manifest.to_owned() })
 }
 
 /// The add-ons of these names and all that they require, each after what it requires.
@@ -139,6 +155,14 @@ mod tests {
                 assert!(sum.starts_with("h1:") && sum.len() == 47, "{}: {sum}", addon.name);
             }
         }
+    }
+
+    #[test]
+    fn the_registry_is_no_add_on_but_built_as_one() {
+        let registry = registry().unwrap();
+        assert_eq!(registry.image(), Some(format!("coracle/registry:{}", registry.about.version)));
+        assert!(registry.about.program.is_some_and(|program| program.name() == "registry"));
+        assert!(!names().contains(&"registry"));
     }
 
     #[test]

@@ -14,13 +14,13 @@ use crate::node_image::{self, BuildOptions};
 pub(super) enum Build {
     /// Build the image that nodes run, from sources, and put it into the engine
     NodeImage(BuildNodeImage),
-    /// Build the images of add-ons, from sources, and put them into the engine
+    /// Build the images of add-ons and of the local registry, from sources, and put them into the engine
     Addons(BuildAddons),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct BuildAddons {
-    /// Add-ons; all of them if none is named
+    /// Add-ons, or `registry`; all of them if none is named
     #[arg(value_name = "ADDON")]
     addons: Vec<String>,
     /// Print events and the result as JSON

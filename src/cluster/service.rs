@@ -157,6 +157,7 @@ mod tests {
             state: "running".to_owned(),
             labels,
             addresses: Vec::new(),
+            networks: Vec::new(),
             ports,
             created: 0,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::body_full;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, NetworkDisconnectRequest};
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -207,6 +207,25 @@ impl Engine for Docker {
         absent_is_fine(self.client.remove_network(id).await, &format!("cannot remove network `{id}`"))
     }
 
+    async fn connect_network(&self, network: &str, container: &str, alias: &str) -> Result<()> {
+        let connected = self.client.connect_network(network, translate::connection(container, alias)).await;
+        match connected {
+            Err(source) if failure::is_connected(&source) => Ok(()),
+            other => {
+                other.map_err(|source| failed(&format!("cannot connect `{container}` to network `{network}`"), &source))
+            }
+        }
+    }
+
+    async fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {
+        let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+        let done = self.client.disconnect_network(network, request).await;
+        match done {
+            Err(source) if failure::is_not_connected(&source) => Ok(()),
+            other => absent_is_fine(other, &format!("cannot disconnect `{container}` from network `{network}`")),
+        }
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
         let options = query::CreateContainerOptionsBuilder::default().name(&spec.name).build();
         let created = self.client.create_container(Some(options), translate::container(spec)).await;
@@ -326,6 +345,7 @@ fn container_of(summary: ContainerSummary) -> Container {
         state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
         addresses: networks.values().flat_map(assigned).collect(),
+        networks: networks.into_keys().collect(),
         ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
         created: summary.created.unwrap_or_default(),
     }

@@ -62,6 +62,16 @@ pub(super) fn absent_is_fine(result: Result<(), Source>, what: &str) -> Result<(
     }
 }
 
+/// The container was connected to the network before.
+pub(super) fn is_connected(source: &Source) -> bool {
+    said(source).contains("already exists in network")
+}
+
+/// The container was not connected to the network.
+pub(super) fn is_not_connected(source: &Source) -> bool {
+    said(source).contains("is not connected to")
+}
+
 /// No connection to the engine.
 pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
     let place = match address {

@@ -263,12 +263,31 @@ impl Engine for FakeEngine {
         self.call(format!("remove_network {id}"), |state| {
             let Some(network) = state.network(id).cloned() else { return Ok(()) };
             let uses = |held: &Held| {
-                held.spec.network.as_ref().is_some_and(|name| *name == network.id || *name == network.name)
+                held.connected.contains(&network.name)
+                    || held.spec.network.as_ref().is_some_and(|name| *name == network.id || *name == network.name)
             };
             if state.containers.iter().any(|held| held.state == "running" && uses(held)) {
                 return Err(refused(format!("network {} has active endpoints", network.name)));
             }
             state.networks.retain(|other| other.id != network.id);
+            Ok(())
+        })
+    }
+
+    async fn connect_network(&self, network: &str, container: &str, _alias: &str) -> Result<()> {
+        self.call(format!("connect_network {network} {container}"), |state| {
+            let name = state.network(network).map(|network| network.name.clone());
+            let name = name.ok_or_else(|| refused(format!("network {network} not found")))?;
+            let held = state.find_mut(container)?;
+            held.connected.insert(name);
+            Ok(())
+        })
+    }
+
+    async fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {
+        self.call(format!("disconnect_network {network} {container}"), |state| {
+            let Some(name) = state.network(network).map(|network| network.name.clone()) else { return Ok(()) };
+            state.find_mut(container)?.connected.remove(&name);
             Ok(())
         })
     }

@@ -1,6 +1,6 @@
 //! What the fake engine holds, and the rules that it keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Container, ContainerSpec, Image, Labels, Mount, NO_NETWORK, Network, Volume};
 use crate::error::{Code, Error, Result};
@@ -22,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) id: String,
     pub(crate) state: &'static str,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Networks that it was connected to after it was created.
+    pub(crate) connected: BTreeSet<String>,
 }
 
 /// An error of the engine.
@@ -84,7 +86,8 @@ impl State {
             }
         }
         let id = self.id();
-        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files: BTreeMap::new() };
+        let (files, connected) = (BTreeMap::new(), BTreeSet::new());
+        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files, connected };
         self.containers.push(held);
         Ok(id)
     }
@@ -122,6 +125,7 @@ impl Held {
             state: self.state.to_owned(),
             labels: self.spec.labels.clone(),
             addresses: self.spec.addresses.clone(),
+            networks: self.spec.network.iter().chain(&self.connected).cloned().collect(),
             ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
             created: 1_800_000_000,
         }

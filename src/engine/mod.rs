@@ -298,6 +298,8 @@ pub struct Container {
     pub labels: Labels,
     /// Addresses on its networks.
     pub addresses: Vec<IpAddr>,
+    /// Names of the networks that it is connected to.
+    pub networks: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.
@@ -350,6 +352,10 @@ pub trait Engine: Send + Sync {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
+    /// Connects a container to a network, in which it also answers to the name `alias`; also one that was connected.
+    async fn connect_network(&self, network: &str, container: &str, alias: &str) -> Result<()>;
+    /// Disconnects a container from a network; also one that was not connected.
+    async fn disconnect_network(&self, network: &str, container: &str) -> Result<()>;
     /// Creates a container without starting it and returns its ID. `Code::ClusterExists` when the name is taken.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String>;
     /// Unpacks a tar into a container's root, also one that was not started yet; volumes included.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, Ipam,
     IpamConfig, Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
-    NetworkCreateRequest, NetworkingConfig, PortBinding as EnginePort, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding as EnginePort, PortMap, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
@@ -160,6 +161,12 @@ fn port_map(spec: &ContainerSpec) -> PortMap {
         });
     }
     map
+}
+
+/// The body of a request that connects a container to a network.
+pub(super) fn connection(container: &str, alias: &str) -> NetworkConnectRequest {
+    let settings = EndpointSettings { aliases: Some(vec![alias.to_owned()]), ..EndpointSettings::default() };
+    NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(settings) }
 }
 
 fn networking(spec: &ContainerSpec, network: &str) -> NetworkingConfig {

@@ -22,13 +22,14 @@ pub const MANIFESTS: &str = "/manifests.yaml";
 const USER: &str = "65532:65532";
 
 /// The hash of everything that an add-on's image is built from.
-fn inputs(addon: &Addon) -> String {
+pub(crate) fn inputs_of(addon: &Addon) -> String {
     let about = &addon.about;
     let program = about.program.iter().flat_map(|program| {
         [program.module.clone(), program.sum.clone(), program.package.clone(), program.variables.join(" ")]
     });
     let files = about.files.iter().flat_map(|files| [files.module.clone(), files.sum.clone(), files.paths.join(" ")]);
-    let inputs: Vec<String> = program.chain(files).chain([about.version.clone(), USER.to_owned()]).collect();
+    let inputs = program.chain(files).chain(about.writable.clone());
+    let inputs: Vec<String> = inputs.chain([about.version.clone(), USER.to_owned()]).collect();
     fingerprint(&inputs.iter().map(String::as_bytes).collect::<Vec<_>>())
 }
 
@@ -36,7 +37,7 @@ fn inputs(addon: &Addon) -> String {
 pub async fn is_built(engine: &dyn Engine, addon: &Addon) -> Result<bool> {
     let Some(image) = addon.image() else { return Ok(true) };
     let found = engine.image(&image).await?;
-    Ok(found.is_some_and(|found| found.labels.get(INPUTS_LABEL) == Some(&inputs(addon))))
+    Ok(found.is_some_and(|found| found.labels.get(INPUTS_LABEL) == Some(&inputs_of(addon))))
 }
 
 /// Builds an add-on's image and puts it into the engine; `false` when that was done already.
@@ -55,7 +56,7 @@ pub async fn build_addon(
     let cache = Cache::open(&cache_directory(cache)?)?;
     let builder = Builder::new(&cache, progress).await?;
     let mut tree = Tree::default();
-    let mut configuration = json!({"User": USER, "WorkingDir": "/", "Labels": {INPUTS_LABEL: inputs(addon)}});
+    let mut configuration = json!({"User": USER, "WorkingDir": "/", "Labels": {INPUTS_LABEL: inputs_of(addon)}});
     if let Some(program) = &addon.about.program {
         let module = module(addon, &program.module, &program.sum);
         let built = builder.addon(&module, program).await?;
@@ -65,6 +66,10 @@ pub async fn build_addon(
     if let Some(files) = &addon.about.files {
         let source = builder.source(&module(addon, &files.module, &files.sum)).await?;
         tree.file(MANIFESTS.trim_start_matches('/'), 0o644, manifests(&source, &files.paths)?);
+    }
+    for path in &addon.about.writable {
+        tree.directory(path);
+        tree.set_mode(path, 0o1777);
     }
     let scratch = cache.scratch()?;
     let layer = system::write_layer(&tree, scratch.path(), "addon.tar")?;
@@ -101,11 +106,11 @@ mod tests {
     fn each_input_decides_what_the_image_is() {
         let addon = catalog::find("ingress").unwrap();
         let mut other = addon.clone();
-        assert_eq!(inputs(&addon), inputs(&other));
+        assert_eq!(inputs_of(&addon), inputs_of(&other));
         if let Some(program) = &mut other.about.program {
             program.variables.clear();
         }
-        assert_ne!(inputs(&addon), inputs(&other));
+        assert_ne!(inputs_of(&addon), inputs_of(&other));
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod system;
 mod tool;
 mod tree;
 
+#[cfg(test)]
+pub(crate) use addon::inputs_of;
 pub use addon::{MANIFESTS, build_addon, is_built};
 use cache::{Cache, fingerprint};
 use recipe::{Release, Root, Versions};

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -91,17 +90,29 @@ pub async fn list(client: Option<&Client>) -> Result<Vec<Listed>> {
 pub async fn prepare(calls: &Calls, names: &[String], cache: Option<PathBuf>, ui: &Ui) -> Result<Vec<Addon>> {
     let addons = catalog::with_requirements(names)?;
     for addon in &addons {
-        if node_image::is_built(&*calls.engine, addon).await? {
-            continue;
-        }
-        let step = ui.step(format!("Building add-on {} {}", addon.name, addon.about.version));
-        let progress = |thing: &str, text: &str| step.detail(thing, text);
-        node_image::build_addon(&*calls.engine, addon, cache.clone(), &progress).await.map_err(|error| {
-            error.hint(format!("where there is Go and a Go proxy, once: `coracle build addons {}`", addon.name))
-        })?;
-        step.finish();
+        build_one(calls, addon, &format!("add-on {}", addon.name), cache.clone(), ui).await?;
     }
     Ok(addons)
+}
+
+/// Builds an image that the engine does not have yet; `false` when it has it.
+pub(super) async fn build_one(
+    calls: &Calls,
+    addon: &Addon,
+    called: &str,
+    cache: Option<PathBuf>,
+    ui: &Ui,
+) -> Result<bool> {
+    if node_image::is_built(&*calls.engine, addon).await? {
+        return Ok(false);
+    }
+    let step = ui.step(format!("Building {called} {}", addon.about.version));
+    let progress = |thing: &str, text: &str| step.detail(thing, text);
+    node_image::build_addon(&*calls.engine, addon, cache, &progress).await.map_err(|error| {
+        error.hint(format!("where there is Go and a Go proxy, once: `coracle build addons {}`", addon.name))
+    })?;
+    step.finish();
+    Ok(true)
 }
 
 /// Enables add-ons that [`prepare`] has prepared; `wanted` are those that were named. Enabling again repairs.
@@ -187,15 +198,22 @@ async fn objects(site: &Site<'_>, addon: &Addon) -> Result<Vec<Value>> {
     objects::labelled(&text, &addon.name)
 }
 
-/// Builds add-ons' images, all of them when none is named. Says which were new.
+/// Builds the images of add-ons and of the local registry, all of them when none is named. Says which were new.
 pub async fn build(calls: &Calls, names: &[String], ui: &Ui) -> Result<Vec<(Addon, bool)>> {
+    let registry = catalog::registry()?;
     let all: Vec<String> = catalog::names().into_iter().map(str::to_owned).collect();
-    let addons = catalog::with_requirements(if names.is_empty() { &all } else { names })?;
-    let there = join_all(addons.iter().map(|addon| node_image::is_built(&*calls.engine, addon))).await;
-    let there = there.into_iter().collect::<Result<Vec<bool>>>()?;
-    let names: Vec<String> = addons.iter().map(|addon| addon.name.clone()).collect();
-    prepare(calls, &names, None, ui).await?;
-    Ok(addons.into_iter().zip(there.into_iter().map(|there| !there)).collect())
+    let of_clusters: Vec<String> = names.iter().filter(|name| **name != registry.name).cloned().collect();
+    let addons = catalog::with_requirements(if names.is_empty() { &all } else { &of_clusters })?;
+    let mut built = Vec::new();
+    for addon in addons {
+        let new = build_one(calls, &addon, &format!("add-on {}", addon.name), None, ui).await?;
+        built.push((addon, new));
+    }
+    if names.is_empty() || names.contains(&registry.name) {
+        let new = build_one(calls, &registry, "the registry", None, ui).await?;
+        built.push((registry, new));
+    }
+    Ok(built)
 }
 
 #[cfg(test)]
