@@ -62,6 +62,10 @@ codes! {
     ClusterNotFound = "cluster-not-found", 3;
     /// A cluster of this name is already there.
     ClusterExists = "cluster-exists", 3;
+    /// A registry is already there, at another port, or something else has its name.
+    RegistryExists = "registry-exists", 3;
+    /// This host has no credentials for a registry, or none that can be used.
+    CredentialsMissing = "credentials-missing", 3;
     /// A named node, service or other object is not there.
     NotFound = "not-found", 3;
     /// An add-on cannot be removed: another one needs it, or users have objects of its kinds.

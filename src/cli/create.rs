@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::options::{KubeconfigOption, NameOption};
-use super::{Context, input, proxy};
+use super::{Context, credentials, input, proxy};
 use crate::cluster::create::{self, Created, Options};
 use crate::config::{self, Cluster};
 use crate::engine::connect::Environment;
@@ -99,6 +99,7 @@ pub(super) async fn run(context: &Context, create: Create) -> Result<()> {
         kubeconfig: arguments.kubeconfig.location()?,
         proxy: proxy::settings(&context.ui, &environment, &address),
         local,
+        logins: credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?,
     };
     if arguments.dry_run {
         let plan = create::dry_run(&engine, cluster, &options, &context.ui).await?;

@@ -16,6 +16,7 @@ use crate::ui::{Format, Ui, UiOptions};
 mod addon;
 mod build;
 mod create;
+mod credentials;
 mod delete;
 mod export;
 mod get;
@@ -25,6 +26,7 @@ mod load;
 mod options;
 mod output;
 mod proxy;
+mod registry;
 mod tunnel;
 mod url;
 
@@ -62,6 +64,9 @@ enum Command {
     /// List, enable and disable add-ons of a cluster
     #[command(subcommand, arg_required_else_help = true)]
     Addon(addon::Addon),
+    /// Create, list and delete registries on this host that clusters pull from
+    #[command(subcommand, arg_required_else_help = true)]
+    Registry(registry::RegistryCommand),
     /// Print where a Service is reachable from this host
     Url(url::UrlArguments),
     /// Make Services answer on this host while it runs
@@ -90,6 +95,7 @@ impl Command {
         match self {
             Self::Create(_) | Self::Load(_) | Self::Build(_) | Self::Tunnel(_) => true,
             Self::Addon(addon) => addon.cleans_up(),
+            Self::Registry(registry) => registry.cleans_up(),
             _ => false,
         }
     }
@@ -156,6 +162,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Load(load) => load::run(context, load).await,
         Command::Export(export) => export::run(context, export).await,
         Command::Addon(addon) => addon::run(context, addon).await,
+        Command::Registry(command) => registry::run(context, command).await,
         Command::Url(arguments) => url::run(context, arguments).await,
         Command::Tunnel(arguments) => tunnel::run(context, arguments).await,
         Command::Build(build) => build::run(context, build).await,
@@ -183,6 +190,7 @@ fn ui(arguments: &Arguments) -> Ui {
         Command::Create(create) => create.is_json(),
         Command::Load(load) => load.is_json(),
         Command::Build(build) => build.is_json(),
+        Command::Registry(registry) => registry.is_json(),
         _ => false,
     };
     let format = if json { Format::Json } else { Format::Plain };

@@ -6,13 +6,16 @@ use super::addon::{self, Site};
 use super::create::Options;
 use super::manifests::{self, Document};
 use super::provision::Calls;
+use super::registry;
 use super::wait::conditions;
 use crate::catalog::Addon;
 use crate::config::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
-use crate::plan::{PERSIST_LABEL, Plan};
+use crate::plan::credentials::Login;
+use crate::plan::registry::Registry;
+use crate::plan::{Facts, PERSIST_LABEL, Plan};
 use crate::ui::Ui;
 
 /// What will be put into the cluster, read and found to be whole.
@@ -20,10 +23,18 @@ use crate::ui::Ui;
 pub(super) struct Contents {
     documents: Vec<Document>,
     addons: Vec<Addon>,
+    registry: Option<Registry>,
+    logins: Vec<Login>,
 }
 
 /// Checks all that can be known before something is made; builds the images of add-ons.
-pub(super) async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, ui: &Ui) -> Result<Contents> {
+pub(super) async fn prepare(
+    calls: &Calls,
+    cluster: &Cluster,
+    facts: &Facts,
+    options: &Options,
+    ui: &Ui,
+) -> Result<Contents> {
     let documents = check(calls, cluster).await?;
     let addons = addon::prepare(calls, &cluster.addons, None, ui).await?;
     if let Some(directory) = cluster.persist.as_ref().filter(|_| options.local) {
@@ -31,7 +42,12 @@ pub(super) async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options,
             Error::new(Code::FileFailed, format!("cannot make the directory `{directory}` for volumes")).cause(&source)
         })?;
     }
-    Ok(Contents { documents, addons })
+    let registry = facts.registry.clone();
+    // One that the file does not name stays as it is, also when it is stopped.
+    if let Some(registry) = registry.as_ref().filter(|_| cluster.registry.is_some()) {
+        registry::ensure(calls, registry, ui).await?;
+    }
+    Ok(Contents { documents, addons, registry, logins: options.logins.clone() })
 }
 
 /// Checks without making anything, and reads the manifests.
@@ -60,6 +76,9 @@ pub(super) async fn install(
     ui: &Ui,
 ) -> Result<()> {
     let cluster = &plan.layout.cluster;
+    if let Some(registry) = &contents.registry {
+        registry::attach(calls, client, registry, cluster.name.as_str(), deadline).await?;
+    }
     let nodes: Vec<(String, Vec<u16>)> = plan
         .layout
         .nodes
@@ -69,8 +88,9 @@ pub(super) async fn install(
             (node.name.clone(), ports.collect())
         })
         .collect();
+    let names: Vec<String> = nodes.iter().map(|(name, _)| name.clone()).collect();
+    registry::give(&*calls.engine, &names, &contents.logins).await?;
     if !cluster.images.is_empty() {
-        let names: Vec<String> = nodes.iter().map(|(name, _)| name.clone()).collect();
         let step = ui.step(format!("Loading {}", cluster.images.join(", ")));
         let progress = |_: &str, done: u64, total: u64| step.bytes(done, total);
         load_docker_images(&*calls.engine, &names, &cluster.images, &progress).await?;

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::provision::{Calls, interrupted};
 use super::remove::{Scope, remove};
 use super::wait::{conditions, wait};
-use super::{SharedEngine, contents, diagnose, first_pods, image, preflight, provision};
+use super::{SharedEngine, contents, diagnose, first_pods, image, preflight, provision, registries, registry};
 use crate::config::{Cluster, Networking};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
 use crate::plan::addons::{self, Manifests};
+use crate::plan::credentials::Login;
 use crate::plan::pki::Pki;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
@@ -39,6 +40,8 @@ pub struct Options {
     pub proxy: ProxySettings,
     /// The engine runs on this host.
     pub local: bool,
+    /// Credentials for registries.
+    pub logins: Vec<Login>,
 }
 
 /// A new cluster.
@@ -136,7 +139,7 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     let step = ui.step("Preparing the node image");
     let facts = prepare(calls, &cluster, options, run, &step).await?;
     step.finish();
-    let contents = contents::prepare(calls, &cluster, options, ui).await?;
+    let contents = contents::prepare(calls, &cluster, &facts, options, ui).await?;
 
     let step =
         ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
@@ -193,12 +196,15 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
+    let registry = registry::of_cluster(engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| std::path::Path::new(path).exists();
     let fuse = options.local && on_host("/dev/fuse");
     Ok(Facts {
         engine: info,
         images: of_nodes,
         proxy: options.proxy.clone(),
+        registry,
+        authorities: registries::authorities(cluster)?,
         run: run.to_owned(),
         privilege: preflight::privilege(options.local),
         devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },

@@ -30,6 +30,7 @@ fn options(folder: &Path) -> Options {
         kubeconfig: Location::new(Some(&folder.join("config")), None, None).unwrap(),
         proxy: ProxySettings::default(),
         local: true,
+        logins: Vec::new(),
     }
 }
 

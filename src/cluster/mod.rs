@@ -22,6 +22,8 @@ pub mod manifests;
 pub mod preflight;
 pub mod provision;
 mod pulls;
+mod registries;
+pub mod registry;
 pub mod remove;
 pub mod service;
 pub mod status;

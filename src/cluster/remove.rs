@@ -68,6 +68,7 @@ pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
         Scope::Run(id) => labels.get(RUN_LABEL) == Some(id),
     };
     let networks: Vec<_> = networks.into_iter().filter(|network| matches(&network.labels)).collect();
+    super::registry::disconnect(engine, &networks).await?;
     let network_results = join_all(networks.iter().map(|network| engine.remove_network(&network.id))).await;
     removed.networks.extend(networks.iter().map(|network| network.name.clone()));
     results.into_iter().chain(network_results).collect::<Result<Vec<()>>>()?;

@@ -6,7 +6,7 @@ use super::reader::{Field, Reader};
 use super::tree::{self, Mark, Value, quoted};
 use super::{
     API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
-    syntax, validate,
+    registries, syntax, validate,
 };
 use crate::error::{Code, Error, Result};
 
@@ -26,6 +26,8 @@ const CLUSTER: &[&str] = &[
     "scheduler",
     "etcd",
     "persist",
+    "registry",
+    "registries",
     "images",
     "addons",
     "manifests",
@@ -49,6 +51,7 @@ const MODES: &[(&str, KubeProxyMode)] =
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
     ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
+    ("containerdConfigPatches", "use `registries`"),
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
 
@@ -181,6 +184,7 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overri
     }
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
     contents::read(reader, &fields, base, cluster);
+    registries::read(reader, &fields, base, cluster);
     let Some(value) = fields.get("nodes") else { return true };
     let read = nodes::read(reader, value, base, cluster.networking.loopback());
     cluster.nodes = read.nodes;

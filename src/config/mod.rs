@@ -15,6 +15,7 @@ mod load;
 mod name;
 mod nodes;
 mod reader;
+mod registries;
 mod subnets;
 mod syntax;
 mod tree;
@@ -23,7 +24,9 @@ mod validate;
 pub use dns::CoreDns;
 pub use load::{Overrides, load};
 pub use name::ClusterName;
+pub use registries::{LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
+pub use syntax::registry_host;
 pub use validate::warnings;
 
 /// The `apiVersion` of configuration files.
@@ -64,6 +67,12 @@ pub struct Cluster {
     /// Directory of the host, absolute, that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<String>,
+    /// The local registry that the cluster uses; `None` for the one that all share, if it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<LocalRegistry>,
+    /// How nodes reach other registries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<Registry>,
     /// Images of the engine that the nodes get.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
@@ -283,6 +292,8 @@ impl Cluster {
             scheduler: Flags::new(),
             etcd: Flags::new(),
             persist: None,
+            registry: None,
+            registries: Vec::new(),
             images: Vec::new(),
             addons: Vec::new(),
             manifests: Vec::new(),

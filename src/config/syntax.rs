@@ -70,6 +70,41 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Checks the host of a registry as names of images begin with it, or `*`.
+pub fn registry_host(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!("write {} without `{scheme}://`: `{}`", quoted(text), rest.trim_end_matches('/')));
+    }
+    if text.contains('/') {
+        return Err(format!("{} has a path; the host of a registry has no path", quoted(text)));
+    }
+    let (name, port) = text.rsplit_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if domain(name).is_err() || !is_port {
+        return Err(format!("{} is not the host of a registry such as `registry.example.com:5000`", quoted(text)));
+    }
+    Ok(text.to_owned())
+}
+
+/// Checks the URL of a mirror.
+pub(super) fn mirror(text: &str) -> Result<String, String> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("the mirror {} needs a scheme, such as `https://{}`", quoted(text), text));
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if host.contains('@') {
+        return Err("credentials do not belong into this file: log in with Docker, and set `login: true`".to_owned());
+    }
+    let url = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if !["http", "https"].contains(&scheme) || host == "*" || registry_host(host).is_err() || !path.chars().all(url) {
+        return Err(format!("the mirror {} is not a URL such as `https://mirror.example.com:5000`", quoted(text)));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 /// Reads one IP address.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{} is not an IP address such as `127.0.0.1`", quoted(text)))

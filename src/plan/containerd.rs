@@ -9,6 +9,8 @@ use crate::engine::CgroupVersion;
 
 /// containerd's configuration file.
 pub const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+/// Where containerd finds how to reach each registry; it looks there with every pull.
+pub const CERTS: &str = "/etc/containerd/certs.d";
 /// The CNI configuration that coracle writes; the agent knows it by its name.
 pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-coracle.conflist";
 
@@ -46,7 +48,7 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
   sandbox = "{pause}"
 
 [plugins.'io.containerd.cri.v1.images'.registry]
-  config_path = "/etc/containerd/certs.d"
+  config_path = "{CERTS}"
 "#
     )
 }

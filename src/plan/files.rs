@@ -52,6 +52,11 @@ impl FileTree {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o600 });
     }
 
+    /// Adds a script with mode 0755.
+    pub fn program(&mut self, path: impl Into<String>, content: impl Into<String>) {
+        self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o755 });
+    }
+
     /// Adds a certificate.
     pub fn certificate(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
         self.0.insert(path.into(), File::Certificate { content: content.into(), subject: subject.into() });

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::credentials;
 use super::layout::{Layout, NodeLayout};
 use crate::config::Role;
 use crate::engine::CgroupVersion;
@@ -124,6 +125,9 @@ pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
         let spell =
             |taint: &Value| format!("{}={}:{}", text(taint, "key"), text(taint, "value"), text(taint, "effect"));
         flags.push(format!("--register-with-taints={}", taints.iter().map(spell).collect::<Vec<_>>().join(",")));
+    }
+    if layout.cluster.registries.iter().any(|registry| registry.login) {
+        flags.extend(credentials::flags());
     }
     format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
 }

@@ -1,5 +1,6 @@
 //! What will be done: every name, address, port, label, mount and file of every node. Pure.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ pub mod addons;
 pub mod balancer;
 mod container;
 pub mod containerd;
+pub mod credentials;
 mod entrypoint;
 pub mod files;
 mod flag_files;
@@ -20,6 +22,8 @@ pub mod layout;
 mod node_files;
 pub mod pki;
 pub mod proxy;
+pub mod registries;
+pub mod registry;
 pub mod static_pods;
 pub mod subnet;
 pub mod tunnel;
@@ -27,6 +31,7 @@ pub mod tunnel;
 pub use container::{network, network_name};
 pub use files::{File, FileTree};
 pub use layout::{Layout, NodeLayout, callable};
+pub use node_files::CLUSTER_CONFIG;
 pub use proxy::ProxySettings;
 pub use static_pods::Images;
 
@@ -88,6 +93,10 @@ pub struct Facts {
     pub images: Vec<NodeImage>,
     /// Proxy settings for the nodes.
     pub proxy: ProxySettings,
+    /// The local registry that the cluster uses.
+    pub registry: Option<registry::Registry>,
+    /// Certificates of the CA of each registry that has its own, by its host.
+    pub authorities: BTreeMap<String, String>,
     /// ID of this run.
     pub run: String,
     /// Privileges that the engine can grant.

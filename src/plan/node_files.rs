@@ -7,13 +7,16 @@ use super::files::FileTree;
 use super::layout::{Layout, NodeLayout, api_endpoint};
 use super::pki::{Authority, Pair, Pki, Usage};
 use super::static_pods::{self, PKI};
-use super::{Access, Facts, NodeImage, api_names, containerd, entrypoint, kubelet, local_addresses, proxy};
+use super::{
+    Access, Facts, NodeImage, api_names, containerd, credentials, entrypoint, kubelet, local_addresses, proxy,
+    registries, registry,
+};
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::yaml;
 
 /// The effective configuration of the cluster, kept in each control plane.
-pub(super) const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
+pub const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
 /// What coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
 
@@ -43,6 +46,11 @@ pub(super) fn node(
         files.text(PROXY_DROP_IN, proxy::drop_in());
     }
     files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
+    registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities);
+    credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
+    if let Some(registry) = &facts.registry {
+        registry::node_files(&mut files, registry);
+    }
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image));
     }
@@ -50,7 +58,7 @@ pub(super) fn node(
     for service in ["containerd", "kubelet"] {
         files.text(format!("/etc/systemd/system/{service}.service.d/40-memory.conf"), SMALL_HEAP);
     }
-    files.text("/var/lib/kubelet/kubeadm-flags.env", kubelet::flags(layout, node));
+    files.text(credentials::FLAGS, kubelet::flags(layout, node));
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
         files.text(API_SERVICE_RULES, api_service_rules(layout));
         files.text(

@@ -1,6 +1,7 @@
 //! The proxy settings that reach the nodes, with everything of the cluster excluded. Pure.
 
 use super::layout::Layout;
+use super::registry::DOMAIN;
 
 /// Proxy settings of the user or the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +56,7 @@ fn exclusions(layout: &Layout, user: Option<&str>) -> String {
     let loopback = layout.has_ipv6().then(|| "::1".to_owned());
     let own = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(loopback);
     let own = own.chain(subnets.map(|subnet| subnet.to_string()));
-    let own = own.chain([".svc".to_owned(), ".cluster.local".to_owned()]);
+    let own = own.chain([".svc".to_owned(), ".cluster.local".to_owned(), DOMAIN.to_owned()]);
     let nodes = layout.nodes.iter().map(|node| node.name.clone());
     let balancer = layout.balancer.iter().map(|balancer| balancer.name.clone());
     let user = user.unwrap_or_default().split(',').map(str::trim).map(str::to_owned);
@@ -85,7 +86,7 @@ mod tests {
         let none = variables.iter().find(|variable| variable.starts_with("NO_PROXY=")).unwrap();
         assert_eq!(
             none,
-            "NO_PROXY=corp.example,.svc,localhost,127.0.0.1,172.18.0.0/22,10.244.0.0/16,10.96.0.0/16,.cluster.local,dev-control-plane,dev-worker"
+            "NO_PROXY=corp.example,.svc,localhost,127.0.0.1,172.18.0.0/22,10.244.0.0/16,10.96.0.0/16,.cluster.local,.coracle.internal,dev-control-plane,dev-worker"
         );
         assert!(environment(&layout(1, 0), &ProxySettings::default()).is_empty());
         for variable in &variables {

@@ -1,5 +1,6 @@
 //! What `create` would make, as recorded: every container, and every file of every node.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle::config::{IpFamily, Overrides, load};
@@ -39,6 +40,8 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
         },
         images: vec![image(); nodes],
         proxy: ProxySettings::default(),
+        registry: None,
+        authorities: BTreeMap::new(),
         run: "run".to_owned(),
         privilege,
         devices: Vec::new(),

@@ -17,6 +17,7 @@ mod nodes;
 mod other_cni;
 mod policy;
 mod policy_page;
+mod registry;
 mod reports;
 mod security;
 mod settings;
@@ -49,6 +50,7 @@ pub(crate) fn groups() -> Vec<Group> {
         ADDONS,
         STORAGE,
         CONTENTS,
+        REGISTRY,
     ]
 }
 
@@ -316,5 +318,21 @@ const CONTENTS: Group = Group {
         ("problems", storage::problems),
         ("persist", storage::persist),
         ("delete", nodes::delete),
+    ],
+};
+
+/// A control plane and a worker with a local registry, and others behind a CA and a login.
+const REGISTRY: Group = Group {
+    name: "registry",
+    environment: &[],
+    create: registry::create,
+    together: &[],
+    scenarios: &[
+        ("push", registry::push),
+        ("hosting", registry::hosting),
+        ("mirrored", registry::mirrored),
+        ("login", registry::login),
+        ("another-cluster", registry::another_cluster),
+        ("delete", registry::delete),
     ],
 };

@@ -1,0 +1,241 @@
+//! `coracle registry`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::options::{OutputFormat, parse_name};
+use super::output::{Table, structured};
+use super::{Context, credentials};
+use crate::cluster::provision::{Calls, interrupted};
+use crate::cluster::registry::{self, Found};
+use crate::cluster::{self, Cluster, SharedEngine};
+use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
+use crate::engine::connect::Environment;
+use crate::error::{Code, Error, Result};
+use crate::plan::registry::{DEFAULT_PORT, Registry};
+use crate::ui::Step;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RegistryCommand {
+    /// Create a registry on this host that clusters pull from
+    Create(CreateArguments),
+    /// Delete a registry, and what clusters know of it
+    Delete(DeleteArguments),
+    /// List registries and the clusters that use them
+    List(ListArguments),
+    /// Give the nodes of a cluster this host's credentials for registries
+    Login(LoginArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NameArgument {
+    /// Name of the registry, its container and its volume
+    #[arg(long, short, value_name = "NAME", default_value = LocalRegistry::DEFAULT)]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArguments {
+    #[command(flatten)]
+    name: NameArgument,
+    /// Its port on this host; 5001 if not given
+    #[arg(long, short, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Connect these clusters; if none is named all of them, or none to a registry with a name of its own
+    #[arg(long, value_name = "CLUSTER", value_delimiter = ',')]
+    cluster: Vec<String>,
+    /// Print events and the result as JSON
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
+    output: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeleteArguments {
+    #[command(flatten)]
+    name: NameArgument,
+    /// Also delete the volume with its images
+    #[arg(long)]
+    volumes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// How to print
+    #[arg(long, short, value_name = "FORMAT")]
+    output: Option<OutputFormat>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArguments {
+    /// Registries, such as `ghcr.io`; those of the cluster's last logins if none is named
+    #[arg(value_name = "HOST")]
+    hosts: Vec<String>,
+    /// The cluster
+    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "CLUSTER", default_value = ClusterName::DEFAULT)]
+    cluster: String,
+}
+
+impl RegistryCommand {
+    pub(super) fn is_json(&self) -> bool {
+        matches!(self, Self::Create(arguments) if arguments.output.is_some())
+    }
+
+    /// It makes things in the engine that it brings to an end when it is interrupted.
+    pub(super) fn cleans_up(&self) -> bool {
+        matches!(self, Self::Create(_))
+    }
+}
+
+pub(super) async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
+    match command {
+        RegistryCommand::Create(arguments) => create(context, &arguments).await,
+        RegistryCommand::Delete(arguments) => delete(context, &arguments).await,
+        RegistryCommand::List(arguments) => list(context, &arguments).await,
+        RegistryCommand::Login(arguments) => login(context, &arguments).await,
+    }
+}
+
+impl NameArgument {
+    fn get(&self) -> Result<String> {
+        registry_name(&self.name)
+            .map_err(|cause| Error::new(Code::UsageInvalid, "this is not the name of a registry").because(cause))
+    }
+}
+
+/// The clusters that are named. When none is, all of them use the shared registry, and none another one.
+async fn clusters(engine: &SharedEngine, registry: &str, names: &[String]) -> Result<Vec<Cluster>> {
+    if names.is_empty() && registry == LocalRegistry::DEFAULT {
+        return cluster::list(&**engine).await;
+    }
+    let mut clusters = Vec::new();
+    for name in names {
+        clusters.push(cluster::find(&**engine, &parse_name(name)?).await?);
+    }
+    Ok(clusters)
+}
+
+async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
+    let name = arguments.name.get()?;
+    let (engine, _) = context.engine().await?;
+    let clusters = clusters(&engine, &name, &arguments.cluster).await?;
+    // Without a port one that is there is right as it is.
+    let there = registry::find(&*engine, &name).await?.map(|found| found.registry.port);
+    let port = arguments.port.or(there).unwrap_or(DEFAULT_PORT);
+    let registry = Registry { name, port };
+    let calls = Calls::new(engine);
+    let work = async {
+        let new = registry::ensure(&calls, &registry, &context.ui).await?;
+        let step = (!clusters.is_empty()).then(|| context.ui.step(format!("Connecting {}", counted(clusters.len()))));
+        let told = registry::attach_all(&calls, &registry, &clusters).await;
+        step.into_iter().for_each(Step::finish);
+        Ok((new, told))
+    };
+    let result = tokio::select! {
+        result = work => result,
+        () = context.stop.cancelled() => Err(interrupted()),
+    };
+    calls.settle().await;
+    let (new, told) = result?;
+    let mut connected = Vec::new();
+    for (cluster, result) in told {
+        match result {
+            Ok(()) => connected.push(cluster),
+            Err(error) => context.ui.warn(format!(
+                "cluster `{cluster}` was not told: {error}; when it runs: `coracle registry create --name {} --cluster {cluster}`",
+                registry.name
+            )),
+        }
+    }
+    let host = registry.host();
+    context.ui.result(&json!({
+        "name": registry.name, "host": host, "port": port, "clusters": connected, "unchanged": !new,
+    }));
+    let places =
+        if connected.is_empty() { String::new() } else { format!(", here and in {}", counted(connected.len())) };
+    context.ui.note(format!("Registry `{}` is at {host}{places}", registry.name));
+    context.ui.hint(format!("`docker tag app {host}/app`, `docker push {host}/app`, and `image: {host}/app` in a pod"));
+    Ok(())
+}
+
+fn counted(clusters: usize) -> String {
+    format!("{clusters} cluster{}", if clusters == 1 { "" } else { "s" })
+}
+
+async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
+    let name = arguments.name.get()?;
+    let (engine, _) = context.engine().await?;
+    let step = context.ui.step(format!("Deleting registry `{name}`"));
+    let removed = registry::remove(&engine, &name, arguments.volumes).await?;
+    step.finish();
+    for (cluster, why) in &removed.untold {
+        context.ui.warn(format!("cluster `{cluster}` still names the registry: {why}"));
+    }
+    if !removed.container && !removed.volume {
+        context.ui.note(format!("There was no registry `{name}`"));
+    }
+    if removed.kept {
+        context.ui.note(format!("Its images are kept in the volume `{name}`, for the next one of this name"));
+        context.ui.hint(format!("`coracle registry delete --name {name} --volumes` deletes them"));
+    }
+    Ok(())
+}
+
+async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
+    let (engine, _) = context.engine().await?;
+    let found = registry::list(&*engine).await?;
+    let text = match arguments.output {
+        Some(format @ (OutputFormat::Json | OutputFormat::Yaml)) => structured(format, &json!(found))?,
+        Some(OutputFormat::Name) => found.iter().flat_map(|found| [found.registry.name.as_str(), "\n"]).collect(),
+        _ if found.is_empty() => {
+            context.ui.note("There is no registry");
+            context.ui.hint("`coracle registry create` makes one");
+            return Ok(());
+        }
+        _ => table(&found).to_string(),
+    };
+    context.ui.data(&text)
+}
+
+async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
+    let environment = Environment::from_process();
+    let mut hosts = arguments.hosts.clone();
+    for host in &hosts {
+        registry_host(host).map_err(|cause| Error::new(Code::UsageInvalid, "this is not a registry").because(cause))?;
+    }
+    let (engine, _) = context.connect(&environment).await?;
+    let cluster = cluster::find(&*engine, &parse_name(&arguments.cluster)?).await?;
+    if hosts.is_empty() {
+        hosts.extend(registry::known_hosts(&*engine, &cluster).await?);
+    }
+    if hosts.is_empty() {
+        return Err(Error::new(
+            Code::UsageInvalid,
+            format!("cluster `{}` had no login that could be renewed", cluster.name),
+        )
+        .hint("name a registry: `coracle registry login HOST`"));
+    }
+    // One with a mirror may have its credentials from there.
+    let configured = registry::configured(&*engine, &cluster).await?;
+    let entry = |host: &String| {
+        let known = configured.iter().find(|registry| registry.host == *host).cloned();
+        config::Registry { login: true, ..known.unwrap_or_else(|| config::Registry::new(host)) }
+    };
+    let wanted: Vec<config::Registry> = hosts.iter().map(entry).collect();
+    let logins = credentials::of_registries(environment.docker_config.as_deref(), &wanted).await?;
+    let step = context.ui.step(format!("Giving the nodes credentials for {}", hosts.join(", ")));
+    let restarted = registry::log_in(&*engine, &cluster, &logins).await?;
+    step.finish();
+    if restarted > 0 {
+        context.ui.note("The kubelets started again to learn of it; pods went on");
+    }
+    context.ui.note("They are in the nodes' memory only: after a node restarted, run `coracle registry login`");
+    Ok(())
+}
+
+fn table(found: &[Found]) -> Table {
+    let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
+    for one in found {
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), one.clusters.join(", ")]);
+    }
+    table
+}

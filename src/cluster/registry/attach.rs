@@ -1,0 +1,56 @@
+//! Connecting a registry to clusters: their network, containerd of every node, and the ConfigMap that tools read.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::Instant;
+
+use crate::cluster::provision::Calls;
+use crate::cluster::{Cluster, access};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::kubernetes::{Client, apply};
+use crate::plan::registry::{self, Registry};
+use crate::plan::{FileTree, network_name};
+
+/// How long the API of a cluster may take that was there before.
+const API: Duration = Duration::from_secs(10);
+
+/// Makes a registry reachable in the network of a cluster whose nodes know it, and tells tools about it.
+pub async fn attach(
+    calls: &Calls,
+    client: &Client,
+    registry: &Registry,
+    cluster: &str,
+    deadline: Instant,
+) -> Result<()> {
+    let object = registry::hosting(registry)?;
+    let connected = connect(calls, registry, cluster);
+    tokio::try_join!(connected, apply::apply(client, &object, deadline)).map(drop)
+}
+
+async fn connect(calls: &Calls, registry: &Registry, cluster: &str) -> Result<()> {
+    let (engine, registry, network) = (calls.engine.clone(), registry.clone(), network_name(cluster));
+    calls.run(async move { engine.connect_network(&network, &registry.name, &registry.alias()).await }).await
+}
+
+/// Makes a registry known to clusters that are there, all at once; returns what each of them said.
+pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]) -> Vec<(String, Result<()>)> {
+    let one = async |cluster: &Cluster| {
+        let work = async {
+            try_join_all(cluster.nodes.iter().map(|node| tell(&*calls.engine, &node.name, registry))).await?;
+            let client = access::client(&*calls.engine, cluster).await?;
+            attach(calls, &client, registry, &cluster.name, Instant::now() + API).await
+        };
+        (cluster.name.clone(), work.await)
+    };
+    join_all(clusters.iter().map(one)).await
+}
+
+/// Gives a node the file by which its containerd finds the registry.
+async fn tell(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
+    let mut files = FileTree::default();
+    registry::node_files(&mut files, registry);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
+    engine.upload(node, files.to_tar(now)?).await.map_err(|error| error.on_node(node))
+}

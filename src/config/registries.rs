@@ -1,0 +1,205 @@
+//! What the file says about registries: the local one, and how nodes reach others.
+
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+
+use super::reader::{Field, Fields, Reader};
+use super::tree::{Value, quoted};
+use super::{Cluster, nodes, syntax};
+
+const REGISTRY: &[&str] = &["host", "mirrors", "caFile", "insecure", "login"];
+
+/// Which local registry a cluster uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalRegistry {
+    /// None, not even the one that all clusters share.
+    None,
+    /// The one of this name, which is created if it is not there.
+    Named(String),
+}
+
+impl LocalRegistry {
+    /// The name of the one that all clusters share.
+    pub const DEFAULT: &str = "coracle-registry";
+}
+
+impl Serialize for LocalRegistry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_bool(false),
+            Self::Named(name) if name == Self::DEFAULT => serializer.serialize_bool(true),
+            Self::Named(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
+/// How nodes reach a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registry {
+    /// What names of its images begin with, such as `docker.io`; `*` for all that are not listed.
+    pub host: String,
+    /// URLs that are asked before it, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
+    /// File of this host, absolute, with certificates of the CA that it and its mirrors are trusted by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Certificates are not checked, and without TLS is fine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// Nodes get the credentials that this host's Docker configuration has for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub login: bool,
+}
+
+impl Registry {
+    /// Stands for all registries that are not listed.
+    pub const ALL: &str = "*";
+
+    /// A registry of which nothing is said.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), mirrors: Vec::new(), ca_file: None, insecure: false, login: false }
+    }
+}
+
+/// Reads `registry` and `registries`.
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
+    cluster.registry = fields.get("registry").and_then(|field| local(reader, field));
+    let Some(field) = fields.get("registries") else { return };
+    for item in reader.items(field).unwrap_or_default() {
+        let Some(registry) = registry(reader, &item, base) else { continue };
+        if cluster.registries.iter().any(|other| other.host == registry.host) {
+            reader.problem(item.node.mark, format!("{} is already given", quoted(&registry.host)));
+        }
+        cluster.registries.push(registry);
+    }
+}
+
+fn local(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<LocalRegistry> {
+    match &field.node.value {
+        Value::Bool(true) => Some(LocalRegistry::Named(LocalRegistry::DEFAULT.to_owned())),
+        Value::Bool(false) => Some(LocalRegistry::None),
+        Value::Text(_, _) => reader.parsed(field, registry_name).map(LocalRegistry::Named),
+        _ => {
+            reader.wrong_type(field, "`true`, `false` or the name of a local registry");
+            None
+        }
+    }
+}
+
+/// Checks the name of a local registry: a container has it, and it is a name in networks.
+pub fn registry_name(text: &str) -> Result<String, String> {
+    if text.contains('.') {
+        return Err(format!("the name {} has `.` in it; use lower-case letters, digits and `-`", quoted(text)));
+    }
+    text.parse::<super::ClusterName>().map(|name| name.to_string())
+}
+
+fn registry(reader: &mut Reader<'_>, item: &Field<'_>, base: &Path) -> Option<Registry> {
+    let fields = reader.fields(item, REGISTRY, &[("endpoint", "use `mirrors`"), ("auth", "use `login`")])?;
+    let Some(host) = fields.get("host") else {
+        reader.problem(fields.mark, "`host` is missing, such as `docker.io` or `registry.example.com:5000`");
+        return None;
+    };
+    let host = reader.parsed(host, syntax::registry_host)?;
+    let mut registry = Registry::new(host);
+    if let Some(field) = fields.get("mirrors") {
+        for item in reader.items(field).unwrap_or_default() {
+            registry.mirrors.extend(reader.parsed(&item, syntax::mirror));
+        }
+    }
+    registry.ca_file =
+        fields.get("caFile").and_then(|field| reader.parsed(field, |text: &str| nodes::host_path(text, base)));
+    for (name, flag) in [("insecure", &mut registry.insecure), ("login", &mut registry.login)] {
+        if let Some(value) = fields.get(name).and_then(|field| reader.boolean(field)) {
+            *flag = value;
+        }
+    }
+    let all = registry.host == Registry::ALL;
+    if let Some(field) = fields.get("login").filter(|_| all && registry.login) {
+        reader.problem(field.node.mark, "credentials belong to one registry: name it in `host` instead of `*`");
+    }
+    if let Some(field) = fields.get("caFile").filter(|_| registry.insecure) {
+        reader.problem(field.node.mark, "`caFile` has no meaning with `insecure`, which checks no certificate");
+    }
+    Some(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::{Overrides, load};
+
+    fn body(text: &str) -> crate::error::Result<Cluster> {
+        let base_directory = Some(PathBuf::from("/home/me/project"));
+        let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{text}");
+        load(&text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        let error = body(text).unwrap_err();
+        error.problem_list().iter().map(|one| format!("{} {}", one.place, one.message)).collect()
+    }
+
+    #[test]
+    fn the_local_registry_is_yes_no_or_a_name() {
+        let local = |text: &str| body(text).unwrap().registry;
+        assert_eq!(local(""), None);
+        assert_eq!(local("registry: false"), Some(LocalRegistry::None));
+        assert_eq!(local("registry: true"), Some(LocalRegistry::Named("coracle-registry".to_owned())));
+        assert_eq!(local("registry: mine"), Some(LocalRegistry::Named("mine".to_owned())));
+        assert!(problems("registry: Mine")[0].starts_with("c.yaml:3:11 "));
+        assert!(problems("registry: [mine]")[0].contains("`true`, `false` or the name"));
+        assert!(problems("registry: a.b")[0].contains("`.`"));
+        for text in ["registry: false", "registry: true", "registry: mine"] {
+            let cluster = body(text).unwrap();
+            assert_eq!(load(&cluster.to_text().unwrap(), "c.yaml", &Overrides::default()).unwrap(), cluster);
+        }
+    }
+
+    #[test]
+    fn registries_read_back_the_same() {
+        let text = "registries:\n\
+            - {host: docker.io, mirrors: ['https://mirror.example.com:5000/hub', 'http://10.0.0.1'], caFile: ca.crt}\n\
+            - {host: 'registry.example.com:5000', login: true}\n- {host: localhost, insecure: true}\n- {host: '*'}\n";
+        let cluster = body(text).unwrap();
+        assert_eq!(cluster.registries[0].ca_file.as_deref(), Some("/home/me/project/ca.crt"));
+        assert_eq!(cluster.registries[0].mirrors, ["https://mirror.example.com:5000/hub", "http://10.0.0.1"]);
+        assert!(cluster.registries[1].login && cluster.registries[2].insecure);
+        assert_eq!(load(&cluster.to_text().unwrap(), "c.yaml", &Overrides::default()).unwrap(), cluster);
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_its_place() {
+        let text = "registries:\n\
+            - mirrors: [https://a.example]\n\
+            - {host: 'https://b.example'}\n\
+            - {host: c.example/team}\n\
+            - {host: d.example, mirrors: [e.example, 'https://user:secret@f.example', 'ftp://g']}\n\
+            - {host: d.example, insecure: true, caFile: ca.crt}\n\
+            - {host: '*', login: true}\n\
+            - {host: h.example, mirror: x}\n";
+        let lines = problems(text);
+        let wanted = [
+            ("4:3 ", "`host` is missing"),
+            ("5:10 ", "without `https://`"),
+            ("6:10 ", "no path"),
+            ("7:31 ", "https://e.example"),
+            ("7:42 ", "`login: true`"),
+            ("7:75 ", "https://"),
+            ("8:3 ", "already given"),
+            ("8:45 ", "no meaning"),
+            ("9:22 ", "name it"),
+            ("10:21 ", "did you mean `mirrors`"),
+        ];
+        assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+        for (line, (place, message)) in lines.iter().zip(wanted) {
+            assert!(line.starts_with(&format!("c.yaml:{place}")) && line.contains(message), "{line}");
+        }
+        assert!(!lines.join("\n").contains("secret"), "a password was repeated: {lines:#?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! How the kubelet gets credentials for registries: a credential provider that prints a file in the node's memory. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::files::FileTree;
+use crate::error::Result;
+use crate::yaml;
+
+/// What the provider prints. In memory, so that nothing secret is on a disk: gone when the node restarts.
+pub const ANSWER: &str = "/run/coracle/credentials.json";
+/// Hosts for which the nodes had credentials, one per line.
+pub const HOSTS: &str = "/etc/coracle/logins";
+/// The kubelet's configuration of the provider.
+pub const CONFIG: &str = "/etc/coracle/credential-provider.yaml";
+/// The file with the kubelet's flags.
+pub const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
+
+const FOLDER: &str = "/usr/local/lib/coracle-credentials";
+const PROVIDER: &str = "coracle-credentials";
+const API: &str = "credentialprovider.kubelet.k8s.io/v1";
+/// Most parts of a host's name that the provider is asked for; that of Amazon's registries has six.
+const PARTS: usize = 7;
+
+/// A password or a token: shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes care of a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Credentials for a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// What names of its images begin with.
+    pub host: String,
+    /// User name.
+    pub user: String,
+    /// Password or token.
+    pub secret: Secret,
+}
+
+/// The kubelet's flags.
+pub fn flags() -> [String; 2] {
+    [format!("--image-credential-provider-config={CONFIG}"), format!("--image-credential-provider-bin-dir={FOLDER}")]
+}
+
+/// What a node has on its disk: no secret.
+pub fn node_files(files: &mut FileTree, hosts: &BTreeSet<String>) -> Result<()> {
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let none = json!({
+        "apiVersion": API, "kind": "CredentialProviderResponse", "cacheKeyType": "Global", "cacheDuration": "0s", "auth": {},
+    });
+    files.text(HOSTS, hosts.iter().flat_map(|host| [host.as_str(), "\n"]).collect::<String>());
+    files.text(CONFIG, configuration(hosts)?);
+    files.program(
+        format!("{FOLDER}/{PROVIDER}"),
+        format!("#!/bin/sh\n# Asked by the kubelet before a pull.\ncat {ANSWER} 2>/dev/null || echo '{none}'\n"),
+    );
+    Ok(())
+}
+
+/// The kubelet's configuration of the provider.
+///
+/// The kubelet reads it when it starts, and a pattern without a port is only for hosts without a port. So all of the
+/// latter are in it from the first login on, and only a new port makes a kubelet start again.
+pub fn configuration(hosts: &BTreeSet<String>) -> Result<String> {
+    let patterns = (1..=PARTS).map(|parts| vec!["*"; parts].join("."));
+    let ports = hosts.iter().filter(|host| host.contains(':')).cloned();
+    yaml::to_string(&json!({
+        "apiVersion": "kubelet.config.k8s.io/v1",
+        "kind": "CredentialProviderConfig",
+        "providers": [{
+            "name": PROVIDER,
+            "apiVersion": API,
+            "defaultCacheDuration": "0s",
+            "matchImages": patterns.chain(ports).collect::<Vec<_>>(),
+        }],
+    }))
+}
+
+/// What the provider prints: the credentials that were there, if any, and the new ones. The kubelet takes those that fit.
+pub fn answer(before: Option<&Value>, logins: &[Login]) -> String {
+    let before = before.and_then(|before| before["auth"].as_object()).cloned().unwrap_or_default();
+    let mut all: BTreeMap<String, Value> = before.into_iter().collect();
+    for login in logins {
+        all.insert(login.host.clone(), json!({"username": login.user, "password": login.secret.0}));
+    }
+    json!({
+        "apiVersion": API,
+        "kind": "CredentialProviderResponse",
+        "cacheKeyType": "Global",
+        // The kubelet asks each time, so that a new login counts at once.
+        "cacheDuration": "0s",
+        "auth": all,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::File;
+
+    fn login(host: &str, secret: &str) -> Login {
+        Login { host: host.to_owned(), user: "me".to_owned(), secret: Secret::new(secret) }
+    }
+
+    #[test]
+    fn a_secret_is_in_the_answer_only() {
+        let one = login("a.example", "hunter2");
+        assert!(!format!("{one:?}").contains("hunter2"));
+        let answer = answer(None, &[one]);
+        assert!(answer.contains("hunter2"));
+        let mut files = FileTree::default();
+        node_files(&mut files, &BTreeSet::from(["a.example".to_owned()])).unwrap();
+        assert_eq!(files.iter().count(), 3);
+        for (path, file) in files.iter() {
+            let File::Text { content, mode } = file else { panic!("{path}") };
+            assert!(!content.contains("hunter2"));
+            assert_eq!(*mode == 0o755, path.ends_with("/coracle-credentials"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_new_login_keeps_the_others() {
+        let first = answer(None, &[login("a.example", "1"), login("b.example", "2")]);
+        let second = answer(Some(&serde_json::from_str(&first).unwrap()), &[login("b.example", "3")]);
+        let second: Value = serde_json::from_str(&second).unwrap();
+        assert_eq!(second["auth"]["a.example"]["password"], "1");
+        assert_eq!(second["auth"]["b.example"]["password"], "3");
+    }
+
+    #[test]
+    fn only_a_port_changes_the_kubelets_configuration() {
+        let of = |hosts: &[&str]| configuration(&hosts.iter().map(|host| (*host).to_owned()).collect()).unwrap();
+        assert_eq!(of(&["docker.io"]), of(&["docker.io", "123.dkr.ecr.eu-west-1.amazonaws.com"]));
+        assert_ne!(of(&["docker.io"]), of(&["docker.io", "a.example:5000"]));
+    }
+
+    #[test]
+    fn without_a_login_a_node_gets_nothing() {
+        let mut files = FileTree::default();
+        node_files(&mut files, &BTreeSet::new()).unwrap();
+        assert_eq!(files.iter().count(), 0);
+    }
+}

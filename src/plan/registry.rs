@@ -1,0 +1,171 @@
+//! The local registry: its container, and how nodes and their users find it. Pure.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::NodePlan;
+use super::containerd::CERTS;
+use super::files::FileTree;
+use crate::config::LocalRegistry;
+use crate::engine::{ContainerSpec, Labels, Mount, PortBinding};
+use crate::error::Result;
+use crate::yaml;
+
+/// Label of a registry's container and volume, with the registry's name.
+pub const REGISTRY_LABEL: &str = "dev.coracle.registry";
+/// Label with its port on the host.
+pub const PORT_LABEL: &str = "dev.coracle.port";
+/// The port on the host, unless another one is wanted: the one in kind's guide. macOS itself has 5000.
+pub const DEFAULT_PORT: u16 = 5001;
+/// The ConfigMap by which tools find a cluster's registry (KEP-1755), and its name space.
+pub const HOSTING: (&str, &str) = ("kube-public", "local-registry-hosting");
+
+/// The registry's port in its container.
+const PORT: u16 = 5000;
+const CONFIG: &str = "/etc/distribution/config.yml";
+const DATA: &str = "/var/lib/registry";
+/// What names in nodes' networks end with; no proxy is asked for them.
+pub(super) const DOMAIN: &str = ".coracle.internal";
+
+/// A local registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registry {
+    /// Name of its container and volume.
+    pub name: String,
+    /// Its port on the host.
+    pub port: u16,
+}
+
+impl Registry {
+    /// What names of images begin with, on the host and in the cluster.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// Its name in the networks of clusters.
+    pub fn alias(&self) -> String {
+        format!("{}{DOMAIN}", self.name)
+    }
+
+    /// Where nodes and pods reach it.
+    fn inside(&self) -> String {
+        format!("{}:{PORT}", self.alias())
+    }
+}
+
+/// The registry that a cluster uses when its configuration does not name one.
+pub fn wanted(asked: Option<&LocalRegistry>) -> Option<&str> {
+    match asked {
+        None => Some(LocalRegistry::DEFAULT),
+        Some(LocalRegistry::None) => None,
+        Some(LocalRegistry::Named(name)) => Some(name),
+    }
+}
+
+/// The container. It belongs to no run and no cluster, so that removing one leaves it alone.
+pub fn plan(registry: &Registry, image: &str) -> Result<NodePlan> {
+    let label = (REGISTRY_LABEL.to_owned(), registry.name.clone());
+    let mut files = FileTree::default();
+    files.text(CONFIG, configuration()?);
+    let spec = ContainerSpec {
+        command: Some(vec!["serve".to_owned(), CONFIG.to_owned()]),
+        // It would look for a collector of traces and complain that there is none.
+        environment: vec!["OTEL_TRACES_EXPORTER=none".to_owned()],
+        labels: Labels::from([label.clone(), (PORT_LABEL.to_owned(), registry.port.to_string())]),
+        mounts: vec![Mount::Volume {
+            name: registry.name.clone(),
+            target: DATA.to_owned(),
+            labels: Labels::from([label]),
+        }],
+        ports: vec![PortBinding {
+            host_address: IpAddr::from([127, 0, 0, 1]),
+            host_port: registry.port,
+            container_port: PORT,
+            protocol: "tcp".to_owned(),
+        }],
+        restart: true,
+        ..ContainerSpec::new(&registry.name, image)
+    };
+    Ok(NodePlan { spec, files })
+}
+
+/// The program's configuration. It keeps no list of blobs in memory, which would go wrong when garbage is collected.
+fn configuration() -> Result<String> {
+    yaml::to_string(&json!({
+        "version": 0.1,
+        "log": {"level": "warn", "accesslog": {"disabled": true}},
+        "storage": {"filesystem": {"rootdirectory": DATA}, "delete": {"enabled": true}},
+        "http": {"addr": format!(":{PORT}")},
+    }))
+}
+
+/// The directory of a node in which containerd finds where the registry is.
+pub fn directory(registry: &Registry) -> String {
+    format!("{CERTS}/{}", registry.host())
+}
+
+/// What a node needs to find the registry; containerd reads it with every pull.
+pub fn node_files(files: &mut FileTree, registry: &Registry) {
+    files.text(
+        format!("{}/hosts.toml", directory(registry)),
+        format!(
+            "# {} is this container, also in a node.\nserver = \"http://{}\"\n",
+            registry.host(),
+            registry.inside()
+        ),
+    );
+}
+
+/// The ConfigMap by which tools find the registry.
+pub fn hosting(registry: &Registry) -> Result<Value> {
+    let (namespace, name) = HOSTING;
+    let text = yaml::to_string(&json!({
+        "host": registry.host(),
+        "hostFromClusterNetwork": registry.inside(),
+        "hostFromContainerRuntime": registry.inside(),
+    }))?;
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"localRegistryHosting.v1": text},
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry { name: "coracle-registry".to_owned(), port: 5001 }
+    }
+
+    #[test]
+    fn only_this_host_reaches_it() {
+        let plan = plan(&registry(), "coracle/registry:v3.1.2").unwrap();
+        assert_eq!(plan.spec.ports.len(), 1);
+        assert!(plan.spec.ports[0].host_address.is_loopback());
+        assert!(plan.spec.restart);
+    }
+
+    #[test]
+    fn an_image_has_one_name_on_the_host_and_in_a_node() {
+        let mut files = FileTree::default();
+        node_files(&mut files, &registry());
+        let (path, _) = files.iter().next().unwrap();
+        assert_eq!(path, "/etc/containerd/certs.d/localhost:5001/hosts.toml");
+        let object = hosting(&registry()).unwrap();
+        let text = object["data"]["localRegistryHosting.v1"].as_str().unwrap();
+        assert!(text.contains("host: localhost:5001\n"), "{text}");
+        assert!(text.contains("hostFromContainerRuntime: coracle-registry.coracle.internal:5000\n"), "{text}");
+    }
+
+    #[test]
+    fn the_shared_one_is_used_unless_the_file_says_otherwise() {
+        assert_eq!(wanted(None), Some("coracle-registry"));
+        assert_eq!(wanted(Some(&LocalRegistry::None)), None);
+        assert_eq!(wanted(Some(&LocalRegistry::Named("mine".to_owned()))), Some("mine"));
+    }
+}
