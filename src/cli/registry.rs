@@ -116,7 +116,7 @@ async fn clusters(engine: &SharedEngine, registry: &str, names: &[String]) -> Re
 
 async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     let name = arguments.name.get()?;
-    let (engine, _) = context.engine().await?;
+    let (engine, local) = context.engine().await?;
     let clusters = clusters(&engine, &name, &arguments.cluster).await?;
     // Without a port one that is there is right as it is.
     let there = registry::find(&*engine, &name).await?.map(|found| found.registry.port);
@@ -125,6 +125,9 @@ async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     let calls = Calls::new(engine);
     let work = async {
         let new = registry::ensure(&calls, &registry, &context.ui).await?;
+        if local {
+            registry::wait(&*calls.engine, &registry).await?;
+        }
         let step = (!clusters.is_empty()).then(|| context.ui.step(format!("Connecting {}", counted(clusters.len()))));
         let told = registry::attach_all(&calls, &registry, &clusters).await;
         step.into_iter().for_each(Step::finish);

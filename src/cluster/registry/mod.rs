@@ -14,10 +14,12 @@ use crate::ui::Ui;
 
 mod attach;
 mod login;
+mod ready;
 mod removal;
 
 pub use attach::{attach, attach_all};
 pub use login::{configured, give, known_hosts, log_in};
+pub use ready::wait;
 pub use removal::{Removed, disconnect, remove};
 
 /// A registry that is there.
