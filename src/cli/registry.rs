@@ -139,16 +139,7 @@ async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     };
     calls.settle().await;
     let (new, told) = result?;
-    let mut connected = Vec::new();
-    for (cluster, result) in told {
-        match result {
-            Ok(()) => connected.push(cluster),
-            Err(error) => context.ui.warn(format!(
-                "cluster `{cluster}` was not told: {error}; when it runs: `coracle registry create --name {} --cluster {cluster}`",
-                registry.name
-            )),
-        }
-    }
+    let connected = registry::report(told, &registry, &context.ui);
     let host = registry.host();
     context.ui.result(&json!({
         "name": registry.name, "host": host, "port": port, "clusters": connected, "unchanged": !new,

@@ -9,7 +9,7 @@ use super::provision::Calls;
 use super::registry;
 use super::wait::conditions;
 use crate::catalog::Addon;
-use crate::config::Cluster;
+use crate::config::{Cluster, LocalRegistry};
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
@@ -45,7 +45,12 @@ pub(super) async fn prepare(
     let registry = facts.registry.clone();
     // One that the file does not name stays as it is, also when it is stopped.
     if let Some(registry) = registry.as_ref().filter(|_| cluster.registry.is_some()) {
-        registry::ensure(calls, registry, ui).await?;
+        let new = registry::ensure(calls, registry, ui).await?;
+        // As with `registry create`, the clusters that are there share it.
+        if new && registry.name == LocalRegistry::DEFAULT {
+            let clusters = super::list(&*calls.engine).await?;
+            registry::report(registry::attach_all(calls, registry, &clusters).await, registry, ui);
+        }
     }
     Ok(Contents { documents, addons, registry, logins: options.logins.clone() })
 }

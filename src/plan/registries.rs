@@ -49,7 +49,7 @@ fn hosts(registry: &Registry, authority: bool) -> String {
         text.push_str("capabilities = [\"pull\", \"resolve\"]\n");
         text.push_str(trust(mirror));
     }
-    text
+    text.trim_start().to_owned()
 }
 
 /// Where a registry is: Docker Hub's is not where its name says.

@@ -120,6 +120,11 @@ networking:
 featureGates: {ImageVolume: true}
 kubelet: {maxPods: 50}
 apiServer: {v: 2}
+registries:
+  - host: docker.io
+    mirrors: [https://mirror.example.com, http://10.0.0.5:5000]
+    login: true
+  - {host: 'old.example.com:5000', insecure: true, login: true}
 ";
     record("configured", &make(1, 1, CgroupVersion::V2, Privilege::Privileged, config));
 }

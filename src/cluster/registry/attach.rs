@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::registry::{self, Registry};
 use crate::plan::{FileTree, network_name};
+use crate::ui::Ui;
 
 /// How long the API of a cluster may take that was there before.
 const API: Duration = Duration::from_secs(10);
@@ -45,6 +46,21 @@ pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]
         (cluster.name.clone(), work.await)
     };
     join_all(clusters.iter().map(one)).await
+}
+
+/// Says which clusters could not be told of a registry; returns the others.
+pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> Vec<String> {
+    let mut connected = Vec::new();
+    for (cluster, result) in told {
+        match result {
+            Ok(()) => connected.push(cluster),
+            Err(error) => ui.warn(format!(
+                "cluster `{cluster}` was not told: {error}; when it runs: `coracle registry create --name {} --cluster {cluster}`",
+                registry.name
+            )),
+        }
+    }
+    connected
 }
 
 /// Gives a node the file by which its containerd finds the registry.

@@ -17,7 +17,7 @@ mod login;
 mod ready;
 mod removal;
 
-pub use attach::{attach, attach_all};
+pub use attach::{attach, attach_all, report};
 pub use login::{configured, give, known_hosts, log_in};
 pub use ready::wait;
 pub use removal::{Removed, disconnect, remove};
