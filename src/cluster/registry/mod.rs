@@ -9,7 +9,7 @@ use crate::config::LocalRegistry;
 use crate::engine::{Container, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::registry::{self, DEFAULT_PORT, PORT_LABEL, REGISTRY_LABEL, Registry};
-use crate::plan::{CLUSTER_LABEL, network_name};
+use crate::plan::{CLUSTER_LABEL, NodePlan, network_name};
 use crate::ui::Ui;
 
 mod attach;
@@ -82,51 +82,64 @@ pub(super) async fn of_cluster(engine: &dyn Engine, asked: Option<&LocalRegistry
 /// Makes sure that the registry is there and runs; `false` when it did already.
 pub async fn ensure(calls: &Calls, registry: &Registry, ui: &Ui) -> Result<bool> {
     let engine = &*calls.engine;
-    if let Some(found) = find(engine, &registry.name).await? {
-        if found.registry.port != registry.port {
-            return Err(other_port(&found.registry, registry.port));
-        }
+    let found = find(engine, &registry.name).await?;
+    if let Some(found) = &found {
+        same_port(&found.registry, registry.port)?;
         if found.state == "running" {
             return Ok(false);
         }
-        return start(calls, &found.container.id, registry).await.map(|()| true);
     }
     let recipe = catalog::registry()?;
-    build_one(calls, &recipe, "the registry", None, ui).await?;
-    let step = ui.step(format!("Creating registry `{}` at {}", registry.name, registry.host()));
+    if found.is_none() {
+        build_one(calls, &recipe, "the registry", None, ui).await?;
+    }
+    let step = ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
     let plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
-    let (engine, name) = (calls.engine.clone(), registry.name.clone());
-    let id = calls
-        .run(async move {
-            let id = engine.create_container(&plan.spec).await.map_err(|error| taken_name(error, &name))?;
-            let uploaded = match plan.files.to_tar(0) {
-                Ok(tar) => engine.upload(&id, tar).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = uploaded {
-                engine.remove_container(&id).await?;
-                return Err(error);
-            }
-            Ok(id)
-        })
-        .await?;
-    if let Err(error) = start(calls, &id, registry).await {
-        // A registry that cannot start would only be in the way; its volume may have the images of an earlier one.
-        calls.engine.remove_container(&id).await?;
+    let made = match found {
+        Some(_) => None,
+        None => make(calls, &plan, registry).await?,
+    };
+    if let Err(error) = start(calls, plan, registry).await {
+        if let Some(id) = made {
+            // It would only be in the way; the volume may have the images of an earlier one.
+            engine.remove_container(&id).await?;
+        }
         return Err(error);
     }
     step.finish();
     Ok(true)
 }
 
-async fn start(calls: &Calls, id: &str, registry: &Registry) -> Result<()> {
-    let (engine, id) = (calls.engine.clone(), id.to_owned());
-    calls.run(async move { engine.start_container(&id).await }).await.map_err(|error| match error.code() {
+/// Creates the container; `None` when another run was faster.
+async fn make(calls: &Calls, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
+    let (engine, spec) = (calls.engine.clone(), plan.spec.clone());
+    match calls.run(async move { engine.create_container(&spec).await }).await {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if error.code() == Code::ClusterExists => match find(&*calls.engine, &registry.name).await? {
+            Some(other) => same_port(&other.registry, registry.port).map(|()| None),
+            None => Err(taken_name(&registry.name)),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the container its configuration and starts it; right also for one that was interrupted here, or runs.
+async fn start(calls: &Calls, plan: NodePlan, registry: &Registry) -> Result<()> {
+    let (engine, tar) = (calls.engine.clone(), plan.files.to_tar(0)?);
+    let work = async move {
+        engine.upload(&plan.spec.name, tar).await?;
+        engine.start_container(&plan.spec.name).await
+    };
+    calls.run(work).await.map_err(|error| match error.code() {
         Code::PortTaken => Error::new(Code::PortTaken, format!("port {} of this host is taken", registry.port))
             .because(error.cause_text().unwrap_or_default())
             .hint("choose another one: `coracle registry create --port PORT`; clusters then use that registry"),
         _ => error,
     })
+}
+
+fn same_port(there: &Registry, wanted: u16) -> Result<()> {
+    if there.port == wanted { Ok(()) } else { Err(other_port(there, wanted)) }
 }
 
 fn other_port(there: &Registry, wanted: u16) -> Error {
@@ -139,10 +152,7 @@ fn other_port(there: &Registry, wanted: u16) -> Error {
 }
 
 /// The name of the container is in use, by something that is no registry of coracle's.
-fn taken_name(error: Error, name: &str) -> Error {
-    if error.code() != Code::ClusterExists {
-        return error;
-    }
+fn taken_name(name: &str) -> Error {
     Error::new(Code::RegistryExists, format!("there is a container `{name}` that is no registry of coracle"))
         .hint(format!("choose another `--name`, or remove it: `docker rm --force {name}`"))
 }

@@ -64,6 +64,21 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
 }
 
 #[tokio::test]
+async fn two_runs_at_once_make_one_registry() {
+    let engine = Arc::new(FakeEngine::new(&[]).with_image(image()));
+    let calls = Calls::new(engine.clone());
+    let (ui, _) = Ui::captured(UiOptions::default());
+    let wanted = registry("t-one", 5051);
+    // The other run has made the container, and comes no further.
+    let plan = crate::plan::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
+    assert!(make(&calls, &plan, &wanted).await.unwrap().is_some());
+    assert!(make(&calls, &plan, &wanted).await.unwrap().is_none());
+    assert!(ensure(&calls, &wanted, &ui).await.unwrap());
+    assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
+    assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, "running");
+}
+
+#[tokio::test]
 async fn a_taken_port_leaves_no_registry() {
     let (engine, result) =
         made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5001), &registry("t-one", 5001)).await;

@@ -148,7 +148,11 @@ fn serve_mirror(cluster: &Cluster) -> Result<(), String> {
 
 /// Starts a pod of this image, always pulled, on a node, and waits until it runs.
 fn runs(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Result<(), String> {
-    start(cluster, pod, image, node)?;
+    start(cluster, pod, image, node, "Always")?;
+    is_running(cluster, pod)
+}
+
+fn is_running(cluster: &Cluster, pod: &str) -> Result<(), String> {
     eventually(PATIENCE, || {
         let phase =
             cluster.kubectl(&["get", "pod", pod, "--output=jsonpath={.status.phase} {.status.containerStatuses}"])?;
@@ -156,10 +160,11 @@ fn runs(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Result<(), Str
     })
 }
 
-fn start(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Result<(), String> {
+fn start(cluster: &Cluster, pod: &str, image: &str, node: &str, policy: &str) -> Result<(), String> {
     let overrides = serde_json::json!({"spec": {"nodeName": node, "terminationGracePeriodSeconds": 0}}).to_string();
+    let policy = format!("--image-pull-policy={policy}");
     let (image, overrides) = (format!("--image={image}"), format!("--overrides={overrides}"));
-    cluster.kubectl(&["run", pod, &image, "--restart=Never", "--image-pull-policy=Always", &overrides]).map(drop)
+    cluster.kubectl(&["run", pod, &image, "--restart=Never", &policy, &overrides]).map(drop)
 }
 
 /// Built, pushed and run under one name, in all nodes, and again after a change.
@@ -214,7 +219,7 @@ pub(super) fn mirrored(cluster: &Cluster) -> Result<(), String> {
 /// A login while the cluster runs, and again after a node forgot it.
 pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     let (image, worker) = ("private.test:5443/team/app:1", format!("{}-worker", cluster.name));
-    start(cluster, "private", image, &worker)?;
+    start(cluster, "private", image, &worker, "Always")?;
     eventually(PATIENCE, || contains(&cluster.kubectl(&["describe", "pod", "private"])?, "authorization"))?;
     let missing = cluster.coracle_output(&["registry", "login", "nobody.test"])?;
     ensure(missing.code == 3, || missing.told())?;
@@ -236,6 +241,9 @@ pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     eventually(PATIENCE, || in_worker("systemctl is-active kubelet").map(drop))?;
     let gone = docker_output(&["exec", &worker, "cat", file])?;
     ensure(gone.code != 0, || "the credentials survived".to_owned())?;
+    // What was pulled stays usable.
+    start(cluster, "present", image, &worker, "IfNotPresent")?;
+    is_running(cluster, "present")?;
     with_helper(cluster, &["registry", "login"])?.ok()?;
     runs(cluster, "again", image, &worker)
 }
