@@ -7,7 +7,7 @@ use super::options::{OutputFormat, parse_name};
 use super::output::{Table, structured};
 use super::{Context, credentials};
 use crate::cluster::provision::{Calls, interrupted};
-use crate::cluster::registry::{self, Found};
+use crate::cluster::registry::{self, Found, Pruned};
 use crate::cluster::{self, Cluster, SharedEngine};
 use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
 use crate::engine::connect::Environment;
@@ -23,6 +23,8 @@ pub(super) enum RegistryCommand {
     Delete(DeleteArguments),
     /// List registries and the clusters that use them
     List(ListArguments),
+    /// Remove images from a registry that no tag leads to any more
+    Prune(PruneArguments),
     /// Give the nodes of a cluster this host's credentials for registries
     Login(LoginArguments),
 }
@@ -66,6 +68,12 @@ pub(super) struct ListArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct PruneArguments {
+    #[command(flatten)]
+    name: NameArgument,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct LoginArguments {
     /// Registries, such as `ghcr.io`; those of the cluster's last logins if none is named
     #[arg(value_name = "HOST")]
@@ -91,6 +99,7 @@ pub(super) async fn run(context: &Context, command: RegistryCommand) -> Result<(
         RegistryCommand::Create(arguments) => create(context, &arguments).await,
         RegistryCommand::Delete(arguments) => delete(context, &arguments).await,
         RegistryCommand::List(arguments) => list(context, &arguments).await,
+        RegistryCommand::Prune(arguments) => prune(context, &arguments).await,
         RegistryCommand::Login(arguments) => login(context, &arguments).await,
     }
 }
@@ -171,6 +180,16 @@ async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
         context.ui.note(format!("Its images are kept in the volume `{name}`, for the next one of this name"));
         context.ui.hint(format!("`coracle registry delete --name {name} --volumes` deletes them"));
     }
+    Ok(())
+}
+
+async fn prune(context: &Context, arguments: &PruneArguments) -> Result<()> {
+    let name = arguments.name.get()?;
+    let (engine, _) = context.engine().await?;
+    let step = context.ui.step(format!("Pruning registry `{name}`"));
+    let Pruned { blobs, manifests } = registry::prune(&*engine, &name).await?;
+    step.finish();
+    context.ui.note(format!("Removed {manifests} images without a tag and {blobs} layers and configurations"));
     Ok(())
 }
 

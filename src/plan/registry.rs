@@ -25,6 +25,8 @@ pub const HOSTING: (&str, &str) = ("kube-public", "local-registry-hosting");
 /// The registry's port in its container.
 const PORT: u16 = 5000;
 const CONFIG: &str = "/etc/distribution/config.yml";
+/// The command in its container that removes what no tag leads to.
+pub const COLLECT: &[&str] = &["/registry", "garbage-collect", "--delete-untagged", CONFIG];
 const DATA: &str = "/var/lib/registry";
 /// What names in nodes' networks end with; no proxy is asked for them.
 pub(super) const DOMAIN: &str = ".coracle.internal";

@@ -14,11 +14,13 @@ use crate::ui::Ui;
 
 mod attach;
 mod login;
+mod prune;
 mod ready;
 mod removal;
 
 pub use attach::{attach, attach_all, report};
 pub use login::{configured, give, known_hosts, log_in};
+pub use prune::{Pruned, prune};
 pub use ready::wait;
 pub use removal::{Removed, disconnect, remove};
 

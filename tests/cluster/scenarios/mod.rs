@@ -329,6 +329,7 @@ const REGISTRY: Group = Group {
     together: &[],
     scenarios: &[
         ("push", registry::push),
+        ("prune", registry::prune),
         ("hosting", registry::hosting),
         ("mirrored", registry::mirrored),
         ("login", registry::login),

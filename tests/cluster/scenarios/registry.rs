@@ -193,6 +193,25 @@ pub(super) fn push(cluster: &Cluster) -> Result<(), String> {
     ensure(read == host, || format!("the change is `{read}`"))
 }
 
+/// A tag that moved leaves an image behind, which goes, and can be pushed again.
+pub(super) fn prune(cluster: &Cluster) -> Result<(), String> {
+    let tag = |tag: &str| Ok::<_, String>(format!("{}/team/app:{tag}", host(cluster)?));
+    let (moved, kept, again) = (tag("2")?, tag("kept")?, tag("again")?);
+    cleanup::register_object("image", &kept);
+    cleanup::register_object("image", &again);
+    docker(&["tag", &moved, &kept])?;
+    cluster.write("app/change", "another")?;
+    docker(&["build", "--quiet", "--tag", &moved, &cluster.home.join("app").display().to_string()])?;
+    docker(&["push", "--quiet", &moved])?;
+    let name = registry();
+    let said = cluster.coracle_output(&["registry", "prune", "--name", &name])?;
+    contains(&said.stderr, "Removed 1 images without a tag and 2 layers")?;
+    docker(&["tag", &kept, &again])?;
+    docker(&["push", "--quiet", &again])?;
+    runs(cluster, "again-after-prune", &again, &cluster.node())?;
+    runs(cluster, "moved", &moved, &cluster.node())
+}
+
 /// What tools read, and that pods reach the registry by the name in it.
 pub(super) fn hosting(cluster: &Cluster) -> Result<(), String> {
     let key = "--output=jsonpath={.data.localRegistryHosting\\.v1}";
