@@ -189,7 +189,7 @@ async fn prune(context: &Context, arguments: &PruneArguments) -> Result<()> {
     let step = context.ui.step(format!("Pruning registry `{name}`"));
     let Pruned { blobs, manifests } = registry::prune(&*engine, &name).await?;
     step.finish();
-    context.ui.note(format!("Removed {manifests} images without a tag and {blobs} layers and configurations"));
+    context.ui.note(format!("Removed {blobs} blobs, of which {manifests} were images without a tag"));
     Ok(())
 }
 

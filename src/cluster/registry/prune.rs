@@ -8,7 +8,7 @@ use crate::plan::registry::COLLECT;
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Layers and configurations of images.
+    /// Layers, configurations and manifests.
     pub blobs: u64,
     /// Images.
     pub manifests: u64,
@@ -25,10 +25,13 @@ pub async fn prune(engine: &dyn Engine, name: &str) -> Result<Pruned> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.exit_code != 0 {
         let said = [said, String::from_utf8_lossy(&output.stderr).into_owned()].concat();
+        // Nothing was ever pushed.
+        if said.contains("Path not found: /docker/registry/v2/repositories") {
+            return Ok(Pruned::default());
+        }
         return Err(failed().because(said.lines().last().unwrap_or_default()));
     }
-    // A registry that nothing was ever pushed to says nothing at all.
-    Ok(read(&said).unwrap_or_default())
+    read(&said).ok_or_else(|| failed().because("it does not say what it removed"))
 }
 
 /// The line `6 blobs marked, 2 blobs and 1 manifests eligible for deletion`.
