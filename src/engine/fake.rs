@@ -213,7 +213,8 @@ impl Engine for FakeEngine {
         let chunks: Vec<Bytes> =
             tar.try_collect().await.map_err(|source| refused("cannot read the tar").cause(&source))?;
         let tar = chunks.concat();
-        let tags = tags_of_archive(&tar).ok_or_else(|| refused("the archive has no manifest.json"))?;
+        let tags =
+            super::fake_files::tags_of_archive(&tar).ok_or_else(|| refused("the archive has no manifest.json"))?;
         self.call(format!("load_images {}", tags.join(" ")), |state| {
             let id = format!("sha256:{}", state.id());
             let size = tar.len() as u64;
@@ -394,14 +395,4 @@ impl Engine for FakeEngine {
     async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
         self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::description)))
     }
-}
-
-/// The names in the manifest of what `docker save` gives.
-fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = archive.entries().ok()?.flatten();
-    let manifest = entries.find(|entry| entry.path().is_ok_and(|path| path.ends_with("manifest.json")))?;
-    let manifest: serde_json::Value = serde_json::from_reader(manifest).ok()?;
-    let tags = manifest.as_array()?.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
-    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
 }

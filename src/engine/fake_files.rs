@@ -167,3 +167,13 @@ mod tests {
         assert_eq!(engine.containers(&["run=2".to_owned()]).await.unwrap().len(), 0);
     }
 }
+
+/// The names in the manifest of what `docker save` gives.
+pub(crate) fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
+    let mut archive = tar::Archive::new(archive);
+    let mut entries = archive.entries().ok()?.flatten();
+    let manifest = entries.find(|entry| entry.path().is_ok_and(|path| path.ends_with("manifest.json")))?;
+    let manifest: serde_json::Value = serde_json::from_reader(manifest).ok()?;
+    let tags = manifest.as_array()?.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
+    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
+}
