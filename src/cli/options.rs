@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::ClusterName;
 use crate::error::{Code, Error, Result};
-use crate::kubeconfig::Location;
+use crate::kubeconfig::{self, Location};
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -50,6 +50,25 @@ impl NameOption {
 /// A cluster name from the command line.
 pub(super) fn parse_name(text: &str) -> Result<ClusterName> {
     text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause))
+}
+
+/// Which name space.
+#[derive(Debug, Clone, Args)]
+pub(super) struct NamespaceOption {
+    /// Name space; that of the cluster's context in the kubeconfig if not given
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+}
+
+impl NamespaceOption {
+    /// The name space given, that of the context, or `default`.
+    pub(super) fn get(&self, cluster: &ClusterName) -> String {
+        let of_context = || {
+            let location = KubeconfigOption { kubeconfig: None }.location().ok()?;
+            kubeconfig::namespace(&location, &cluster.context())
+        };
+        self.namespace.clone().or_else(of_context).unwrap_or_else(|| "default".to_owned())
+    }
 }
 
 /// Which kubeconfig.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Context;
-use super::options::NameOption;
+use super::options::{NameOption, NamespaceOption};
 use crate::cluster::{self, provision::interrupted, tunnel};
 use crate::error::Result;
 
@@ -12,18 +12,19 @@ pub(super) struct TunnelArguments {
     /// Names of the Services; all that have an address by default
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
-    /// Name space of the Services
-    #[arg(long, default_value = "default", value_name = "NAMESPACE")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceOption,
     #[command(flatten)]
     name: NameOption,
 }
 
 pub(super) async fn run(context: &Context, arguments: TunnelArguments) -> Result<()> {
     let (engine, _) = context.engine().await?;
-    let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
+    let name = arguments.name.get()?;
+    let cluster = cluster::find(&*engine, &name).await?;
+    let namespace = arguments.namespace.get(&name);
     let forwards = tokio::select! {
-        forwards = tunnel::forwards(&engine, &cluster, &arguments.namespace, &arguments.services) => forwards?,
+        forwards = tunnel::forwards(&engine, &cluster, &namespace, &arguments.services) => forwards?,
         () = context.stop.cancelled() => return Err(interrupted()),
     };
     let step = context.ui.step("Opening the tunnel");

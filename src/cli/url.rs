@@ -4,8 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use super::options::NameOption;
-use super::options::OutputFormat;
+use super::options::{NameOption, NamespaceOption, OutputFormat};
 use super::output::structured;
 use crate::cluster::{self, service};
 use crate::error::Result;
@@ -15,9 +14,8 @@ pub(super) struct UrlArguments {
     /// Name of the Service
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// Name space of the Service
-    #[arg(long, default_value = "default", value_name = "NAMESPACE")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceOption,
     #[command(flatten)]
     name: NameOption,
     /// Print every URL, not only the best one of each port
@@ -33,9 +31,11 @@ pub(super) struct UrlArguments {
 
 pub(super) async fn run(context: &Context, arguments: UrlArguments) -> Result<()> {
     let (engine, local) = context.engine().await?;
-    let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
+    let name = arguments.name.get()?;
+    let cluster = cluster::find(&*engine, &name).await?;
     let reaches_nodes = !arguments.no_nodes && service::reaches_nodes(&engine.info().await?, local);
-    let mut urls = service::urls(&*engine, &cluster, &arguments.namespace, &arguments.service, reaches_nodes).await?;
+    let namespace = arguments.namespace.get(&name);
+    let mut urls = service::urls(&*engine, &cluster, &namespace, &arguments.service, reaches_nodes).await?;
     if !arguments.all {
         // The first one of each port is the best one.
         urls.dedup_by(|next, kept| next.port == kept.port);

@@ -4,6 +4,7 @@
 //! kubectl's own lock; what kubectl itself reads before it takes that lock can still undo it (kubectl
 //! removes entries that were added between its read and its write).
 
+mod context;
 mod document;
 mod edit;
 mod file;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Problem, Result};
 
+pub use context::namespace;
 use document::Changes;
 use edit::Failure;
 pub use location::Location;
