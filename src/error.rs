@@ -72,6 +72,8 @@ codes! {
     AddonInUse = "addon-in-use", 3;
     /// An image is neither here nor can it be pulled.
     ImageMissing = "image-missing", 3;
+    /// An image cannot be removed: a pod uses it, or it came with the node image.
+    ImageInUse = "image-in-use", 3;
     /// The engine does not answer.
     EngineUnreachable = "engine-unreachable", 4;
     /// The engine refuses this user.

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::Context;
 use super::options::NameOption;
-use crate::cluster;
+use super::restart::{self, RestartOption};
+use crate::cluster::{self, Cluster};
+use crate::config::ClusterName;
 use crate::error::Result;
 use crate::image::{self, LoadReport, Source};
 use crate::ui::Step;
@@ -27,9 +29,28 @@ pub(super) struct Target {
     /// Only into these nodes
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     nodes: Vec<String>,
+    #[command(flatten)]
+    restart: RestartOption,
     /// Print events and the result as JSON
     #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
     output: Option<String>,
+}
+
+impl Target {
+    pub(super) fn is_json(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// The name of the cluster.
+    pub(super) fn cluster(&self) -> Result<ClusterName> {
+        self.name.get()
+    }
+
+    /// The nodes that are meant.
+    pub(super) fn select(&self, cluster: &Cluster) -> Result<Vec<String>> {
+        let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
+        image::select_nodes(&all, &self.nodes)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +72,16 @@ pub(super) struct LoadImageArchive {
 }
 
 impl Load {
+    /// Loads images of the engine.
+    pub(super) fn docker_images(images: Vec<String>, target: Target) -> Self {
+        Self::DockerImage(LoadDockerImage { images, target })
+    }
+
+    /// Loads an archive.
+    pub(super) fn archive(archive: PathBuf, target: Target) -> Self {
+        Self::ImageArchive(LoadImageArchive { archive, target })
+    }
+
     pub(super) fn is_json(&self) -> bool {
         match self {
             Self::DockerImage(arguments) => arguments.target.output.is_some(),
@@ -65,9 +96,8 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
         Load::ImageArchive(arguments) => &arguments.target,
     };
     let (engine, _) = context.engine().await?;
-    let cluster = cluster::find(&*engine, &target.name.get()?).await?;
-    let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-    let nodes = image::select_nodes(&all, &target.nodes)?;
+    let cluster = cluster::find(&*engine, &target.cluster()?).await?;
+    let nodes = target.select(&cluster)?;
     let work = async {
         match &load {
             Load::DockerImage(arguments) => {
@@ -91,6 +121,16 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
         () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
     };
     tell(context, &report);
+    let rest = restart::after_load(context, &*engine, &cluster, &report, &target.restart);
+    let restarted = tokio::select! {
+        restarted = rest => restarted?,
+        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+    };
+    let mut result = json!({"images": report.images, "nodes": report.nodes});
+    if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {
+        result.extend(more.clone());
+    }
+    context.ui.result(&result);
     Ok(())
 }
 
@@ -102,7 +142,6 @@ fn progress(step: &Step) -> impl Fn(&str, u64, u64) + Send + Sync + '_ {
 }
 
 fn tell(context: &Context, report: &LoadReport) {
-    context.ui.result(&json!({"images": report.images, "nodes": report.nodes}));
     for node in &report.nodes {
         let mut said = Vec::new();
         if !node.sent.is_empty() {

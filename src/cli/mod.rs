@@ -20,6 +20,8 @@ mod credentials;
 mod delete;
 mod export;
 mod get;
+mod image;
+mod image_build;
 mod input;
 mod kubectl;
 mod load;
@@ -27,6 +29,7 @@ mod options;
 mod output;
 mod proxy;
 mod registry;
+mod restart;
 mod tunnel;
 mod url;
 
@@ -58,6 +61,9 @@ enum Command {
     /// Load images into the nodes
     #[command(subcommand, arg_required_else_help = true)]
     Load(load::Load),
+    /// List, build, pull, tag and remove images of the nodes
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(image::Image),
     /// Export a kubeconfig or logs
     #[command(subcommand, arg_required_else_help = true)]
     Export(export::Export),
@@ -96,6 +102,7 @@ impl Command {
             Self::Create(_) | Self::Load(_) | Self::Build(_) | Self::Tunnel(_) => true,
             Self::Addon(addon) => addon.cleans_up(),
             Self::Registry(registry) => registry.cleans_up(),
+            Self::Image(image) => image.cleans_up(),
             _ => false,
         }
     }
@@ -160,6 +167,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Delete(delete) => delete::run(context, delete).await,
         Command::Get(get) => get::run(context, get).await,
         Command::Load(load) => load::run(context, load).await,
+        Command::Image(image) => image::run(context, image).await,
         Command::Export(export) => export::run(context, export).await,
         Command::Addon(addon) => addon::run(context, addon).await,
         Command::Registry(command) => registry::run(context, command).await,
@@ -189,6 +197,7 @@ fn ui(arguments: &Arguments) -> Ui {
     let json = match &arguments.command {
         Command::Create(create) => create.is_json(),
         Command::Load(load) => load.is_json(),
+        Command::Image(image) => image.is_json(),
         Command::Build(build) => build.is_json(),
         Command::Registry(registry) => registry.is_json(),
         _ => false,

@@ -307,9 +307,9 @@ async fn install(
     let Some(image) = facts.images.first() else { return Ok(()) };
     let authority = &pki.kubernetes.pair.certificate;
     let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
-    apply::apply_all(client, &objects, deadline).await?;
+    let workloads = apply::apply_all(client, &objects, deadline).await?;
     // Only a head start: what the API server refuses here, the controllers make a few seconds later, or report.
-    first_pods::start(client, &plan.layout, deadline).await.or(Ok(()))
+    first_pods::start(client, &plan.layout, &workloads, deadline).await.or(Ok(()))
 }
 
 /// Does `work`, and ends early when a node or a component will never come up.

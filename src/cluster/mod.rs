@@ -25,6 +25,7 @@ mod pulls;
 mod registries;
 pub mod registry;
 pub mod remove;
+pub mod rollout;
 pub mod service;
 pub mod status;
 pub mod tunnel;

@@ -42,27 +42,28 @@ pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Resul
 
 async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {
     let tags: Vec<String> = engine.images().await?.into_iter().flat_map(|image| image.tags).collect();
-    let mut similar: Vec<(f64, &String)> = tags
-        .iter()
-        .filter_map(|tag| {
-            let likeness = absent.iter().map(|text| likeness(text, tag)).fold(0.0, f64::max);
-            (likeness >= SIMILAR).then_some((likeness, tag))
-        })
-        .collect();
-    similar.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
+    let similar = similar(absent, &tags);
     let names = absent.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let what = if absent.len() == 1 { "the engine has no image" } else { "the engine does not have the images" };
     let error = Error::new(Code::ImageMissing, format!("{what} {names}"));
     let first = absent.first().copied().unwrap_or_default();
-    let error = if similar.is_empty() {
-        error
-    } else {
-        let names: Vec<&str> = similar.iter().take(SUGGESTIONS).map(|(_, tag)| tag.as_str()).collect();
-        error.hint(format!("similar names: {}", names.join(", ")))
-    };
+    let error = if similar.is_empty() { error } else { error.hint(format!("similar names: {}", similar.join(", "))) };
     Ok(error.hint(format!(
         "`docker images` lists what is there; `docker pull {first}` or `docker build --tag {first} .` makes it so"
     )))
+}
+
+/// The names that are most like one of the texts.
+pub(super) fn similar(texts: &[&str], names: &[String]) -> Vec<String> {
+    let mut similar: Vec<(f64, &String)> = names
+        .iter()
+        .filter_map(|name| {
+            let likeness = texts.iter().map(|text| likeness(text, name)).fold(0.0, f64::max);
+            (likeness >= SIMILAR).then_some((likeness, name))
+        })
+        .collect();
+    similar.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
+    similar.into_iter().take(SUGGESTIONS).map(|(_, name)| name.clone()).collect()
 }
 
 fn likeness(text: &str, tag: &str) -> f64 {

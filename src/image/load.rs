@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::find::find_images;
 use super::layout::ArchiveImage;
+use super::manage::pin;
 use super::node::{self, NodeImages};
 use super::platform::Platform;
 use super::reference::Reference;
@@ -65,6 +66,8 @@ pub struct NodeLoad {
     pub named: Vec<String>,
     /// Images that were there.
     pub present: Vec<String>,
+    /// Names that meant another image before.
+    pub moved: Vec<String>,
     /// Bytes sent.
     pub bytes: u64,
 }
@@ -119,7 +122,7 @@ pub async fn load_docker_images(
         confirm(engine, &receivers, &sent).await?;
         there.extend(sent);
     }
-    Ok(report.with_images(&there))
+    finish(engine, report, &there, &states).await
 }
 
 /// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.
@@ -144,7 +147,28 @@ pub async fn load_archive(
         report.add(&receivers, &missing, &bytes);
         confirm(engine, &receivers, &missing).await?;
     }
-    Ok(report.with_images(&wanted))
+    finish(engine, report, &wanted, &states).await
+}
+
+/// Pins what is new in the nodes, and notes which names meant another image before.
+async fn finish(
+    engine: &dyn Engine,
+    mut report: LoadReport,
+    images: &[Wanted],
+    before: &BTreeMap<String, NodeImages>,
+) -> Result<LoadReport> {
+    let new = |load: &NodeLoad| [load.sent.clone(), load.named.clone()].concat();
+    let changed = report.nodes.iter().filter(|load| !new(load).is_empty());
+    try_join_all(changed.map(|load| async { pin(engine, &load.node, &new(load)).await })).await?;
+    for load in &mut report.nodes {
+        let other = |image: &Wanted, name: &&Reference| {
+            let old = before.get(&load.node).and_then(|state| state.id_of(name));
+            old.is_some_and(|old| old != image.id)
+        };
+        let moved = images.iter().flat_map(|image| image.names.iter().filter(move |name| other(image, name)));
+        load.moved = moved.map(Reference::to_string).collect();
+    }
+    Ok(report.with_images(images))
 }
 
 impl Wanted {

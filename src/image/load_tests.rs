@@ -70,6 +70,8 @@ fn answer(stores: &Stores, node: &str, command: &[&str], input: &[u8]) -> ExecOu
             }
             said(0, "", "")
         }
+        // The names are pinned.
+        ["sh", "-c", ..] => said(0, "", ""),
         other => panic!("{other:?}"),
     }
 }
@@ -100,6 +102,26 @@ async fn load(engine: &FakeEngine, nodes: &[String], images: &[&str]) -> Result<
 fn id_of(archive: &[u8]) -> String {
     let manifest: Value = serde_json::from_slice(&files(archive)["manifest.json"]).unwrap();
     format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"))
+}
+
+#[tokio::test]
+async fn a_name_that_meant_another_image_before_is_told_and_everything_new_is_pinned() {
+    let (one, two) = (docker_archive(&["app:1"], &["one"]), docker_archive(&["app:1"], &["two"]));
+    let nodes = list(&["a", "b"]);
+    let (engine, _) = engine_with(&nodes, vec![image(&id_of(&two), &["app:1"])], two.clone()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.tar");
+    std::fs::write(&path, one).unwrap();
+    let first = load_archive(&engine, &nodes[..1], &Source::File(path), &|_, _, _| {}).await.unwrap();
+    assert_eq!(first.nodes[0].moved, Vec::<String>::new());
+    let report = load(&engine, &nodes, &["app:1"]).await.unwrap();
+    assert_eq!(report.nodes[0].moved, ["docker.io/library/app:1"]);
+    assert_eq!(report.nodes[1].moved, Vec::<String>::new());
+    let again = load(&engine, &nodes, &["app:1"]).await.unwrap();
+    assert_eq!(again.nodes[0].moved, Vec::<String>::new());
+    let pins =
+        |call: &&String| call.contains("io.cri-containerd.pinned=pinned") && call.contains("docker.io/library/app:1");
+    assert_eq!(engine.transcript().iter().filter(pins).count(), 3);
 }
 
 #[tokio::test]

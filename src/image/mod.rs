@@ -1,16 +1,22 @@
 //! Images: their names, archives of them, and the way into the nodes.
 
 mod archive;
+mod build;
 mod find;
 #[allow(dead_code, reason = "the sources that use it come next")]
 mod hub;
+mod inventory;
 mod layout;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod manage;
+#[cfg(test)]
+mod manage_tests;
 mod node;
 mod oci;
 mod platform;
+mod pull;
 mod reference;
 mod source;
 #[allow(dead_code, reason = "what loads comes next")]
@@ -22,12 +28,17 @@ mod stream;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod transfer;
 #[path = "../../node-image/agent/src/images/wire.rs"]
 #[allow(dead_code, reason = "what only the agent uses")]
 mod wire;
 
+pub use build::{Build, build};
 pub use find::check_docker_images;
+pub use inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
 pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};
+pub use manage::{Removed, RemovedImage, prune, remove, tag};
+pub use pull::pull;
 pub use reference::{Reference, is_id};
 pub use store::settle;

@@ -40,6 +40,13 @@ impl NodeImages {
             .any(|image| image.id == id && (image.repo_tags.contains(&name) || image.repo_digests.contains(&name)))
     }
 
+    /// What a name means.
+    pub(super) fn id_of(&self, name: &Reference) -> Option<&str> {
+        let name = name.to_string();
+        let named = |image: &&NodeImage| image.repo_tags.contains(&name) || image.repo_digests.contains(&name);
+        self.images.iter().find(named).map(|image| image.id.as_str())
+    }
+
     /// Whether the image is there, under whatever name.
     pub(super) fn has_id(&self, id: &str) -> bool {
         self.images.iter().any(|image| image.id == id)

@@ -41,6 +41,11 @@ impl Reference {
         format!("{path}{}", self.version)
     }
 
+    /// The registry.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
     /// The digest, if the image is named by one.
     pub fn digest(&self) -> Option<&str> {
         match &self.version {

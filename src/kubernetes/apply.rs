@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Client, Failure};
+use super::{Client, Failure, title};
 use crate::error::{Code, Error, Result};
 
 /// Who applies, as the API server records it.
@@ -45,31 +45,23 @@ fn plural(kind: &str) -> String {
     }
 }
 
-fn name(object: &Value) -> String {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    format!("{kind} `{}`", object["metadata"]["name"].as_str().unwrap_or_default())
-}
-
-/// Applies objects, those that run pods after all others.
-pub async fn apply_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<()> {
+/// Applies objects, those that run pods after all others, and returns these as the API server completed them.
+pub async fn apply_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<Vec<Value>> {
     let runs_pods =
         |object: &&Value| matches!(object["kind"].as_str(), Some("DaemonSet" | "Deployment" | "StatefulSet" | "Pod"));
     let (workloads, others): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(runs_pods);
-    for group in [others, workloads] {
-        try_join_all(group.into_iter().map(|object| apply(client, object, deadline))).await?;
-    }
-    Ok(())
+    try_join_all(others.into_iter().map(|object| apply(client, object, deadline))).await?;
+    try_join_all(workloads.into_iter().map(|object| apply(client, object, deadline))).await
 }
 
-/// Applies one object.
-pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result<()> {
-    let what = || format!("cannot apply {}", name(object));
+/// Applies one object and returns it as the API server completed it.
+pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
+    let what = || format!("cannot apply {}", title(object));
     let collection = collection(object)
         .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
     let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
     patch(client, &path, object, deadline)
         .await
-        .map(drop)
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
 }
 
@@ -81,7 +73,7 @@ pub(super) async fn patch(client: &Client, path: &str, object: &Value, deadline:
 
 /// Creates an object and returns it as the API server completed it.
 pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
-    let what = || format!("cannot create {}", name(object));
+    let what = || format!("cannot create {}", title(object));
     let collection = collection(object)
         .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
     retry(deadline, || client.send(Method::POST, &collection, "application/json", Some(object)))
@@ -93,8 +85,9 @@ pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Resul
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
     let Err(failure) = created else { return Ok(()) };
-    let failed =
-        |failure: Failure| Error::new(Code::ApiFailed, format!("cannot create {}", name(node))).because(failure.text());
+    let failed = |failure: Failure| {
+        Error::new(Code::ApiFailed, format!("cannot create {}", title(node))).because(failure.text())
+    };
     if !matches!(failure, Failure::Status(409, ..)) {
         return Err(failed(failure));
     }

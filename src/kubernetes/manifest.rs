@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::apply::{PAUSE, patch, retry};
 use super::resources::Resources;
 use super::workload::{self, State};
-use super::{Client, Failure};
+use super::{Client, Failure, title};
 use crate::error::{Code, Error, Result};
 
 /// Pause between two looks at an object that is awaited or removed.
@@ -24,16 +24,6 @@ pub struct At {
     pub index: usize,
     /// What failed.
     pub error: Error,
-}
-
-/// The kind and name of an object, for people.
-pub fn title(object: &Value) -> String {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    match object["metadata"]["namespace"].as_str() {
-        Some(namespace) => format!("{kind} `{namespace}/{name}`"),
-        None => format!("{kind} `{name}`"),
-    }
 }
 
 /// Applies objects one after the other: name spaces first, then definitions of kinds, then the others as they come.

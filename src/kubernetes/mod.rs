@@ -17,6 +17,16 @@ pub mod workload;
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(15);
 
+/// The kind and name of an object, for people.
+pub fn title(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{kind} `{namespace}/{name}`"),
+        None => format!("{kind} `{name}`"),
+    }
+}
+
 /// A client of one cluster's API.
 #[derive(Clone)]
 pub struct Client(kube::Client);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Client, Failure};
+use super::{Client, Failure, workload};
 
 /// Something to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,14 @@ impl Condition {
             Self::NodesReady(count) => Ok(unready_nodes(&client.get("/api/v1/nodes").await?, count)),
             Self::DnsAvailable => {
                 let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;
-                let available = deployment["status"]["availableReplicas"].as_u64().unwrap_or_default();
+                // One is enough: not `workload::state`, which wants all of them.
+                let available = workload::number(&deployment["status"]["availableReplicas"], 0);
                 Ok((available == 0).then(|| "no replica is available".to_owned()))
             }
             Self::ServicesReachable(count) => {
                 let proxies = client.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").await?;
-                let ready = proxies["status"]["numberReady"].as_u64().unwrap_or_default();
+                // On all nodes of the plan, also those that its controller has not seen yet.
+                let ready = workload::number(&proxies["status"]["numberReady"], 0);
                 Ok((ready < count as u64).then(|| format!("it runs on {ready} of {count}")))
             }
             Self::DefaultServiceAccount => {
@@ -70,8 +72,7 @@ fn unready_nodes(list: &Value, count: usize) -> Option<String> {
 /// Whether a Node object is Ready and its kubelet has registered; the cause when not.
 pub fn unready(node: &Value) -> Option<String> {
     let name = node["metadata"]["name"].as_str().unwrap_or_default();
-    let conditions = node["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+    match workload::find(node, "Ready") {
         None => Some(format!("{name}: the kubelet has not reported yet")),
         Some(ready) if ready["status"] == "True" => None,
         Some(ready) => Some(format!("{name}: {}", ready["message"].as_str().unwrap_or("not ready"))),

@@ -25,7 +25,15 @@ pub fn is_awaited(object: &Value) -> bool {
 pub fn state(object: &Value) -> State {
     let (spec, status) = (&object["spec"], &object["status"]);
     match object["kind"].as_str().unwrap_or_default() {
-        "Deployment" => rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "availableReplicas"]),
+        "Deployment" => {
+            let state = rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "availableReplicas"]);
+            let old = number(&status["replicas"], 0).saturating_sub(number(&status["updatedReplicas"], 0));
+            if state == State::Ready && old > 0 {
+                State::Waiting(format!("{old} old pods are not gone"))
+            } else {
+                state
+            }
+        }
         // A StatefulSet of `OnDelete` updates its pods when somebody deletes them.
         "StatefulSet" if spec["updateStrategy"]["type"] == "OnDelete" => {
             rollout(object, number(&spec["replicas"], 1), &["readyReplicas"])
@@ -33,7 +41,10 @@ pub fn state(object: &Value) -> State {
         "StatefulSet" => rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "readyReplicas"]),
         "DaemonSet" => {
             let desired = number(&status["desiredNumberScheduled"], 0);
-            rollout(object, desired, &["updatedNumberScheduled", "numberAvailable"])
+            // As with a StatefulSet.
+            let on_delete = spec["updateStrategy"]["type"] == "OnDelete";
+            let fields = ["numberAvailable", "updatedNumberScheduled"];
+            rollout(object, desired, &fields[..if on_delete { 1 } else { 2 }])
         }
         "Job" => job(object),
         "APIService" => condition(object, "Available"),
@@ -42,7 +53,7 @@ pub fn state(object: &Value) -> State {
     }
 }
 
-fn number(value: &Value, default: u64) -> u64 {
+pub(super) fn number(value: &Value, default: u64) -> u64 {
     value.as_u64().unwrap_or(default)
 }
 
@@ -82,12 +93,26 @@ fn condition(object: &Value, name: &str) -> State {
     }
 }
 
-fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+/// The condition of this type in an object's status.
+pub(super) fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("no reason is given").to_owned()
+}
+
+/// The containers of a pod's `spec`, those that prepare it first.
+pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"].into_iter().filter_map(|field| spec[field].as_array()).flatten()
+}
+
+/// The images that a pod, or the pods of a workload, are made of.
+pub fn images(object: &Value) -> impl Iterator<Item = &str> {
+    let spec = &object["spec"];
+    let job = &spec["jobTemplate"]["spec"];
+    let specs = [spec, &spec["template"]["spec"], &job["template"]["spec"]];
+    specs.into_iter().flat_map(containers).filter_map(|container| container["image"].as_str())
 }
 
 /// Where the pods of a workload are listed.
@@ -137,6 +162,8 @@ mod tests {
         assert_eq!(state(&half), State::Waiting("1 of 2 pods are ready".to_owned()));
         let whole = deployment(json!({"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 2}));
         assert_eq!(state(&whole), State::Ready);
+        let surplus = json!({"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 3, "replicas": 3});
+        assert_eq!(state(&deployment(surplus)), State::Waiting("1 old pods are not gone".to_owned()));
         let failed = json!([{"type": "Progressing", "status": "False", "message": "exceeded its progress deadline"}]);
         let stuck = deployment(json!({"observedGeneration": 2, "conditions": failed}));
         assert_eq!(state(&stuck), State::Failed("exceeded its progress deadline".to_owned()));
@@ -148,6 +175,21 @@ mod tests {
         assert!(matches!(state(&set(json!({}))), State::Waiting(_)));
         let none = json!({"observedGeneration": 1, "desiredNumberScheduled": 0});
         assert_eq!(state(&set(none)), State::Ready);
+        let old = json!({"observedGeneration": 1, "desiredNumberScheduled": 1, "numberAvailable": 1});
+        let mut set = set(old);
+        assert!(matches!(state(&set), State::Waiting(_)));
+        set["spec"] = json!({"updateStrategy": {"type": "OnDelete"}});
+        assert_eq!(state(&set), State::Ready);
+    }
+
+    #[test]
+    fn the_images_of_a_pod_and_of_templates_are_found() {
+        let pod = json!({"initContainers": [{"image": "a"}], "containers": [{"image": "b"}, {"image": "c"}]});
+        let found = |object: Value| images(&object).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(found(json!({"spec": pod})), ["a", "b", "c"]);
+        assert_eq!(found(json!({"spec": {"template": {"spec": pod}}})), ["a", "b", "c"]);
+        let job = json!({"spec": {"template": {"spec": pod}}});
+        assert_eq!(found(json!({"spec": {"jobTemplate": job}})), ["a", "b", "c"]);
     }
 
     #[test]

@@ -200,6 +200,11 @@ impl Ui {
             .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").cause(&source))
     }
 
+    /// Where a program that runs in between may say what it does: standard output is for data.
+    pub fn stream(&self) -> std::process::Stdio {
+        io::stderr().into()
+    }
+
     fn say(&self, kind: &str, prefix: &str, color: &str, text: &str) {
         let options = self.0.options;
         if options.quiet {

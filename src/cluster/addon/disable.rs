@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::state::{self, Enabled};
 use super::{ADDON_LABEL, Site};
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::{Failure, manifest};
+use crate::kubernetes::{self, Failure, manifest};
 use crate::ui::Ui;
 
 /// How many objects of users an error lists.
@@ -141,7 +141,7 @@ fn of_users(list: &Value) -> Vec<String> {
         .map(|item| {
             let mut item = item.clone();
             item["kind"] = Value::String(kind.clone());
-            manifest::title(&item)
+            kubernetes::title(&item)
         })
         .collect()
 }

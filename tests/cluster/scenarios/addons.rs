@@ -68,6 +68,11 @@ pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
         let expected = if addon["name"] == "metrics-server" { &serde_json::Value::Null } else { &addon["version"] };
         ensure(addon["enabled"] == *expected, || format!("`addon list` said {addon}"))?;
     }
+    // Nobody could pull it again.
+    let images = cluster.coracle_json(&["image", "ls", "--output=json"])?;
+    let of_ingress = |image: &&serde_json::Value| image["names"].to_string().contains("coracle/addon-ingress:");
+    let image = images.as_array().into_iter().flatten().find(of_ingress);
+    ensure(image.is_some_and(|image| image["pinned"] == true), || format!("the add-on's image is not kept: {images}"))?;
     let class = cluster.kubectl_json(&["get", "ingressclass/traefik"])?;
     ensure(class["metadata"]["labels"]["dev.coracle.addon"] == "ingress", || format!("no label: {class}"))?;
     let accepted = "--for=condition=Accepted";

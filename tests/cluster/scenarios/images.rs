@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::run::{contains, docker, ensure};
 
 /// Makes an image with one small file that is in no other image, and saves it.
-fn archive(cluster: &Cluster, tag: &str) -> Result<(String, String), String> {
+pub(super) fn archive(cluster: &Cluster, tag: &str) -> Result<(String, String), String> {
     let told = |error: std::io::Error| error.to_string();
     let image = format!("{}{tag}:{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("image", &image);

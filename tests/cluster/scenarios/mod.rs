@@ -7,6 +7,7 @@ mod basics;
 mod course;
 mod failures;
 mod hello;
+mod image_commands;
 mod images;
 mod ip_family;
 mod ip_policy;
@@ -81,6 +82,9 @@ const ONE: Group = Group {
         ("hello-load", hello::load),
         ("hello-page", hello::page),
         ("load-archives", images::archives),
+        ("image-commands", image_commands::manage),
+        ("image-prune", image_commands::prune),
+        ("image-restart", image_commands::restart),
         ("deployment", workloads::deployment),
         ("rollout", workloads::rollout),
         ("logs-exec-forward", workloads::logs_exec_forward),
@@ -108,6 +112,7 @@ const SETTINGS: Group = Group {
         ("feature-gate", settings::feature_gate),
         ("flags", settings::flags),
         ("nftables", settings::nftables),
+        ("image-garbage", image_commands::garbage),
         ("mounts", settings::mounts),
         ("labels-and-taints", settings::labels_and_taints),
         ("proxy", settings::proxy),
@@ -201,27 +206,33 @@ const NAMES: Group = Group {
     ],
 };
 
+/// What works the same with IPv6 beside IPv4 and alone, and then some.
+macro_rules! with_ipv6 {
+    ($($more:expr),+ $(,)?) => {
+        &[
+            ("addresses", ip_family::addresses_of_all),
+            ("pods", ip_family::pods_reach_pods),
+            ("service", ip_family::service),
+            ("load-balancer", ip_family::load_balancer),
+            ("names", ip_family::names),
+            ("outside-names", ip_family::outside_names),
+            ("node-ports", ip_family::node_ports),
+            ("masquerading", ip_family::masquerading),
+            ("pod-start", ip_policy::pod_start),
+            ("local", ip_policy::local),
+            ("policies", ip_policy::policies),
+            $($more),+
+        ]
+    };
+}
+
 /// A control plane and a worker with both address families.
 const DUAL: Group = Group {
     name: "dual",
     environment: &[],
     create: ip_family::create_dual,
     together: &[],
-    scenarios: &[
-        ("addresses", ip_family::addresses_of_all),
-        ("pods", ip_family::pods_reach_pods),
-        ("service", ip_family::service),
-        ("load-balancer", ip_family::load_balancer),
-        ("names", ip_family::names),
-        ("outside-names", ip_family::outside_names),
-        ("node-ports", ip_family::node_ports),
-        ("masquerading", ip_family::masquerading),
-        ("pod-start", ip_policy::pod_start),
-        ("local", ip_policy::local),
-        ("policies", ip_policy::policies),
-        ("documentation", ip_family::documentation),
-        ("delete", ip_family::delete),
-    ],
+    scenarios: with_ipv6![("documentation", ip_family::documentation), ("delete", ip_family::delete)],
 };
 
 /// The same with IPv6 only.
@@ -230,18 +241,7 @@ const IPV6: Group = Group {
     environment: &[],
     create: ip_family::create_ipv6,
     together: &[],
-    scenarios: &[
-        ("addresses", ip_family::addresses_of_all),
-        ("pods", ip_family::pods_reach_pods),
-        ("service", ip_family::service),
-        ("load-balancer", ip_family::load_balancer),
-        ("names", ip_family::names),
-        ("outside-names", ip_family::outside_names),
-        ("node-ports", ip_family::node_ports),
-        ("masquerading", ip_family::masquerading),
-        ("pod-start", ip_policy::pod_start),
-        ("local", ip_policy::local),
-        ("policies", ip_policy::policies),
+    scenarios: with_ipv6![
         ("logs-exec-forward", ip_family::logs_exec_forward),
         ("restart-worker", ip_family::restart_worker),
         ("delete", ip_family::delete),

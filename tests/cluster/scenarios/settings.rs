@@ -18,6 +18,10 @@ featureGates: {ContextualLogging: false}
 kubelet:
   maxPods: 37
   evictionHard: {memory.available: 11Mi}
+  imageGCHighThresholdPercent: 2
+  imageGCLowThresholdPercent: 1
+  imageMinimumGCAge: 1ns
+  imageMaximumGCAge: 2ns
 kubeProxy: {conntrack: {tcpCloseWaitTimeout: 31m0s}}
 apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]}
 controllerManager: {node-monitor-grace-period: 21s}
@@ -81,7 +85,7 @@ pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
     let map = cluster.kubectl(&["get", "configmap", "kube-proxy", "--namespace=kube-system", "--output=yaml"])?;
     contains(&map, "tcpCloseWaitTimeout: 31m0s")?;
     contains(&map, "mode: nftables")?;
-    contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy")?;
+    eventually(PATIENCE, || contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy"))?;
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
     ensure(address == "10.11.0.1", || format!("the service `kubernetes` has the address {address}"))?;
     super::hello::deploy(cluster)?;

@@ -1,0 +1,119 @@
+//! Building an image in the engine, with the `docker` program: it knows the user's builder, cache, secrets, proxies and
+//! registry credentials, and `.dockerignore`. The engine's own API builds with the classic builder only.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::reference::Reference;
+use crate::engine::Address;
+use crate::error::{Code, Error, Result};
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// The folder with the sources.
+    pub folder: PathBuf,
+    /// The Dockerfile, if it is not `Dockerfile` in the folder.
+    pub file: Option<PathBuf>,
+    /// Names of the image.
+    pub tags: Vec<Reference>,
+    /// Variables of the Dockerfile, `NAME=value`.
+    pub arguments: Vec<String>,
+    /// The stage to stop at.
+    pub target: Option<String>,
+    /// Options for `docker build` itself.
+    pub options: Vec<OsString>,
+    /// Print nothing but errors.
+    pub quiet: bool,
+}
+
+impl Build {
+    /// The words after `docker`.
+    fn words(&self, has_buildx: bool) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["build".into()];
+        // Builders of their own keep what they build unless they are told to hand it to the engine.
+        words.extend(has_buildx.then(|| "--load".into()));
+        words.extend(self.quiet.then(|| "--quiet".into()));
+        for tag in &self.tags {
+            words.extend(["--tag".into(), tag.familiar().into()]);
+        }
+        if let Some(file) = &self.file {
+            words.extend(["--file".into(), file.into()]);
+        }
+        for argument in &self.arguments {
+            words.extend(["--build-arg".into(), argument.into()]);
+        }
+        if let Some(target) = &self.target {
+            words.extend(["--target".into(), target.into()]);
+        }
+        words.extend(self.options.iter().cloned());
+        words.extend(["--".into(), self.folder.clone().into()]);
+        words
+    }
+}
+
+/// Builds the image in the engine at this address; what the program says goes to `said`.
+pub async fn build(build: &Build, address: &Address, said: Stdio) -> Result<()> {
+    let mut probe = docker(address);
+    probe.args(["buildx", "version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let has_buildx = probe.status().await.map_err(|source| not_run(&source))?.success();
+    let mut command = docker(address);
+    command.args(build.words(has_buildx)).stdout(said);
+    let status = command.status().await.map_err(|source| not_run(&source))?;
+    if status.success() {
+        return Ok(());
+    }
+    let names: Vec<String> = build.tags.iter().map(Reference::familiar).collect();
+    Err(Error::new(Code::BuildFailed, format!("image `{}` was not built", names.join(", ")))
+        .because(format!("`docker build` ended with {status}; its own words are above")))
+}
+
+fn docker(address: &Address) -> Command {
+    let mut command = Command::new("docker");
+    let host = match address {
+        Address::Unix(path) => format!("unix://{}", path.display()),
+        Address::Tcp(host) => format!("tcp://{host}"),
+    };
+    // The engine that the nodes are in, whatever the program's context is.
+    command.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+fn not_run(source: &std::io::Error) -> Error {
+    if source.kind() == std::io::ErrorKind::NotFound {
+        return Error::new(Code::ToolMissing, "`docker` is not installed").hint(
+            "install Docker's command line (https://docs.docker.com/engine/install), or build the image with another \
+             tool and `coracle load image-archive` it",
+        );
+    }
+    Error::new(Code::BuildFailed, "cannot run `docker`").cause(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_those_of_docker_build() {
+        let build = Build {
+            folder: "src".into(),
+            file: Some("a/Dockerfile".into()),
+            tags: vec!["app".parse().unwrap(), "localhost:5000/app:2".parse().unwrap()],
+            arguments: vec!["A=b c".to_owned()],
+            target: Some("test".to_owned()),
+            options: vec!["--no-cache".into()],
+            quiet: false,
+        };
+        let words = |has_buildx| {
+            let words = build.words(has_buildx).into_iter();
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|")
+        };
+        let rest = "--tag|app:latest|--tag|localhost:5000/app:2|--file|a/Dockerfile|--build-arg|A=b c|--target|test|\
+                    --no-cache|--|src";
+        assert_eq!(words(false), format!("build|{rest}"));
+        assert_eq!(words(true), format!("build|--load|{rest}"));
+    }
+}

@@ -1,0 +1,301 @@
+//! What the image stores of nodes hold, and which pods use it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::reference::Reference;
+use super::tools::{crictl, run};
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+
+/// Marks names that people gave to a node, by `load` or `tag`: unlike those that the node image brought, they may go.
+pub(super) const LOADED: &str = "dev.coracle.loaded";
+/// The names that are pinned, and those of them that were loaded.
+const PINNED: &str = "list() { ctr --namespace=k8s.io images list --quiet \"$1\"; }\n\
+                      list 'labels.\"io.cri-containerd.pinned\"==pinned' && echo -- && list 'labels.\"dev.coracle.loaded\"'";
+
+/// A node's image store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Name of the node.
+    pub node: String,
+    /// What it holds.
+    pub images: Vec<StoredImage>,
+    /// The containers of its pods.
+    pub containers: Vec<NodeContainer>,
+}
+
+/// An image that a node has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredImage {
+    /// Image ID.
+    pub id: String,
+    /// Names with a tag, as the kubelet knows them.
+    pub names: Vec<String>,
+    /// Names with a digest.
+    pub digests: Vec<String>,
+    /// Size of what was pulled or loaded, bytes.
+    pub size: u64,
+    /// The kubelet never removes it.
+    pub pinned: bool,
+    /// Names under which the node image brought it.
+    pub preloaded: BTreeSet<String>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeContainer {
+    /// ID of its image.
+    pub image: String,
+    /// Its image as the pod names it.
+    pub name: String,
+    /// The pod, `namespace/name`.
+    pub pod: String,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Name of the container in its pod.
+    pub container: String,
+    /// How often it was made before.
+    pub attempt: u64,
+}
+
+/// An image, and the nodes that have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Names with a tag, as the kubelet knows them.
+    pub names: Vec<String>,
+    /// Image ID.
+    pub id: String,
+    /// Names with a digest.
+    pub digests: Vec<String>,
+    /// Size of what was pulled or loaded, bytes.
+    pub size: u64,
+    /// The nodes that have it.
+    pub nodes: Vec<String>,
+    /// The kubelet never removes it.
+    pub pinned: bool,
+    /// The node image brought it.
+    pub preloaded: bool,
+    /// The pods that use it, `namespace/name`.
+    pub pods: Vec<String>,
+}
+
+impl StoredImage {
+    /// Whether it has this name.
+    pub(super) fn has(&self, name: &Reference) -> bool {
+        let name = name.to_string();
+        self.names.contains(&name) || self.digests.contains(&name)
+    }
+
+    /// A name for people.
+    pub fn title(&self) -> String {
+        title(&self.names, &self.id)
+    }
+}
+
+impl Listed {
+    /// A name for people: the names without what Docker leaves out, or the ID.
+    pub fn title(&self) -> String {
+        title(&self.names, &self.id)
+    }
+}
+
+/// The first twelve digits of an image ID.
+pub fn short(id: &str) -> &str {
+    let digits = id.strip_prefix("sha256:").unwrap_or(id);
+    digits.get(..12).unwrap_or(digits)
+}
+
+fn title(names: &[String], id: &str) -> String {
+    if names.is_empty() {
+        return short(id).to_owned();
+    }
+    names.iter().map(|name| familiar(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A name as people type it.
+pub fn familiar(name: &str) -> String {
+    name.parse().map_or_else(|_| name.to_owned(), |name: Reference| name.familiar())
+}
+
+impl NodeContainer {
+    /// Whether its pod names its image so.
+    pub(super) fn uses(&self, name: &Reference) -> bool {
+        self.name.parse().is_ok_and(|own: Reference| own == *name)
+    }
+}
+
+/// Asks nodes for everything at once.
+pub async fn inventory(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<Store>> {
+    try_join_all(nodes.iter().map(|node| store(engine, node))).await
+}
+
+async fn store(engine: &dyn Engine, node: &str) -> Result<Store> {
+    let (images, containers, names) =
+        tokio::try_join!(images(engine, node), containers(engine, node), pinned_names(engine, node))?;
+    let (pinned, loaded) = names;
+    let own = |image: RawImage| {
+        let all = image.repo_tags.iter().chain(&image.repo_digests).chain(Some(&image.id));
+        let preloaded = all.filter(|name| pinned.contains(*name) && !loaded.contains(*name)).cloned().collect();
+        StoredImage {
+            preloaded,
+            id: image.id,
+            names: image.repo_tags,
+            digests: image.repo_digests,
+            size: image.size,
+            pinned: image.pinned,
+        }
+    };
+    Ok(Store { node: node.to_owned(), images: images.into_iter().map(own).collect(), containers })
+}
+
+/// All images of nodes, by name; those without a name last.
+pub fn list(stores: &[Store]) -> Vec<Listed> {
+    let mut all: BTreeMap<&str, Listed> = BTreeMap::new();
+    for store in stores {
+        for image in &store.images {
+            let listed = all.entry(&image.id).or_insert_with(|| Listed {
+                id: image.id.clone(),
+                names: Vec::new(),
+                digests: Vec::new(),
+                size: image.size,
+                nodes: Vec::new(),
+                pinned: false,
+                preloaded: false,
+                pods: Vec::new(),
+            });
+            listed.names.extend(image.names.iter().cloned());
+            listed.digests.extend(image.digests.iter().cloned());
+            listed.nodes.push(store.node.clone());
+            listed.pinned |= image.pinned;
+            listed.preloaded |= !image.preloaded.is_empty();
+            let users = store.containers.iter().filter(|container| container.image == image.id);
+            listed.pods.extend(users.map(|container| container.pod.clone()));
+        }
+    }
+    let mut all: Vec<Listed> = all.into_values().collect();
+    for listed in &mut all {
+        for texts in [&mut listed.names, &mut listed.digests, &mut listed.pods] {
+            texts.sort();
+            texts.dedup();
+        }
+    }
+    all.sort_by(|one, other| {
+        let key = |listed: &Listed| (listed.names.is_empty(), listed.names.clone(), listed.id.clone());
+        key(one).cmp(&key(other))
+    });
+    all
+}
+
+// ---- what the node's programs say ----
+
+#[derive(Deserialize)]
+struct RawImages {
+    #[serde(default)]
+    images: Vec<RawImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Vec<String>,
+    #[serde(default)]
+    repo_digests: Vec<String>,
+    #[serde(default, deserialize_with = "number")]
+    size: u64,
+    #[serde(default)]
+    pinned: bool,
+}
+
+/// JSON of protocol buffers has 64-bit numbers as texts.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}
+
+#[derive(Deserialize)]
+struct RawContainers {
+    #[serde(default)]
+    containers: Vec<RawContainer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer {
+    image_ref: String,
+    #[serde(default)]
+    image: RawSpec,
+    #[serde(default)]
+    metadata: RawMetadata,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSpec {
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    user_specified_image: String,
+}
+
+#[derive(Default, Deserialize)]
+struct RawMetadata {
+    #[serde(default)]
+    attempt: u64,
+}
+
+async fn images(engine: &dyn Engine, node: &str) -> Result<Vec<RawImage>> {
+    let said = crictl(engine, node, "list the images", &["images", "--output=json"]).await?;
+    Ok(parse::<RawImages>(node, "list the images", &said)?.images)
+}
+
+/// The containers of the pods of nodes, also those that have ended, with the node.
+pub async fn node_containers(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, NodeContainer)>> {
+    let one = |node: &String| {
+        let node = node.clone();
+        async move {
+            let found = containers(engine, &node).await?;
+            Ok::<_, Error>(found.into_iter().map(|container| (node.clone(), container)).collect::<Vec<_>>())
+        }
+    };
+    Ok(try_join_all(nodes.iter().map(one)).await?.into_iter().flatten().collect())
+}
+
+async fn containers(engine: &dyn Engine, node: &str) -> Result<Vec<NodeContainer>> {
+    let said = crictl(engine, node, "list the containers", &["ps", "--all", "--output=json"]).await?;
+    let raw: RawContainers = parse(node, "list the containers", &said)?;
+    let own = |container: RawContainer| {
+        let label = |name: &str| container.labels.get(&format!("io.kubernetes.{name}")).cloned().unwrap_or_default();
+        let RawSpec { image, user_specified_image } = container.image;
+        NodeContainer {
+            image: container.image_ref,
+            // Runtimes before CRI 1.28 say the image only.
+            name: if user_specified_image.is_empty() { image } else { user_specified_image },
+            pod: format!("{}/{}", label("pod.namespace"), label("pod.name")),
+            pod_uid: label("pod.uid"),
+            container: label("container.name"),
+            attempt: container.metadata.attempt,
+        }
+    };
+    Ok(raw.containers.into_iter().map(own).collect())
+}
+
+/// The names that are pinned, and those that were loaded.
+async fn pinned_names(engine: &dyn Engine, node: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let said = run(engine, node, "list the pinned images", &["sh", "-c", PINNED]).await?;
+    let text = String::from_utf8_lossy(&said).into_owned();
+    let set = |text: &str| text.lines().map(str::to_owned).collect();
+    let (pinned, loaded) = text.split_once("--\n").unwrap_or((&text, ""));
+    Ok((set(pinned), set(loaded)))
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(node: &str, purpose: &str, said: &[u8]) -> Result<T> {
+    serde_json::from_slice(said)
+        .map_err(|source| Error::new(Code::StepFailed, format!("cannot {purpose}")).on_node(node).cause(&source))
+}

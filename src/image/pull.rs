@@ -1,0 +1,125 @@
+//! Pulling into nodes, by their own runtime: mirrors, credentials and certificates of the cluster count.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::load::Progress;
+use super::reference::Reference;
+use super::tools::{CRICTL, stopped};
+use crate::engine::{Engine, ExecOutput};
+use crate::error::{Code, Error, Result};
+
+/// Pulls with the credentials that the kubelet would be given. They are in the environment of one process in the node only.
+const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \
+                    CRICTL_CREDS=$(jq -r --arg host \"$host\" '.auth[$host] // empty | \"\\(.username):\\(.password)\"' $logins); \
+                    export CRICTL_CREDS; fi; exec \"$@\" pull \"$name\"";
+/// How often a node is asked how far it is.
+const LOOK: Duration = Duration::from_millis(500);
+/// What a node's runtime downloads just now: name, bytes there, bytes in all.
+const DOWNLOADS: &str = "cd /var/lib/containerd/io.containerd.content.v1.content/ingest && for one in */; do \
+                         echo \"$one $(stat --format=%s $one/data) $(cat $one/total)\"; done 2>/dev/null; true";
+
+/// Pulls images into nodes, all at the same time.
+pub async fn pull(engine: &dyn Engine, nodes: &[String], images: &[Reference], progress: Progress<'_>) -> Result<()> {
+    let results = join_all(nodes.iter().map(|node| into_node(engine, node, images, progress))).await;
+    let done: Vec<&str> =
+        nodes.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(node, _)| node.as_str()).collect();
+    let failure = results.iter().find_map(|result| result.as_ref().err());
+    match failure {
+        None => Ok(()),
+        Some(error) if done.is_empty() => Err(error.clone()),
+        Some(error) => Err(error.clone().hint(format!("these nodes have the images: {}", done.join(", ")))),
+    }
+}
+
+async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progress: Progress<'_>) -> Result<()> {
+    let seen = Mutex::new(BTreeMap::new());
+    let watch = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            // Only for show: what goes wrong here, the pull will tell.
+            let Ok(said) = engine.exec(node, &["sh", "-c", DOWNLOADS], None).await else { continue };
+            if let Ok(mut seen) = seen.lock() {
+                note(&mut seen, &String::from_utf8_lossy(&said.stdout));
+                progress(node, seen.values().map(|one| one.0).sum(), seen.values().map(|one| one.1).sum());
+            }
+        }
+    };
+    let work = async {
+        for image in images {
+            one(engine, node, image).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        done = work => done,
+        () = watch => Ok(()),
+    }
+}
+
+/// Takes in what is downloaded just now; what is no longer listed is complete.
+fn note(seen: &mut BTreeMap<String, (u64, u64)>, said: &str) {
+    let mut now = BTreeMap::new();
+    for line in said.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(there), total) = (words.next(), words.next(), words.next()) else { continue };
+        let Ok(there) = there.parse::<u64>() else { continue };
+        let total = total.and_then(|total| total.parse().ok()).unwrap_or_default();
+        now.insert(name.to_owned(), (there, there.max(total)));
+    }
+    for (_, one) in seen.iter_mut().filter(|(name, _)| !now.contains_key(*name)) {
+        one.0 = one.1;
+    }
+    seen.extend(now);
+}
+
+async fn one(engine: &dyn Engine, node: &str, image: &Reference) -> Result<()> {
+    let name = image.to_string();
+    let command = [&["sh", "-c", PULL, "sh", &name, image.domain()], &CRICTL[..]].concat();
+    let output = engine.exec(node, &command, None).await.map_err(|error| stopped(error, node))?;
+    if output.exit_code == 0 { Ok(()) } else { Err(refused(node, image, &output)) }
+}
+
+fn refused(node: &str, image: &Reference, output: &ExecOutput) -> Error {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    // Each layer of containerd tells its own part first; the cause comes after the image's last mention.
+    let marks = [format!("\"{image}\": "), format!("\\\"{image}\\\": ")];
+    let cause = marks.iter().filter_map(|mark| line.rsplit_once(mark.as_str())).map(|(_, cause)| cause);
+    let cause = cause.min_by_key(|cause| cause.len()).unwrap_or(line).trim_end_matches('"').replace("\\\"", "\"");
+    let familiar = image.familiar();
+    Error::new(Code::ImageMissing, format!("cannot pull image `{familiar}`")).on_node(node).because(cause).hint(
+        format!("where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_the_innermost_one() {
+        let line = "E1121 12:00:01.0 300 log.go:32] \"PullImage from image service failed\" err=\"x\"\ntime=\"2026\" level=fatal \
+                    msg=\"pulling image: rpc error: code = NotFound desc = failed to pull and unpack image \\\"docker.io/library/x:1\\\": \
+                    failed to resolve reference \\\"docker.io/library/x:1\\\": dial tcp: lookup registry-1.docker.io: no such host\"\n";
+        let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
+        let error = refused("a", &"x:1".parse().unwrap(), &output);
+        assert_eq!(error.cause_text(), Some("dial tcp: lookup registry-1.docker.io: no such host"));
+        assert_eq!(error.code(), Code::ImageMissing);
+    }
+
+    #[test]
+    fn what_is_downloaded_stays_counted() {
+        let mut seen = BTreeMap::new();
+        note(&mut seen, "a/ 10 100\nb/ 5 50\nc/ 7 \nd/  \n");
+        assert_eq!(seen.values().map(|one| one.0).sum::<u64>(), 22);
+        note(&mut seen, "b/ 20 50\n");
+        assert_eq!(seen["a/"], (100, 100));
+        assert_eq!(seen["b/"], (20, 50));
+        note(&mut seen, "");
+        assert_eq!(seen.values().map(|one| one.0).sum::<u64>(), 157);
+    }
+}

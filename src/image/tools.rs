@@ -1,0 +1,47 @@
+//! The programs of a node that know its image store.
+
+use crate::engine::{Engine, ExecOutput};
+use crate::error::{Code, Error, Result};
+
+/// containerd's socket; crictl's own configuration is not relied on, nor on its limit of 2 s.
+pub(super) const CRICTL: [&str; 3] =
+    ["crictl", "--runtime-endpoint=unix:///run/containerd/containerd.sock", "--timeout=60s"];
+/// Exit codes of a shell or engine that did not find the program.
+const NO_PROGRAM: [i64; 2] = [126, 127];
+/// Lines of a failed command that are shown.
+const LINES: usize = 5;
+
+/// Runs crictl in a node; `purpose` completes "cannot …".
+pub(super) async fn crictl(engine: &dyn Engine, node: &str, purpose: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+    run(engine, node, purpose, &[&CRICTL, arguments].concat()).await
+}
+
+/// Runs a command in a node and returns its standard output; `purpose` completes "cannot …".
+pub(super) async fn run(engine: &dyn Engine, node: &str, purpose: &str, command: &[&str]) -> Result<Vec<u8>> {
+    let output = engine.exec(node, command, None).await.map_err(|error| stopped(error, node))?;
+    if output.exit_code == 0 { Ok(output.stdout) } else { Err(failed(&format!("cannot {purpose}"), node, &output)) }
+}
+
+/// What to say of a node that does not run.
+pub(super) fn stopped(error: Error, node: &str) -> Error {
+    let text = error.to_string();
+    if text.contains("is not running") || text.contains("is paused") {
+        return Error::new(Code::StepFailed, "cannot see or change images")
+            .on_node(node)
+            .because("it is not running")
+            .hint(format!("start it: `docker start {node}`, or leave it out with `--nodes`"));
+    }
+    error.on_node(node)
+}
+
+fn failed(what: &str, node: &str, output: &ExecOutput) -> Error {
+    let said = [output.stderr.as_slice(), output.stdout.as_slice()].map(String::from_utf8_lossy);
+    let mut lines: Vec<&str> =
+        said.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.drain(..lines.len().saturating_sub(LINES));
+    let error = Error::new(Code::StepFailed, what).on_node(node).lines(lines.iter().copied());
+    if NO_PROGRAM.contains(&output.exit_code) {
+        return error.because("its image has no `ctr` and `crictl`").hint("use a node image of coracle or kind");
+    }
+    error.because(lines.last().map_or_else(|| format!("exit code {}", output.exit_code), |line| (*line).to_owned()))
+}
