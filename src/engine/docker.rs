@@ -1,6 +1,7 @@
 //! The engine over its HTTP API: the only file that calls bollard.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -207,8 +208,14 @@ impl Engine for Docker {
         absent_is_fine(self.client.remove_network(id).await, &format!("cannot remove network `{id}`"))
     }
 
-    async fn connect_network(&self, network: &str, container: &str, alias: &str) -> Result<()> {
-        let connected = self.client.connect_network(network, translate::connection(container, alias)).await;
+    async fn connect_network(
+        &self,
+        network: &str,
+        container: &str,
+        alias: &str,
+        address: Option<IpAddr>,
+    ) -> Result<()> {
+        let connected = self.client.connect_network(network, translate::connection(container, alias, address)).await;
         match connected {
             Err(source) if failure::is_connected(&source) => Ok(()),
             other => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -275,7 +276,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn connect_network(&self, network: &str, container: &str, _alias: &str) -> Result<()> {
+    async fn connect_network(&self, network: &str, container: &str, _: &str, _: Option<IpAddr>) -> Result<()> {
         self.call(format!("connect_network {network} {container}"), |state| {
             let name = state.network(network).map(|network| network.name.clone());
             let name = name.ok_or_else(|| refused(format!("network {network} not found")))?;

@@ -352,8 +352,10 @@ pub trait Engine: Send + Sync {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
-    /// Connects a container to a network, in which it also answers to the name `alias`; also one that was connected.
-    async fn connect_network(&self, network: &str, container: &str, alias: &str) -> Result<()>;
+    /// Connects a container to a network, in which it also answers to the name `alias` and may have a fixed address;
+    /// also one that was connected.
+    async fn connect_network(&self, network: &str, container: &str, alias: &str, address: Option<IpAddr>)
+    -> Result<()>;
     /// Disconnects a container from a network; also one that was not connected.
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()>;
     /// Creates a container without starting it and returns its ID. `Code::ClusterExists` when the name is taken.

@@ -1,6 +1,7 @@
 //! Our specifications as the engine's request bodies. Pure.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, Ipam,
@@ -164,8 +165,17 @@ fn port_map(spec: &ContainerSpec) -> PortMap {
 }
 
 /// The body of a request that connects a container to a network.
-pub(super) fn connection(container: &str, alias: &str) -> NetworkConnectRequest {
-    let settings = EndpointSettings { aliases: Some(vec![alias.to_owned()]), ..EndpointSettings::default() };
+pub(super) fn connection(container: &str, alias: &str, address: Option<IpAddr>) -> NetworkConnectRequest {
+    let of = |v4: bool| address.filter(|address| address.is_ipv4() == v4).map(|address| address.to_string());
+    let settings = EndpointSettings {
+        aliases: Some(vec![alias.to_owned()]),
+        ipam_config: address.is_some().then(|| EndpointIpamConfig {
+            ipv4_address: of(true),
+            ipv6_address: of(false),
+            link_local_ips: None,
+        }),
+        ..EndpointSettings::default()
+    };
     NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(settings) }
 }
 

@@ -2,12 +2,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::NodePlan;
 use super::containerd::CERTS;
 use super::files::FileTree;
+use super::subnet::Division;
 use crate::config::LocalRegistry;
 use crate::engine::{ContainerSpec, Labels, Mount, PortBinding};
 use crate::error::Result;
@@ -49,6 +51,15 @@ impl Registry {
     /// Its name in the networks of clusters.
     pub fn alias(&self) -> String {
         format!("{}{DOMAIN}", self.name)
+    }
+
+    /// Its fixed address in a network with IPv6: Docker 20.10 cannot choose one in the half of a /64 that is left to it.
+    ///
+    /// It is of the nodes' part, which the engine leaves alone, and far behind the most nodes that a cluster can have.
+    pub fn address(&self, subnets: &[IpNet]) -> Option<IpAddr> {
+        let subnet = subnets.iter().find(|subnet| subnet.addr().is_ipv6())?;
+        let of_name = self.name.bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % 0x2000);
+        Division::new(*subnet)?.address(0x1000 + of_name)
     }
 
     /// Where nodes and pods reach it.
@@ -162,6 +173,19 @@ mod tests {
         let text = object["data"]["localRegistryHosting.v1"].as_str().unwrap();
         assert!(text.contains("host: localhost:5001\n"), "{text}");
         assert!(text.contains("hostFromContainerRuntime: coracle-registry.coracle.internal:5000\n"), "{text}");
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_fixed_and_no_nodes() {
+        let subnets: Vec<IpNet> = ["172.18.0.0/22", "fdc0:ac1e::/64"].map(|text| text.parse().unwrap()).to_vec();
+        let address = registry().address(&subnets).unwrap();
+        let division = Division::new(subnets[1]).unwrap();
+        assert!(division.nodes.contains(&address) && !division.dynamic.contains(&address), "{address}");
+        assert!(address > division.address(200).unwrap(), "{address}");
+        assert_ne!(Registry { name: "other".to_owned(), port: 5002 }.address(&subnets), Some(address));
+        let smallest = ["fdc0:ac1e::/112".parse().unwrap()];
+        assert!(registry().address(&smallest).is_some());
+        assert_eq!(registry().address(&subnets[..1]), None);
     }
 
     #[test]

@@ -31,8 +31,11 @@ pub async fn attach(
 }
 
 async fn connect(calls: &Calls, registry: &Registry, cluster: &str) -> Result<()> {
-    let (engine, registry, network) = (calls.engine.clone(), registry.clone(), network_name(cluster));
-    calls.run(async move { engine.connect_network(&network, &registry.name, &registry.alias()).await }).await
+    let (engine, registry, name) = (calls.engine.clone(), registry.clone(), network_name(cluster));
+    let networks = engine.networks().await?;
+    let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
+    let address = registry.address(subnets.unwrap_or_default());
+    calls.run(async move { engine.connect_network(&name, &registry.name, &registry.alias(), address).await }).await
 }
 
 /// Makes a registry known to clusters that are there, all at once; returns what each of them said.

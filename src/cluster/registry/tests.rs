@@ -102,7 +102,7 @@ async fn a_cluster_goes_and_its_registry_stays() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     cluster(&engine, "t-a").await;
-    engine.connect_network(&network_name("t-a"), "t-one", "alias").await.unwrap();
+    engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
     let shared: SharedEngine = engine.clone();
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
     clusters::remove(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();

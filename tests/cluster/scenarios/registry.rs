@@ -267,11 +267,11 @@ pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     runs(cluster, "again", image, &worker)
 }
 
-/// A cluster that was there before, which goes again and leaves the registry alone.
+/// A cluster of IPv6 that was there before, which goes again and leaves the registry alone.
 pub(super) fn another_cluster(cluster: &Cluster) -> Result<(), String> {
     let other = Cluster::new("registry-other")?;
     let head = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
-    other.create(&format!("{head}registry: false\n"), &[])?;
+    other.create(&format!("{head}registry: false\nnetworking: {{ipFamily: ipv6}}\n"), &[])?;
     let absent = other.kubectl_output(&["get", "configmap", "local-registry-hosting", "--namespace=kube-public"])?;
     ensure(absent.code != 0, || "a cluster without a registry has one".to_owned())?;
     other.coracle(&["registry", "create", "--name", &registry(), "--cluster", &other.name])?;
