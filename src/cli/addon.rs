@@ -106,10 +106,11 @@ fn table(listed: &[Listed]) -> Table {
     table
 }
 
-/// The cluster for which add-ons are, with its nodes' published ports.
+/// The cluster for which add-ons are: the nodes that run, with their published ports.
 fn site<'a>(calls: &'a Calls, client: &'a Client, cluster: &Cluster) -> Site<'a> {
     let ports = |node: &cluster::Node| node.container.ports.iter().map(|port| port.container_port).collect();
-    let nodes = cluster.nodes.iter().map(|node| (node.name.clone(), ports(node))).collect();
+    let running = cluster.nodes.iter().filter(|node| node.is_running());
+    let nodes = running.map(|node| (node.name.clone(), ports(node))).collect();
     Site { calls, client, nodes, run: format!("addon-{}", std::process::id()) }
 }
 
@@ -118,6 +119,9 @@ async fn enable(context: &Context, arguments: &EnableArguments) -> Result<()> {
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let client = access::client(&*engine, &cluster).await?;
     let calls = Calls::new(engine);
+    for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
+        context.ui.note(format!("Node {} does not run and gets no images: enable again when it does", node.name));
+    }
     let work = async {
         let addons = addon::prepare(&calls, &arguments.addons, None, &context.ui).await?;
         let site = site(&calls, &client, &cluster);

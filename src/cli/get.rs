@@ -85,7 +85,7 @@ pub(super) async fn run(context: &Context, get: Get) -> Result<()> {
 }
 
 fn running(cluster: &Cluster) -> usize {
-    cluster.nodes.iter().filter(|node| node.container.state == "running").count()
+    cluster.nodes.iter().filter(|node| node.is_running()).count()
 }
 
 fn clusters_text(clusters: &[Cluster], output: Option<OutputFormat>) -> Result<String> {

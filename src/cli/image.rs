@@ -171,7 +171,7 @@ impl Nodes {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-        let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.container.state == "running");
+        let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
         let running: Vec<String> = up.into_iter().map(|node| node.name.clone()).collect();
         let nodes = if self.nodes.is_empty() { running.clone() } else { image::select_nodes(&all, &self.nodes)? };
         for node in down.iter().filter(|_| self.nodes.is_empty()) {

@@ -86,7 +86,7 @@ async fn export_node(engine: &dyn Engine, node: &Node, top: &Folder) {
         Ok(None) => folder.text("kubernetes-version.txt", &format!("{}\n", version_of(node))),
         Err(error) => folder.problem("kubernetes-version.txt", &error),
     }
-    if node.container.state == "running" {
+    if node.is_running() {
         for (file, command) in COMMANDS {
             match output(engine, name, command).await {
                 Ok(said) => folder.write(file, said),

@@ -60,6 +60,11 @@ impl Node {
     pub fn addresses(&self) -> Vec<&str> {
         self.container.labels.get(ADDRESS_LABEL).map(|label| label.split(',').collect()).unwrap_or_default()
     }
+
+    /// Whether its container runs.
+    pub fn is_running(&self) -> bool {
+        self.container.state == "running"
+    }
 }
 
 impl Cluster {
@@ -79,7 +84,7 @@ impl Cluster {
     pub fn control_plane(&self) -> Option<&Node> {
         let mut planes = self.nodes.iter().filter(|node| node.role == Role::ControlPlane);
         let first = planes.clone().next();
-        planes.find(|node| node.container.state == "running").or(first)
+        planes.find(|node| node.is_running()).or(first)
     }
 }
 

@@ -11,6 +11,7 @@ mod image_commands;
 mod images;
 mod ip_family;
 mod ip_policy;
+mod join;
 mod lifecycle;
 mod load_balancer;
 mod names;
@@ -315,6 +316,8 @@ const CONTENTS: Group = Group {
     together: &[],
     scenarios: &[
         ("there-at-once", storage::there_at_once),
+        ("no-balancer", storage::no_balancer),
+        ("joined", join::joined),
         ("problems", storage::problems),
         ("persist", storage::persist),
         ("delete", nodes::delete),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hello;
 use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, PATIENCE, answers};
 use crate::guide::follow;
 use crate::run::{contains, docker, ensure, eventually};
 
@@ -155,6 +155,7 @@ spec:
 
 const CONTENTS: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster
+networking: {loadBalancer: false}
 persist: ./volumes
 images: [hello-world:latest]
 addons: [metrics-server]
@@ -183,6 +184,27 @@ pub(super) fn there_at_once(cluster: &Cluster) -> Result<(), String> {
     ensure(job == "1", || format!("{job} pods of the Job succeeded"))?;
     cluster.kubectl(&["get", "page/first", "--namespace=site"])?;
     contains(&cluster.kubectl(&["top", "nodes"])?, &cluster.node())
+}
+
+/// Addresses of services are left to somebody else where coracle's are switched off.
+pub(super) fn no_balancer(cluster: &Cluster) -> Result<(), String> {
+    let service = ["create", "service", "loadbalancer", "site", "--tcp=80:8080", "--namespace=site"];
+    cluster.kubectl(&service)?;
+    // Its NodePort answers: everything that watches Services has seen it.
+    let urls = cluster.coracle(&["url", "site", "--namespace=site"])?;
+    answers(&urls, PATIENCE)?;
+    let ingress = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
+    let get = ["get", "service/site", "--namespace=site", ingress];
+    ensure(cluster.kubectl(&get)?.is_empty(), || "it has an address".to_owned())?;
+    let status = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}}"#;
+    cluster.kubectl(&["patch", "service/site", "--namespace=site", "--subresource=status", "--patch", status])?;
+    // coracle's agent would take this address away within a moment: it is not one of the cluster's.
+    std::thread::sleep(Duration::from_secs(2));
+    ensure(cluster.kubectl(&get)? == "192.0.2.7", || "somebody else's address did not stay".to_owned())?;
+    let events = ["get", "events", "--namespace=site", "--field-selector=involvedObject.kind=Service", "--output=name"];
+    let events = cluster.kubectl(&events)?;
+    ensure(events.is_empty(), || format!("there are {events}"))?;
+    cluster.kubectl(&["delete", "service/site", "--namespace=site"]).map(drop)
 }
 
 /// Everything that is wrong with manifests and images is told before anything is made.
