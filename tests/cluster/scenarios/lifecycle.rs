@@ -18,6 +18,7 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
         cluster.coracle(&["url", "hello-world"])
     })?;
     answers(&url, PATIENCE)?;
+    super::workloads::storage(cluster)?;
     let identity = || cluster.kubectl(&["get", "node", "--output=jsonpath={.items[0].metadata.uid}"]);
     let before = identity()?;
     let began = Instant::now();
@@ -47,6 +48,8 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
         let script = "import socket; print(socket.gethostbyname('kubernetes.default.svc.cluster.local'))";
         contains(&cluster.python(pod, script)?, "10.96.0.1")
     })?;
+    // The volume is there again, in the pod that was there before.
+    eventually(PATIENCE, || contains(&cluster.kubectl(&["exec", "keeper", "--", "cat", "/data/file"])?, "kept"))?;
     cluster.kubectl(&["rollout", "restart", pod])?;
     cluster.rolled_out("hello-world")?;
     super::basics::running_pods(cluster, 7)

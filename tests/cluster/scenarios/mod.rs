@@ -113,6 +113,7 @@ const SETTINGS: Group = Group {
         ("feature-gate", settings::feature_gate),
         ("flags", settings::flags),
         ("nftables", settings::nftables),
+        ("exhausted-pool", settings::exhausted_pool),
         ("image-garbage", image_commands::garbage),
         ("mounts", settings::mounts),
         ("labels-and-taints", settings::labels_and_taints),

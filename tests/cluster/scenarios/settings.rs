@@ -1,5 +1,9 @@
 //! What a configuration says reaches the component it is for.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use crate::cluster::{Cluster, PATIENCE, answers};
 use crate::run::{contains, ensure, eventually};
 
@@ -9,6 +13,7 @@ networking:
   kubeProxyMode: nftables
   podSubnet: 10.10.0.0/16
   serviceSubnet: 10.11.0.0/20
+  nodeSubnet: NODES
 nodes:
   - role: control-plane
     labels: {example.com/disk: ssd}
@@ -32,7 +37,13 @@ etcd: {quota-backend-bytes: 4294967296}
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     std::fs::create_dir_all(cluster.home.join("shown")).map_err(|error| error.to_string())?;
     cluster.write("shown/file", "of the host")?;
-    cluster.create(CONFIG, &[])
+    let subnet = format!("{}.64/26", nodes());
+    cluster.create(&CONFIG.replace("NODES", &subnet), &[])
+}
+
+/// The start of the nodes' addresses: a small subnet of this program's own, with few addresses for services.
+fn nodes() -> String {
+    format!("10.213.{}", std::process::id() % 256)
 }
 
 /// The arguments of a process in the node, one in each line.
@@ -101,6 +112,56 @@ pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.python("deployment/hello-world", &script)?, "refused at once: True")?;
     let pods = cluster.kubectl(&["get", "pods", "--all-namespaces", "--output=jsonpath={.items[*].status.podIP}"])?;
     contains(&pods, "10.10.0.")
+}
+
+/// As many services as there are addresses get one. The next one is told why it has none, and gets the first that is free.
+pub(super) fn exhausted_pool(cluster: &Cluster) -> Result<(), String> {
+    // The second quarter of a /26 is a /28, of which neither the first nor the last address is given.
+    const COUNT: usize = 14;
+    super::hello::deploy(cluster)?;
+    let one = |n: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: pool-{n}, labels: {{pool: small}}}}\n\
+             spec: {{type: LoadBalancer, allocateLoadBalancerNodePorts: false, selector: {{app: hello-world}}, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n"
+        )
+    };
+    cluster.apply(&(0..=COUNT).map(one).collect::<String>())?;
+    let pool = eventually(PATIENCE, || {
+        let pool = pool(cluster)?;
+        let waiting = pool.values().filter(|address| address.is_empty()).count();
+        ensure((pool.len(), waiting) == (COUNT + 1, 1), || format!("the addresses are {pool:?}"))?;
+        Ok(pool)
+    })?;
+    let waiting = pool.iter().find(|(_, address)| address.is_empty()).map_or("", |(name, _)| name);
+    let served: Vec<_> = pool.iter().filter(|(_, address)| !address.is_empty()).collect();
+    let cause = format!("all addresses of {}.80/28 are in use", nodes());
+    eventually(PATIENCE, || {
+        let told = cluster.kubectl(&["describe", "service", waiting])?;
+        contains(&told, "NoAddress").and_then(|()| contains(&told, &cause))
+    })?;
+    let url = cluster.coracle_output(&["url", waiting])?;
+    ensure(url.code != 0, || url.told())?;
+    contains(&url.stderr, &format!("kubectl describe service {waiting}"))?;
+    // All of them answer, also with the rules of nftables.
+    for (_, address) in &served {
+        answers(&format!("http://{address}:80/"), PATIENCE)?;
+    }
+    let (old, address) = served[0];
+    cluster.kubectl(&["delete", "service", old])?;
+    eventually(PATIENCE, || {
+        let now = self::pool(cluster)?.remove(waiting).unwrap_or_default();
+        ensure(now == *address, || format!("{waiting} has `{now}` and not {address}"))
+    })?;
+    answers(&format!("http://{address}:80/"), PATIENCE)?;
+    cluster.kubectl(&["delete", "services", "--selector=pool=small"]).map(drop)
+}
+
+/// The services of the small pool with their addresses; an empty one where there is none.
+fn pool(cluster: &Cluster) -> Result<BTreeMap<String, String>, String> {
+    let services = cluster.kubectl_json(&["get", "services", "--selector=pool=small"])?;
+    let address = |service: &Value| service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned);
+    let services = services["items"].as_array().into_iter().flatten();
+    Ok(services.map(|service| (super::basics::name(service), address(service).unwrap_or_default())).collect())
 }
 
 /// A folder of the host is in the node, read-only.
