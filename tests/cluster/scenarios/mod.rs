@@ -336,6 +336,7 @@ const REGISTRY: Group = Group {
         ("prune", registry::prune),
         ("hosting", registry::hosting),
         ("mirrored", registry::mirrored),
+        ("image-pull", registry::image_pull),
         ("login", registry::login),
         ("another-cluster", registry::another_cluster),
         ("delete", registry::delete),

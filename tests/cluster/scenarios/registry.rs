@@ -235,6 +235,31 @@ pub(super) fn mirrored(cluster: &Cluster) -> Result<(), String> {
     runs(cluster, "plain", &format!("{}:5000/team/app:1", registry()), &cluster.node())
 }
 
+/// `image pull`: through the mirror, with its CA and login, into all nodes at once; and not without a login.
+pub(super) fn image_pull(cluster: &Cluster) -> Result<(), String> {
+    let image = "upstream.test/team/app:2";
+    cluster.coracle(&["image", "pull", image])?;
+    let listed = || cluster.coracle_json(&["image", "ls", "--output=json"]);
+    let has = |one: &&serde_json::Value| one["names"].to_string().contains(image);
+    let images = listed()?;
+    let found = images.as_array().into_iter().flatten().find(has).cloned().unwrap_or_default();
+    ensure(found["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2), || {
+        format!("it is not in both nodes: {found}")
+    })?;
+    // What can be pulled again is the kubelet's to remove.
+    ensure(found["pinned"] == false, || format!("it is pinned: {found}"))?;
+    let worker = format!("{}-worker", cluster.name);
+    cluster.coracle(&["image", "rm", image, "--nodes", &worker])?;
+    let images = listed()?;
+    let found = images.as_array().into_iter().flatten().find(has).cloned().unwrap_or_default();
+    ensure(found["names"].to_string().contains(image), || "the name is gone from all nodes".to_owned())?;
+    let names = docker(&["exec", &worker, "crictl", "images"])?;
+    ensure(!names.contains("upstream.test/team/app   "), || format!("the name is still in the worker: {names}"))?;
+    let refused = cluster.coracle_output(&["image", "pull", "private.test:5443/team/app:1"])?;
+    ensure(refused.code == 3, || refused.told())?;
+    contains(&refused.stderr, "authorization")
+}
+
 /// A login while the cluster runs, and again after a node forgot it.
 pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     let (image, worker) = ("private.test:5443/team/app:1", format!("{}-worker", cluster.name));
