@@ -77,6 +77,13 @@ pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
     ensure(class["metadata"]["labels"]["dev.coracle.addon"] == "ingress", || format!("no label: {class}"))?;
     let accepted = "--for=condition=Accepted";
     cluster.kubectl(&["wait", "gatewayclass/traefik", accepted, "--timeout=60s"]).map(drop)?;
+    // What the class says that it serves is there.
+    let class = cluster.kubectl_json(&["get", "gatewayclass/traefik"])?;
+    let features = class["status"]["supportedFeatures"].as_array().into_iter().flatten();
+    let kinds: Vec<&str> =
+        features.filter_map(|one| one["name"].as_str()).filter(|name| name.ends_with("Route")).collect();
+    ensure(kinds.contains(&"TLSRoute"), || format!("kinds of routes: {kinds:?}"))?;
+    cluster.kubectl(&["get", &kinds.join(",")])?;
     let unknown = cluster.coracle_output(&["addon", "enable", "dashboard"])?;
     ensure(unknown.code == 3, || unknown.told())?;
     contains(&unknown.stderr, "metrics-server")
