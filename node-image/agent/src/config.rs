@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) node_name: String,
     /// The cluster's pod subnets: at most one of IPv4 and one of IPv6 matter to Kubernetes, any number does here.
     pub(crate) pod_subnets: Vec<IpNet>,
+    /// The subnets of services whose addresses kube-proxy translates; without any, somebody else sees to services.
+    pub(crate) service_subnets: Vec<IpNet>,
     /// API servers to try, at least one.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Where CNI configurations are.
@@ -44,10 +46,9 @@ impl Config {
         let get = |name: &str| get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let node_name = get("NODE_NAME").ok_or("NODE_NAME is not set")?;
         let pod_subnets = subnets("POD_SUBNETS", &get("POD_SUBNETS").ok_or("POD_SUBNETS is not set")?)?;
-        let load_balancer_subnets = match get("LOAD_BALANCER_SUBNETS") {
-            Some(value) => subnets("LOAD_BALANCER_SUBNETS", &value)?,
-            None => Vec::new(),
-        };
+        let optional = |name| get(name).map_or_else(|| Ok(Vec::new()), |value| subnets(name, &value));
+        let service_subnets = optional("SERVICE_SUBNETS")?;
+        let load_balancer_subnets = optional("LOAD_BALANCER_SUBNETS")?;
         let mut endpoints = Vec::new();
         if let Some(endpoint) = get("CONTROL_PLANE_ENDPOINT") {
             endpoints.push(control_plane(endpoint));
@@ -64,7 +65,16 @@ impl Config {
         let pod_network = get("POD_NETWORK").as_deref() != Some("off");
         let cni_directory = get("CNI_DIRECTORY").map_or_else(|| PathBuf::from(CNI_DIRECTORY), PathBuf::from);
         let run_directory = get("RUN_DIRECTORY").map_or_else(|| PathBuf::from(RUN_DIRECTORY), PathBuf::from);
-        Ok(Self { node_name, pod_subnets, endpoints, cni_directory, pod_network, load_balancer_subnets, run_directory })
+        Ok(Self {
+            node_name,
+            pod_subnets,
+            service_subnets,
+            endpoints,
+            cni_directory,
+            pod_network,
+            load_balancer_subnets,
+            run_directory,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Masquerading of what pods send out of the cluster, in nftables tables of the agent's own.
+//! What may leave the node and as whose: masquerading of what pods send out of the cluster, and an end to what is addressed
+//! to a service that nobody serves; in nftables tables of the agent's own.
 
 use std::fmt::Write as _;
 
@@ -14,10 +15,26 @@ pub(crate) const TABLE: &str = "coracle-masquerade";
 /// Pods see each other's real addresses; all else that a pod talks to sees the address of the pod's node. A service's
 /// address is translated before this hook, so it counts as the pod behind it. One table for each family and not one of
 /// `inet`, which knows `nat` only from Linux 5.2 on.
-pub(crate) fn ruleset(pod_subnets: &[IpNet]) -> String {
+///
+/// For the same reason what still has the address of a service is for nobody: a service or a port that is not there. In its
+/// iptables mode kube-proxy lets it go to the default gateway, and behind that somebody may answer. It is dropped after
+/// kube-proxy has refused what it refuses, and not refused itself: a client that is faster than kube-proxy on a new node
+/// tries again, and then gets through, because a dropped packet leaves no connection behind.
+pub(crate) fn ruleset(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> String {
     let mut rules = String::new();
+    let services = families(service_subnets);
     for (family, subnets) in families(pod_subnets) {
         let subnets = subnets.join(", ");
+        let services = services.iter().find(|(other, _)| *other == family);
+        let unserved = services.map_or_else(String::new, |(_, services)| {
+            format!(
+                "\tchain unserved {{\n\
+                 \t\ttype filter hook postrouting priority 90; policy accept;\n\
+                 \t\t{family} daddr {{ {} }} drop\n\
+                 \t}}\n",
+                services.join(", ")
+            )
+        });
         // Deleting needs the table to be there, so it is added first: an empty one is no change.
         let _ = write!(
             rules,
@@ -28,15 +45,15 @@ pub(crate) fn ruleset(pod_subnets: &[IpNet]) -> String {
              \t\ttype nat hook postrouting priority 100; policy accept;\n\
              \t\t{family} saddr {{ {subnets} }} {family} daddr != {{ {subnets} }} masquerade fully-random\n\
              \t}}\n\
-             }}\n"
+             {unserved}}}\n"
         );
     }
     rules
 }
 
 /// The address families in use, by nft's names, with their subnets in order and without those inside another.
-fn families(pod_subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
-    let subnets = IpNet::aggregate(&pod_subnets.to_vec());
+fn families(subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
+    let subnets = IpNet::aggregate(&subnets.to_vec());
     let (four, six): (Vec<_>, Vec<_>) = subnets.into_iter().partition(|subnet| subnet.addr().is_ipv4());
     let families = [("ip", four), ("ip6", six)];
     let families = families.into_iter().filter(|(_, subnets)| !subnets.is_empty());
@@ -44,8 +61,8 @@ fn families(pod_subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// Puts the rules in place, all or nothing.
-pub(crate) async fn apply(pod_subnets: &[IpNet]) -> Result<(), String> {
-    nft::run(&ruleset(pod_subnets)).await
+pub(crate) async fn apply(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> Result<(), String> {
+    nft::run(&ruleset(pod_subnets, service_subnets)).await
 }
 
 /// Whether the tables are there; somebody may have run `nft flush ruleset`.
@@ -66,7 +83,7 @@ mod tests {
     fn each_family_gets_its_table_and_only_traffic_that_leaves_the_pod_subnets_is_masqueraded() {
         let subnets = ["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/56".parse().unwrap()];
         assert_eq!(
-            ruleset(&subnets),
+            ruleset(&subnets, &[]),
             "add table ip coracle-masquerade
 delete table ip coracle-masquerade
 table ip coracle-masquerade {
@@ -88,9 +105,24 @@ table ip6 coracle-masquerade {
     }
 
     #[test]
+    fn what_is_addressed_to_a_service_that_nobody_serves_stays_on_the_node() {
+        let pods = ["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/56".parse().unwrap()];
+        let rules = ruleset(&pods, &["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()]);
+        let chain = "\t}
+\tchain unserved {
+\t\ttype filter hook postrouting priority 90; policy accept;
+\t\tip daddr { 10.96.0.0/16 } drop
+\t}
+}
+";
+        assert!(rules.contains(chain), "{rules}");
+        assert!(rules.contains("ip6 daddr { fd00:10:96::/112 } drop"), "{rules}");
+    }
+
+    #[test]
     fn overlapping_subnets_become_one_because_nft_refuses_them_in_a_set() {
         let subnets = ["10.244.0.0/16".parse().unwrap(), "10.244.3.0/24".parse().unwrap()];
-        assert!(ruleset(&subnets).contains("saddr { 10.244.0.0/16 }"));
-        assert!(!ruleset(&subnets).contains("ip6"));
+        assert!(ruleset(&subnets, &[]).contains("saddr { 10.244.0.0/16 }"));
+        assert!(!ruleset(&subnets, &[]).contains("ip6"));
     }
 }

@@ -92,7 +92,7 @@ impl<'a> Reconciler<'a> {
             self.masquerade_checked = Some(Instant::now());
             return;
         }
-        match masquerade::apply(subnets).await {
+        match masquerade::apply(subnets, &self.config.service_subnets).await {
             Ok(()) => {
                 self.masquerade_checked = Some(Instant::now());
                 self.masquerade_failures.clear();

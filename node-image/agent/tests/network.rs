@@ -43,6 +43,7 @@ fn build_network() -> Network {
         (pod, "wan", &["10.244.0.2/24", "fd00:244::2/64"]),
         (b, "lo", &["10.244.1.1/32", "fd00:244:0:1::1/128"]),
         (b, "lo", &["203.0.113.1/32", "2001:db8::1/128"]),
+        (b, "lo", &["10.96.0.9/32", "fd00:96::9/128"]),
     ] {
         run(&format!("ip -n {namespace} link set {link} up"));
         for address in addresses {
@@ -83,6 +84,14 @@ fn source_seen_at(address: &'static str) -> String {
     peer.ip().to_string()
 }
 
+/// Whether somebody answers the pod, or the node itself, at an address that `b` has as well.
+fn is_answered_at(address: &'static str) -> bool {
+    let address: SocketAddr = address.parse().unwrap();
+    let _listener = inside(NAMESPACES[1], move || TcpListener::bind(address).unwrap());
+    let connect = move || TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok();
+    [NAMESPACES[2], NAMESPACES[0]].into_iter().any(|namespace| inside(namespace, connect))
+}
+
 #[test]
 #[ignore = "needs root and network namespaces"]
 fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
@@ -92,6 +101,8 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     run(&format!("ip -n {a} route add 10.99.0.0/24 via 172.31.255.2"));
     run(&format!("ip -n {a} route add 10.244.7.0/24 via 172.31.255.2 proto 118"));
     let directory = tempfile::tempdir().unwrap();
+    // IPv6 addresses of a new link are usable after a while.
+    until("the way there is open", 5, || is_answered_at("10.96.0.9:9000") && is_answered_at("[fd00:96::9]:9000"));
     let agent = Agent::start(a, directory.path());
     // The API comes up later than the agent.
     thread::sleep(Duration::from_millis(500));
@@ -111,6 +122,9 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     assert_eq!(source_seen_at("203.0.113.1:9000"), "172.31.255.1");
     assert_eq!(source_seen_at("[fd00:244:0:1::1]:9000"), "fd00:244::2");
     assert_eq!(source_seen_at("[2001:db8::1]:9000"), "fd01::1");
+
+    // Nothing has translated these addresses of services, so nobody serves them.
+    assert!(!is_answered_at("10.96.0.9:9001") && !is_answered_at("[fd00:96::9]:9001"));
 
     let cni = fs::read_to_string(directory.path().join("10-coracle.conflist")).unwrap();
     assert!(cni.contains("\"10.244.0.0/24\"") && cni.contains("\"fd00:244::/64\"") && cni.contains("\"mtu\": 1400"));

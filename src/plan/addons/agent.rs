@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::config::KubeProxyMode;
 use crate::error::Result;
 use crate::plan::layout::Layout;
 
@@ -9,6 +10,8 @@ use crate::plan::layout::Layout;
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
 /// The addresses of services of the type `LoadBalancer`.
 const LOAD_BALANCER_SUBNETS: &str = "LOAD_BALANCER_SUBNETS";
+/// The subnets of services, where kube-proxy translates their addresses.
+const SERVICE_SUBNETS: &str = "SERVICE_SUBNETS";
 /// `off` leaves routes, masquerading and the CNI configuration to another plugin.
 const POD_NETWORK: &str = "POD_NETWORK";
 
@@ -25,8 +28,12 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
         is_ours |= object["metadata"]["name"] == "coracle-agent";
         if let Some(environment) = object["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut() {
             environment.push(json!({"name": ENDPOINT, "value": layout.endpoint()}));
+            if networking.kube_proxy_mode != KubeProxyMode::None {
+                let subnet = networking.service_subnet.to_string();
+                environment.push(json!({"name": SERVICE_SUBNETS, "value": subnet}));
+            }
             if networking.load_balancer {
-                environment.push(json!({"name": LOAD_BALANCER_SUBNETS, "value": service_subnets(layout)}));
+                environment.push(json!({"name": LOAD_BALANCER_SUBNETS, "value": load_balancer_subnets(layout)}));
             }
             if networking.disable_default_cni {
                 environment.push(json!({"name": POD_NETWORK, "value": "off"}));
@@ -40,7 +47,7 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
 }
 
 /// The part of the cluster's network that services get addresses from, of each family.
-fn service_subnets(layout: &Layout) -> String {
+fn load_balancer_subnets(layout: &Layout) -> String {
     let division = |v4| if v4 { Some(layout.division) } else { layout.division_v6 };
     let subnets = layout.cluster.networking.families().filter_map(division);
     subnets.map(|division| division.services.to_string()).collect::<Vec<_>>().join(",")
@@ -68,6 +75,7 @@ mod tests {
         let environment = environment(&layout(3, 0)).unwrap();
         for told in [
             "POD_SUBNETS=10.244.0.0/16",
+            "SERVICE_SUBNETS=10.96.0.0/16",
             "CONTROL_PLANE_ENDPOINT=172.18.0.2:6443",
             "LOAD_BALANCER_SUBNETS=172.18.1.0/24",
         ] {
@@ -88,6 +96,13 @@ mod tests {
         assert_eq!(told(false, false), Some((false, false)));
         assert_eq!(told(true, true), Some((true, true)));
         assert_eq!(told(false, true), None);
+    }
+
+    #[test]
+    fn without_kube_proxy_somebody_else_sees_to_services() {
+        let mut layout = layout(1, 0);
+        layout.cluster.networking.kube_proxy_mode = KubeProxyMode::None;
+        assert!(!environment(&layout).unwrap().iter().any(|one| one.starts_with(SERVICE_SUBNETS)));
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl Agent {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("NODE_NAME", "a")
             .env("POD_SUBNETS", "10.244.0.0/16,fd00:244::/56")
+            .env("SERVICE_SUBNETS", "10.96.0.0/16,fd00:96::/112")
             .env("CONTROL_PLANE_ENDPOINT", format!("http://{ADDRESS}"))
             .env("CNI_DIRECTORY", directory)
             .env("RUN_DIRECTORY", directory)
