@@ -64,7 +64,7 @@ pub(super) struct LoadDockerImage {
 
 #[derive(Debug, Args)]
 pub(super) struct LoadImageArchive {
-    /// Archive of `docker save` or of the OCI layout, also gzip'd; `-` for standard input
+    /// Archive of `docker save` or of OCI's layout, also compressed, or a directory in OCI's layout; `-` for standard input
     #[arg(value_name = "FILE")]
     archive: PathBuf,
     #[command(flatten)]
@@ -126,7 +126,7 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
         restarted = rest => restarted?,
         () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
     };
-    let mut result = json!({"images": report.images, "nodes": report.nodes});
+    let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
     if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {
         result.extend(more.clone());
     }
@@ -145,8 +145,18 @@ fn tell(context: &Context, report: &LoadReport) {
     for node in &report.nodes {
         let mut said = Vec::new();
         if !node.sent.is_empty() {
-            let tenths = node.bytes / 100_000;
-            said.push(format!("got {} ({}.{} MB)", node.sent.join(", "), tenths / 10, tenths % 10));
+            let layers =
+                if node.layers_sent == 1 { "1 layer".to_owned() } else { format!("{} layers", node.layers_sent) };
+            let mut got = format!("got {}: {layers}, {}", node.sent.join(", "), megabytes(node.bytes));
+            if let Some(source) = report.source {
+                got = format!("{got}, {}", source.words());
+            }
+            said.push(got);
+            match node.layers_present {
+                0 => {}
+                1 => said.push("had 1 layer of it".to_owned()),
+                count => said.push(format!("had {count} layers of it")),
+            }
         }
         if !node.named.is_empty() {
             said.push(format!("had the image, named it {}", node.named.join(", ")));
@@ -156,4 +166,9 @@ fn tell(context: &Context, report: &LoadReport) {
         }
         context.ui.note(format!("{}: {}", node.node, said.join("; ")));
     }
+}
+
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.div_ceil(100_000);
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }

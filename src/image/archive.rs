@@ -1,17 +1,19 @@
-//! Reads image archives: what `docker save`, Podman, Buildx and Skopeo write, compressed with gzip or not.
+//! Reads image archives: what `docker save`, Podman, Buildx and Skopeo write, compressed with gzip or zstd or not.
 //!
 //! An archive is read once from front to back. Small JSON files are kept, everything else passes by: it is measured,
 //! if wanted hashed, and handed on. What the files mean is found out at the end (`layout`), because the engine
 //! writes its lists last.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Component, Path};
 
 use flate2::read::MultiGzDecoder;
-use flate2::write::MultiGzDecoder as Unpacker;
+use flate2::write::MultiGzDecoder as GzipUnpacker;
 use sha2::{Digest, Sha256};
+use zstd::stream::write::Decoder as ZstdUnpacker;
 
+use super::wire::Packing;
 use crate::error::{Code, Error, Result};
 
 /// JSON files up to this size (bytes) are kept in memory; registries take no larger manifests.
@@ -22,17 +24,6 @@ const MAX_KEPT: u64 = 48 << 20;
 const CHUNK: usize = 256 << 10;
 /// No sane archive has more files.
 const MAX_FILES: usize = 100_000;
-
-/// How the bytes of a file are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    /// Not at all.
-    Plain,
-    /// With gzip.
-    Gzip,
-    /// With zstd.
-    Zstd,
-}
 
 /// What is known about one file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +58,18 @@ pub(super) struct Scan {
     pub kept: BTreeMap<String, Vec<u8>>,
 }
 
-/// Takes the files that are not kept: path, size, content.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(&str, u64, &mut dyn Read) -> io::Result<()>;
+/// A file that passes by.
+pub(super) struct Entry<'a> {
+    /// Its path.
+    pub path: &'a str,
+    /// How it is packed.
+    pub packing: Packing,
+    /// What was kept of the files before it.
+    pub kept: &'a BTreeMap<String, Vec<u8>>,
+}
+
+/// Takes the files that are not kept, and their content.
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&Entry<'_>, &mut dyn Read) -> io::Result<()>;
 
 /// An archive that is damaged or none.
 pub(super) fn invalid(why: impl Into<String>) -> Error {
@@ -77,7 +78,7 @@ pub(super) fn invalid(why: impl Into<String>) -> Error {
         .hint("make it again: `docker save --output FILE IMAGE`; nothing was sent to a node")
 }
 
-fn unreadable(source: &io::Error) -> Error {
+pub(super) fn unreadable(source: &io::Error) -> Error {
     let text = source.to_string();
     // What the tar reader says of an end in the middle has no kind of its own.
     let cut = source.kind() == io::ErrorKind::UnexpectedEof
@@ -94,7 +95,10 @@ fn unpacked<'a>(source: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     }
     match packing(head) {
         Packing::Gzip => return Ok(Box::new(MultiGzDecoder::new(source))),
-        Packing::Zstd => return Err(packed_otherwise("zstd", "zstd --decompress")),
+        Packing::Zstd => {
+            let source = zstd::Decoder::with_buffer(source).map_err(|source| unreadable(&source))?;
+            return Ok(Box::new(source));
+        }
         Packing::Plain if head.starts_with(b"BZh") => return Err(packed_otherwise("bzip2", "bunzip2")),
         Packing::Plain if head.starts_with(b"\xfd7zXZ") => return Err(packed_otherwise("xz", "unxz")),
         Packing::Plain => {}
@@ -105,7 +109,7 @@ fn unpacked<'a>(source: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
 fn packed_otherwise(format: &str, command: &str) -> Error {
     Error::new(Code::ArchiveInvalid, "the image archive cannot be used")
         .because(format!("it is compressed with {format}"))
-        .hint(format!("unpack it first: `{command}`; gzip is read as it is"))
+        .hint(format!("unpack it first: `{command}`; gzip and zstd are read as they are"))
 }
 
 fn packing(head: &[u8]) -> Packing {
@@ -175,7 +179,7 @@ fn clean(path: &Path) -> Result<String> {
 }
 
 /// Reads one file: keeps it if it is small JSON, else hands it on.
-fn read_file(
+pub(super) fn read_file(
     entry: &mut impl Read,
     path: &str,
     size: u64,
@@ -195,7 +199,7 @@ fn read_file(
         meter.read_to_end(&mut content).map_err(|source| unreadable(&source))?;
         kept.insert(path.to_owned(), content);
     } else {
-        sink(path, size, &mut meter).map_err(|source| unreadable(&source))?;
+        sink(&Entry { path, packing, kept }, &mut meter).map_err(|source| unreadable(&source))?;
         io::copy(&mut meter, &mut io::sink()).map_err(|source| unreadable(&source))?;
     }
     if meter.size != size {
@@ -209,13 +213,48 @@ struct Meter<R> {
     source: R,
     size: u64,
     hash: Option<Sha256>,
-    unpacked: Option<Unpacker<HashWriter>>,
+    unpacked: Option<Unpacker>,
     packing: Packing,
+}
+
+/// Hashes what comes out of a packed file.
+enum Unpacker {
+    Gzip(GzipUnpacker<HashWriter>),
+    Zstd(ZstdUnpacker<'static, HashWriter>),
+}
+
+impl Unpacker {
+    fn new(packing: Packing) -> Option<Self> {
+        let hash = HashWriter(Sha256::new());
+        match packing {
+            Packing::Plain => None,
+            Packing::Gzip => Some(Self::Gzip(GzipUnpacker::new(hash))),
+            // It fails only where there is no memory.
+            Packing::Zstd => ZstdUnpacker::new(hash).ok().map(Self::Zstd),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Gzip(unpacker) => unpacker.write_all(bytes),
+            Self::Zstd(unpacker) => unpacker.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<String> {
+        match self {
+            Self::Gzip(unpacker) => unpacker.finish().map(|hash| digest_of(hash.0)),
+            Self::Zstd(mut unpacker) => {
+                unpacker.flush()?;
+                Ok(digest_of(unpacker.into_inner().0))
+            }
+        }
+    }
 }
 
 struct HashWriter(Sha256);
 
-impl io::Write for HashWriter {
+impl Write for HashWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())
@@ -228,7 +267,7 @@ impl io::Write for HashWriter {
 
 impl<R: Read> Meter<R> {
     fn new(source: R, hash: bool, unpack: bool, packing: Packing) -> Self {
-        let unpacked = (unpack && packing == Packing::Gzip).then(|| Unpacker::new(HashWriter(Sha256::new())));
+        let unpacked = if unpack { Unpacker::new(packing) } else { None };
         Self { source, size: 0, hash: hash.then(Sha256::new), unpacked, packing }
     }
 
@@ -236,9 +275,8 @@ impl<R: Read> Meter<R> {
         let digest = self.hash.map(digest_of);
         let unpacked = match (self.unpacked, self.packing) {
             (Some(unpacked), _) => {
-                let hash =
-                    unpacked.finish().map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))?;
-                Some(digest_of(hash.0))
+                let digest = unpacked.finish();
+                Some(digest.map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))?)
             }
             (None, Packing::Plain) => digest.clone(),
             (None, _) => None,
@@ -256,7 +294,7 @@ impl<R: Read> Read for Meter<R> {
             hash.update(bytes);
         }
         if let Some(unpacked) = &mut self.unpacked {
-            io::Write::write_all(unpacked, bytes)?;
+            unpacked.write(bytes)?;
         }
         Ok(count)
     }

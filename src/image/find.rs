@@ -34,7 +34,7 @@ pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Resul
         };
         match wanted.iter_mut().find(|other| other.key == key) {
             Some(_) => {}
-            None => wanted.push(Wanted { key, id: image.id, names, size: image.size }),
+            None => wanted.push(Wanted { key, id: image.id, names, diff_ids: image.layers, size: image.size }),
         }
     }
     if absent.is_empty() { Ok(wanted) } else { Err(images_missing(engine, &absent).await?) }

@@ -68,6 +68,7 @@ impl Hub {
     }
 
     /// Whether some node lacks the layer.
+    #[expect(dead_code, reason = "for sources that need not read what nobody lacks")]
     pub(super) fn lacks(&self, diff_id: &str) -> bool {
         self.nodes.iter().any(|node| node.lacks.layers.contains(diff_id))
     }

@@ -5,23 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::archive::{FileFacts, Packing, Scan, digest, invalid};
+use super::archive::{FileFacts, Scan, digest, invalid};
 use super::platform::Platform;
 use super::reference::Reference;
+use super::wire::{self, Packing};
 use crate::error::{Code, Error, Result};
 
-/// The full name of an image, in an entry of an OCI index.
-pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
-/// The repository of images that come without one.
-pub(super) const UNNAMED: &str = "localhost/loaded";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-
 /// Points to a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
     /// Kind of the blob.
@@ -31,18 +24,17 @@ pub(super) struct Descriptor {
     pub digest: String,
     /// Size of the blob, bytes.
     pub size: u64,
-    #[serde(default, skip_serializing)]
+    #[serde(default)]
     pub platform: Option<Platform>,
     /// Notes about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// Lists the blobs of an image.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
-    pub schema_version: u8,
     #[serde(default)]
     pub media_type: String,
     pub config: Descriptor,
@@ -81,16 +73,27 @@ pub(super) struct ArchiveImage {
     pub names: Vec<Reference>,
     /// Image ID: the digest of its configuration.
     pub id: String,
+    /// The ID by which it was asked for.
+    pub asked: String,
     /// Digest of what the archive's own list points to, perhaps an index.
     pub listed: Option<String>,
-    /// The manifest.
-    pub manifest: Vec<u8>,
-    /// The manifest's media type.
-    pub media_type: String,
-    /// Paths of the configuration and the layers in the archive, lowest first.
-    pub paths: Vec<String>,
+    /// The configuration.
+    pub config: String,
+    /// The manifest; Docker's own layout has none.
+    pub manifest: Option<wire::Manifest>,
+    /// The layers, lowest first.
+    pub layers: Vec<ArchiveLayer>,
     /// Size of configuration and layers, bytes.
     pub size: u64,
+}
+
+/// One layer of an image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ArchiveLayer {
+    /// Where it is in the archive.
+    pub path: String,
+    /// Digest of it unpacked.
+    pub diff_id: String,
 }
 
 /// Finds the images of an archive. `Code::LoadFailed` when one is not for this platform.
@@ -156,29 +159,26 @@ fn docker_image(scan: &Scan, entry: &DockerEntry, node: &Platform) -> Result<Arc
     if entry.layers.len() != config.rootfs.diff_ids.len() {
         return Err(invalid(format!("`manifest.json` and `{}` in it disagree about the layers", entry.config)));
     }
-    let mut paths = vec![entry.config.clone()];
     let mut layers = Vec::new();
+    let mut size = content.len() as u64;
     for (path, diff_id) in entry.layers.iter().zip(&config.rootfs.diff_ids) {
-        let (path, layer) = docker_layer(scan, path, diff_id)?;
-        paths.push(path);
-        layers.push(layer);
+        let (path, layer_size) = docker_layer(scan, path, diff_id)?;
+        layers.push(ArchiveLayer { path, diff_id: diff_id.clone() });
+        size += layer_size;
     }
-    let config = descriptor(DOCKER_CONFIG, id.clone(), content.len() as u64);
-    let size = config.size + layers.iter().map(|layer| layer.size).sum::<u64>();
-    let manifest = Manifest { schema_version: 2, media_type: DOCKER_MANIFEST.to_owned(), config, layers };
-    let manifest = serde_json::to_vec(&manifest).map_err(|source| invalid(source.to_string()))?;
     Ok(ArchiveImage {
         names: entry.repo_tags.iter().flatten().map(|name| parse_name(name)).collect::<Result<_>>()?,
+        asked: id.clone(),
         id,
         listed: None,
-        manifest,
-        media_type: DOCKER_MANIFEST.to_owned(),
-        paths,
+        config: text(content, &entry.config)?,
+        manifest: None,
+        layers,
         size,
     })
 }
 
-fn docker_layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, Descriptor)> {
+fn docker_layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, u64)> {
     // Docker 20.10 writes a layer that two images share once, and links to it.
     let mut path = path;
     for _ in 0..8 {
@@ -190,23 +190,12 @@ fn docker_layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, Descr
     if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
         return Err(invalid(format!("layer `{path}` in it is damaged: its digest is not {diff_id}")));
     }
-    // What is not compressed has its diff ID for a digest.
-    let digest = match (digest, facts.packing) {
-        (Some(digest), _) => digest,
-        (None, Packing::Plain) => diff_id.to_owned(),
-        (None, _) => return Err(missing_or_wrong(scan, path)),
-    };
-    let suffix = match facts.packing {
-        Packing::Plain => "",
-        Packing::Gzip => ".gzip",
-        Packing::Zstd => ".zstd",
-    };
-    Ok((path.to_owned(), descriptor(&format!("{DOCKER_LAYER}{suffix}"), digest, facts.size)))
+    Ok((path.to_owned(), facts.size))
 }
 
-/// A bare descriptor.
-pub(super) fn descriptor(media_type: &str, digest: String, size: u64) -> Descriptor {
-    Descriptor { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() }
+/// The text of a small file.
+pub(super) fn text(content: &[u8], path: &str) -> Result<String> {
+    String::from_utf8(content.to_vec()).map_err(|_| invalid(format!("`{path}` in it is damaged")))
 }
 
 /// Reads a name that the archive gives.

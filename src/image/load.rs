@@ -1,75 +1,33 @@
-//! Brings images into nodes: from the engine or from an archive, read once, to all nodes at the same time.
+//! Brings images into nodes: each is asked what it has, and what some lack is read once and sent to all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use serde::Serialize;
-use tokio::time::Instant;
 
 use super::find::find_images;
-use super::layout::ArchiveImage;
-use super::manage::pin;
-use super::node::{self, NodeImages};
+use super::hub::{Feed, Lacks};
 use super::platform::Platform;
 use super::reference::Reference;
-use super::source::{Checked, send_from_engine, send_from_file};
-use super::transfer::{joined, transfer};
+use super::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
+use super::save::Saved;
+use super::session::Session;
+use super::source::Checked;
+use super::transfer::{Received, Receiver, joined, transfer};
+use super::wire::{self, Had, Name};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 
-/// How often a node is asked whether it shows an image.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How long a node's runtime may take to show an image that it has stored.
-const SHOWN_WITHIN: Duration = Duration::from_secs(15);
 /// Told per node: bytes sent, and bytes to send as far as known.
 pub type Progress<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
 
 /// Where an archive is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A file.
+    /// A file, or a directory in OCI's layout.
     File(PathBuf),
     /// Standard input.
     Stdin,
-}
-
-/// What a load did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LoadReport {
-    /// The images that were asked for.
-    pub images: Vec<LoadedImage>,
-    /// What each node got.
-    pub nodes: Vec<NodeLoad>,
-}
-
-/// An image that is in the nodes now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LoadedImage {
-    /// Names as the kubelet knows them.
-    pub names: Vec<String>,
-    /// Image ID.
-    pub id: String,
-    /// Size, bytes.
-    pub size: u64,
-}
-
-/// What one node got.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct NodeLoad {
-    /// Name of the node.
-    pub node: String,
-    /// Images that were sent.
-    pub sent: Vec<String>,
-    /// Images that were there and only got a name.
-    pub named: Vec<String>,
-    /// Images that were there.
-    pub present: Vec<String>,
-    /// Names that meant another image before.
-    pub moved: Vec<String>,
-    /// Bytes sent.
-    pub bytes: u64,
 }
 
 /// An image that nodes should have.
@@ -81,6 +39,8 @@ pub(super) struct Wanted {
     pub id: String,
     /// Names that the nodes shall know.
     pub names: Vec<Reference>,
+    /// Digests of its unpacked layers, lowest first.
+    pub diff_ids: Vec<String>,
     /// Size, bytes.
     pub size: u64,
 }
@@ -97,32 +57,25 @@ pub fn select_nodes(all: &[String], named: &[String]) -> Result<Vec<String>> {
     Ok(all.iter().filter(|node| named.contains(node)).cloned().collect())
 }
 
-/// Loads images of the engine into nodes; only into those that do not have them.
+/// Loads images of the engine into nodes; only what they do not have.
 pub async fn load_docker_images(
     engine: &dyn Engine,
     nodes: &[String],
     images: &[String],
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
-    let wanted = find_images(engine, images).await?;
-    let states = states(engine, nodes).await?;
-    let mut report = give_names(engine, nodes, &states, &wanted).await?;
-    let (missing, mut there): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|image| is_missing(image, &states));
-    if !missing.is_empty() {
-        let platform = Platform::of_engine(&engine.info().await?.architecture);
-        let total = missing.iter().map(|image| image.size).sum();
-        let keys: BTreeSet<String> = missing.iter().map(|image| image.key.clone()).collect();
-        let source = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
-        let receivers = receivers(&missing, nodes, &states);
-        let job = move |fan| send_from_engine(source, &missing, &platform, fan);
-        let (sent, bytes) = transfer(engine, &receivers, total, progress, job).await?;
-        // Only now the ID is certain: engines with containerd's store give another one.
-        let sent: Vec<Wanted> = sent.iter().map(Wanted::of_archive).collect();
-        report.add(&receivers, &sent, &bytes);
-        confirm(engine, &receivers, &sent).await?;
-        there.extend(sent);
+    let (wanted, sessions) = tokio::try_join!(find_images(engine, images), open(engine, nodes))?;
+    let load = Load::ask(engine, sessions, wanted).await?;
+    let missing = load.missing();
+    if missing.is_empty() {
+        return load.run(None, progress).await;
     }
-    finish(engine, report, &there, &states).await
+    let info = engine.info().await?;
+    let platform = Platform::of_engine(&info.architecture);
+    let keys: BTreeSet<String> = missing.iter().map(|image| image.key.clone()).collect();
+    let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
+    let feed = Box::new(Saved { stream, wanted: missing, platform });
+    load.run(Some((SourceKind::EngineSave, feed)), progress).await
 }
 
 /// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.
@@ -135,45 +88,128 @@ pub async fn load_archive(
     let platform = Platform::of_engine(&engine.info().await?.architecture);
     let source = source.clone();
     let checked = joined(tokio::task::spawn_blocking(move || Checked::open(&source, &platform)).await)?;
-    let wanted: Vec<Wanted> = checked.images.iter().map(Wanted::of_archive).collect();
-    let states = states(engine, nodes).await?;
-    let mut report = give_names(engine, nodes, &states, &wanted).await?;
-    let missing: Vec<Wanted> = wanted.iter().filter(|image| is_missing(image, &states)).cloned().collect();
-    if !missing.is_empty() {
-        let checked = checked.only(|image| missing.iter().any(|missing| missing.id == image.id));
-        let total = checked.images.iter().map(|image| image.size).sum();
-        let receivers = receivers(&missing, nodes, &states);
-        let ((), bytes) = transfer(engine, &receivers, total, progress, |fan| send_from_file(checked, fan)).await?;
-        report.add(&receivers, &missing, &bytes);
-        confirm(engine, &receivers, &missing).await?;
-    }
-    finish(engine, report, &wanted, &states).await
+    let wanted = checked.images.iter().map(|image| Wanted {
+        key: String::new(),
+        id: image.id.clone(),
+        names: image.names.clone(),
+        diff_ids: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        size: image.size,
+    });
+    let load = Load::ask(engine, open(engine, nodes).await?, wanted.collect()).await?;
+    let missing = load.missing();
+    let checked = checked.only(|image| missing.iter().any(|missing| missing.id == image.id));
+    let feed: Option<(_, Box<dyn Feed>)> =
+        if missing.is_empty() { None } else { Some((SourceKind::Archive, Box::new(checked))) };
+    load.run(feed, progress).await
 }
 
-/// Pins what is new in the nodes, and notes which names meant another image before.
-async fn finish(
-    engine: &dyn Engine,
-    mut report: LoadReport,
-    images: &[Wanted],
-    before: &BTreeMap<String, NodeImages>,
-) -> Result<LoadReport> {
-    let new = |load: &NodeLoad| [load.sent.clone(), load.named.clone()].concat();
-    let changed = report.nodes.iter().filter(|load| !new(load).is_empty());
-    try_join_all(changed.map(|load| async { pin(engine, &load.node, &new(load)).await })).await?;
-    for load in &mut report.nodes {
-        let other = |image: &Wanted, name: &&Reference| {
-            let old = before.get(&load.node).and_then(|state| state.id_of(name));
-            old.is_some_and(|old| old != image.id)
+async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Session)>> {
+    let one = |node: &String| {
+        let node = node.clone();
+        async move { Ok::<_, Error>((node.clone(), Session::open(engine, &node).await?)) }
+    };
+    try_join_all(nodes.iter().map(one)).await
+}
+
+/// A load whose nodes have said what they have.
+struct Load {
+    wanted: Vec<Wanted>,
+    nodes: Vec<(String, Session, Vec<Had>)>,
+}
+
+impl Load {
+    async fn ask(engine: &dyn Engine, sessions: Vec<(String, Session)>, wanted: Vec<Wanted>) -> Result<Self> {
+        let asked: Vec<wire::Wanted> = wanted.iter().map(Wanted::asked).collect();
+        let asked = &asked;
+        let one = |(node, session): (String, Session)| async move {
+            let (session, had) = session.ask(engine, asked).await?;
+            Ok::<_, Error>((node, session, had))
         };
-        let moved = images.iter().flat_map(|image| image.names.iter().filter(move |name| other(image, name)));
-        load.moved = moved.map(Reference::to_string).collect();
+        Ok(Self { nodes: try_join_all(sessions.into_iter().map(one)).await?, wanted })
     }
-    Ok(report.with_images(images))
+
+    /// The images that some node does not have, under whatever name.
+    fn missing(&self) -> Vec<Wanted> {
+        let lacks = |index: usize| self.nodes.iter().any(|(_, _, had)| had[index].image.is_none());
+        let missing = self.wanted.iter().enumerate().filter(|(index, _)| lacks(*index));
+        missing.map(|(_, image)| image.clone()).collect()
+    }
+
+    /// Sends what is missing, and gives the names.
+    async fn run(self, feed: Option<(SourceKind, Box<dyn Feed>)>, progress: Progress<'_>) -> Result<LoadReport> {
+        let Self { wanted, nodes } = self;
+        let mut loads = Vec::new();
+        let mut receivers = Vec::new();
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        for (node, session, had) in nodes {
+            ids.extend(wanted.iter().zip(&had).filter_map(|(image, had)| Some((image.id.clone(), had.image.clone()?))));
+            let (load, lacks, names) = compare(&node, &wanted, &had);
+            loads.push(load);
+            if !lacks.images.is_empty() || !names.is_empty() {
+                receivers.push(Receiver { node, session, lacks, names });
+            }
+        }
+        let source = feed.as_ref().map(|(kind, _)| *kind);
+        let lacking = |image: &&Wanted| receivers.iter().any(|receiver| receiver.lacks.images.contains(&image.id));
+        let total = wanted.iter().filter(lacking).map(|image| image.size).sum();
+        if !receivers.is_empty() {
+            let received = transfer(receivers, feed.map(|(_, feed)| feed), total, progress).await?;
+            for load in &mut loads {
+                let Some(received) = received.get(&load.node) else { continue };
+                load.add(received);
+                ids.extend(received.stored.iter().map(|stored| (stored.id.clone(), stored.image.clone())));
+            }
+        }
+        let images = wanted.into_iter().map(|image| LoadedImage {
+            names: image.shown(),
+            id: ids.get(&image.id).cloned().unwrap_or(image.id),
+            size: image.size,
+            layers: image.diff_ids.len(),
+        });
+        Ok(LoadReport { source, images: images.collect(), nodes: loads })
+    }
+}
+
+/// What a node has, lacks, and shall give names to.
+fn compare(node: &str, wanted: &[Wanted], had: &[Had]) -> (NodeLoad, Lacks, Vec<Name>) {
+    let mut load = NodeLoad { node: node.to_owned(), ..NodeLoad::default() };
+    let mut lacks = Lacks::default();
+    let mut names = Vec::new();
+    let mut present = BTreeSet::new();
+    for (image, had) in wanted.iter().zip(had) {
+        load.moved.extend(had.moved.iter().cloned());
+        if had.image.is_none() {
+            load.sent.extend(image.shown());
+            lacks.images.insert(image.id.clone());
+            let (there, absent) = image.diff_ids.split_at(had.layers.min(image.diff_ids.len()));
+            lacks.layers.extend(absent.iter().cloned());
+            present.extend(there.iter().cloned());
+        } else if had.lacks.is_empty() {
+            load.present.extend(image.shown());
+        } else {
+            load.named.extend(had.lacks.iter().cloned());
+            names.push(Name { id: image.id.clone(), names: had.lacks.clone() });
+        }
+    }
+    load.layers_present = present.len();
+    (load, lacks, names)
+}
+
+impl NodeLoad {
+    fn add(&mut self, received: &Received) {
+        // What only got a name cost nothing worth telling.
+        self.bytes = if self.sent.is_empty() { 0 } else { received.bytes };
+        self.layers_sent = received.layers;
+    }
 }
 
 impl Wanted {
-    fn of_archive(image: &ArchiveImage) -> Self {
-        Self { key: String::new(), id: image.id.clone(), names: image.names.clone(), size: image.size }
+    fn asked(&self) -> wire::Wanted {
+        wire::Wanted {
+            id: self.id.clone(),
+            names: self.names.iter().map(Reference::to_string).collect(),
+            diff_ids: self.diff_ids.clone(),
+        }
     }
 
     fn shown(&self) -> Vec<String> {
@@ -183,104 +219,4 @@ impl Wanted {
             self.names.iter().map(Reference::to_string).collect()
         }
     }
-
-    /// Whether a node has it under all of its names.
-    fn is_in(&self, state: &NodeImages) -> bool {
-        state.has_id(&self.id) && self.names.iter().all(|name| state.has(&self.id, name))
-    }
-}
-
-impl LoadReport {
-    fn with_images(mut self, images: &[Wanted]) -> Self {
-        self.images = images
-            .iter()
-            .map(|image| LoadedImage { names: image.shown(), id: image.id.clone(), size: image.size })
-            .collect();
-        self
-    }
-
-    fn add(&mut self, receivers: &[String], sent: &[Wanted], bytes: &BTreeMap<String, u64>) {
-        for load in self.nodes.iter_mut().filter(|load| receivers.contains(&load.node)) {
-            load.sent.extend(sent.iter().flat_map(Wanted::shown));
-            load.present.retain(|name| !load.sent.contains(name));
-            load.bytes = bytes.get(&load.node).copied().unwrap_or_default();
-        }
-    }
-}
-
-// ---- what is there ----
-
-async fn states(engine: &dyn Engine, nodes: &[String]) -> Result<BTreeMap<String, NodeImages>> {
-    let ask = |node: &String| {
-        let node = node.clone();
-        async move { Ok::<_, Error>((node.clone(), node::list(engine, &node).await?)) }
-    };
-    Ok(try_join_all(nodes.iter().map(ask)).await?.into_iter().collect())
-}
-
-/// Whether some node lacks it.
-fn is_missing(image: &Wanted, states: &BTreeMap<String, NodeImages>) -> bool {
-    states.values().any(|state| !state.has_id(&image.id))
-}
-
-fn receivers(missing: &[Wanted], nodes: &[String], states: &BTreeMap<String, NodeImages>) -> Vec<String> {
-    let lacks = |state: &NodeImages| missing.iter().any(|image| !state.has_id(&image.id));
-    nodes.iter().filter(|node| states.get(*node).is_some_and(lacks)).cloned().collect()
-}
-
-/// Names the images that nodes have under other names, and reports what was there.
-async fn give_names(
-    engine: &dyn Engine,
-    nodes: &[String],
-    states: &BTreeMap<String, NodeImages>,
-    wanted: &[Wanted],
-) -> Result<LoadReport> {
-    let one = |node: &String| {
-        let mut load = NodeLoad { node: node.clone(), ..NodeLoad::default() };
-        let state = states.get(node).cloned().unwrap_or_default();
-        async move {
-            for image in wanted.iter().filter(|image| state.has_id(&image.id)) {
-                if image.is_in(&state) {
-                    load.present.extend(image.shown());
-                    continue;
-                }
-                for name in image.names.iter().filter(|name| !state.has(&image.id, name)) {
-                    node::tag(engine, &load.node, &image.id, name).await?;
-                    load.named.push(name.to_string());
-                }
-            }
-            Ok::<_, Error>(load)
-        }
-    };
-    let loads = try_join_all(nodes.iter().map(one)).await?;
-    let named: Vec<String> = loads.iter().filter(|load| !load.named.is_empty()).map(|load| load.node.clone()).collect();
-    let there: Vec<Wanted> =
-        wanted.iter().filter(|image| states.values().all(|state| state.has_id(&image.id))).cloned().collect();
-    confirm(engine, &named, &there).await?;
-    Ok(LoadReport { images: Vec::new(), nodes: loads })
-}
-
-/// Waits until the nodes' runtimes show the images under their names.
-async fn confirm(engine: &dyn Engine, nodes: &[String], images: &[Wanted]) -> Result<()> {
-    let deadline = Instant::now() + SHOWN_WITHIN;
-    let one = |node: &String| {
-        let node = node.clone();
-        async move {
-            loop {
-                let state = node::list(engine, &node).await?;
-                let Some(absent) = images.iter().find(|image| !image.is_in(&state)) else { return Ok(()) };
-                if Instant::now() > deadline {
-                    return Err(Error::new(
-                        Code::LoadFailed,
-                        format!("image `{}` is not there", absent.shown().join(", ")),
-                    )
-                    .on_node(&node)
-                    .because("the import succeeded, and the node's runtime does not list the image")
-                    .hint(format!("see what it says: `docker exec {node} journalctl --unit containerd`")));
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    };
-    try_join_all(nodes.iter().map(one)).await.map(drop)
 }

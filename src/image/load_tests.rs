@@ -1,19 +1,33 @@
 //! Loading into nodes that only exist in memory: what is sent, what is not, and what people read when it fails.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::archive::digest;
 use super::testing::{docker_archive, gzip};
-use super::{LoadReport, Source, load_archive, load_docker_images, select_nodes};
+use super::wire::{self, Answer, Failure, Had, Order, Packing, Reason, Stored};
+use super::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, ExecOutput, Image, Labels};
+use crate::engine::{ContainerSpec, Engine, Image, Labels};
 use crate::error::{Code, Result};
 
-/// Per node: names and image IDs, as the kubelet's runtime lists them.
-type Stores = Arc<Mutex<BTreeMap<String, BTreeMap<String, String>>>>;
+/// What nodes hold, by their names.
+type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
+
+/// What a node holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Store {
+    /// Image IDs by name.
+    names: BTreeMap<String, String>,
+    /// Digests of configurations by the IDs that images were asked for by.
+    images: BTreeMap<String, String>,
+    layers: BTreeSet<String>,
+    /// How often the program was asked.
+    asked: usize,
+}
 
 fn image(id: &str, tags: &[&str]) -> Image {
     Image {
@@ -38,51 +52,99 @@ fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn said(exit_code: i64, stdout: &str, stderr: &str) -> ExecOutput {
-    ExecOutput { exit_code, stdout: stdout.into(), stderr: stderr.into() }
+/// What the program in a node does with a store.
+fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Answer> {
+    let failed = |reason| Some(Answer::Failed(Failure { reason, message: "it does not work".to_owned() }));
+    let mut next = store.clone();
+    let mut stored = Vec::new();
+    loop {
+        match wire::receive(input).ok()?? {
+            Order::Want(_) => return None,
+            Order::Layer(_) if node == "full" => return failed(Reason::DiskFull),
+            Order::Layer(_) if node == "broken" => return failed(Reason::Other),
+            Order::Layer(layer) => {
+                let mut bytes = Vec::new();
+                wire::Chunks::new(input).read_to_end(&mut bytes).ok()?;
+                if layer.packing == Packing::Gzip {
+                    let packed = std::mem::take(&mut bytes);
+                    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut bytes).unwrap();
+                }
+                let found = digest(&bytes);
+                if layer.diff_id.is_some_and(|diff_id| diff_id != found) {
+                    return failed(Reason::Damaged);
+                }
+                next.layers.insert(found);
+            }
+            Order::Image(image) => {
+                let config: Value = serde_json::from_str(&image.config).unwrap();
+                let layers: Vec<&str> =
+                    config["rootfs"]["diff_ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                if !layers.iter().all(|layer| next.layers.contains(*layer)) {
+                    return failed(Reason::Other);
+                }
+                let id = digest(image.config.as_bytes());
+                next.images.insert(image.id.clone(), id.clone());
+                stored.push(Stored { id: image.id, image: id, names: image.names });
+            }
+            Order::Name(name) => {
+                stored.push(Stored { image: next.images[&name.id].clone(), id: name.id, names: name.names });
+            }
+            Order::Commit => break,
+        }
+    }
+    for image in &stored {
+        next.names.extend(image.names.iter().map(|name| (name.clone(), image.image.clone())));
+    }
+    *store = next;
+    Some(Answer::Done(stored))
 }
 
-/// What containerd's tools do with a store.
-fn answer(stores: &Stores, node: &str, command: &[&str], input: &[u8]) -> ExecOutput {
-    let mut stores = stores.lock().unwrap();
-    let store = stores.entry(node.to_owned()).or_default();
-    match command {
-        ["crictl", ..] => {
-            let images: Vec<Value> =
-                store.iter().map(|(name, id)| json!({"id": id, "repoTags": [name], "repoDigests": []})).collect();
-            said(0, &json!({"images": images}).to_string(), "")
+/// What the program in a node says.
+fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
+    let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
+    store.asked += 1;
+    let Some(Order::Want(want)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
+    let had = want.images.iter().map(|wanted| {
+        let image = store.images.get(&wanted.id).cloned();
+        let lacks = |name: &&String| image.is_none() || store.names.get(*name) != image.as_ref();
+        let lacks: Vec<String> = wanted.names.iter().filter(lacks).cloned().collect();
+        let moved = lacks.iter().filter(|name| store.names.contains_key(*name)).cloned().collect();
+        let layers = wanted.diff_ids.iter().take_while(|layer| store.layers.contains(*layer)).count();
+        Had { lacks, moved, image: image.clone(), layers }
+    });
+    match node {
+        "bare" if store.asked == 1 => {
+            output.write_all(b"OCI runtime exec failed: no such file or directory\r\n").unwrap();
         }
-        ["ctr", _, "images", "tag", "--force", id, name] => {
-            store.insert((*name).to_owned(), (*id).to_owned());
-            said(0, name, "")
+        "old" if store.asked == 1 => {
+            let failure = Failure { reason: Reason::Version, message: "another version".to_owned() };
+            wire::send(output, &Answer::Failed(failure)).unwrap();
         }
-        ["ctr", _, "images", "import", ..] if node == "full" => said(1, "", "ctr: write: no space left on device\n"),
-        ["ctr", _, "images", "import", ..] if node == "broken" => said(1, "", "ctr: it does not work\n"),
-        ["ctr", _, "images", "import", ..] => {
-            let files = files(input);
-            let Some(index) = files.get("index.json") else { return said(1, "", "unrecognized image format") };
-            let index: Value = serde_json::from_slice(index).unwrap();
-            for entry in index["manifests"].as_array().unwrap() {
-                let manifest = files.values().find(|file| super::archive::digest(file) == entry["digest"]).unwrap();
-                let manifest: Value = serde_json::from_slice(manifest).unwrap();
-                let name = entry["annotations"]["io.containerd.image.name"].as_str().unwrap();
-                store.insert(name.to_owned(), manifest["config"]["digest"].as_str().unwrap().to_owned());
+        _ => {
+            wire::send(output, &Answer::State(had.collect())).unwrap();
+            let answer = receive(&mut store, node, input);
+            stores.lock().unwrap().insert(node.to_owned(), store);
+            if let Some(answer) = answer {
+                let _ = wire::send(output, &answer);
             }
-            said(0, "", "")
+            return;
         }
-        // The names are pinned.
-        ["sh", "-c", ..] => said(0, "", ""),
-        other => panic!("{other:?}"),
     }
+    stores.lock().unwrap().insert(node.to_owned(), store);
 }
 
 async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (FakeEngine, Stores) {
     let stores = Stores::default();
     let held = Arc::clone(&stores);
+    let saved_layers = layers_of(&saved);
     let engine = FakeEngine::new(&["node"])
-        .on_exec(move |node, command, input| answer(&held, node, command, &input))
+        .on_converse(move |node, _, input, output| converse(&held, node, input, output))
         .on_save(move |_| saved.clone());
-    let engine = images.into_iter().fold(engine, FakeEngine::with_image);
+    let images = images.into_iter().map(|image| {
+        let known = image.layers.is_empty() && !saved_layers.is_empty();
+        if known { Image { layers: saved_layers.clone(), ..image } } else { image }
+    });
+    let engine = images.fold(engine, FakeEngine::with_image);
     for node in nodes {
         let spec = ContainerSpec { ..ContainerSpec::new(node, "node") };
         engine.create_container(&spec).await.unwrap();
@@ -99,29 +161,31 @@ async fn load(engine: &FakeEngine, nodes: &[String], images: &[&str]) -> Result<
     load_docker_images(engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
+/// Digests of an archive's layers, as the engine tells them of an image.
+fn layers_of(archive: &[u8]) -> Vec<String> {
+    let files = files(archive);
+    let layers = files.iter().filter(|(path, _)| path.ends_with("/layer.tar")).map(|(_, content)| digest(content));
+    layers.collect()
+}
+
 fn id_of(archive: &[u8]) -> String {
     let manifest: Value = serde_json::from_slice(&files(archive)["manifest.json"]).unwrap();
     format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"))
 }
 
 #[tokio::test]
-async fn a_name_that_meant_another_image_before_is_told_and_everything_new_is_pinned() {
+async fn a_name_that_meant_another_image_before_is_told() {
     let (one, two) = (docker_archive(&["app:1"], &["one"]), docker_archive(&["app:1"], &["two"]));
     let nodes = list(&["a", "b"]);
     let (engine, _) = engine_with(&nodes, vec![image(&id_of(&two), &["app:1"])], two.clone()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("one.tar");
-    std::fs::write(&path, one).unwrap();
-    let first = load_archive(&engine, &nodes[..1], &Source::File(path), &|_, _, _| {}).await.unwrap();
+    let (_kept, source) = file(&one);
+    let first = load_archive(&engine, &nodes[..1], &source, &|_, _, _| {}).await.unwrap();
     assert_eq!(first.nodes[0].moved, Vec::<String>::new());
     let report = load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert_eq!(report.nodes[0].moved, ["docker.io/library/app:1"]);
     assert_eq!(report.nodes[1].moved, Vec::<String>::new());
     let again = load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert_eq!(again.nodes[0].moved, Vec::<String>::new());
-    let pins =
-        |call: &&String| call.contains("io.cri-containerd.pinned=pinned") && call.contains("docker.io/library/app:1");
-    assert_eq!(engine.transcript().iter().filter(pins).count(), 3);
 }
 
 #[tokio::test]
@@ -133,7 +197,8 @@ async fn an_image_is_sent_once_and_then_only_named() {
     let first = load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert!(first.nodes.iter().all(|node| node.sent == ["docker.io/library/app:1"] && node.bytes > 0));
     assert_eq!(first.images[0].id, id);
-    assert_eq!(stores.lock().unwrap()["b"], BTreeMap::from([("docker.io/library/app:1".to_owned(), id.clone())]));
+    assert_eq!(first.source, Some(SourceKind::EngineSave));
+    assert_eq!(stores.lock().unwrap()["b"].names, BTreeMap::from([("docker.io/library/app:1".to_owned(), id.clone())]));
 
     let saves = || engine.transcript().iter().filter(|call| call.starts_with("save_images")).count();
     let again = load(&engine, &nodes, &["app:1", "app:2"]).await.unwrap();
@@ -153,15 +218,11 @@ async fn a_moved_tag_is_sent_again() {
     let archive = docker_archive(&["app:1"], &["new"]);
     let nodes = list(&["a"]);
     let (engine, stores) = engine_with(&nodes, vec![image(&id_of(&archive), &["app:1"])], archive.clone()).await;
-    stores
-        .lock()
-        .unwrap()
-        .entry("a".to_owned())
-        .or_default()
-        .insert("docker.io/library/app:1".to_owned(), "sha256:old".to_owned());
+    let old = BTreeMap::from([("docker.io/library/app:1".to_owned(), "sha256:old".to_owned())]);
+    stores.lock().unwrap().entry("a".to_owned()).or_default().names = old;
     let report = load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert_eq!(report.nodes[0].sent, ["docker.io/library/app:1"]);
-    assert_eq!(stores.lock().unwrap()["a"]["docker.io/library/app:1"], id_of(&archive));
+    assert_eq!(stores.lock().unwrap()["a"].names["docker.io/library/app:1"], id_of(&archive));
 }
 
 #[tokio::test]
@@ -171,11 +232,11 @@ async fn an_image_by_id_or_digest_gets_a_name_that_can_be_asked_for() {
     let nodes = list(&["a"]);
     let digest = format!("app@sha256:{}", "7".repeat(64));
     let (engine, stores) = engine_with(&nodes, vec![image(&id, &[&digest])], archive).await;
-    load(&engine, &nodes, &[&id]).await.unwrap();
-    assert!(stores.lock().unwrap()["a"].keys().all(|name| name.starts_with("localhost/loaded@sha256:")));
-    stores.lock().unwrap().clear();
+    let report = load(&engine, &nodes, &[&id]).await.unwrap();
+    assert_eq!(report.images[0].names, std::slice::from_ref(&id));
+    assert!(stores.lock().unwrap()["a"].images.contains_key(&id), "the node finds a name");
     load(&engine, &nodes, &[&digest]).await.unwrap();
-    assert_eq!(stores.lock().unwrap()["a"].keys().collect::<Vec<_>>(), [&format!("docker.io/library/{digest}")]);
+    assert_eq!(stores.lock().unwrap()["a"].names.keys().collect::<Vec<_>>(), [&format!("docker.io/library/{digest}")]);
 }
 
 #[tokio::test]
@@ -198,8 +259,34 @@ async fn a_node_that_fails_is_named_and_the_others_get_the_image() {
         let error = load(&engine, &nodes, &["app:1"]).await.unwrap_err();
         assert_eq!((error.code(), error.node()), (code, Some(bad)));
         assert!(error.hints().last().unwrap().ends_with("have the images: a"));
-        assert_eq!(stores.lock().unwrap()["a"].len(), 1);
+        assert_eq!(stores.lock().unwrap()["a"].names.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_node_without_the_program_or_with_an_older_one_gets_it() {
+    let archive = docker_archive(&["app:1"], &["one"]);
+    let nodes = list(&["bare", "old"]);
+    let (engine, stores) = engine_with(&nodes, vec![image(&id_of(&archive), &["app:1"])], archive).await;
+    load(&engine, &nodes, &["app:1"]).await.unwrap();
+    assert!(stores.lock().unwrap().values().all(|store| store.asked == 2 && store.names.len() == 1));
+    assert!(nodes.iter().all(|node| engine.files(node)[super::RECEIVER] == crate::agent::BINARY));
+}
+
+#[tokio::test]
+async fn only_the_layers_that_a_node_lacks_are_sent() {
+    let nodes = list(&["a", "b"]);
+    let (one, two) = (docker_archive(&["app:1"], &["one", "two"]), docker_archive(&["app:1"], &["one", "three"]));
+    let diff_ids = ["one", "three"].map(|text| digest(&super::testing::layer(text)));
+    let new = Image { layers: diff_ids.to_vec(), ..image(&id_of(&two), &["app:1"]) };
+    let (engine, stores) = engine_with(&nodes, vec![new], two).await;
+    let (_kept, source) = file(&one);
+    load_archive(&engine, &list(&["a"]), &source, &|_, _, _| {}).await.unwrap();
+    let report = load(&engine, &nodes, &["app:1"]).await.unwrap();
+    let sent: Vec<_> = report.nodes.iter().map(|node| (node.layers_sent, node.layers_present)).collect();
+    assert_eq!(sent, [(1, 1), (2, 0)]);
+    let stores = stores.lock().unwrap();
+    assert_eq!(stores["a"].names, stores["b"].names);
 }
 
 #[tokio::test]
@@ -212,7 +299,7 @@ async fn a_stream_of_the_engine_that_breaks_off_leaves_no_image() {
     let error = load(&engine, &nodes, &["app:1"]).await.unwrap_err();
     assert_eq!(error.code(), Code::LoadFailed);
     assert!(error.cause_text().unwrap().contains("cut off"), "{error}");
-    assert!(stores.lock().unwrap()["a"].is_empty());
+    assert!(stores.lock().unwrap().get("a").is_none_or(|store| store.names.is_empty()));
 }
 
 fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Source) {
@@ -237,7 +324,7 @@ async fn an_archive_goes_to_all_nodes_or_to_none() {
     let report = load_archive(&engine, &nodes, &source, &|_, _, _| {}).await.unwrap();
     assert_eq!(report.images[0].names, ["docker.io/library/app:1", "docker.io/library/app:2"]);
     let stores = stores.lock().unwrap();
-    assert_eq!(stores["a"], stores["b"]);
+    assert_eq!(stores["a"].names, stores["b"].names);
 }
 
 #[cfg(target_os = "linux")]
@@ -253,7 +340,7 @@ async fn an_archive_can_come_through_a_pipe() {
     let writer = std::thread::spawn(move || std::fs::write(write_end, archive).unwrap());
     load_archive(&engine, &nodes, &Source::File(path), &|_, _, _| {}).await.unwrap();
     writer.join().unwrap();
-    assert_eq!(stores.lock().unwrap()["a"].len(), 1);
+    assert_eq!(stores.lock().unwrap()["a"].names.len(), 1);
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 mod archive;
 mod build;
 mod find;
-#[allow(dead_code, reason = "the sources that use it come next")]
+mod folder;
 mod hub;
+mod install;
 mod inventory;
 mod layout;
 mod load;
@@ -13,17 +14,18 @@ mod load_tests;
 mod manage;
 #[cfg(test)]
 mod manage_tests;
-mod node;
 mod oci;
 mod platform;
 mod pull;
 mod reference;
+mod report;
+mod save;
+mod session;
 mod source;
 #[allow(dead_code, reason = "what loads comes next")]
 mod store;
 #[cfg(test)]
 mod store_tests;
-mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -37,8 +39,10 @@ mod wire;
 pub use build::{Build, build};
 pub use find::check_docker_images;
 pub use inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
-pub use load::{LoadReport, LoadedImage, NodeLoad, Progress, Source, load_archive, load_docker_images, select_nodes};
+pub use load::{Progress, Source, load_archive, load_docker_images, select_nodes};
 pub use manage::{Removed, RemovedImage, prune, remove, tag};
 pub use pull::pull;
 pub use reference::{Reference, is_id};
+pub use report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
+pub use session::RECEIVER;
 pub use store::settle;

@@ -4,15 +4,20 @@ use serde::Deserialize;
 
 use super::archive::{Scan, invalid};
 use super::layout::{
-    ArchiveImage, Descriptor, DockerEntry, ImageConfig, Manifest, NAME_ANNOTATION, UNNAMED, digest_of, json,
-    missing_or_wrong, parse_name, wrong_platform,
+    ArchiveImage, ArchiveLayer, Descriptor, DockerEntry, ImageConfig, Manifest, digest_of, json, missing_or_wrong,
+    parse_name, text, wrong_platform,
 };
 use super::platform::Platform;
 use super::reference::Reference;
+use super::wire;
 use crate::error::Result;
 
 /// Indexes may contain indexes; nobody nests them deeper.
 const MAX_DEPTH: u8 = 4;
+/// The full name of an image, in an entry of an OCI index.
+const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// The repository of images that come without one.
+const UNNAMED: &str = "localhost/loaded";
 /// A tag, or by custom a name, in an entry of an OCI index.
 const REFERENCE_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// Marks an entry that says something about an image and is none.
@@ -46,7 +51,8 @@ pub(super) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImag
         let (manifest, _) = choose(scan, entry, platform, &shown, 0)?;
         let mut image = oci_image(scan, &manifest, platform)?;
         image.listed = Some(entry.digest.clone());
-        let listed = docker.iter().filter(|docker| Some(&docker.config) == image.paths.first());
+        let config = blob_path(&image.id);
+        let listed = docker.iter().filter(|docker| docker.config == config);
         for name in listed.flat_map(|docker| docker.repo_tags.iter().flatten()) {
             names.push(parse_name(name)?);
         }
@@ -156,7 +162,7 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
             entry.digest
         )));
     }
-    let mut paths = vec![blob_path(&manifest.config.digest)];
+    let mut layers = Vec::new();
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
         check_blob(scan, layer)?;
         let path = blob_path(&layer.digest);
@@ -164,17 +170,21 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
         if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
             return Err(invalid(format!("layer {} in it does not unpack to {diff_id}", layer.digest)));
         }
-        paths.push(path);
+        layers.push(ArchiveLayer { path, diff_id: diff_id.clone() });
     }
     let size = manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
     let media_type = [&manifest.media_type, &entry.media_type].into_iter().find(|text| !text.is_empty());
+    let media_type = media_type.map_or_else(|| OCI_MANIFEST.to_owned(), Clone::clone);
+    let config_path = blob_path(&manifest.config.digest);
+    let config = scan.kept.get(&config_path).ok_or_else(|| missing_or_wrong(scan, &config_path))?;
     Ok(ArchiveImage {
         names: Vec::new(),
+        asked: manifest.config.digest.clone(),
         id: manifest.config.digest,
         listed: None,
-        manifest: content.clone(),
-        media_type: media_type.map_or_else(|| OCI_MANIFEST.to_owned(), Clone::clone),
-        paths,
+        config: text(config, &config_path)?,
+        manifest: Some(wire::Manifest { media_type, content: text(content, &path)? }),
+        layers,
         size,
     })
 }

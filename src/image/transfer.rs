@@ -1,71 +1,132 @@
-//! One source, many nodes: all imports run while the source is read, and all have ended when this ends.
+//! One source, many nodes: all of them take while the source is read, and all have ended when this ends.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 
+use super::hub::{Feed, Hub, Lacks};
 use super::load::Progress;
-use super::node;
-use super::stream::Fan;
-use crate::engine::Engine;
+use super::session::Session;
+use super::wire::{self, Name, Order, Stored};
+use crate::engine::ByteStream;
 use crate::error::{Code, Error, Result};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
+
+/// A node, and what it is to get.
+pub(super) struct Receiver {
+    pub node: String,
+    pub session: Session,
+    /// What it lacks of layers and images.
+    pub lacks: Lacks,
+    /// Names for images that it has.
+    pub names: Vec<Name>,
+}
+
+/// What a node has now.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub bytes: u64,
+    pub layers: usize,
+    pub stored: Vec<Stored>,
+}
 
 /// Unwraps the result of a blocking task.
 pub(super) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     result.map_err(|source| Error::new(Code::LoadFailed, "reading the images was interrupted").cause(&source))?
 }
 
-/// Runs the sending job and all imports; returns what the job found and the bytes that each node took.
-pub(super) async fn transfer<T: Send + 'static>(
-    engine: &dyn Engine,
-    nodes: &[String],
+/// Runs the source and all nodes that take from it; returns what each took.
+pub(super) async fn transfer(
+    receivers: Vec<Receiver>,
+    feed: Option<Box<dyn Feed>>,
     total: u64,
     progress: Progress<'_>,
-    job: impl FnOnce(Fan) -> Result<T> + Send + 'static,
-) -> Result<(T, BTreeMap<String, u64>)> {
-    let (fan, outlets) = Fan::new(nodes.len());
-    let abandoned = fan.abandoned();
-    let counts: Vec<_> = outlets.iter().map(|outlet| outlet.sent.clone()).collect();
+) -> Result<BTreeMap<String, Received>> {
+    let (hub, outlets) = Hub::new(receivers.iter().map(|receiver| receiver.lacks.clone()));
+    let abandoned = hub.abandoned();
+    let counts: Vec<Arc<AtomicU64>> = outlets.iter().map(|outlet| Arc::clone(&outlet.sent)).collect();
+    let nodes: Vec<String> = receivers.iter().map(|receiver| receiver.node.clone()).collect();
+    let layers: Vec<usize> = receivers.iter().map(|receiver| receiver.lacks.layers.len()).collect();
     let tell = || {
         for (node, count) in nodes.iter().zip(&counts) {
             let sent = count.load(Ordering::Relaxed);
             progress(node, sent, total.max(sent));
         }
     };
-    let imports = nodes.iter().zip(outlets).map(|(node, outlet)| node::import(engine, node, outlet.stream));
-    let work = async { tokio::join!(tokio::task::spawn_blocking(move || job(fan)), join_all(imports)) };
+    let sends = receivers.into_iter().zip(outlets).map(|(receiver, outlet)| async move {
+        let stream = named(&receiver.names)?.chain(outlet.stream).boxed();
+        receiver.session.send(stream).await
+    });
+    let work = async { tokio::join!(tokio::task::spawn_blocking(move || run(feed, hub)), join_all(sends)) };
     tokio::pin!(work);
     let mut tick = tokio::time::interval(TICK);
-    let (sent, imported) = loop {
+    let (read, sent) = loop {
         tokio::select! {
             done = &mut work => break done,
             _ = tick.tick() => tell(),
         }
     };
     tell();
-    let failure = first_failure(nodes, imported);
-    match (joined(sent), failure) {
-        // The sender stops when no node listens any more: the nodes know why.
+    let (stored, failure) = first_failure(&nodes, sent);
+    match (joined(read), failure) {
+        // The source stops when no node listens any more: the nodes know why.
         (Err(_), Some(failure)) if abandoned.load(Ordering::Relaxed) => Err(failure),
-        (Err(error), _) | (Ok(_), Some(error)) => Err(error),
-        (Ok(sent), None) => {
+        (Err(error), _) | (Ok(()), Some(error)) => Err(error),
+        (Ok(()), None) => {
             let bytes = counts.iter().map(|count| count.load(Ordering::Relaxed));
-            Ok((sent, nodes.iter().cloned().zip(bytes).collect()))
+            let received = bytes.zip(layers).zip(stored);
+            let received = received.map(|((bytes, layers), stored)| Received { bytes, layers, stored });
+            Ok(nodes.into_iter().zip(received).collect())
         }
     }
 }
 
+fn run(feed: Option<Box<dyn Feed>>, mut hub: Hub) -> Result<()> {
+    if let Some(feed) = feed {
+        feed.feed(&mut hub)?;
+    }
+    hub.commit().map_err(|source| cut(&source))
+}
+
+/// The nodes went away.
+pub(super) fn cut(source: &std::io::Error) -> Error {
+    Error::new(Code::LoadFailed, "cannot send the images").cause(source)
+}
+
+/// Orders that need no source.
+fn named(names: &[Name]) -> Result<ByteStream> {
+    let mut lines = Vec::new();
+    for name in names {
+        wire::send(&mut lines, &Order::Name(name.clone())).map_err(|source| cut(&source))?;
+    }
+    Ok(futures_util::stream::once(async move { Ok(Bytes::from(lines)) }).boxed())
+}
+
 /// The first node's error; says which nodes have the images nevertheless.
-fn first_failure(nodes: &[String], imported: Vec<Result<()>>) -> Option<Error> {
+fn first_failure(nodes: &[String], sent: Vec<Result<Vec<Stored>>>) -> (Vec<Vec<Stored>>, Option<Error>) {
     let done: Vec<&str> =
-        nodes.iter().zip(&imported).filter(|(_, result)| result.is_ok()).map(|(node, _)| node.as_str()).collect();
-    let mut failures: Vec<Error> = imported.into_iter().filter_map(Result::err).collect();
+        nodes.iter().zip(&sent).filter(|(_, result)| result.is_ok()).map(|(node, _)| node.as_str()).collect();
+    let mut stored = Vec::new();
+    let mut failures = Vec::new();
+    for result in sent {
+        match result {
+            Ok(names) => stored.push(names),
+            Err(error) => failures.push(error),
+        }
+    }
+    if failures.is_empty() {
+        return (stored, None);
+    }
     let others: Vec<String> = failures.iter().skip(1).map(ToString::to_string).collect();
-    let first = (!failures.is_empty()).then(|| failures.remove(0))?.lines(others);
-    Some(if done.is_empty() { first } else { first.hint(format!("these nodes have the images: {}", done.join(", "))) })
+    let first = failures.remove(0).lines(others);
+    let told =
+        if done.is_empty() { first } else { first.hint(format!("these nodes have the images: {}", done.join(", "))) };
+    (stored, Some(told))
 }

@@ -10,6 +10,7 @@ use super::system;
 use super::tree::Tree;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::image::RECEIVER;
 use crate::plan::{IPV6_PLUGIN, POLICY_PLUGIN};
 
 /// Where the layers that all nodes share are in the image, without a leading slash.
@@ -50,9 +51,9 @@ pub(super) async fn assemble(
     for path in ["usr/bin/kubeadm", "usr/bin/kubectl", "usr/bin/kubelet", "usr/local/bin/etcdctl"] {
         tree.link(path, &format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/usr/local/bin/kubernetes"));
     }
-    for plugin in [POLICY_PLUGIN, IPV6_PLUGIN] {
-        let agent = format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/{}", system::AGENT_PROGRAM);
-        tree.link(&format!("opt/cni/bin/{plugin}"), &agent);
+    let plugins = [POLICY_PLUGIN, IPV6_PLUGIN].map(|plugin| format!("opt/cni/bin/{plugin}"));
+    for path in plugins.iter().map(String::as_str).chain([RECEIVER.trim_start_matches('/')]) {
+        tree.link(path, &format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/{}", system::AGENT_PROGRAM));
     }
     store::add_to(&mut tree, &store)?;
     tree.symlink(&format!("{STORE}/{SNAPSHOTS}/{SYSTEM_SNAPSHOT}"), &format!("/{SHARED}/{SYSTEM_SNAPSHOT}"));

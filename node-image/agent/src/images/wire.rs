@@ -46,6 +46,8 @@ pub(crate) enum Order {
     Layer(Layer),
     /// An image, whose layers the node has or has been sent.
     Image(Image),
+    /// Names for an image that the node has.
+    Name(Name),
     /// Everything was sent: make it visible.
     Commit,
 }
@@ -104,6 +106,15 @@ pub(crate) struct Image {
     pub manifest: Option<Manifest>,
 }
 
+/// Names for an image that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Name {
+    /// [`Wanted::id`] of the image.
+    pub id: String,
+    /// Full names.
+    pub names: Vec<String>,
+}
+
 /// A manifest and its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -134,6 +145,8 @@ pub(crate) struct Had {
     pub image: Option<String>,
     /// Names that it does not have, or that another image has.
     pub lacks: Vec<String>,
+    /// Those of them that another image has.
+    pub moved: Vec<String>,
     /// How many of its lowest layers are there.
     pub layers: usize,
 }
@@ -166,6 +179,8 @@ pub(crate) enum Reason {
     DiskFull,
     /// What was sent is not what its digest says, or no layer.
     Damaged,
+    /// The program is of another version than who asks.
+    Version,
     /// The source cannot be read in this way; another may do.
     Unreadable,
     /// Anything else.
@@ -201,6 +216,23 @@ pub(crate) fn break_off(target: &mut (impl Write + ?Sized)) -> io::Result<()> {
     target.write_all(&BROKEN.to_be_bytes())
 }
 
+/// The source of a layer broke off; more messages follow.
+#[derive(Debug)]
+struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the source of the layer broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+/// Whether reading a layer failed because its source did, and not the connection.
+pub(crate) fn is_broken_off(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<BrokenOff>)
+}
+
 /// Reads the bytes of one layer out of its chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks<'a, R: ?Sized> {
@@ -223,7 +255,10 @@ impl<R: Read + ?Sized> Read for Chunks<'_, R> {
             self.source.read_exact(&mut length)?;
             match u32::from_be_bytes(length) {
                 0 => self.ended = true,
-                BROKEN => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the source broke off")),
+                BROKEN => {
+                    self.ended = true;
+                    return Err(io::Error::other(BrokenOff));
+                }
                 length if length > MAX_CHUNK => return Err(io::ErrorKind::InvalidData.into()),
                 length => self.left = length,
             }
@@ -267,15 +302,14 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_not_taken_for_the_end() {
-        let mut stream = Vec::new();
-        stream.extend_from_slice(b"\0\0\0\x03one");
-        let mut broken = stream.clone();
-        break_off(&mut broken).unwrap();
-        for cut in [&stream[..], &stream[..2], &stream[..5], &broken] {
-            let mut source = cut;
-            let error = Chunks::new(&mut source).read_to_end(&mut Vec::new()).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let mut stream = b"\0\0\0\x03one".to_vec();
+        for mut cut in [&stream[..], &stream[..2], &stream[..5]] {
+            let error = Chunks::new(&mut cut).read_to_end(&mut Vec::new()).unwrap_err();
+            assert_eq!((error.kind(), is_broken_off(&error)), (io::ErrorKind::UnexpectedEof, false));
         }
+        break_off(&mut stream).unwrap();
+        let error = Chunks::new(&mut stream.as_slice()).read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(is_broken_off(&error));
         assert!(receive::<Order>(&mut &b"{\"layer\""[..]).is_err());
     }
 }

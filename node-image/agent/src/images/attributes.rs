@@ -1,0 +1,136 @@
+//! Owner, permissions, extended attributes and times of what a layer describes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::unpack::{below, owner};
+
+/// Precedes the name of an extended attribute.
+const XATTR: &str = "SCHILY.xattr.";
+/// Attributes of the overlay itself and of others who trust them: no layer may set them.
+const TRUSTED: &str = "trusted.";
+
+/// When something was read and written last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    accessed: Timespec,
+    modified: Timespec,
+}
+
+/// What a layer says of a file besides its content.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    uid: Uid,
+    gid: Gid,
+    mode: Mode,
+    xattrs: Vec<(String, Vec<u8>)>,
+    /// Times; a directory's are set when everything is in it.
+    pub times: Times,
+}
+
+impl Attributes {
+    /// Reads them from the header and its extensions.
+    pub(super) fn of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Self> {
+        let header = entry.header();
+        let (uid, gid) = owner(header.uid()?, header.gid()?)?;
+        let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
+        let seconds = i64::try_from(header.mtime()?).unwrap_or_default();
+        let mut modified = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let (mut accessed, mut xattrs) = (None, Vec::new());
+        for extension in entry.pax_extensions()?.into_iter().flatten() {
+            let extension = extension?;
+            let Ok(key) = extension.key() else { continue };
+            match key {
+                "mtime" => modified = time(extension.value_bytes()).unwrap_or(modified),
+                "atime" => accessed = time(extension.value_bytes()),
+                _ if key.starts_with("GNU.sparse.") => {
+                    let text = "the layer has a sparse file in a format that is not known";
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+                }
+                _ => {
+                    if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.starts_with(TRUSTED)) {
+                        xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+                    }
+                }
+            }
+        }
+        let times = Times { accessed: accessed.unwrap_or(modified), modified };
+        Ok(Self { uid, gid, mode, xattrs, times })
+    }
+
+    /// Sets them. Owner first: it clears what permissions and capabilities depend on.
+    pub(super) fn apply(&self, dir: impl AsFd, name: &[u8], symlink: bool) -> io::Result<()> {
+        fs::chownat(&dir, name, Some(self.uid), Some(self.gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        if !symlink {
+            fs::chmodat(&dir, name, self.mode, AtFlags::empty())?;
+        }
+        for (key, value) in &self.xattrs {
+            let path = below(dir.as_fd().as_raw_fd(), name);
+            known(fs::lsetxattr(path, key.as_str(), value, XattrFlags::empty()))?;
+        }
+        set_times(dir.as_fd(), name, self.times)
+    }
+
+    /// The same for an open file.
+    pub(super) fn apply_to_file(&self, file: &File) -> io::Result<()> {
+        fs::fchown(file, Some(self.uid), Some(self.gid))?;
+        fs::fchmod(file, self.mode)?;
+        for (key, value) in &self.xattrs {
+            known(fs::fsetxattr(file, key.as_str(), value, XattrFlags::empty()))?;
+        }
+        Ok(fs::futimens(file, &self.times.stamps())?)
+    }
+}
+
+/// A file system that does not know a kind of attributes does without.
+fn known(set: Result<(), Errno>) -> io::Result<()> {
+    match set {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        set => Ok(set?),
+    }
+}
+
+impl Times {
+    fn stamps(self) -> Timestamps {
+        Timestamps { last_access: self.accessed, last_modification: self.modified }
+    }
+}
+
+/// Sets the times of something, links themselves included.
+pub(super) fn set_times(dir: impl AsFd, name: &[u8], times: Times) -> io::Result<()> {
+    Ok(fs::utimensat(dir, name, &times.stamps(), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Reads `SECONDS` or `SECONDS.FRACTION`.
+fn time(text: &[u8]) -> Option<Timespec> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let negative = seconds.starts_with('-');
+    let seconds: i64 = seconds.parse().ok()?;
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let nanos: i64 = digits.parse().ok()?;
+    Some(match (negative, nanos) {
+        (true, 1..) => Timespec { tv_sec: seconds - 1, tv_nsec: 1_000_000_000 - nanos },
+        _ => Timespec { tv_sec: seconds, tv_nsec: nanos },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_fractions_also_before_1970() {
+        for (text, seconds, nanos) in
+            [("5", 5, 0), ("5.25", 5, 250_000_000), ("-1.5", -2, 500_000_000), ("7.123456789999", 7, 123_456_789)]
+        {
+            let time = time(text.as_bytes()).unwrap();
+            assert_eq!((time.tv_sec, time.tv_nsec), (seconds, nanos));
+        }
+        assert!(time(b"now").is_none());
+    }
+}

@@ -1,0 +1,114 @@
+//! Bytes on their way: a layer's files, its digest, and what unpacks it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use flate2::read::MultiGzDecoder;
+use sha2::{Digest, Sha256};
+
+use super::wire::{self, Packing};
+
+/// Bytes handled at once.
+const CHUNK: usize = 256 << 10;
+/// Of a file's content, so many zeros at once become a hole.
+const HOLE: usize = 64 << 10;
+
+/// The digest of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}
+
+/// Fills a buffer as far as the source goes.
+fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match source.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(source),
+        }
+    }
+    Ok(length)
+}
+
+/// Writes the content of a file; long runs of zeros take no space.
+pub(super) fn write_content(source: &mut impl Read, file: &File) -> io::Result<()> {
+    let mut buffer = vec![0; HOLE];
+    let mut size = 0;
+    loop {
+        let count = fill(source, &mut buffer)?;
+        let bytes = &buffer[..count];
+        if bytes.iter().any(|byte| *byte != 0) {
+            file.write_all_at(bytes, size)?;
+        }
+        size += count as u64;
+        if count < HOLE {
+            return file.set_len(size);
+        }
+    }
+}
+
+/// Unpacks a layer's bytes, hashes them and hands them on; returns their digest and number.
+///
+/// When nobody takes them any more they are read to their end nevertheless: what follows them is understood only then.
+pub(super) fn pump(source: &mut impl Read, packing: Packing, sink: &SyncSender<Vec<u8>>) -> io::Result<(String, u64)> {
+    let result = {
+        let packed = BufReader::with_capacity(CHUNK, &mut *source);
+        match packing {
+            Packing::Plain => hash(packed.into_inner(), sink),
+            Packing::Gzip => hash(&mut MultiGzDecoder::new(packed), sink),
+            Packing::Zstd => hash(&mut zstd::Decoder::with_buffer(packed)?, sink),
+        }
+    };
+    io::copy(source, &mut io::sink())?;
+    // All came, and it is not what it was said to be.
+    result.map_err(|source| {
+        if wire::is_broken_off(&source) { source } else { io::Error::new(io::ErrorKind::InvalidData, source) }
+    })
+}
+
+fn hash(source: &mut impl Read, sink: &SyncSender<Vec<u8>>) -> io::Result<(String, u64)> {
+    let (mut hash, mut size) = (Sha256::new(), 0);
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let count = fill(source, &mut chunk)?;
+        chunk.truncate(count);
+        if count == 0 {
+            return Ok((format!("sha256:{:x}", hash.finalize()), size));
+        }
+        hash.update(&chunk);
+        size += count as u64;
+        // Who unpacks may have failed; it says so itself.
+        let _ = sink.send(chunk);
+    }
+}
+
+/// Reads what `pump` hands on.
+pub(super) struct Chunks {
+    source: Receiver<Vec<u8>>,
+    chunk: io::Cursor<Vec<u8>>,
+}
+
+impl Chunks {
+    pub(super) fn new(source: Receiver<Vec<u8>>) -> Self {
+        Self { source, chunk: io::Cursor::default() }
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.chunk.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.source.recv() {
+                Ok(chunk) => self.chunk = io::Cursor::new(chunk),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! `coracle-agent images receive`: takes layers and images from standard input into the node's store, all or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Write};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::adopt::{Place, adopt};
+use super::containerd::Containerd;
+use super::content::{Chunks, pump};
+use super::record::{self, Prepared};
+use super::staging::{Staged, Staging};
+use super::store::{Records, chain_ids, diff_ids, present};
+use super::trouble::{Result, damaged, failed};
+use super::unpack::unpack;
+use super::wire::{self, Answer, Image, Layer, Name, Order, Reason, Stored, VERSION, Want};
+
+/// Chunks of a layer that are read before they are unpacked.
+const CHUNKS_AHEAD: usize = 8;
+/// What a pipe may hold.
+const PIPE: usize = 1 << 20;
+/// How long what is left of a run that was killed stays.
+const EXPIRY: Duration = Duration::from_secs(3600);
+/// How long the kubelet's runtime may take to show an image.
+const SHOWN_WITHIN: Duration = Duration::from_secs(15);
+/// How often it is asked.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Runs until everything is stored, or nothing.
+pub(super) fn main() -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // A larger pipe is faster, not better.
+    let _ = rustix::pipe::fcntl_setpipe_size(io::stdin(), PIPE);
+    let mut input = BufReader::with_capacity(PIPE, io::stdin().lock());
+    let Some(Order::Want(want)) = wire::receive(&mut input)? else {
+        return Err(failed("the first message is not what is wanted"));
+    };
+    if want.version != VERSION {
+        let message = format!("this node speaks version {VERSION}, not {}", want.version);
+        return Err(wire::Failure { reason: Reason::Version, message });
+    }
+    let containerd = runtime.block_on(Containerd::connect())?;
+    let mut receiver = Receiver { runtime, containerd, want, staging: None, work: Work::default() };
+    let state = receiver.state()?;
+    answer(&state)?;
+    match receiver.orders(&mut input) {
+        Ok(Some(stored)) => {
+            receiver.end(false)?;
+            answer(&Answer::Done(stored))
+        }
+        Ok(None) => receiver.end(true),
+        Err(failure) => {
+            // The failure that led here is the one to tell.
+            let _ = receiver.end(true);
+            Err(failure)
+        }
+    }
+}
+
+/// Says something to the command.
+pub(super) fn answer(answer: &Answer) -> Result<()> {
+    let mut output = io::stdout().lock();
+    wire::send(&mut output, answer)?;
+    Ok(output.flush()?)
+}
+
+struct Receiver {
+    runtime: Runtime,
+    containerd: Containerd,
+    want: Want,
+    staging: Option<Staging>,
+    work: Work,
+}
+
+/// What was sent so far.
+#[derive(Debug, Default)]
+struct Work {
+    layers: BTreeMap<String, Staged>,
+    images: Vec<Image>,
+    names: Vec<Name>,
+}
+
+impl Receiver {
+    fn state(&mut self) -> Result<Answer> {
+        let Self { runtime, containerd, want, .. } = self;
+        runtime.block_on(async {
+            let records = Records::read(containerd).await?;
+            let mut had = Vec::new();
+            for wanted in &want.images {
+                had.push(records.had(containerd, wanted).await?);
+            }
+            Ok(Answer::State(had))
+        })
+    }
+
+    /// Does as it is told; gives what is stored, or nothing when whoever tells goes away.
+    fn orders(&mut self, input: &mut impl BufRead) -> Result<Option<Vec<Stored>>> {
+        loop {
+            match wire::receive(input) {
+                Ok(Some(Order::Layer(layer))) => self.layer(&layer, input)?,
+                Ok(Some(Order::Image(image))) => self.work.images.push(image),
+                Ok(Some(Order::Name(name))) => self.work.names.push(name),
+                Ok(Some(Order::Commit)) => return self.commit().map(Some),
+                Ok(Some(Order::Want(_))) => return Err(failed("a second message of what is wanted")),
+                Ok(None) => return Ok(None),
+                Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(source) => return Err(source.into()),
+            }
+        }
+    }
+
+    /// A place for what is made, from which everything goes if the run ends early.
+    fn begin(&mut self) -> Result<&mut Staging> {
+        if self.staging.is_none() {
+            let staging = Staging::open()?;
+            let Self { runtime, containerd, want, .. } = self;
+            runtime.block_on(async {
+                let expiry = jiff::Timestamp::now() + EXPIRY;
+                containerd.begin_lease(format!("coracle-{}", staging.run()), expiry.to_string()).await?;
+                // What is there now must not go while the rest comes.
+                for wanted in &want.images {
+                    let chains = chain_ids(&wanted.diff_ids);
+                    if let Some(top) = present(containerd, &chains).await?.checked_sub(1) {
+                        containerd.keep_snapshot(&chains[top]).await?;
+                    }
+                }
+                Ok::<_, wire::Failure>(())
+            })?;
+            self.staging = Some(staging);
+        }
+        self.staging.as_mut().ok_or_else(|| failed("there is no place for layers"))
+    }
+
+    fn end(&mut self, wait: bool) -> Result<()> {
+        self.staging = None;
+        self.runtime.block_on(self.containerd.end_lease(wait))
+    }
+
+    /// Unpacks a layer, and keeps it if it is what it should be.
+    fn layer(&mut self, layer: &Layer, input: &mut impl BufRead) -> Result<()> {
+        let directory = self.begin()?.directory()?;
+        let (sink, source) = sync_channel(CHUNKS_AHEAD);
+        let (pumped, unpacked) = std::thread::scope(|scope| {
+            let worker = scope.spawn(|| unpack(Chunks::new(source), &directory));
+            let pumped = pump(&mut wire::Chunks::new(input), layer.packing, &sink);
+            drop(sink);
+            (pumped, worker.join())
+        });
+        let unpacked = unpacked.map_err(|_| failed("unpacking a layer ended early"))?;
+        let (digest, size) = match pumped {
+            Ok(pumped) => pumped,
+            Err(source) if wire::is_broken_off(&source) => return Ok(std::fs::remove_dir_all(directory)?),
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Err(source.into()),
+            Err(source) if layer.diff_id.is_some() => return Err(damaged(format!("a layer is damaged: {source}"))),
+            // Nobody said that it is a layer.
+            Err(_) => return Ok(std::fs::remove_dir_all(directory)?),
+        };
+        if let Some(diff_id) = layer.diff_id.as_ref().filter(|diff_id| **diff_id != digest) {
+            return Err(damaged(format!("layer {diff_id} is damaged: its digest is {digest}")));
+        }
+        match unpacked {
+            Ok(unpacked) => {
+                self.work.layers.insert(digest, Staged { directory, unpacked, size });
+                Ok(())
+            }
+            Err(source) if layer.diff_id.is_none() && source.kind() != io::ErrorKind::StorageFull => {
+                Ok(std::fs::remove_dir_all(directory)?)
+            }
+            Err(source) => {
+                let failure = wire::Failure::from(source);
+                Err(wire::Failure { message: format!("cannot unpack layer {digest}: {}", failure.message), ..failure })
+            }
+        }
+    }
+
+    /// Makes everything visible.
+    fn commit(&mut self) -> Result<Vec<Stored>> {
+        self.begin()?;
+        let Self { runtime, containerd, staging, work, .. } = self;
+        let Some(staging) = staging else { return Ok(Vec::new()) };
+        runtime.block_on(async {
+            store_layers(containerd, staging, work).await?;
+            let records = Records::read(containerd).await?;
+            let mut prepared: Vec<Prepared> = Vec::new();
+            for image in &work.images {
+                prepared.push(record::write(containerd, image).await?);
+            }
+            for name in &work.names {
+                let found = records.find(&name.id);
+                let (target, image) =
+                    found.ok_or_else(|| failed(format!("image {} was removed just now; try again", name.id)))?;
+                prepared.push(Prepared::there(name, target, image));
+            }
+            for image in &prepared {
+                image.show(containerd).await?;
+            }
+            wait_until_shown(containerd, &prepared).await?;
+            Ok(prepared.into_iter().map(Prepared::stored).collect())
+        })
+    }
+}
+
+/// Moves the layers of the images into the store, each onto the one below it.
+async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: &mut Work) -> Result<()> {
+    let mut steps = Vec::new();
+    let mut known = BTreeSet::new();
+    for image in &work.images {
+        let diff_ids = diff_ids(image.config.as_bytes())?;
+        let chains = chain_ids(&diff_ids);
+        let there = present(containerd, &chains).await?;
+        for index in there..chains.len() {
+            if known.insert(chains[index].clone()) {
+                let parent = index.checked_sub(1).map(|below| chains[below].clone()).unwrap_or_default();
+                steps.push((diff_ids[index].clone(), chains[index].clone(), parent));
+            }
+        }
+    }
+    for (index, (diff_id, chain, parent)) in steps.iter().enumerate() {
+        let again = steps[index + 1..].iter().any(|(other, ..)| other == diff_id);
+        let layer = work.layers.get(diff_id);
+        let layer = layer.ok_or_else(|| failed(format!("layer {diff_id} was neither there nor sent")))?;
+        let directory = if again { staging.copy(&layer.directory)? } else { layer.directory.clone() };
+        let key = format!("coracle-{}-{index}", staging.run());
+        let place = Place { key: &key, chain, parent };
+        adopt(containerd, &place, &directory, &layer.unpacked, layer.size).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the kubelet's runtime shows the images: it hears of them a little later.
+async fn wait_until_shown(containerd: &mut Containerd, images: &[Prepared]) -> Result<()> {
+    let deadline = Instant::now() + SHOWN_WITHIN;
+    for image in images {
+        for name in &image.names {
+            loop {
+                let shown = containerd.shown(name).await;
+                if shown.as_ref().is_ok_and(|shown| shown.as_ref() == Some(&image.image)) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    let why = shown.err().map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+                    return Err(failed(format!("the node's runtime does not show image `{name}`{why}")));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Layers that are unpacked and not yet part of containerd's store.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+use std::{fs, io};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::trouble::{Result, failed};
+use super::unpack::Unpacked;
+
+/// On the file system of containerd's snapshots, so that a layer is moved there and not copied.
+const ROOT: &str = "/var/lib/containerd/dev.coracle.staging";
+
+/// A layer that is unpacked.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What was found on the way.
+    pub unpacked: Unpacked,
+    /// Bytes of its tar.
+    pub size: u64,
+}
+
+/// A directory of this run, which goes when the run ends.
+#[derive(Debug)]
+pub(super) struct Staging {
+    root: PathBuf,
+    layers: u32,
+    _lock: File,
+}
+
+impl Staging {
+    /// Makes the directory, and removes those of runs that were killed.
+    pub(super) fn open() -> Result<Self> {
+        fs::create_dir_all(ROOT)?;
+        // Nobody takes a new directory for an old one between its making and its locking.
+        let all = File::open(ROOT)?;
+        flock(&all, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        for entry in fs::read_dir(ROOT)? {
+            let path = entry?.path();
+            if File::open(&path).is_ok_and(|old| flock(&old, FlockOperation::NonBlockingLockExclusive).is_ok()) {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let root = Path::new(ROOT).join(format!("{}-{:x}", std::process::id(), since.as_nanos()));
+        fs::create_dir(&root)?;
+        let lock = File::open(&root)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        Ok(Self { root, layers: 0, _lock: lock })
+    }
+
+    /// A name that no other run has.
+    pub(super) fn run(&self) -> String {
+        self.root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// An empty directory for a layer.
+    pub(super) fn directory(&mut self) -> Result<PathBuf> {
+        let path = self.next();
+        fs::create_dir(&path)?;
+        Ok(path)
+    }
+
+    fn next(&mut self) -> PathBuf {
+        self.layers += 1;
+        self.root.join(self.layers.to_string())
+    }
+
+    /// A second copy of a layer, with all that it has.
+    pub(super) fn copy(&mut self, layer: &Path) -> Result<PathBuf> {
+        let path = self.next();
+        let copied = Command::new("cp").args(["--archive", "--no-target-directory"]).arg(layer).arg(&path).output()?;
+        if !copied.status.success() {
+            let said = String::from_utf8_lossy(&copied.stderr).trim().to_owned();
+            return Err(failed(format!("cannot copy a layer: {said}")));
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // The next run removes what this one cannot.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}

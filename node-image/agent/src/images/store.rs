@@ -1,0 +1,151 @@
+//! What a node has of the images that it shall have.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::containerd::Containerd;
+use super::proto::{Descriptor, Image};
+use super::trouble::{Result, damaged};
+use super::wire::{Had, Wanted};
+
+/// The ID under which an image was loaded, where it is not its configuration's digest: an index's or a manifest's.
+pub(super) const ID_LABEL: &str = "dev.coracle.id";
+
+/// What of a manifest counts here.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    config: Blob,
+}
+
+#[derive(Debug, Deserialize)]
+struct Blob {
+    digest: String,
+}
+
+/// What of a configuration counts here.
+#[derive(Debug, Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
+}
+
+/// A node's image records, and which image each means.
+pub(super) struct Records {
+    records: Vec<Image>,
+    /// Image IDs by what records point to.
+    ids: HashMap<String, String>,
+}
+
+impl Records {
+    /// Reads them.
+    pub(super) async fn read(containerd: &mut Containerd) -> Result<Self> {
+        let records = containerd.images().await?;
+        let target = |record: &Image| Some(record.target.as_ref()?.digest.clone());
+        // The kubelet's runtime keeps each image also under its ID.
+        let named = records.iter().filter(|record| record.name.starts_with("sha256:"));
+        let ids = named.filter_map(|record| Some((target(record)?, record.name.clone()))).collect();
+        Ok(Self { records, ids })
+    }
+
+    /// The ID of the image that a record means; only of what the kubelet does not know a manifest is read.
+    async fn id(&self, containerd: &mut Containerd, target: &Descriptor) -> Result<Option<String>> {
+        if let Some(id) = self.ids.get(&target.digest) {
+            return Ok(Some(id.clone()));
+        }
+        let manifest = containerd.blob(&target.digest).await?;
+        Ok(manifest.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok()).map(|found| found.config.digest))
+    }
+
+    /// The image with this ID: what its records point to, and the digest of its configuration.
+    pub(super) fn find(&self, id: &str) -> Option<(&Descriptor, &String)> {
+        let is_it = |record: &&Image| {
+            record.name == id
+                || record.labels.get(ID_LABEL).is_some_and(|own| own == id)
+                || record.target.as_ref().is_some_and(|target| target.digest == id)
+        };
+        self.records.iter().filter(is_it).find_map(|record| {
+            let target = record.target.as_ref()?;
+            Some((target, self.ids.get(&target.digest)?))
+        })
+    }
+
+    /// What is there of an image.
+    pub(super) async fn had(&self, containerd: &mut Containerd, wanted: &Wanted) -> Result<Had> {
+        let mut found = self.find(&wanted.id).map(|(_, image)| image.clone());
+        let mut chains = chain_ids(&wanted.diff_ids);
+        if let Some(image) = &found {
+            // Its configuration says what its layers are, also where who asks does not know.
+            match containerd.blob(image).await? {
+                Some(config) => chains = chain_ids(&diff_ids(&config)?),
+                None => found = None,
+            }
+        }
+        let layers = present(containerd, &chains).await?;
+        if layers < chains.len() {
+            found = None;
+        }
+        let (mut lacks, mut moved) = (Vec::new(), Vec::new());
+        for name in &wanted.names {
+            let target = self.records.iter().find(|record| record.name == *name);
+            let named = match target.and_then(|record| record.target.as_ref()) {
+                Some(target) => self.id(containerd, target).await?,
+                None => None,
+            };
+            if named.is_none() || named != found {
+                lacks.push(name.clone());
+            }
+            if named.is_some_and(|named| named != wanted.id && Some(&named) != found.as_ref()) {
+                moved.push(name.clone());
+            }
+        }
+        Ok(Had { image: found, lacks, moved, layers })
+    }
+}
+
+/// How many of the lowest layers are there.
+pub(super) async fn present(containerd: &mut Containerd, chains: &[String]) -> Result<usize> {
+    for (index, chain) in chains.iter().enumerate().rev() {
+        if containerd.snapshot(chain).await?.is_some() {
+            return Ok(index + 1);
+        }
+    }
+    Ok(0)
+}
+
+/// The layers of an image, by its configuration.
+pub(super) fn diff_ids(config: &[u8]) -> Result<Vec<String>> {
+    let config: Config = serde_json::from_slice(config)
+        .map_err(|source| damaged(format!("the image's configuration is damaged: {source}")))?;
+    Ok(config.rootfs.diff_ids)
+}
+
+/// The name of each layer together with all below it.
+pub(super) fn chain_ids(diff_ids: &[String]) -> Vec<String> {
+    let mut chains: Vec<String> = Vec::new();
+    for diff_id in diff_ids {
+        chains.push(match chains.last() {
+            Some(below) => format!("sha256:{:x}", Sha256::digest(format!("{below} {diff_id}"))),
+            None => diff_id.clone(),
+        });
+    }
+    chains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_named_as_containerd_names_it() {
+        let diff_ids = ["sha256:one", "sha256:two"].map(str::to_owned);
+        let expected = format!("sha256:{:x}", Sha256::digest("sha256:one sha256:two"));
+        assert_eq!(chain_ids(&diff_ids), ["sha256:one".to_owned(), expected]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The engine's own stream of images, passed on while it is read: what no node lacks is read over.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::archive::{Check, Entry, digest, scan};
+use super::hub::{Feed, Hub};
+use super::layout::{ArchiveImage, resolve};
+use super::load::Wanted;
+use super::platform::Platform;
+use super::source::send_images;
+use super::transfer::cut;
+use super::wire::{Layer, Packing};
+use crate::engine::ByteStream;
+use crate::error::{Code, Error, Result};
+
+/// What the engine saves.
+pub(super) struct Saved {
+    pub stream: ByteStream,
+    /// What it was asked for.
+    pub wanted: Vec<Wanted>,
+    pub platform: Platform,
+}
+
+impl Feed for Saved {
+    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
+        let source = SyncIoBridge::new(StreamReader::new(self.stream));
+        let known = Known::of(&self.wanted);
+        let mut failure = None;
+        let found = scan(source, Check::Structure, &mut |entry, content| {
+            let Some(layer) = known.layer(entry) else { return Ok(()) };
+            let sent = hub.layer(&layer, content);
+            failure = sent.as_ref().err().map(cut);
+            sent
+        });
+        let found = found.map_err(|error| failure.unwrap_or_else(|| of_engine(error)))?;
+        let mut images = resolve(&found, &self.platform).map_err(of_engine)?;
+        identify(&mut images, &self.wanted)?;
+        send_images(&found, &images, hub)
+    }
+}
+
+/// What the engine sends is not the user's file.
+fn of_engine(error: Error) -> Error {
+    if error.code() != Code::ArchiveInvalid {
+        return error;
+    }
+    Error::new(Code::LoadFailed, "what the engine saves of the images cannot be used")
+        .because(error.cause_text().unwrap_or(error.message()).to_owned())
+        .hint("see what `docker save` says; pull or build the image again")
+}
+
+/// Gives images the ID and the names by which they were asked for.
+fn identify(images: &mut Vec<ArchiveImage>, wanted: &[Wanted]) -> Result<()> {
+    let mut named: Vec<ArchiveImage> = Vec::new();
+    for image in wanted {
+        let same = |other: &&ArchiveImage| other.id == image.id || other.listed.as_ref() == Some(&image.id);
+        let Some(found) = images.iter().find(same) else {
+            return Err(Error::new(Code::LoadFailed, format!("the engine did not save image `{}`", image.key))
+                .hint("was it removed or tagged anew just now? try again"));
+        };
+        match named.iter_mut().find(|other| other.asked == image.id) {
+            Some(other) => other.names.extend(image.names.iter().cloned()),
+            None => {
+                named.push(ArchiveImage { asked: image.id.clone(), names: image.names.clone(), ..found.clone() });
+            }
+        }
+    }
+    *images = named;
+    Ok(())
+}
+
+/// The layers that may come, by what is known of the images before they do.
+struct Known {
+    /// Digest of the unpacked layer, by the name of the layer together with all below it.
+    chains: BTreeMap<String, String>,
+}
+
+impl Known {
+    fn of(wanted: &[Wanted]) -> Self {
+        let mut chains = BTreeMap::new();
+        for image in wanted {
+            let mut below: Option<String> = None;
+            for diff_id in &image.diff_ids {
+                let chain =
+                    below.map_or_else(|| diff_id.clone(), |below| digest(format!("{below} {diff_id}").as_bytes()));
+                chains.insert(chain.clone(), diff_id.clone());
+                below = Some(chain);
+            }
+        }
+        Self { chains }
+    }
+
+    /// Which layer a file is; one of unknown digest if it may be a layer, and none if it cannot be one.
+    fn layer(&self, entry: &Entry<'_>) -> Option<Layer> {
+        let packing = entry.packing;
+        if let Some(hex) = entry.path.strip_prefix("blobs/sha256/") {
+            let digest = format!("sha256:{hex}");
+            return match packing {
+                Packing::Plain => self
+                    .chains
+                    .values()
+                    .any(|diff_id| *diff_id == digest)
+                    .then_some(Layer { diff_id: Some(digest), packing }),
+                _ => Some(Layer { diff_id: None, packing }),
+            };
+        }
+        let id = entry.path.strip_suffix("/layer.tar")?;
+        let description = entry.kept.get(&format!("{id}/json"));
+        let diff_id = description.and_then(|text| self.by_old_id(id, text));
+        Some(Layer { diff_id, packing })
+    }
+
+    /// Docker names a layer by the digest of its description, of which the layer itself is one part, and keeps that part back.
+    fn by_old_id(&self, id: &str, description: &[u8]) -> Option<String> {
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(description).ok()?;
+        fields.remove("id");
+        let parent: Option<String> = fields.remove("parent").and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if let Some(parent) = parent {
+            fields.insert("parent".to_owned(), raw(&format!("sha256:{parent}"))?);
+        }
+        let system = fields.remove("os");
+        for (chain, diff_id) in &self.chains {
+            fields.insert("layer_id".to_owned(), raw(chain)?);
+            // The topmost layer's has the operating system, the others' get it after their ID.
+            for system in [None, system.clone()] {
+                fields.remove("os");
+                fields.extend(system.map(|system| ("os".to_owned(), system)));
+                let text = serde_json::to_vec(&fields).ok()?;
+                if digest(&text).strip_prefix("sha256:") == Some(id) {
+                    return Some(diff_id.clone());
+                }
+            }
+        }
+        None
+    }
+}
+
+fn raw(text: &str) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(text).ok()
+}
