@@ -20,6 +20,7 @@ mod older;
 mod published;
 mod run;
 mod scenarios;
+mod trees;
 
 use cluster::Cluster;
 

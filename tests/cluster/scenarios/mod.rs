@@ -86,6 +86,7 @@ const ONE: Group = Group {
         ("image-commands", image_commands::manage),
         ("image-prune", image_commands::prune),
         ("image-restart", image_commands::restart),
+        ("trees", crate::trees::equal),
         ("deployment", workloads::deployment),
         ("rollout", workloads::rollout),
         ("logs-exec-forward", workloads::logs_exec_forward),
