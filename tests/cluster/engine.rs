@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::Group;
 use crate::cluster::Cluster;
+use crate::platforms;
 use crate::run::{docker, ensure, run};
 
 /// Engines that are stopped, killed and filled.
@@ -14,7 +15,7 @@ pub const ENGINE: Group = Group {
     environment: &[],
     create: can_be_made,
     together: &[],
-    scenarios: &[("restart", restart), ("full", full), ("gone", gone), ("kind", kind)],
+    scenarios: &[("restart", restart), ("full", full), ("gone", gone), ("kind", kind), ("store", store)],
 };
 
 /// kind's release whose images and commands these tests know.
@@ -71,6 +72,16 @@ fn kind(cluster: &Cluster) -> Result<(), String> {
         return Ok(());
     };
     script(cluster, "engine-kind.sh", &[&kind]).map(drop)
+}
+
+/// An engine with containerd's image store, which is the usual one since Docker 29.
+fn store(cluster: &Cluster) -> Result<(), String> {
+    let cache = std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache/coracle/test-engines");
+    let archives = ["image.tar", "changed.tar"].map(|name| cluster.home.join(name));
+    for (archive, last) in archives.iter().zip(["three", "four"]) {
+        platforms::write_archive(archive, "t-accept-store-app:1", &["one", "two", last])?;
+    }
+    script(cluster, "engine-store.sh", &[&cache, &archives[0], &archives[1]]).map(drop)
 }
 
 /// The `kind` of the user when it is the right one, else one that is installed once for these tests.

@@ -17,6 +17,7 @@ mod engine;
 mod failures;
 mod guide;
 mod older;
+mod platforms;
 mod published;
 mod run;
 mod scenarios;

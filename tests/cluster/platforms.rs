@@ -76,11 +76,13 @@ pub fn write_archive(path: &Path, name: &str, texts: &[&str]) -> Result<(), Stri
     let absent = layout.image("s390x", &["of another platform"])?;
     layout.forget(&absent);
     let statement = layout.blob("layer.v1.tar", br#"{"_type": "https://in-toto.io/Statement/v0.1"}"#.to_vec());
-    let config = layout.json("config", &json!({
-        "architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]},
-    }));
-    let mut attestation =
-        layout.manifest(&config, &[statement], &json!({"os": "unknown", "architecture": "unknown"}));
+    let config = layout.json(
+        "config",
+        &json!({
+            "architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]},
+        }),
+    );
+    let mut attestation = layout.manifest(&config, &[statement], &json!({"os": "unknown", "architecture": "unknown"}));
     attestation["annotations"] = json!({
         "vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": mine["digest"],
     });

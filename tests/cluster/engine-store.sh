@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Images come out of an engine that keeps them in containerd's store: Debian 13's, in a root file system of its own. Runs in
+# namespaces of its own: engine-store.sh DIRECTORY CORACLE IMAGE CACHE ARCHIVE CHANGED_ARCHIVE
+set -euo pipefail
+# shellcheck source=tests/cluster/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+cache=$4 archive=$5 changed=$6
+name=t-accept-store app=t-accept-store-app:1
+root=$directory/root
+own=unix://$root/run/docker.sock
+
+# The root file system, kept for the next time: without what an engine does not need.
+make_root() {
+    local aside=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*')
+    mkdir -p "$cache"
+    TMPDIR=$directory LC_ALL=C mmdebstrap --quiet --variant=apt --format=tar --include=docker.io,docker-cli,iptables \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --aptopt='Acquire::Languages "none"' \
+        --aptopt='APT::Install-Recommends "false"' "${aside[@]}" trixie "$cache/new.tar"
+    mv "$cache/new.tar" "$cache/debian-13-engine.tar"
+}
+
+start_engine() {
+    mkdir -p "$root"
+    tar --directory="$root" --extract --file="$cache/debian-13-engine.tar" --exclude=./dev
+    mkdir -p "$root"/{dev,proc,sys,run,old,etc/docker}
+    mount --bind "$root" "$root"
+    mount --rbind /dev "$root/dev"
+    mount --rbind /sys "$root/sys"
+    mount -t proc proc "$root/proc"
+    mount -t tmpfs tmpfs "$root/run"
+    printf '{"features": {"containerd-snapshotter": true}}\n' >"$root/etc/docker/daemon.json"
+    # runc leaves its root only where it is the root of all mounts.
+    unshare --mount bash -ec 'cd "$1"; pivot_root . old; umount --lazy /old; cd /; exec dockerd --pidfile /run/own.pid' \
+        bash "$root" >"$directory/dockerd.log" 2>&1 &
+    for _ in $(seq 150); do
+        if docker -H "$own" version >/dev/null 2>&1; then return 0; fi
+        sleep 0.2
+    done
+    tail -n 20 "$directory/dockerd.log" >&2
+    return 1
+}
+
+clean_up() {
+    "$coracle" delete cluster --name "$name" --quiet || true
+    kill "$(cat "$root/run/own.pid")" 2>/dev/null || true
+    for _ in $(seq 100); do
+        if [ ! -e "$root/run/own.pid" ]; then break; fi
+        sleep 0.1
+    done
+}
+
+# load SOURCE LAYERS [ARGUMENT...]: loads the image, from this source and so many layers.
+load() {
+    local source=$1 layers=$2 report
+    shift 2
+    report=$("$coracle" load docker-image --name "$name" --output json "$@" | jq --slurp '.[-1]')
+    [ "$(jq --raw-output '.. | .source? // empty' <<<"$report" | head -n 1)" = "$source" ] || fail "not from \`$source\`:" "$report"
+    [ "$(jq '[.. | .layers_sent? // empty] | add // 0' <<<"$report")" = "$layers" ] || fail "not $layers layers were sent:" "$report"
+}
+
+# has TEXT...: the image in the node has these texts, one in each layer.
+has() {
+    local found
+    found=$(docker exec "$name-control-plane" bash -ec "
+        ctr -n k8s.io images mount docker.io/library/$app /mnt >/dev/null
+        cat /mnt/etc/text-*
+        umount /mnt
+        ctr -n k8s.io snapshots rm /mnt")
+    [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
+}
+
+[ -e "$cache/debian-13-engine.tar" ] || make_root
+start_engine
+export DOCKER_HOST=$own
+trap clean_up EXIT
+[ "$(docker info --format '{{.Driver}}')" = overlayfs ] || fail "the engine has no containerd store"
+docker load --quiet --input "$archive"
+load_image
+"$coracle" create cluster --name "$name" --image "$image" --quiet
+
+load engine-store 3 "$app"
+has onetwothree
+load '' 0 "$app"
+# The tag moves to an image with another topmost layer, which is known by its ID only now.
+docker load --quiet --input "$changed"
+load engine-store 1 "$app"
+has onetwofour
+docker exec "$name-control-plane" bash -ec 'crictl images --quiet | xargs crictl rmi 2>/dev/null || true'
+CORACLE_IMAGE_SOURCE=save load engine-save 3 "$app"
+has onetwofour
+# An image by the ID that this engine knows it by, which is that of an index.
+load '' 0 "$(docker image inspect --format '{{.Id}}' "$app")"
+
+"$coracle" delete cluster --name "$name" --quiet
+docker image rm --force "$app" >/dev/null
+nothing_left
