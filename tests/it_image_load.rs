@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use coracle::engine::Engine;
 use coracle::engine::connect::{Environment, connect};
 use coracle::image::{Source, load_archive, load_docker_images};
 
@@ -17,21 +16,20 @@ async fn an_image_goes_into_every_node_once() {
     let (Some(nodes), Some(image)) = (setting("CORACLE_TEST_NODES"), setting("CORACLE_TEST_IMAGE")) else { return };
     let nodes: Vec<String> = nodes.split(',').map(str::to_owned).collect();
     let (engine, _) = connect(&Environment::from_process()).await.unwrap();
-    let engine: &dyn Engine = engine.as_ref();
     let progress = |node: &str, done: u64, total: u64| eprintln!("{node} {done}/{total}");
 
     let started = Instant::now();
-    let first = load_docker_images(engine, &nodes, std::slice::from_ref(&image), &progress).await.unwrap();
+    let first = load_docker_images(&engine, &nodes, std::slice::from_ref(&image), &progress).await.unwrap();
     eprintln!("first {:?} {first:#?}", started.elapsed());
     let started = Instant::now();
-    let again = load_docker_images(engine, &nodes, &[image], &progress).await.unwrap();
+    let again = load_docker_images(&engine, &nodes, &[image], &progress).await.unwrap();
     eprintln!("again {:?} {again:#?}", started.elapsed());
     assert!(again.nodes.iter().all(|node| node.sent.is_empty() && node.bytes == 0 && node.present.len() == 1));
 
     if let Some(archive) = setting("CORACLE_TEST_ARCHIVE") {
         let started = Instant::now();
         let source = Source::File(PathBuf::from(archive));
-        let report = load_archive(engine, &nodes, &source, &progress).await;
+        let report = load_archive(&*engine, &nodes, &source, &progress).await;
         eprintln!("archive {:?} {report:#?}", started.elapsed());
         report.unwrap();
     }

@@ -102,7 +102,7 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
         match &load {
             Load::DockerImage(arguments) => {
                 let step = context.ui.step(format!("Loading {}", arguments.images.join(", ")));
-                let report = image::load_docker_images(&*engine, &nodes, &arguments.images, &progress(&step)).await?;
+                let report = image::load_docker_images(&engine, &nodes, &arguments.images, &progress(&step)).await?;
                 step.finish();
                 Ok::<LoadReport, crate::error::Error>(report)
             }
@@ -117,9 +117,11 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
         }
     };
     let report = tokio::select! {
-        report = work => report?,
-        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+        report = work => report,
+        () = context.stop.cancelled() => Err(cluster::provision::interrupted()),
     };
+    image::settle().await;
+    let report = report?;
     tell(context, &report);
     let rest = restart::after_load(context, &*engine, &cluster, &report, &target.restart);
     let restarted = tokio::select! {

@@ -98,7 +98,7 @@ pub(super) async fn install(
     if !cluster.images.is_empty() {
         let step = ui.step(format!("Loading {}", cluster.images.join(", ")));
         let progress = |_: &str, done: u64, total: u64| step.bytes(done, total);
-        load_docker_images(&*calls.engine, &names, &cluster.images, &progress).await?;
+        load_docker_images(&calls.engine, &names, &cluster.images, &progress).await?;
         step.finish();
     }
     let site = Site { calls, client, nodes, run: run.to_owned() };

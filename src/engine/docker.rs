@@ -235,7 +235,13 @@ impl Engine for Docker {
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
         let options = query::CreateContainerOptionsBuilder::default().name(&spec.name).build();
-        let created = self.client.create_container(Some(options), translate::container(spec)).await;
+        let mut body = translate::container(spec);
+        let mut created = self.client.create_container(Some(options.clone()), body.clone()).await;
+        if created.as_ref().is_err_and(|source| source.to_string().contains("invalid CapDrop")) {
+            // Engines since 23 know which capabilities there are, and refuse to take away what nobody has.
+            body.host_config.get_or_insert_default().cap_drop = None;
+            created = self.client.create_container(Some(options), body).await;
+        }
         created.map(|container| container.id).map_err(|source| failure::create(spec, &source))
     }
 

@@ -67,12 +67,6 @@ impl Hub {
         Arc::clone(&self.abandoned)
     }
 
-    /// Whether some node lacks the layer.
-    #[expect(dead_code, reason = "for sources that need not read what nobody lacks")]
-    pub(super) fn lacks(&self, diff_id: &str) -> bool {
-        self.nodes.iter().any(|node| node.lacks.layers.contains(diff_id))
-    }
-
     /// Sends a layer to the nodes that lack it, and to all when nobody knows which one it is.
     pub(super) fn layer(&mut self, layer: &Layer, content: &mut dyn Read) -> io::Result<()> {
         for node in &mut self.nodes {
@@ -92,10 +86,20 @@ impl Hub {
             let broken = chunk.as_ref().err().map(|source| io::Error::new(source.kind(), source.to_string()));
             self.send(&chunk.or_else(|_| broken_off())?)?;
             match broken {
-                Some(source) => return Err(source),
+                Some(source) => {
+                    self.lack_again(layer);
+                    return Err(source);
+                }
                 None if ended => return Ok(()),
                 None => {}
             }
+        }
+    }
+
+    /// What broke off may come anew, from another source.
+    fn lack_again(&mut self, layer: &Layer) {
+        for node in self.nodes.iter_mut().filter(|node| node.takes) {
+            node.lacks.layers.extend(layer.diff_id.clone());
         }
     }
 

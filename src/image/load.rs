@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
@@ -10,9 +11,10 @@ use super::hub::{Feed, Lacks};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
-use super::save::Saved;
+use super::save::{StoreOrSaved, Unsaved};
 use super::session::Session;
 use super::source::Checked;
+use super::store;
 use super::transfer::{Received, Receiver, joined, transfer};
 use super::wire::{self, Had, Name};
 use crate::engine::Engine;
@@ -59,23 +61,31 @@ pub fn select_nodes(all: &[String], named: &[String]) -> Result<Vec<String>> {
 
 /// Loads images of the engine into nodes; only what they do not have.
 pub async fn load_docker_images(
-    engine: &dyn Engine,
+    engine: &Arc<dyn Engine>,
     nodes: &[String],
     images: &[String],
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
-    let (wanted, sessions) = tokio::try_join!(find_images(engine, images), open(engine, nodes))?;
-    let load = Load::ask(engine, sessions, wanted).await?;
+    let (wanted, sessions) = tokio::try_join!(find_images(&**engine, images), open(&**engine, nodes))?;
+    let load = Load::ask(&**engine, sessions, wanted).await?;
     let missing = load.missing();
     if missing.is_empty() {
         return load.run(None, progress).await;
     }
     let info = engine.info().await?;
-    let platform = Platform::of_engine(&info.architecture);
-    let keys: BTreeSet<String> = missing.iter().map(|image| image.key.clone()).collect();
-    let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
-    let feed = Box::new(Saved { stream, wanted: missing, platform });
-    load.run(Some((SourceKind::EngineSave, feed)), progress).await
+    let saved = Unsaved {
+        engine: Arc::clone(engine),
+        platform: Platform::of_engine(&info.architecture),
+        wanted: missing.clone(),
+    };
+    let asked: Vec<wire::Wanted> = missing.iter().map(Wanted::asked).collect();
+    let found = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await;
+    let feed: (SourceKind, Box<dyn Feed>) = match found {
+        Ok(store) => (SourceKind::EngineStore, Box::new(StoreOrSaved { store, saved })),
+        // Why it cannot be read helps nobody: it works nevertheless.
+        Err(_) => (SourceKind::EngineSave, Box::new(saved.save().await?)),
+    };
+    load.run(Some(feed), progress).await
 }
 
 /// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.
@@ -133,6 +143,12 @@ impl Load {
         let lacks = |index: usize| self.nodes.iter().any(|(_, _, had)| had[index].image.is_none());
         let missing = self.wanted.iter().enumerate().filter(|(index, _)| lacks(*index));
         missing.map(|(_, image)| image.clone()).collect()
+    }
+
+    /// The layers that some node does not have.
+    fn missing_layers(&self) -> Vec<String> {
+        let lacks = self.nodes.iter().flat_map(|(node, _, had)| compare(node, &self.wanted, had).1.layers);
+        lacks.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     /// Sends what is missing, and gives the names.

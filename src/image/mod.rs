@@ -22,7 +22,6 @@ mod report;
 mod save;
 mod session;
 mod source;
-#[allow(dead_code, reason = "what loads comes next")]
 mod store;
 #[cfg(test)]
 mod store_tests;

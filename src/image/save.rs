@@ -1,6 +1,8 @@
 //! The engine's own stream of images, passed on while it is read: what no node lacks is read over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::value::RawValue;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -11,9 +13,10 @@ use super::layout::{ArchiveImage, resolve};
 use super::load::Wanted;
 use super::platform::Platform;
 use super::source::send_images;
+use super::store::StoreFeed;
 use super::transfer::cut;
 use super::wire::{Layer, Packing};
-use crate::engine::ByteStream;
+use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 
 /// What the engine saves.
@@ -22,6 +25,40 @@ pub(super) struct Saved {
     /// What it was asked for.
     pub wanted: Vec<Wanted>,
     pub platform: Platform,
+}
+
+/// What the engine can be asked to save.
+pub(super) struct Unsaved {
+    pub engine: Arc<dyn Engine>,
+    pub wanted: Vec<Wanted>,
+    pub platform: Platform,
+}
+
+impl Unsaved {
+    /// Asks the engine.
+    pub(super) async fn save(self) -> Result<Saved> {
+        let keys: BTreeSet<String> = self.wanted.iter().map(|image| image.key.clone()).collect();
+        let stream = self.engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
+        Ok(Saved { stream, wanted: self.wanted, platform: self.platform })
+    }
+}
+
+/// The engine's own store; what it does not give after all is saved.
+pub(super) struct StoreOrSaved {
+    pub store: StoreFeed,
+    pub saved: Unsaved,
+}
+
+impl Feed for StoreOrSaved {
+    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
+        match Box::new(self.store).feed(hub) {
+            Err(_) if !hub.abandoned().load(Ordering::Relaxed) => {
+                let saved = tokio::runtime::Handle::current().block_on(self.saved.save())?;
+                Box::new(saved).feed(hub)
+            }
+            fed => fed,
+        }
+    }
 }
 
 impl Feed for Saved {

@@ -22,15 +22,15 @@ make_root() {
 start_engine() {
     mkdir -p "$root"
     tar --directory="$root" --extract --file="$cache/debian-13-engine.tar" --exclude=./dev
-    mkdir -p "$root"/{dev,proc,sys,run,old,etc/docker}
+    mkdir -p "$root"/{dev,proc,sys,run,old,etc/docker,usr/lib/modules}
     mount --bind "$root" "$root"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
     mount -t proc proc "$root/proc"
     mount -t tmpfs tmpfs "$root/run"
     printf '{"features": {"containerd-snapshotter": true}}\n' >"$root/etc/docker/daemon.json"
-    # runc leaves its root only where it is the root of all mounts.
-    unshare --mount bash -ec 'cd "$1"; pivot_root . old; umount --lazy /old; cd /; exec dockerd --pidfile /run/own.pid' \
+    # runc leaves its root only where it is the root of all mounts. What was the root before stays: it ends with the namespace.
+    unshare --mount bash -ec 'cd "$1"; pivot_root . old; cd /; exec dockerd --pidfile /run/own.pid' \
         bash "$root" >"$directory/dockerd.log" 2>&1 &
     for _ in $(seq 150); do
         if docker -H "$own" version >/dev/null 2>&1; then return 0; fi
@@ -53,7 +53,8 @@ clean_up() {
 load() {
     local source=$1 layers=$2 report
     shift 2
-    report=$("$coracle" load docker-image --name "$name" --output json "$@" | jq --slurp '.[-1]')
+    "$coracle" load docker-image --name "$name" --output json "$@" >"$directory/said" || fail "$(cat "$directory/said")"
+    report=$(jq --slurp '.[-1]' "$directory/said")
     [ "$(jq --raw-output '.. | .source? // empty' <<<"$report" | head -n 1)" = "$source" ] || fail "not from \`$source\`:" "$report"
     [ "$(jq '[.. | .layers_sent? // empty] | add // 0' <<<"$report")" = "$layers" ] || fail "not $layers layers were sent:" "$report"
 }
@@ -64,8 +65,7 @@ has() {
     found=$(docker exec "$name-control-plane" bash -ec "
         ctr -n k8s.io images mount docker.io/library/$app /mnt >/dev/null
         cat /mnt/etc/text-*
-        umount /mnt
-        ctr -n k8s.io snapshots rm /mnt")
+        ctr -n k8s.io images unmount --rm /mnt >/dev/null" 2>"$directory/ctr") || fail "$(cat "$directory/ctr")"
     [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
 }
 

@@ -149,7 +149,7 @@ pub(super) async fn apply(
                 step.detail(node, &format!("{} of {} MiB", done >> 20, total >> 20));
                 step.bytes(done, total);
             };
-            load_docker_images(&*site.calls.engine, &nodes, &[image], &progress).await?;
+            load_docker_images(&site.calls.engine, &nodes, &[image], &progress).await?;
         }
         let objects = objects(site, addon).await?;
         let known = before.iter().find(|other| other.name == addon.name);

@@ -14,7 +14,14 @@ type Path = Vec<u8>;
 pub(super) struct Tree {
     entries: BTreeMap<Path, (EntryType, Attributes)>,
     /// Directories that the last layer with them does not describe: nobody knows their time.
-    pub(super) timeless: BTreeSet<Path>,
+    timeless: BTreeSet<Path>,
+}
+
+impl Tree {
+    /// Whether nobody knows the time of this directory; the root is made when an image comes.
+    pub(super) fn is_timeless(&self, path: &[u8]) -> bool {
+        path.is_empty() || self.timeless.contains(path)
+    }
 }
 
 /// A layer, and what there is with it.
@@ -127,7 +134,9 @@ impl Work<'_> {
         let known = self.tree.entries.get(&above).cloned();
         let folder = known.filter(|(kind, _)| *kind == EntryType::Directory);
         let attributes = folder.map_or(Attributes::PLAIN, |(_, attributes)| attributes);
-        if attributes.is_plain() && self.random.one_in(2) {
+        // What is made in a directory with the set-group-ID bit gets that too, or not: it depends on what came first.
+        let inherits = self.tree.entries.get(parent(&above)).is_some_and(|(_, folder)| folder.mode & 0o2000 != 0);
+        if attributes.is_plain() && self.random.one_in(2) && !inherits {
             self.said.insert(above.clone());
             self.forget_below_unless_folder(&above);
             self.tree.timeless.insert(above.clone());

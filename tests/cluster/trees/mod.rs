@@ -62,7 +62,7 @@ pub(crate) fn equal(cluster: &Cluster) -> Result<(), String> {
     let engine = of_engine(cluster, &names, &images)?;
     let mut failures = Vec::new();
     for (number, (image, engine)) in images.iter().zip(&engine).enumerate() {
-        let node = listing::list(&in_node.join(number.to_string()), |path| image.tree.timeless.contains(path))?;
+        let node = listing::list(&in_node.join(number.to_string()), |path| image.tree.is_timeless(path))?;
         let differences = listing::difference(engine, &node);
         failures.extend(differences.into_iter().map(|text| format!("image {number} of {:?}: {text}", image.layers)));
     }
@@ -155,7 +155,7 @@ fn of_engine(cluster: &Cluster, names: &[String], images: &[Image]) -> Result<Ve
         let mut mount = Command::new("mount");
         mount.args(["-t", "overlay", "overlay", "-o", &options]).arg(&place);
         run(mount, None, LIMIT)?.ok()?;
-        let listing = listing::list(&place, |path| image.tree.timeless.contains(path));
+        let listing = listing::list(&place, |path| image.tree.is_timeless(path));
         let mut unmount = Command::new("umount");
         unmount.arg(&place);
         run(unmount, None, LIMIT)?.ok()?;

@@ -41,9 +41,9 @@ impl Attributes {
         let mut xattrs = Vec::new();
         if matches!(kind, EntryType::Regular | EntryType::Directory) && random.one_in(5) {
             let size = 1 + random.below(40);
-            xattrs.push(("user.note", random.bytes(size)));
+            xattrs.push(("user.note", without_breaks(random.bytes(size))));
             if random.one_in(3) {
-                xattrs.push(("user.ä", b"\0zero and = sign\n".to_vec()));
+                xattrs.push(("user.ä", b"\0zero and = sign".to_vec()));
             }
             if random.one_in(3) {
                 xattrs.push(("trusted.note", Vec::from("of the administrator")));
@@ -63,6 +63,12 @@ impl Attributes {
             xattrs,
         }
     }
+}
+
+/// The crate that unpacks layers refuses values with a line break in them.
+fn without_breaks(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = 0);
+    bytes
 }
 
 /// The tar of a layer that is being written.
@@ -95,7 +101,7 @@ impl Tape {
         if random.one_in(6) && name.len() < SHORT - 2 {
             name.splice(0..0, *b"./");
         }
-        let utf8 = std::str::from_utf8(&name).is_ok() && std::str::from_utf8(link).is_ok();
+        let utf8 = std::str::from_utf8(&name).is_ok() && std::str::from_utf8(link).is_ok() && !name.contains(&b'\n');
         let pax = utf8 && random.one_in(2);
         let mut records: Vec<(String, Vec<u8>)> = Vec::new();
         for (key, value) in &attributes.xattrs {

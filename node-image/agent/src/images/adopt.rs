@@ -87,8 +87,9 @@ pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &
     for path in implicit {
         for lower in lowers {
             match open_below(lower, path) {
-                // What the kernel cannot find there, the next one may have.
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                // What is not there, the next one may have, unless this one hides it.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if hides(lower, path) => break,
+                Err(Errno::NOENT) => {}
                 Err(source) => return Err(source.into()),
                 Ok(found) => {
                     let kind = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
@@ -103,10 +104,27 @@ pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &
     Ok(())
 }
 
+/// Whether a layer hides what the ones below have at this path: something above it is opaque, or no directory.
+fn hides(layer: &Path, path: &Path) -> bool {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
+    above.reverse();
+    for folder in above {
+        let Ok(found) = open_below(layer, folder) else { return false };
+        let is_directory = rustix::fs::fstat(&found).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
+        let mut mark = [0; 1];
+        let place = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let opaque = is_directory && rustix::fs::getxattr(place, "trusted.overlay.opaque", &mut mark) == Ok(1);
+        if !is_directory || opaque && mark == *b"y" {
+            return true;
+        }
+    }
+    false
+}
+
 fn open_below(root: &Path, path: &Path) -> Result<OwnedFd, Errno> {
     let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
 fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {

@@ -12,7 +12,7 @@ use super::unpack::{below, owner};
 /// Precedes the name of an extended attribute.
 const XATTR: &str = "SCHILY.xattr.";
 /// Attributes of the overlay itself and of others who trust them: no layer may set them.
-const TRUSTED: &str = "trusted.";
+const TRUSTED: &str = "trusted.overlay.";
 
 /// When something was read and written last.
 #[derive(Debug, Clone, Copy)]
@@ -36,16 +36,18 @@ impl Attributes {
     /// Reads them from the header and its extensions.
     pub(super) fn of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Self> {
         let header = entry.header();
-        let (uid, gid) = owner(header.uid()?, header.gid()?)?;
-        let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
-        let seconds = i64::try_from(header.mtime()?).unwrap_or_default();
+        let old = header.as_old();
+        let (uid, gid) = owner(number(&old.uid, header.uid())?, number(&old.gid, header.gid())?)?;
+        let mode = Mode::from_raw_mode(number(&old.mode, header.mode())? & 0o7777);
+        let seconds = i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or_default();
         let mut modified = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let (mut accessed, mut xattrs) = (None, Vec::new());
         for extension in entry.pax_extensions()?.into_iter().flatten() {
             let extension = extension?;
             let Ok(key) = extension.key() else { continue };
             match key {
-                "mtime" => modified = time(extension.value_bytes()).unwrap_or(modified),
+                // Before the epoch nothing was made: engines take its beginning.
+                "mtime" => modified = time(extension.value_bytes()).filter(|time| time.tv_sec >= 0).unwrap_or(modified),
                 "atime" => accessed = time(extension.value_bytes()),
                 _ if key.starts_with("GNU.sparse.") => {
                     let text = "the layer has a sparse file in a format that is not known";
@@ -117,6 +119,11 @@ fn time(text: &[u8]) -> Option<Timespec> {
         (true, 1..) => Timespec { tv_sec: seconds - 1, tv_nsec: 1_000_000_000 - nanos },
         _ => Timespec { tv_sec: seconds, tv_nsec: nanos },
     })
+}
+
+/// A number of a header; an empty field is 0, as it is for the engine.
+fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read }
 }
 
 #[cfg(test)]

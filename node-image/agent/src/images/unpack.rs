@@ -180,9 +180,13 @@ impl Target {
             EntryType::Block => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        let number = |number: io::Result<Option<u32>>| number.map(Option::unwrap_or_default);
-        let device = fs::makedev(number(header.device_major())?, number(header.device_minor())?);
-        let device = if kind == FileType::Fifo { 0 } else { device };
+        // A field that is empty is 0, as it is for the engine; a pipe has no numbers, whatever the fields say.
+        let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or_default();
+        let device = if kind == FileType::Fifo {
+            0
+        } else {
+            fs::makedev(number(header.device_major()), number(header.device_minor()))
+        };
         match self.make(&dir, name, || fs::mknodat(&dir, name, kind, Mode::RUSR | Mode::WUSR, device)) {
             // In a user namespace there are no devices; images are expected to work without theirs.
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied && kind != FileType::Fifo => Ok(()),
