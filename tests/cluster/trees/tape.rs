@@ -41,17 +41,17 @@ impl Attributes {
         let mut xattrs = Vec::new();
         if matches!(kind, EntryType::Regular | EntryType::Directory) && random.one_in(5) {
             let size = 1 + random.below(40);
-            xattrs.push(("user.note", without_breaks(random.bytes(size))));
+            xattrs.push(("user.note", random.bytes(size)));
             if random.one_in(3) {
-                xattrs.push(("user.ä", b"\0zero and = sign".to_vec()));
+                xattrs.push(("user.ä", b"\0zero, = and\n9 a=b\n".to_vec()));
             }
             if random.one_in(3) {
                 xattrs.push(("trusted.note", Vec::from("of the administrator")));
             }
         }
         if matches!(kind, EntryType::Regular) && random.one_in(8) {
-            // As setcap writes it: cap_net_bind_service=ep.
-            let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            // As setcap writes it: cap_dac_override,cap_fowner,cap_net_bind_service=ep, with a line break in it.
+            let capability = [1, 0, 0, 2, 10, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             xattrs.push(("security.capability", capability.to_vec()));
         }
         Self {
@@ -63,12 +63,6 @@ impl Attributes {
             xattrs,
         }
     }
-}
-
-/// The crate that unpacks layers refuses values with a line break in them.
-fn without_breaks(mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = 0);
-    bytes
 }
 
 /// The tar of a layer that is being written.

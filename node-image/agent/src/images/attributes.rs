@@ -1,12 +1,13 @@
 //! Owner, permissions, extended attributes and times of what a layer describes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::pax::Records;
 use super::unpack::{below, owner};
 
 /// Precedes the name of an extended attribute.
@@ -34,28 +35,27 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Reads them from the header and its extensions.
-    pub(super) fn of(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Self> {
-        let header = entry.header();
+    pub(super) fn of(header: &tar::Header, extended: &Records) -> io::Result<Self> {
         let old = header.as_old();
-        let (uid, gid) = owner(number(&old.uid, header.uid())?, number(&old.gid, header.gid())?)?;
+        let uid = extended.number("uid").map_or_else(|| number(&old.uid, header.uid()), Ok)?;
+        let gid = extended.number("gid").map_or_else(|| number(&old.gid, header.gid()), Ok)?;
+        let (uid, gid) = owner(uid, gid)?;
         let mode = Mode::from_raw_mode(number(&old.mode, header.mode())? & 0o7777);
         let seconds = i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or_default();
         let mut modified = Timespec { tv_sec: seconds, tv_nsec: 0 };
         let (mut accessed, mut xattrs) = (None, Vec::new());
-        for extension in entry.pax_extensions()?.into_iter().flatten() {
-            let extension = extension?;
-            let Ok(key) = extension.key() else { continue };
+        for (key, value) in extended.iter() {
             match key {
                 // Before the epoch nothing was made: engines take its beginning.
-                "mtime" => modified = time(extension.value_bytes()).filter(|time| time.tv_sec >= 0).unwrap_or(modified),
-                "atime" => accessed = time(extension.value_bytes()),
+                "mtime" => modified = time(value).filter(|time| time.tv_sec >= 0).unwrap_or(modified),
+                "atime" => accessed = time(value),
                 _ if key.starts_with("GNU.sparse.") => {
                     let text = "the layer has a sparse file in a format that is not known";
                     return Err(io::Error::new(io::ErrorKind::Unsupported, text));
                 }
                 _ => {
                     if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.starts_with(TRUSTED)) {
-                        xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+                        xattrs.push((name.to_owned(), value.to_vec()));
                     }
                 }
             }

@@ -9,6 +9,7 @@ mod adopt;
 mod attributes;
 mod containerd;
 mod content;
+mod pax;
 mod proto;
 mod read;
 mod receive;

@@ -18,6 +18,7 @@ use tar::EntryType;
 
 use super::attributes::{Attributes, Times, set_times};
 use super::content::write_content;
+use super::pax::{Records, Tap};
 
 /// Marks what a layer takes away.
 const WHITEOUT: &[u8] = b".wh.";
@@ -46,9 +47,11 @@ pub(super) fn unpack(mut source: impl Read, root: &Path) -> io::Result<Unpacked>
         directories: Vec::new(),
         last: None,
     };
-    let mut archive = tar::Archive::new(&mut source);
+    let (tap, extended) = Tap::new(&mut source);
+    let mut archive = tar::Archive::new(tap);
     for entry in archive.entries()? {
-        target.entry(&mut entry?)?;
+        let mut entry = entry?;
+        target.entry(&mut entry, &extended.take())?;
     }
     // Deepest last in the archive: a parent's times come after its children's files.
     for (path, times) in std::mem::take(&mut target.directories).into_iter().rev() {
@@ -74,13 +77,15 @@ struct Target {
 }
 
 impl Target {
-    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
+    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>, extended: &Records) -> io::Result<()> {
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let path = clean(&entry.path_bytes());
-        let attributes = Attributes::of(entry)?;
+        let path = extended.get("path").map_or_else(|| clean(&entry.path_bytes()), clean);
+        let link = extended.get("linkpath").map(<[u8]>::to_vec);
+        let link = link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default();
+        let attributes = Attributes::of(entry.header(), extended)?;
         let Some(name) = path.file_name().map(|name| name.as_bytes().to_vec()) else {
             return if kind == EntryType::Directory { self.root_directory(&attributes) } else { Ok(()) };
         };
@@ -104,10 +109,9 @@ impl Target {
                 write_content(entry, &file)?;
                 attributes.apply_to_file(&file)?;
             }
-            EntryType::Link => self.hard_link(entry, dir, &name, &attributes)?,
+            EntryType::Link => self.hard_link(&link, dir, &name, &attributes)?,
             EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                self.make(dir, &name, || fs::symlinkat(target.as_slice(), dir, &name))?;
+                self.make(dir, &name, || fs::symlinkat(link.as_slice(), dir, &name))?;
                 attributes.apply(dir, &name, true)?;
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
@@ -155,14 +159,8 @@ impl Target {
         if is_whiteout(&there) { set_opaque(dir.as_fd(), name) } else { Ok(()) }
     }
 
-    fn hard_link(
-        &mut self,
-        entry: &tar::Entry<'_, impl Read>,
-        dir: impl AsFd,
-        name: &[u8],
-        attributes: &Attributes,
-    ) -> io::Result<()> {
-        let target = clean(&entry.link_name_bytes().unwrap_or_default());
+    fn hard_link(&mut self, link: &[u8], dir: impl AsFd, name: &[u8], attributes: &Attributes) -> io::Result<()> {
+        let target = clean(link);
         let (parent, target_name) = self.place(&target, 0)?;
         let linked =
             self.make(&dir, name, || fs::linkat(parent.as_fd(), target_name.as_slice(), &dir, name, AtFlags::empty()));

@@ -195,9 +195,11 @@ fn long_runs_of_zeros_take_no_space() {
 #[test]
 fn extended_attributes_are_kept_but_not_those_of_the_overlay() {
     let mut pax = Vec::new();
-    for (key, value) in
-        [("SCHILY.xattr.user.note", "kept"), ("SCHILY.xattr.trusted.overlay.redirect", "/etc"), ("mtime", "5.5")]
-    {
+    for (key, value) in [
+        ("SCHILY.xattr.user.note", "kept\n9 b=c\n"),
+        ("SCHILY.xattr.trusted.overlay.redirect", "/etc"),
+        ("mtime", "5.5"),
+    ] {
         let mut length = key.len() + value.len() + 3;
         length += length.to_string().len();
         length = if format!("{length} {key}={value}\n").len() == length { length } else { length + 1 };
@@ -207,7 +209,7 @@ fn extended_attributes_are_kept_but_not_those_of_the_overlay() {
     let path = target.path().join("file");
     let mut value = [0; 32];
     let size = rustix::fs::getxattr(&path, "user.note", &mut value).unwrap();
-    assert_eq!(&value[..size], b"kept");
+    assert_eq!(&value[..size], b"kept\n9 b=c\n");
     assert!(rustix::fs::getxattr(&path, "trusted.overlay.redirect", &mut value).is_err());
     let time = fs::metadata(&path).unwrap();
     assert_eq!((time.mtime(), time.mtime_nsec()), (5, 500_000_000));
