@@ -50,8 +50,22 @@ for step in 2 3; do
     nothing_left
 done
 
-echo "room again"
+echo "room again, and too little for an image"
 empty
 "${create[@]}" --quiet
+mkdir "$directory/content"
+head -c 150M /dev/urandom >"$directory/content/file"
+tar --directory "$directory/content" --create file | docker import --change 'CMD ["/file"]' - t-accept-full:1 >/dev/null
+store() { docker exec t-accept-full-control-plane sh -c 'ctr -n k8s.io snapshots ls; ctr -n k8s.io images ls -q; ctr -n k8s.io leases ls -q; ls -A /var/lib/containerd/dev.coracle.staging 2>/dev/null'; }
+store >"$directory/before"
+fill 60
+code=0
+"$coracle" load docker-image t-accept-full:1 --name t-accept-full >"$directory/said" 2>&1 || code=$?
+[ "$code" = 4 ] || fail "exit code $code:" "$(cat "$directory/said")"
+told "$directory/said" disk-full t-accept-full-control-plane
+store | diff "$directory/before" - >&2 || fail "the load left something"
+"$coracle" status --name t-accept-full >"$directory/said" || fail "after the load:" "$(cat "$directory/said")"
+empty
+"$coracle" load docker-image t-accept-full:1 --name t-accept-full --quiet
 "$coracle" delete cluster --name t-accept-full --quiet
 nothing_left

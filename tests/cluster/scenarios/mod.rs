@@ -14,6 +14,7 @@ mod ip_policy;
 mod join;
 mod lifecycle;
 mod load_balancer;
+mod loading;
 mod names;
 mod nodes;
 mod other_cni;
@@ -83,6 +84,8 @@ const ONE: Group = Group {
         ("hello-load", hello::load),
         ("hello-page", hello::page),
         ("load-archives", images::archives),
+        ("load-interrupted", loading::interrupted),
+        ("loads-at-once", loading::at_once),
         ("image-commands", image_commands::manage),
         ("image-prune", image_commands::prune),
         ("image-restart", image_commands::restart),

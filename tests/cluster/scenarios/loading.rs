@@ -1,0 +1,101 @@
+//! Loads that are interrupted, and two at once: a node's store is as before, or has all of the image.
+
+use std::fs::File;
+use std::time::Duration;
+
+use crate::cleanup;
+use crate::cluster::{Cluster, PATIENCE};
+use crate::run::{LIMIT, docker, ensure, eventually, start};
+
+/// Size of the layer that makes a load last, bytes.
+const SIZE: usize = 150 << 20;
+/// All that a load may change in a node: names, blobs, snapshots, leases and what is being unpacked.
+const STORE: &str = "for kind in images content; do ctr --namespace k8s.io $kind ls --quiet | sort; done
+ctr --namespace k8s.io snapshots ls | awk 'NR > 1 { print $1 }' | sort
+ctr --namespace k8s.io leases ls --quiet
+find /var/lib/containerd/dev.coracle.staging -mindepth 1 2>/dev/null || true";
+
+/// Makes an image of random bytes, the second layer its name.
+fn image(cluster: &Cluster, tag: &str, layer: &[u8]) -> Result<String, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let image = format!("{}{tag}:{}", cleanup::PREFIX, std::process::id());
+    cleanup::register_object("image", &image);
+    let folder = cluster.home.join(tag);
+    std::fs::create_dir_all(&folder).map_err(told)?;
+    std::fs::write(folder.join("layer"), layer).map_err(told)?;
+    std::fs::write(folder.join("name"), &image).map_err(told)?;
+    let recipe = folder.join("Dockerfile").display().to_string();
+    std::fs::write(&recipe, "FROM scratch\nCOPY layer /layer\nCOPY name /name\nCMD [\"/name\"]\n").map_err(told)?;
+    docker(&["build", "--quiet", "--tag", &image, &folder.display().to_string()])?;
+    std::fs::remove_dir_all(&folder).map_err(told)?;
+    Ok(image)
+}
+
+fn random(size: usize) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let mut bytes = Vec::with_capacity(size);
+    let source = File::open("/dev/urandom").and_then(|file| file.take(size as u64).read_to_end(&mut bytes));
+    source.map(|_| bytes).map_err(|error| error.to_string())
+}
+
+/// Killed or asked to end after each of these times, by both ways to the layers.
+pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
+    let image = image(cluster, "interrupted", &random(SIZE)?)?;
+    let before = cluster.in_node(STORE)?;
+    let mut cut = 0;
+    for source in ["store", "save"] {
+        for (milliseconds, signal) in
+            [(30, "KILL"), (90, "TERM"), (150, "KILL"), (250, "KILL"), (350, "INT"), (500, "KILL"), (700, "KILL")]
+        {
+            let mut command = cluster.command(&["load", "docker-image", &image]);
+            command.env("CORACLE_IMAGE_SOURCE", source);
+            let load = start(command, None)?;
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            load.signal(signal)?;
+            if load.finish(LIMIT)?.code == 0 {
+                cluster.coracle(&["image", "rm", &image])?;
+            } else {
+                cut += 1;
+            }
+            let when = format!("{signal} after {milliseconds} ms of a load by `{source}`");
+            eventually(PATIENCE, || {
+                let after = cluster.in_node(STORE)?;
+                ensure(after == before, || format!("{when} left something, before:\n{before}\nafter:\n{after}"))?;
+                let helpers =
+                    docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}-reader", cluster.node())])?;
+                ensure(helpers.is_empty(), || format!("{when} left the helper {helpers}"))
+            })?;
+        }
+    }
+    ensure(cut >= 4, || format!("only {cut} loads were cut off"))?;
+    cluster.coracle(&["load", "docker-image", &image])?;
+    has(cluster, &image)
+}
+
+/// Two images with a layer in common, and one of them twice, all at the same time.
+pub(super) fn at_once(cluster: &Cluster) -> Result<(), String> {
+    let layer = random(SIZE / 3)?;
+    let images = [image(cluster, "once-one", &layer)?, image(cluster, "once-other", &layer)?];
+    let mut loads = Vec::new();
+    for image in [&images[0], &images[1], &images[0]] {
+        loads.push(start(cluster.command(&["load", "docker-image", image]), None)?);
+    }
+    for load in loads {
+        load.finish(LIMIT)?.ok()?;
+    }
+    images.iter().try_for_each(|image| has(cluster, image))?;
+    let leftovers =
+        cluster.in_node("ctr --namespace k8s.io leases ls --quiet; ls -A /var/lib/containerd/dev.coracle.staging")?;
+    ensure(leftovers.trim().is_empty(), || format!("left: {leftovers}"))
+}
+
+/// The image is in the node, with the file that says its name.
+fn has(cluster: &Cluster, image: &str) -> Result<(), String> {
+    let name = format!("docker.io/library/{image}");
+    let said = cluster.in_node(&format!(
+        "set -e; folder=$(mktemp --directory); ctr --namespace k8s.io images mount {name} $folder >/dev/null
+        cat $folder/name; stat --format ' %s' $folder/layer
+        ctr --namespace k8s.io images unmount --rm $folder >/dev/null; rmdir $folder"
+    ))?;
+    ensure(said.starts_with(&format!("{image} ")), || format!("{name} in the node has: {said}"))
+}
