@@ -13,7 +13,7 @@ const START: Duration = Duration::from_millis(2500);
 const FIRST_PACKET: f64 = 0.9;
 
 /// Name spaces and names of those who ask; each is labelled with its name.
-const CLIENTS: [(&str, &str); 3] = [("default", "asker"), ("default", "stranger"), ("friends", "friend")];
+const CLIENTS: [(&str, &str); 3] = [("default", "caller"), ("default", "stranger"), ("friends", "friend")];
 
 fn client((namespace, name): (&str, &str)) -> String {
     pod(namespace, name, "import time; time.sleep(3600)")
@@ -129,7 +129,7 @@ pub(super) fn policies(cluster: &Cluster) -> Result<(), String> {
     cluster.apply(&policy("deny", ""))?;
     expect(cluster, "deny all", [false, false, false])?;
     host_passes(false)?;
-    cluster.apply(&policy("label", "{podSelector: {matchLabels: {role: asker}}}"))?;
+    cluster.apply(&policy("label", "{podSelector: {matchLabels: {role: caller}}}"))?;
     expect(cluster, "allow from a label", [true, false, false])?;
     let namespace = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: friends}}}";
     cluster.apply(&policy("namespace", namespace))?;
@@ -146,7 +146,7 @@ pub(super) fn policies(cluster: &Cluster) -> Result<(), String> {
     cluster.kubectl(&["delete", "networkpolicy", "--all"])?;
     expect(cluster, "no policy any more", [true, true, true])?;
     cluster
-        .kubectl(&["delete", "namespace/friends", "service/near", "pod/asker", "pod/stranger", "--wait=false"])
+        .kubectl(&["delete", "namespace/friends", "service/near", "pod/caller", "pod/stranger", "--wait=false"])
         .map(drop)
 }
 
