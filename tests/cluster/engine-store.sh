@@ -30,6 +30,7 @@ start_engine() {
     mount -t tmpfs tmpfs "$root/run"
     printf '{"features": {"containerd-snapshotter": true}}\n' >"$root/etc/docker/daemon.json"
     # runc leaves its root only where it is the root of all mounts. What was the root before stays: it ends with the namespace.
+    # shellcheck disable=SC2016 # the inner shell expands it
     unshare --mount bash -ec 'cd "$1"; pivot_root . old; cd /; exec dockerd --pidfile /run/own.pid' \
         bash "$root" >"$directory/dockerd.log" 2>&1 &
     for _ in $(seq 150); do
@@ -65,7 +66,8 @@ has() {
     found=$(docker exec "$name-control-plane" bash -ec "
         ctr -n k8s.io images mount docker.io/library/$app /mnt >/dev/null
         cat /mnt/etc/text-*
-        ctr -n k8s.io images unmount --rm /mnt >/dev/null" 2>"$directory/ctr") || fail "$(cat "$directory/ctr")"
+        ctr -n k8s.io images unmount --rm /mnt >/dev/null" 2>"$directory/ctr") ||
+        fail "cannot look into the image in the node:" "$(cat "$directory/ctr")"
     [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
 }
 

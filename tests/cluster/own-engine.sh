@@ -5,6 +5,8 @@
 # shellcheck disable=SC2034 # for the script that sources this
 directory=$1 coracle=$2 image=$3
 own=unix://$directory/docker.sock
+# A command that fails without a word is told at least.
+trap 'printf "line %s: \`%s\` failed\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
 ip link set lo up
 mount --make-rprivate /
 mkdir -p "$directory/data"
