@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -21,7 +21,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::hub::{Feed, Hub};
 use super::wire::{self, Answer, Chunks, Order, READER_CONTENT, READER_IMAGES, READER_LAYERS, Reading, Wanted};
 use crate::agent;
-use crate::engine::{ContainerSpec, Conversation, Engine, EngineInfo, Labels, Mount, NO_NETWORK, Privilege, Said};
+use crate::engine::{
+    Container, ContainerSpec, Conversation, Engine, EngineInfo, Labels, Mount, NO_NETWORK, Privilege, Said,
+};
 use crate::error::{Code, Error, Result};
 use crate::plan::{CLUSTER_LABEL, ROLE_LABEL, RUN_LABEL};
 
@@ -33,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_LINE: u64 = 64 << 10;
 /// How often, and how many times, it is looked whether the engine has removed a helper.
 const REMOVED: (Duration, u32) = (Duration::from_millis(20), 100);
+/// A helper that does not run this long after it was made belongs to a command that was killed.
+const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that what removes the one removes the other.
 const KEPT_LABELS: [&str; 2] = [CLUSTER_LABEL, RUN_LABEL];
 /// The role that tells a helper from nodes.
@@ -87,6 +91,27 @@ async fn remove(engine: &dyn Engine, name: &str) {
         }
         tokio::time::sleep(REMOVED.0).await;
     }
+}
+
+/// Removes helpers of commands that were killed. What cannot be removed goes with the cluster.
+async fn sweep(engine: &dyn Engine, labels: &Labels) {
+    let alike: Vec<String> = [CLUSTER_LABEL, ROLE_LABEL]
+        .iter()
+        .filter_map(|key| labels.get(*key).map(|value| format!("{key}={value}")))
+        .collect();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    for helper in engine.containers(&alike).await.unwrap_or_default() {
+        if is_stale(&helper, now) {
+            let _ = engine.remove_container(&helper.name).await;
+        }
+    }
+}
+
+pub(super) fn is_stale(helper: &Container, now: Duration) -> bool {
+    let made = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
+    helper.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE)
+        && helper.state != "running"
+        && now.saturating_sub(made) > STALE
 }
 
 /// Finds these layers and images in the engine's store. An error says why that is not possible.
@@ -144,6 +169,7 @@ async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Resu
             helper.engine.upload(&helper.name, program()?.into()).await?;
             let ends = helper.engine.attach(&helper.name).await?;
             helper.engine.start_container(&helper.name).await?;
+            sweep(&*helper.engine, &spec.labels).await;
             Ok(ends)
         };
         let begun = begun.await.map(|ends| (helper, ends));

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use futures_util::StreamExt;
 
 use super::hub::{Feed, Hub, Lacks};
-use super::store::{open, settle};
+use super::store::{is_stale, open, settle, spec};
 use super::wire::{
     self, Answer, Chunks, Failure, Image, Layer, Order, Packing, Reading, Reason, Wanted, chunk_head, receive, send,
 };
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, Labels};
+use crate::engine::{Container, ContainerSpec, Engine, Labels};
 use crate::error::{Code, Error, Result};
 use crate::plan::{CLUSTER_LABEL, ROLE_LABEL};
 
@@ -156,9 +156,22 @@ async fn stores_that_nobody_knows_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
-    let spec = super::store::spec(&*with_node(FakeEngine::new(&["node:v1"])).await, NODE, Vec::new()).await.unwrap();
+    let spec = spec(&*with_node(FakeEngine::new(&["node:v1"])).await, NODE, Vec::new()).await.unwrap();
     assert_eq!(spec.labels.get(CLUSTER_LABEL).map(String::as_str), Some("demo"));
     assert_eq!(spec.labels.get(ROLE_LABEL).map(String::as_str), Some("reader"));
     assert_eq!((spec.network.as_deref(), spec.attached), (Some("none"), true));
     assert!(spec.name.starts_with("demo-worker-reader-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helpers_of_killed_commands_are_known_by_their_age() {
+    let engine = with_node(FakeEngine::new(&["node:v1"])).await;
+    engine.create_container(&spec(&*engine, NODE, Vec::new()).await.unwrap()).await.unwrap();
+    let found = engine.containers(&[format!("{ROLE_LABEL}=reader")]).await.unwrap();
+    let now = std::time::Duration::from_secs(1_000);
+    let helper = Container { created: 900, ..found[0].clone() };
+    assert!(is_stale(&helper, now));
+    assert!(!is_stale(&Container { created: 990, ..helper.clone() }, now));
+    assert!(!is_stale(&Container { state: "running".to_owned(), ..helper.clone() }, now));
+    assert!(!is_stale(&Container { labels: Labels::new(), ..helper }, now));
 }
