@@ -56,7 +56,10 @@ empty
 mkdir "$directory/content"
 head -c 150M /dev/urandom >"$directory/content/file"
 tar --directory "$directory/content" --create file | docker import --change 'CMD ["/file"]' - t-accept-full:1 >/dev/null
-store() { docker exec t-accept-full-control-plane sh -c 'ctr -n k8s.io snapshots ls; ctr -n k8s.io images ls -q; ctr -n k8s.io leases ls -q; ls -A /var/lib/containerd/dev.coracle.staging 2>/dev/null'; }
+store() {
+    docker exec t-accept-full-control-plane sh -c 'ctr -n k8s.io snapshots ls | grep Committed; ctr -n k8s.io images ls -q
+        ls -A /var/lib/containerd/dev.coracle.staging 2>/dev/null || true' 2>/dev/null
+}
 store >"$directory/before"
 fill 60
 code=0
