@@ -196,11 +196,11 @@ impl Case {
     fn print(&self) {
         let list = |values: &[f64]| values.iter().map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ");
         let (ours, theirs) = (median(&self.ours), median(&self.theirs));
+        let bar = if self.bar.is_nan() { "0.3 s".to_owned() } else { self.bar.to_string() };
         println!(
-            "| {} | {ours:.2} | {theirs:.2} | {:.3} | {} | {} | {} |",
+            "| {} | {ours:.2} | {theirs:.2} | {:.3} | {bar} | {} | {} |",
             self.title,
             ours / theirs,
-            self.bar,
             list(&self.ours),
             list(&self.theirs)
         );
