@@ -1,5 +1,9 @@
 //! The node agent that `build.rs` has built: its program, image name and manifest.
 
+use std::io;
+
+use bytes::Bytes;
+
 /// Version of the agent and tag of its image; always coracle's own.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
@@ -11,6 +15,16 @@ pub static BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
 /// The agent's objects in YAML; `{{ .PodSubnet }}` stands for the cluster's pod subnets, separated by commas.
 pub const MANIFEST: &str = include_str!(concat!(env!("OUT_DIR"), "/agent.yaml"));
+
+/// A tar with the program at this path of a container.
+pub fn tar(path: &str) -> io::Result<Bytes> {
+    let mut tar = tar::Builder::new(Vec::with_capacity(BINARY.len() + (4 << 10)));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(BINARY.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, path.trim_start_matches('/'), BINARY)?;
+    Ok(tar.into_inner()?.into())
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
+use super::options::JsonOption;
 use crate::catalog::Addon;
 use crate::cluster::provision::Calls;
 use crate::cluster::{self, addon};
@@ -23,9 +24,8 @@ pub(super) struct BuildAddons {
     /// Add-ons, or `registry`; all of them if none is named
     #[arg(value_name = "ADDON")]
     addons: Vec<String>,
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 #[derive(Debug, Args)]
@@ -36,16 +36,15 @@ pub(super) struct BuildNodeImage {
     /// Name of the image; coracle/node:VERSION if not given
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 impl Build {
     pub(super) fn is_json(&self) -> bool {
         match self {
-            Self::NodeImage(arguments) => arguments.output.is_some(),
-            Self::Addons(arguments) => arguments.output.is_some(),
+            Self::NodeImage(arguments) => arguments.output.is_json(),
+            Self::Addons(arguments) => arguments.output.is_json(),
         }
     }
 }

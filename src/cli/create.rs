@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::options::{KubeconfigOption, NameOption};
+use super::options::{JsonOption, KubeconfigOption, NameOption};
 use super::{Context, credentials, input, proxy};
 use crate::cluster::create::{self, Created, Options};
 use crate::config::{self, Cluster};
@@ -49,15 +49,14 @@ pub(super) struct CreateCluster {
     /// Print where the time went
     #[arg(long)]
     timings: bool,
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 impl Create {
     pub(super) fn is_json(&self) -> bool {
         let Self::Cluster(arguments) = self;
-        arguments.output.is_some()
+        arguments.output.is_json()
     }
 }
 

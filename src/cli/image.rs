@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Context;
 use super::image_build::{self, BuildImage};
 use super::load::{self, Load};
-use super::options::{NameOption, OutputFormat};
+use super::options::{JsonOption, NameOption, OutputFormat};
 use super::output::{Table, structured};
 use crate::cluster::{self, Cluster, SharedEngine, rollout};
 use crate::error::{Code, Error, Result};
@@ -114,19 +114,6 @@ pub(super) struct PruneImages {
     output: JsonOption,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct JsonOption {
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
-}
-
-impl JsonOption {
-    pub(super) fn is_json(&self) -> bool {
-        self.output.is_some()
-    }
-}
-
 impl Image {
     pub(super) fn is_json(&self) -> bool {
         match self {
@@ -170,10 +157,13 @@ impl Nodes {
     async fn site(&self, context: &Context) -> Result<Site> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
-        let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
         let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
         let running: Vec<String> = up.into_iter().map(|node| node.name.clone()).collect();
-        let nodes = if self.nodes.is_empty() { running.clone() } else { image::select_nodes(&all, &self.nodes)? };
+        let nodes = if self.nodes.is_empty() {
+            running.clone()
+        } else {
+            image::select_nodes(&cluster.node_names(), &self.nodes)?
+        };
         for node in down.iter().filter(|_| self.nodes.is_empty()) {
             context.ui.warn(format!("node {} is left out, because it does not run", node.name));
         }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
-use super::options::NameOption;
+use super::options::{JsonOption, NameOption};
 use super::restart::{self, RestartOption};
 use crate::cluster::{self, Cluster};
 use crate::config::ClusterName;
@@ -31,14 +31,13 @@ pub(super) struct Target {
     nodes: Vec<String>,
     #[command(flatten)]
     restart: RestartOption,
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 impl Target {
     pub(super) fn is_json(&self) -> bool {
-        self.output.is_some()
+        self.output.is_json()
     }
 
     /// The name of the cluster.
@@ -48,8 +47,7 @@ impl Target {
 
     /// The nodes that are meant.
     pub(super) fn select(&self, cluster: &Cluster) -> Result<Vec<String>> {
-        let all: Vec<String> = cluster.nodes.iter().map(|node| node.name.clone()).collect();
-        image::select_nodes(&all, &self.nodes)
+        image::select_nodes(&cluster.node_names(), &self.nodes)
     }
 }
 
@@ -84,8 +82,8 @@ impl Load {
 
     pub(super) fn is_json(&self) -> bool {
         match self {
-            Self::DockerImage(arguments) => arguments.target.output.is_some(),
-            Self::ImageArchive(arguments) => arguments.target.output.is_some(),
+            Self::DockerImage(arguments) => arguments.target.is_json(),
+            Self::ImageArchive(arguments) => arguments.target.is_json(),
         }
     }
 }

@@ -32,6 +32,20 @@ pub enum OutputFormat {
     Name,
 }
 
+/// Output for programs.
+#[derive(Debug, Clone, Args)]
+pub(super) struct JsonOption {
+    /// Print events and the result as JSON
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
+    output: Option<String>,
+}
+
+impl JsonOption {
+    pub(super) fn is_json(&self) -> bool {
+        self.output.is_some()
+    }
+}
+
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
 pub(super) struct NameOption {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::options::{OutputFormat, parse_name};
+use super::options::{JsonOption, OutputFormat, parse_name};
 use super::output::{Table, structured};
 use super::{Context, credentials};
 use crate::cluster::provision::{Calls, interrupted};
@@ -46,9 +46,8 @@ pub(super) struct CreateArguments {
     /// Connect these clusters; if none is named all of them, or none to a registry with a name of its own
     #[arg(long, value_name = "CLUSTER", value_delimiter = ',')]
     cluster: Vec<String>,
-    /// Print events and the result as JSON
-    #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
-    output: Option<String>,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +84,7 @@ pub(super) struct LoginArguments {
 
 impl RegistryCommand {
     pub(super) fn is_json(&self) -> bool {
-        matches!(self, Self::Create(arguments) if arguments.output.is_some())
+        matches!(self, Self::Create(arguments) if arguments.output.is_json())
     }
 
     /// It makes things in the engine that it brings to an end when it is interrupted.

@@ -80,6 +80,11 @@ impl Cluster {
         label.map_or("", String::as_str)
     }
 
+    /// Names of all nodes.
+    pub fn node_names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
     /// The first control plane that runs, else the first one.
     pub fn control_plane(&self) -> Option<&Node> {
         let mut planes = self.nodes.iter().filter(|node| node.role == Role::ControlPlane);

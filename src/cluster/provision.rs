@@ -119,6 +119,11 @@ fn is_capability(error: &Error) -> bool {
     text.contains("unable to apply caps") || text.contains("operation not permitted")
 }
 
+/// Seconds since the epoch: when files were made.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default()
+}
+
 async fn make(calls: &Calls, node: &NodePlan) -> Result<String> {
     let (engine, spec) = (Arc::clone(&calls.engine), node.spec.clone());
     calls.run(async move { engine.create_container(&spec).await }).await
@@ -130,8 +135,7 @@ async fn once(calls: &Calls, node: &NodePlan, created: Option<String>) -> Result
         None => make(calls, node).await.map_err(|error| (None, error))?,
     };
     let failed = |error| (Some(id.clone()), error);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
-    let tar = node.files.to_tar(now).map_err(failed)?;
+    let tar = node.files.to_tar(now()).map_err(failed)?;
     let (engine, target) = (Arc::clone(&calls.engine), id.clone());
     calls.run(async move { engine.upload(&target, tar).await }).await.map_err(failed)?;
     let (engine, target) = (Arc::clone(&calls.engine), id.clone());

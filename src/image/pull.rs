@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::load::Progress;
 use super::reference::Reference;
-use super::tools::{CRICTL, stopped};
+use super::tools::{CRICTL, unseen};
 use crate::engine::{Engine, ExecOutput};
 use crate::error::{Code, Error, Result};
 
@@ -79,7 +79,7 @@ fn note(seen: &mut BTreeMap<String, (u64, u64)>, said: &str) {
 async fn one(engine: &dyn Engine, node: &str, image: &Reference) -> Result<()> {
     let name = image.to_string();
     let command = [&["sh", "-c", PULL, "sh", &name, image.domain()], &CRICTL[..]].concat();
-    let output = engine.exec(node, &command, None).await.map_err(|error| stopped(error, node))?;
+    let output = engine.exec(node, &command, None).await.map_err(|error| unseen(error, node))?;
     if output.exit_code == 0 { Ok(()) } else { Err(refused(node, image, &output)) }
 }
 

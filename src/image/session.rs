@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
+use super::tools::stopped;
 use super::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
 use super::{install, wire};
 use crate::engine::{ByteStream, Conversation, Engine, Said};
@@ -14,6 +15,8 @@ use crate::error::{Code, Error, Result};
 pub const RECEIVER: &str = "/usr/local/bin/coracle-agent";
 /// What a shell or engine says that did not find the program.
 const NO_PROGRAM: &[&str] = &["no such file or directory", "executable file not found"];
+/// What could not be done.
+const FAILED: &str = "cannot load images";
 /// Lines of what a node says besides its answers that are shown.
 const LINES: usize = 5;
 /// The longest answer, bytes.
@@ -31,7 +34,7 @@ impl Session {
     /// Starts the program in a node.
     pub(super) async fn open(engine: &dyn Engine, node: &str) -> Result<Self> {
         let conversation = engine.converse(node, &[RECEIVER, "images", "receive"]).await;
-        let conversation = conversation.map_err(|error| stopped(error, node))?;
+        let conversation = conversation.map_err(|error| stopped(error, node, Code::LoadFailed, FAILED))?;
         Ok(Self { node: node.to_owned(), conversation, said: Vec::new(), talk: VecDeque::new() })
     }
 
@@ -136,38 +139,26 @@ impl Session {
     fn wrong(&self, why: &str) -> Error {
         let rest = String::from_utf8_lossy(&self.said);
         let rest = rest.lines().take(LINES).map(str::to_owned);
-        Error::new(Code::LoadFailed, "cannot load images")
+        Error::new(Code::LoadFailed, FAILED)
             .on_node(&self.node)
             .because(why)
             .lines(self.talk.iter().cloned().chain(rest))
     }
 }
 
-fn stopped(error: Error, node: &str) -> Error {
-    let text = error.to_string();
-    if text.contains("is not running") || text.contains("is paused") {
-        return Error::new(Code::LoadFailed, "cannot load images")
-            .on_node(node)
-            .because("it is not running")
-            .hint(format!("start it: `docker start {node}`, or leave it out with `--nodes`"));
-    }
-    error.on_node(node)
-}
-
 /// What a node says of its failure.
 fn of_node(failure: &Failure, node: &str) -> Error {
-    let what = "cannot load images";
     match failure.reason {
-        Reason::DiskFull => Error::new(Code::DiskFull, what)
+        Reason::DiskFull => Error::new(Code::DiskFull, FAILED)
             .on_node(node)
             .because("no space left on device; what was sent is removed again")
             .hint("`docker system df` shows what takes space, `docker system prune` frees some"),
-        Reason::Damaged => Error::new(Code::LoadFailed, what)
+        Reason::Damaged => Error::new(Code::LoadFailed, FAILED)
             .on_node(node)
             .because(&failure.message)
             .hint("pull or build the image again"),
         Reason::Version | Reason::Unreadable | Reason::Other => {
-            Error::new(Code::LoadFailed, what).on_node(node).because(&failure.message)
+            Error::new(Code::LoadFailed, FAILED).on_node(node).because(&failure.message)
         }
     }
 }

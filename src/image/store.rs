@@ -162,19 +162,23 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
 async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
     let spec = spec(&**engine, node, mounts).await?;
     let helper = Helper { engine: Arc::clone(engine), name: spec.name.clone() };
+    let shared = Arc::clone(engine);
     let (sender, begun) = tokio::sync::oneshot::channel();
     TASKS.spawn(async move {
         let begun = async {
             helper.engine.create_container(&spec).await?;
-            helper.engine.upload(&helper.name, program()?.into()).await?;
+            // The program of this command, whatever the node image has.
+            let program =
+                agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be made").cause(&source))?;
+            helper.engine.upload(&helper.name, program).await?;
             let ends = helper.engine.attach(&helper.name).await?;
             helper.engine.start_container(&helper.name).await?;
-            sweep(&*helper.engine, &spec.labels).await;
             Ok(ends)
         };
         let begun = begun.await.map(|ends| (helper, ends));
         // When nobody waits any more the helper ends here, while this task is still waited for.
         drop(sender.send(begun));
+        sweep(&*shared, &spec.labels).await;
     });
     begun.await.map_err(|source| unreadable("the helper was lost").cause(&source))?
 }
@@ -198,16 +202,6 @@ pub(super) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
         attached: true,
         ..ContainerSpec::new(format!("{node}-reader-{:x}-{number}", std::process::id()), image)
     })
-}
-
-/// A tar with the program: that of this command, whatever the node image has.
-fn program() -> Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::with_capacity(agent::BINARY.len() + 4096));
-    let mut header = tar::Header::new_gnu();
-    header.set_size(agent::BINARY.len() as u64);
-    header.set_mode(0o755);
-    let added = tar.append_data(&mut header, PROGRAM.trim_start_matches('/'), agent::BINARY);
-    added.and_then(|()| tar.into_inner()).map_err(|source| unreadable("the helper cannot be made").cause(&source))
 }
 
 /// Asks the helper, which answers when it has found everything.

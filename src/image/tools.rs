@@ -18,15 +18,20 @@ pub(super) async fn crictl(engine: &dyn Engine, node: &str, purpose: &str, argum
 
 /// Runs a command in a node and returns its standard output; `purpose` completes "cannot …".
 pub(super) async fn run(engine: &dyn Engine, node: &str, purpose: &str, command: &[&str]) -> Result<Vec<u8>> {
-    let output = engine.exec(node, command, None).await.map_err(|error| stopped(error, node))?;
+    let output = engine.exec(node, command, None).await.map_err(|error| unseen(error, node))?;
     if output.exit_code == 0 { Ok(output.stdout) } else { Err(failed(&format!("cannot {purpose}"), node, &output)) }
 }
 
-/// What to say of a node that does not run.
-pub(super) fn stopped(error: Error, node: &str) -> Error {
+/// What to say of a node whose images cannot be seen or changed.
+pub(super) fn unseen(error: Error, node: &str) -> Error {
+    stopped(error, node, Code::StepFailed, "cannot see or change images")
+}
+
+/// What to say when the engine runs nothing in a node: that the node does not run, if it is that.
+pub(super) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
     let text = error.to_string();
     if text.contains("is not running") || text.contains("is paused") {
-        return Error::new(Code::StepFailed, "cannot see or change images")
+        return Error::new(code, what)
             .on_node(node)
             .because("it is not running")
             .hint(format!("start it: `docker start {node}`, or leave it out with `--nodes`"));

@@ -33,12 +33,7 @@ start_engine() {
     # shellcheck disable=SC2016 # the inner shell expands it
     unshare --mount bash -ec 'cd "$1"; pivot_root . old; cd /; exec dockerd --pidfile /run/own.pid' \
         bash "$root" >"$directory/dockerd.log" 2>&1 &
-    for _ in $(seq 150); do
-        if docker -H "$own" version >/dev/null 2>&1; then return 0; fi
-        sleep 0.2
-    done
-    tail -n 20 "$directory/dockerd.log" >&2
-    return 1
+    await_engine
 }
 
 clean_up() {

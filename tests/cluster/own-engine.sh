@@ -19,6 +19,10 @@ start_engine() {
     rm -f "$directory/docker.pid"
     dockerd --config-file "$directory/daemon.json" --data-root "$directory/data" --exec-root "$directory/exec" \
         -H "$own" --pidfile "$directory/docker.pid" >>"$directory/dockerd.log" 2>&1 &
+    await_engine
+}
+
+await_engine() {
     for _ in $(seq 150); do
         if docker -H "$own" version >/dev/null 2>&1; then return 0; fi
         sleep 0.2

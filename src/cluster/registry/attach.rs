@@ -1,10 +1,11 @@
 //! Connecting a registry to clusters: their network, containerd of every node, and the ConfigMap that tools read.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
+use super::put;
 use crate::cluster::provision::Calls;
 use crate::cluster::{Cluster, access};
 use crate::engine::Engine;
@@ -70,6 +71,5 @@ pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> 
 async fn tell(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
     let mut files = FileTree::default();
     registry::node_files(&mut files, registry);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
-    engine.upload(node, files.to_tar(now)?).await.map_err(|error| error.on_node(node))
+    put(engine, node, &files).await
 }

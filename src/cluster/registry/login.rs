@@ -1,11 +1,11 @@
 //! Credentials for registries: given to the nodes' kubelets, in memory only.
 
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
+use super::put;
 use crate::cluster::{Cluster, access};
 use crate::config::{self, Overrides, Registry};
 use crate::engine::{ByteStream, Engine, ExecOutput};
@@ -55,8 +55,7 @@ async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Resul
     let before = access::read_file(engine, node, CONFIG).await?;
     let mut files = FileTree::default();
     credentials::node_files(&mut files, &all)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default();
-    engine.upload(node, files.to_tar(now)?).await.map_err(|error| error.on_node(node))?;
+    put(engine, node, &files).await?;
     if before.is_some_and(|before| credentials::configuration(&all).is_ok_and(|text| text.as_bytes() == before)) {
         return Ok(false);
     }

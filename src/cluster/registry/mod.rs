@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::addon::build_one;
-use super::provision::Calls;
+use super::provision::{self, Calls};
 use crate::catalog;
 use crate::config::LocalRegistry;
 use crate::engine::{Container, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::registry::{self, DEFAULT_PORT, PORT_LABEL, REGISTRY_LABEL, Registry};
-use crate::plan::{CLUSTER_LABEL, NodePlan, network_name};
+use crate::plan::{CLUSTER_LABEL, FileTree, NodePlan, network_name};
 use crate::ui::Ui;
 
 mod attach;
@@ -71,6 +71,11 @@ pub async fn list(engine: &dyn Engine) -> Result<Vec<Found>> {
 /// The registry of this name, if it is there.
 pub async fn find(engine: &dyn Engine, name: &str) -> Result<Option<Found>> {
     Ok(list(engine).await?.into_iter().find(|found| found.registry.name == name))
+}
+
+/// Puts files into a node that runs.
+async fn put(engine: &dyn Engine, node: &str, files: &FileTree) -> Result<()> {
+    engine.upload(node, files.to_tar(provision::now())?).await.map_err(|error| error.on_node(node))
 }
 
 /// The registry that a new cluster uses: the shared one if it is there, or the one that its configuration names.
