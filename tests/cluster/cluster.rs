@@ -246,8 +246,13 @@ impl Cluster {
         eventually(limit, || self.coracle(&["status"])).map(drop)
     }
 
-    /// Forwards a port of the host to a Service, and fetches through it.
+    /// Forwards a port of the host to a Service or a pod, and fetches through it. `port-forward` ends with the first
+    /// connection that is refused, and a program may not listen yet when its pod is Ready: then it is started again.
     pub fn port_forward(&self, target: &str, port: u16, path: &str) -> Result<String, String> {
+        eventually(Duration::from_secs(20), || self.port_forward_once(target, port, path))
+    }
+
+    fn port_forward_once(&self, target: &str, port: u16, path: &str) -> Result<String, String> {
         let forward = start(self.kubectl_command(&["port-forward", target, &format!(":{port}")]), None)?;
         let address = eventually(Duration::from_secs(30), || {
             let said = forward.said();
@@ -255,7 +260,8 @@ impl Cluster {
             let line = rest.ok_or_else(|| format!("port-forward said `{said}`"))?;
             line.split_once(" -> ").map(|(address, _)| address.to_owned()).ok_or(line)
         })?;
-        eventually(Duration::from_secs(20), || fetch(&format!("http://{address}{path}")))
+        fetch(&format!("http://{address}{path}"))
+            .map_err(|error| format!("{error}; port-forward said `{}`", forward.said()))
     }
 }
 
