@@ -155,6 +155,11 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     let done = result(&cluster.coracle(&load)?)?;
     ensure(done["restarted"] == serde_json::json!([]), || format!("restarted without a reason: {done}"))?;
     ensure(others()? == before, || "a workload with another image was restarted".to_owned())?;
+    // An image whose name meant another one is there like any other.
+    let again = cluster.coracle_output(&["load", "docker-image", &image])?;
+    contains(&again.stderr, &format!("{}: had docker.io/library/{image}", cluster.node()))?;
+    cluster.coracle(&["image", "tag", &image, "t-accept-rolled:1"])?;
+    cluster.coracle(&["image", "rm", "t-accept-rolled:1"])?;
     cluster.kubectl(&["delete", "deployment/rolled-first", "daemonset/rolled-set", "--timeout=60s"]).map(drop)
 }
 

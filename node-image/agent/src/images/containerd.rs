@@ -102,8 +102,8 @@ impl Containerd {
 
     /// Makes a name mean an image.
     pub(super) async fn set_image(&mut self, image: proto::Image) -> Result<()> {
-        let labels = image.labels.keys().map(|label| format!("labels.{label}"));
-        let paths = ["target".to_owned()].into_iter().chain(labels).collect();
+        // All labels are replaced: the runtime's own would tell it that it knows what the name means.
+        let paths = ["target", "labels"].map(str::to_owned).to_vec();
         let message = proto::SetImage { image: Some(image.clone()) };
         match self.call::<_, proto::SetImage>("/containerd.services.images.v1.Images/Create", message).await {
             Err(status) if status.code() == Code::AlreadyExists => {
