@@ -3,7 +3,7 @@
 use super::load::Wanted;
 use super::reference::{Reference, is_id};
 use crate::engine::Engine;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Problem, Result};
 
 /// Names this similar (Jaro-Winkler) are suggested.
 const SIMILAR: f64 = 0.75;
@@ -15,8 +15,9 @@ pub async fn check_docker_images(engine: &dyn Engine, images: &[String]) -> Resu
     find_images(engine, images).await.map(drop)
 }
 
-/// Looks the images up. `Code::ImageMissing` names all that are not there.
+/// Looks the images up. `Code::UsageInvalid` and `Code::ImageMissing` name all that are no names, or not there.
 pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
+    check_names(images)?;
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut absent = Vec::new();
     for text in images {
@@ -38,6 +39,22 @@ pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Resul
         }
     }
     if absent.is_empty() { Ok(wanted) } else { Err(images_missing(engine, &absent).await?) }
+}
+
+fn check_names(images: &[String]) -> Result<()> {
+    let named = images.iter().filter(|text| !is_id(text, text));
+    let mut refused: Vec<(&String, Error)> =
+        named.filter_map(|text| Some((text, text.parse::<Reference>().err()?))).collect();
+    if refused.len() < 2 {
+        return refused.pop().map_or(Ok(()), |(_, why)| Err(why));
+    }
+    let problem = |(text, why): (&String, Error)| Problem {
+        place: format!("`{text}`"),
+        message: why.cause_text().unwrap_or_default().to_owned(),
+        snippet: None,
+    };
+    Err(Error::new(Code::UsageInvalid, "these are not image names")
+        .problems(refused.into_iter().map(problem).collect()))
 }
 
 async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {

@@ -257,6 +257,18 @@ async fn what_the_engine_does_not_have_is_named_with_what_is_similar() {
 }
 
 #[tokio::test]
+async fn every_text_that_is_no_name_is_told() {
+    let (engine, _) = engine_with(&list(&["a"]), Vec::new(), Vec::new()).await;
+    let error = load(&engine, &list(&["a"]), &["Upper:1", "app", "a b", &"0".repeat(64)]).await.unwrap_err();
+    assert_eq!(error.code(), Code::UsageInvalid);
+    let places: Vec<&str> = error.problem_list().iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["`Upper:1`", "`a b`"]);
+    assert_eq!(error.problem_list()[0].message, "it must be lower case");
+    let error = load(&engine, &list(&["a"]), &["Upper:1"]).await.unwrap_err();
+    assert_eq!(error.message(), "`Upper:1` is not an image name");
+}
+
+#[tokio::test]
 async fn a_node_that_fails_is_named_and_the_others_get_the_image() {
     for (bad, code) in [("full", Code::DiskFull), ("broken", Code::LoadFailed)] {
         let archive = docker_archive(&["app:1"], &["one"]);

@@ -85,7 +85,8 @@ fn find(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
     if absent.is_empty() {
         return Ok(found);
     }
-    let names: Vec<String> = images().flat_map(|image| &image.names).map(|name| familiar(name)).collect();
+    let names: BTreeSet<String> = images().flat_map(|image| &image.names).map(|name| familiar(name)).collect();
+    let names: Vec<String> = names.into_iter().collect();
     let quoted = absent.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let error = Error::new(Code::ImageMissing, format!("no node has the image {quoted}"));
     let error = match similar(&absent, &names) {
