@@ -61,15 +61,30 @@ pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
             eventually(PATIENCE, || {
                 let after = cluster.in_node(STORE)?;
                 ensure(after == before, || format!("{when} left something, before:\n{before}\nafter:\n{after}"))?;
-                let helpers =
-                    docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}-reader", cluster.node())])?;
-                ensure(helpers.is_empty(), || format!("{when} left the helper {helpers}"))
+                // One that nobody could start any more goes with the next load.
+                let helpers = helpers(cluster)?;
+                ensure(helpers.iter().all(|helper| helper.ends_with(" created")), || format!("{when} left {helpers:?}"))
             })?;
         }
     }
     ensure(cut >= 4, || format!("only {cut} loads were cut off"))?;
     cluster.coracle(&["load", "docker-image", &image])?;
-    has(cluster, &image)
+    has(cluster, &image)?;
+    eventually(PATIENCE, || {
+        if helpers(cluster)?.is_empty() {
+            return Ok(());
+        }
+        cluster.coracle(&["image", "rm", &image])?;
+        cluster.coracle(&["load", "docker-image", &image])?;
+        Err(format!("loads left {:?}", helpers(cluster)?))
+    })
+}
+
+/// Names and states of the containers that read layers.
+fn helpers(cluster: &Cluster) -> Result<Vec<String>, String> {
+    let filter = format!("name={}-reader", cluster.node());
+    let found = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}} {{.State}}"])?;
+    Ok(found.lines().map(str::to_owned).collect())
 }
 
 /// Two images with a layer in common, and one of them twice, all at the same time.
