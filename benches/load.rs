@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const LAYERS: [u64; 2] = [499_000_000, 1_000_000];
 /// Name of both clusters and repository of the images.
 const NAME: &str = "t-bench-load";
+/// The registry of coracle's cluster, and its port on this host.
+const REGISTRY: &str = "t-bench-load-registry";
+const PORT: &str = "5777";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Tool {
@@ -29,6 +32,12 @@ enum Way {
     Default,
     /// Through the engine's API only.
     Api,
+    /// Pushed to a registry, and pulled by all nodes.
+    Registry,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Default, Self::Api, Self::Registry];
 }
 
 struct Settings {
@@ -100,11 +109,18 @@ impl Tool {
     /// Loads an image; seconds, and the most memory that the command had, in MiB.
     fn load(self, settings: &Settings, image: &str, way: Way) -> Result<(f64, f64)> {
         let mut command = self.command(settings);
-        command.args(["load", "docker-image", image, "--name", &self.cluster()]);
+        let began = Instant::now();
+        if way == Way::Registry {
+            let pushed = format!("localhost:{PORT}/{image}");
+            docker(&["tag", image, &pushed])?;
+            docker(&["push", "--quiet", &pushed])?;
+            command.args(["image", "pull", &pushed, "--name", &self.cluster()]);
+        } else {
+            command.args(["load", "docker-image", image, "--name", &self.cluster()]);
+        }
         if way == Way::Api {
             command.env("CORACLE_IMAGE_SOURCE", "save");
         }
-        let began = Instant::now();
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(told)?;
         let memory = watch(&mut child)?;
         let seconds = began.elapsed().as_secs_f64();
@@ -117,7 +133,7 @@ impl Tool {
     /// Removes our images from the nodes, and waits until nothing of them is left.
     fn forget(self) -> Result<()> {
         let script = format!(
-            "crictl images --output json | grep -o 'docker.io/library/{NAME}[^\"]*' | sort -u | xargs -r crictl rmi >/dev/null 2>&1
+            "crictl images --output json | grep -oE '(docker.io/library|localhost:{PORT})/{NAME}[^\"]*' | sort -u | xargs -r crictl rmi >/dev/null 2>&1
              ctr -n k8s.io content prune references >/dev/null 2>&1; sync"
         );
         for node in self.nodes()? {
@@ -143,25 +159,34 @@ fn watch(child: &mut Child) -> Result<f64> {
     }
 }
 
-/// Builds the image, or one that differs from it in the upper layer.
-fn build(settings: &Settings, number: usize) -> Result<String> {
-    let folder = settings.home.path().join("build");
-    std::fs::create_dir_all(&folder).map_err(told)?;
-    let base = format!("{NAME}-base:1");
-    if number == 0 {
-        noise(&folder.join("noise"), LAYERS[0])?;
-        std::fs::write(folder.join("Dockerfile"), "FROM scratch\nCOPY noise /noise\n").map_err(told)?;
-        build_in(&folder, &base)?;
-    }
-    noise(&folder.join("noise"), LAYERS[1])?;
-    std::fs::write(folder.join("Dockerfile"), format!("FROM {base}\nCOPY noise /top\nCMD [\"/top\"]\n"))
-        .map_err(told)?;
-    let image = format!("{NAME}:{number}");
-    build_in(&folder, &image)?;
-    Ok(image)
+/// The images that are loaded.
+struct Images {
+    first: String,
+    built: usize,
 }
 
-fn build_in(folder: &Path, image: &str) -> Result<()> {
+impl Images {
+    fn new(settings: &Settings) -> Result<Self> {
+        std::fs::create_dir_all(settings.home.path().join("build")).map_err(told)?;
+        build(settings, &format!("{NAME}-base:1"), "FROM scratch\nCOPY noise /noise\n", LAYERS[0])?;
+        let mut images = Self { first: String::new(), built: 0 };
+        images.first = images.changed(settings)?;
+        Ok(images)
+    }
+
+    /// One that differs from all others in the upper layer.
+    fn changed(&mut self, settings: &Settings) -> Result<String> {
+        let image = format!("{NAME}:{}", self.built);
+        self.built += 1;
+        build(settings, &image, &format!("FROM {NAME}-base:1\nCOPY noise /top\nCMD [\"/top\"]\n"), LAYERS[1])?;
+        Ok(image)
+    }
+}
+
+fn build(settings: &Settings, image: &str, dockerfile: &str, size: u64) -> Result<()> {
+    let folder = settings.home.path().join("build");
+    noise(&folder.join("noise"), size)?;
+    std::fs::write(folder.join("Dockerfile"), dockerfile).map_err(told)?;
     let mut command = Command::new("docker");
     run(command.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]).arg(folder)).map(drop)
 }
@@ -180,23 +205,23 @@ fn median(values: &[f64]) -> f64 {
 }
 
 /// The figures of a case: coracle's and kind's seconds.
-#[derive(Default)]
 struct Case {
-    title: String,
-    bar: f64,
+    title: &'static str,
+    /// The most that coracle may take, in parts of what kind takes; none for what is only to be known.
+    bar: Option<f64>,
     ours: Vec<f64>,
     theirs: Vec<f64>,
 }
 
 impl Case {
-    fn new(title: &str, bar: f64) -> Self {
-        Self { title: title.to_owned(), bar, ..Self::default() }
+    const fn new(title: &'static str, bar: Option<f64>) -> Self {
+        Self { title, bar, ours: Vec::new(), theirs: Vec::new() }
     }
 
     fn print(&self) {
         let list = |values: &[f64]| values.iter().map(|value| format!("{value:.2}")).collect::<Vec<_>>().join(" ");
         let (ours, theirs) = (median(&self.ours), median(&self.theirs));
-        let bar = if self.bar.is_nan() { "0.3 s".to_owned() } else { self.bar.to_string() };
+        let bar = self.bar.map_or_else(|| "-".to_owned(), |bar| bar.to_string());
         println!(
             "| {} | {ours:.2} | {theirs:.2} | {:.3} | {bar} | {} | {} |",
             self.title,
@@ -207,61 +232,122 @@ impl Case {
     }
 }
 
+/// The cases of clusters of one size.
+struct Cases {
+    first: [Case; 3],
+    changed: [Case; 3],
+    nothing: Case,
+}
+
+impl Cases {
+    /// `api` is the bar for a changed layer that the engine saves.
+    const fn new(api: f64) -> Self {
+        Self {
+            first: [
+                Case::new("first load", Some(0.5)),
+                Case::new("first load, through the API", None),
+                Case::new("first load, through the registry", None),
+            ],
+            changed: [
+                Case::new("1 MB changed, through the layer store", Some(0.1)),
+                Case::new("1 MB changed, through the API", Some(api)),
+                Case::new("1 MB changed, through the registry", Some(0.1)),
+            ],
+            nothing: Case::new("nothing changed (bar: 0.3 s)", None),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Case> {
+        self.first.iter().chain(&self.changed).chain([&self.nothing])
+    }
+}
+
+/// What one round of kind's took; its loads have one way only, which every case of ours is compared with.
+fn round_of_kind(settings: &Settings, cases: &mut Cases, images: &mut Images) -> Result<()> {
+    Tool::Kind.forget()?;
+    let (first, _) = Tool::Kind.load(settings, &images.first, Way::Default)?;
+    let image = images.changed(settings)?;
+    let (changed, _) = Tool::Kind.load(settings, &image, Way::Default)?;
+    cases.first.iter_mut().for_each(|case| case.theirs.push(first));
+    cases.changed.iter_mut().for_each(|case| case.theirs.push(changed));
+    cases.nothing.theirs.push(Tool::Kind.load(settings, &image, Way::Default)?.0);
+    Ok(())
+}
+
+/// One round of ours; the most memory that a load had.
+fn round_of_coracle(settings: &Settings, cases: &mut Cases, images: &mut Images, round: usize) -> Result<f64> {
+    let mut memory: f64 = 0.0;
+    let mut load = |image: &str, way| {
+        let (seconds, most) = Tool::Coracle.load(settings, image, way)?;
+        memory = memory.max(most);
+        Ok::<f64, String>(seconds)
+    };
+    for (way, case) in Way::ALL.into_iter().zip(&mut cases.first) {
+        // The registry has the lower layer after the first round.
+        if way != Way::Registry || round == 0 {
+            Tool::Coracle.forget()?;
+            case.ours.push(load(&images.first, way)?);
+        }
+    }
+    Tool::Coracle.forget()?;
+    load(&images.first, Way::Default)?;
+    cases.nothing.ours.push(load(&images.first, Way::Default)?);
+    for (way, case) in Way::ALL.into_iter().zip(&mut cases.changed) {
+        if way == Way::Registry {
+            // Layers that were loaded are not packed any more: what is pulled builds on what was pulled.
+            Tool::Coracle.forget()?;
+            load(&images.first, way)?;
+        }
+        case.ours.push(load(&images.changed(settings)?, way)?);
+    }
+    Ok(memory)
+}
+
 /// All cases with so many nodes; the most memory that coracle had.
-fn measure(settings: &Settings, nodes: usize, bars: [f64; 3]) -> Result<f64> {
-    let [first_bar, api_bar, store_bar] = bars;
-    let mut first = Case::new("first load", first_bar);
-    let mut api = Case::new("1 MB changed, through the API", api_bar);
-    let mut store = Case::new("1 MB changed, through the layer store", store_bar);
-    let mut nothing = Case::new("nothing changed", f64::NAN);
+fn measure(settings: &Settings, nodes: usize, api_bar: f64, images: &mut Images) -> Result<f64> {
+    let mut cases = Cases::new(api_bar);
     let mut memory: f64 = 0.0;
     for round in 0..settings.runs {
-        for tool in Tool::BOTH {
-            tool.forget()?;
-            let image = format!("{NAME}:0");
-            let mut load = |image: &str, way| {
-                let (seconds, most) = tool.load(settings, image, way)?;
-                memory = if tool == Tool::Coracle { memory.max(most) } else { memory };
-                Ok::<f64, String>(seconds)
-            };
-            if tool == Tool::Kind {
-                first.theirs.push(load(&image, Way::Default)?);
-                let changed = load(&build(settings, 3 * round + 1)?, Way::Default)?;
-                api.theirs.push(changed);
-                store.theirs.push(changed);
-                nothing.theirs.push(load(&format!("{NAME}:{}", 3 * round + 1), Way::Default)?);
-            } else {
-                first.ours.push(load(&image, Way::Default)?);
-                nothing.ours.push(load(&image, Way::Default)?);
-                api.ours.push(load(&build(settings, 3 * round + 2)?, Way::Api)?);
-                store.ours.push(load(&build(settings, 3 * round + 3)?, Way::Default)?);
-            }
-        }
+        memory = memory.max(round_of_coracle(settings, &mut cases, images, round)?);
+        round_of_kind(settings, &mut cases, images)?;
     }
     println!(
         "\n## {nodes} node(s)\n\n| | coracle, s | kind, s | ratio | bar | coracle's runs | kind's runs |\n|---|---|---|---|---|---|---|"
     );
-    [&first, &api, &store, &nothing].into_iter().for_each(Case::print);
+    cases.all().for_each(Case::print);
     Ok(memory)
 }
 
 fn all(settings: &Settings) -> Result<()> {
-    build(settings, 0)?;
+    let mut images = Images::new(settings)?;
     let mut memory: f64 = 0.0;
-    for (nodes, bars) in [(1, [0.5, 0.35, 0.1]), (3, [0.5, 0.2, 0.1])] {
+    for (nodes, api_bar) in [(1, 0.35), (3, 0.2)] {
         for tool in Tool::BOTH {
             tool.create(settings, nodes)?;
         }
+        registry(settings, &["create", "--port", PORT, "--cluster", &Tool::Coracle.cluster()])?;
         // What a new cluster does besides has come to an end.
         std::thread::sleep(Duration::from_secs(10));
-        let measured = measure(settings, nodes, bars);
-        for tool in Tool::BOTH {
-            tool.delete(settings)?;
-        }
+        let measured = measure(settings, nodes, api_bar, &mut images);
+        clean(settings)?;
         memory = memory.max(measured?);
     }
     println!("\nmost memory of coracle: {memory:.0} MiB (bar 64)");
     Ok(())
+}
+
+fn registry(settings: &Settings, arguments: &[&str]) -> Result<()> {
+    let mut command = Tool::Coracle.command(settings);
+    run(command.arg("registry").args(arguments).args(["--name", REGISTRY])).map(drop)
+}
+
+/// Removes clusters and registry.
+fn clean(settings: &Settings) -> Result<()> {
+    let deleted = registry(settings, &["delete", "--volumes"]);
+    for tool in Tool::BOTH {
+        tool.delete(settings)?;
+    }
+    deleted
 }
 
 fn option(name: &str) -> Option<String> {
@@ -280,14 +366,13 @@ fn main() -> Result<()> {
     };
     let result = all(&settings);
     if result.is_err() {
-        for tool in Tool::BOTH {
-            let _ = tool.delete(&settings);
-        }
+        let _ = clean(&settings);
     }
-    let images =
-        docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &format!("reference={NAME}*")])?;
-    for image in images.lines() {
-        docker(&["image", "rm", "--force", image])?;
+    for repository in [format!("{NAME}*"), format!("localhost:{PORT}/{NAME}*")] {
+        let filter = format!("reference={repository}");
+        for image in docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", &filter])?.lines() {
+            docker(&["image", "rm", "--force", image])?;
+        }
     }
     result
 }

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, PATIENCE};
 use crate::engine::in_path;
 use crate::failures::{nothing_left, refused, told};
 use crate::run::{Output, Running, contains, docker, docker_output, ensure, eventually, run, start};
+use crate::scenarios::hello;
 use crate::{Group, cleanup};
 
 /// A node image that is pulled, and images that cannot be.
@@ -100,6 +101,7 @@ fn from_registry(cluster: &Cluster) -> Result<(), String> {
     ensure(output.code == 0, || output.told())?;
     pulled(&output, &reference)?;
     works(cluster)?;
+    loads(cluster)?;
     cluster.coracle(&["delete", "cluster"])?;
     nothing_left(cluster)?;
 
@@ -132,6 +134,23 @@ fn works(cluster: &Cluster) -> Result<(), String> {
     let name = "kubernetes.default.svc.cluster.local";
     let found = cluster.kubectl(&["exec", "asks", "--", "getent", "hosts", name])?;
     contains(&found, "10.96.0.1 ")
+}
+
+/// The node's image does not have the program that takes images; it comes with the first load. What is loaded runs, and what
+/// came with the node image is not removed.
+fn loads(cluster: &Cluster) -> Result<(), String> {
+    hello::build()?;
+    let load = || cluster.coracle_output(&["load", "docker-image", hello::IMAGE]);
+    contains(&load()?.stderr, "got docker.io/library/hello-world:latest")?;
+    contains(&load()?.stderr, "had docker.io/library/hello-world:latest")?;
+    cluster.kubectl(&["run", "loaded", "--image", hello::IMAGE, "--image-pull-policy=IfNotPresent"])?;
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/loaded", "--timeout=60s"])?;
+    contains(&cluster.port_forward("pod/loaded", 8080, "/")?, "Hello, world!")?;
+    cluster.coracle(&["image", "prune"])?;
+    contains(&cluster.in_node("crictl images --output json")?, "/kube-controller-manager:")?;
+    let listed = cluster.coracle(&["image", "ls"])?;
+    ensure(listed.lines().count() == 2, || format!("not only the loaded image is shown: {listed}"))?;
+    contains(&listed, "hello-world:latest")
 }
 
 /// An image like ours, after a change in a container of it and with another configuration.

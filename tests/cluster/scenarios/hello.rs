@@ -8,10 +8,10 @@ use crate::cluster::{Cluster, PATIENCE, answers};
 use crate::run::{contains, ensure, eventually, run};
 
 /// The image of the sample.
-pub(super) const IMAGE: &str = "hello-world:latest";
+pub const IMAGE: &str = "hello-world:latest";
 
 /// Builds the image of the sample; the engine's cache has it the second time.
-pub(super) fn build() -> Result<(), String> {
+pub fn build() -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/hello-world/build.sh");
     run(Command::new(script), None, Duration::from_secs(400))?.ok().map(drop)
 }

@@ -6,7 +6,7 @@ mod addons;
 mod basics;
 mod course;
 mod failures;
-mod hello;
+pub mod hello;
 mod image_commands;
 mod images;
 mod ip_family;
