@@ -77,6 +77,11 @@ async fn one(context: &Context, engine: &SharedEngine, name: &ClusterName, locat
     let removed = remove(engine, &Scope::Cluster(name.clone())).await?;
     let entry = kubeconfig::remove(location, &name.context()).await?;
     step.finish();
+    for container in &removed.disconnected {
+        context.ui.note(format!(
+            "`{container}` was connected to the cluster's network, which is gone; the container is as it was"
+        ));
+    }
     if removed.is_empty() && !entry {
         context.ui.note(format!("There was no cluster `{name}`"));
     }

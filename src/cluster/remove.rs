@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 use super::SharedEngine;
 use crate::config::ClusterName;
-use crate::engine::Container;
+use crate::engine::{Container, Network};
 use crate::error::{Code, Error, Result};
+use crate::plan::registry::REGISTRY_LABEL;
 use crate::plan::{CLUSTER_LABEL, RUN_LABEL};
 
 /// How often removing a container is tried: on cgroup v1 a frozen pod keeps its node alive until it is thawed.
@@ -40,6 +41,8 @@ pub struct Removed {
     pub volumes: Vec<String>,
     /// Names of networks.
     pub networks: Vec<String>,
+    /// Names of other people's containers that were connected to a network.
+    pub disconnected: Vec<String>,
 }
 
 impl Removed {
@@ -68,11 +71,26 @@ pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
         Scope::Run(id) => labels.get(RUN_LABEL) == Some(id),
     };
     let networks: Vec<_> = networks.into_iter().filter(|network| matches(&network.labels)).collect();
-    super::registry::disconnect(engine, &networks).await?;
+    removed.disconnected = disconnect(engine, &networks).await?;
     let network_results = join_all(networks.iter().map(|network| engine.remove_network(&network.id))).await;
     removed.networks.extend(networks.iter().map(|network| network.name.clone()));
     results.into_iter().chain(network_results).collect::<Result<Vec<()>>>()?;
     Ok(removed)
+}
+
+/// Disconnects what else is connected to networks that are about to be removed: none goes before. Gives the names of those
+/// containers that coracle did not make.
+async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<String>> {
+    if networks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let containers = engine.containers(&[]).await?;
+    let pairs = containers.iter().flat_map(|container| networks.iter().map(move |network| (container, network)));
+    let connected: Vec<_> = pairs.filter(|(container, network)| container.networks.contains(&network.name)).collect();
+    try_join_all(connected.iter().map(|(container, network)| engine.disconnect_network(&network.id, &container.id)))
+        .await?;
+    let others = connected.into_iter().filter(|(container, _)| !container.labels.contains_key(REGISTRY_LABEL));
+    Ok(others.map(|(container, _)| container.name.clone()).collect())
 }
 
 async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {

@@ -22,7 +22,7 @@ pub use attach::{attach, attach_all, report};
 pub use login::{configured, give, known_hosts, log_in};
 pub use prune::{Pruned, prune};
 pub use ready::wait;
-pub use removal::{Removed, disconnect, remove};
+pub use removal::{Removed, remove};
 
 /// A registry that is there.
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,7 @@ use http::Method;
 
 use super::find;
 use crate::cluster::{Cluster, SharedEngine, access};
-use crate::engine::{Engine, Network};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, Failure};
 use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory};
@@ -21,19 +21,6 @@ pub struct Removed {
     pub kept: bool,
     /// Clusters that could not be told, and why.
     pub untold: Vec<(String, String)>,
-}
-
-/// Disconnects registries from networks that are about to be removed: no network goes while something is connected.
-pub async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<()> {
-    if networks.is_empty() {
-        return Ok(());
-    }
-    let registries = engine.containers(&[REGISTRY_LABEL.to_owned()]).await?;
-    let pairs = registries.iter().flat_map(|registry| networks.iter().map(move |network| (registry, network)));
-    let connected = pairs.filter(|(registry, network)| registry.networks.contains(&network.name));
-    try_join_all(connected.map(|(registry, network)| engine.disconnect_network(&network.id, &registry.id)))
-        .await
-        .map(drop)
 }
 
 /// Removes a registry, and what clusters know of it; its images only if `volumes`.

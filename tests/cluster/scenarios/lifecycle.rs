@@ -81,9 +81,14 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     docker(&["volume", "create", &foreign])?;
     cleanup::register_object("container", &foreign);
     let volume = format!("{foreign}:/foreign");
-    docker(&["create", "--name", &foreign, "--network", &foreign, "--volume", &volume, image.trim()])?;
+    let options = ["--name", &foreign, "--network", &foreign, "--volume", &volume, "--entrypoint", "sleep"];
+    docker(&[&["run", "--detach"], &options[..], &[image.trim(), "1000"]].concat())?;
+    docker(&["network", "connect", &format!("coracle-{}", cluster.name), &foreign])?;
 
     gone(cluster)?;
+    let networks = "--format={{.State.Running}}{{range $name, $_ := .NetworkSettings.Networks}} {{$name}}{{end}}";
+    let state = docker(&["inspect", networks, &foreign])?;
+    ensure(state.trim() == format!("true {foreign}"), || format!("the foreign container is now: {state}"))?;
     for (kind, list) in [
         ("container", &["ps", "--all", "--format={{.Names}}"][..]),
         ("volume", &["volume", "ls", "--format={{.Name}}"]),
