@@ -50,9 +50,14 @@ fn script(cluster: &Cluster, name: &str, more: &[&Path]) -> Result<String, Strin
     said
 }
 
-/// After a restart of the engine the same cluster is there, with its data and its addresses.
+/// After a restart of the engine the same cluster is there, with its data and its addresses, and the shared registry.
 fn restart(cluster: &Cluster) -> Result<(), String> {
-    script(cluster, "engine-restart.sh", &[]).map(drop)
+    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    build.args(["build", "addons", "registry"]);
+    run(build, None, Duration::from_secs(1200))?.ok()?;
+    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/registry"])?;
+    let registry = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/registry image")?;
+    script(cluster, "engine-restart.sh", &[Path::new(registry)]).map(drop)
 }
 
 /// A disk without room, and one that fills up meanwhile.
