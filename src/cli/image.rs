@@ -10,7 +10,7 @@ use super::Context;
 use super::image_build::{self, BuildImage};
 use super::load::{self, Load};
 use super::options::{JsonOption, NameOption, OutputFormat};
-use super::output::{Table, structured};
+use super::output::{Table, size, structured};
 use crate::cluster::{self, Cluster, SharedEngine, rollout};
 use crate::error::{Code, Error, Result};
 use crate::image::{self, Listed, Reference, Removed};
@@ -171,12 +171,6 @@ impl Nodes {
     }
 }
 
-/// Bytes for people, as Docker writes them.
-fn megabytes(bytes: u64) -> String {
-    let tenths = bytes / 100_000;
-    format!("{}.{} MB", tenths / 10, tenths % 10)
-}
-
 // ---- ls ----
 
 async fn list(context: &Context, arguments: &ListImages) -> Result<()> {
@@ -191,15 +185,13 @@ async fn list(context: &Context, arguments: &ListImages) -> Result<()> {
                 |image: &Listed| if image.names.is_empty() { vec![image.id.clone()] } else { image.names.clone() };
             shown.iter().flat_map(names).flat_map(|name| [name, "\n".to_owned()]).collect()
         }
-        format => {
-            let table = table(&shown, &site.nodes, format.is_some()).to_string();
-            if !folded.is_empty() {
-                context.ui.note(format!("{} images of the node image are not shown; `--all` does", folded.len()));
-            }
-            table
-        }
+        format => table(&shown, &site.nodes, format.is_some()).to_string(),
     };
-    context.ui.data(&text)
+    context.ui.data(&text)?;
+    if matches!(arguments.output, None | Some(OutputFormat::Wide)) && !folded.is_empty() {
+        context.ui.note(format!("{} images of the node image are not shown; `--all` does", folded.len()));
+    }
+    Ok(())
 }
 
 fn table(images: &[Listed], nodes: &[String], wide: bool) -> Table {
@@ -220,7 +212,7 @@ fn table(images: &[Listed], nodes: &[String], wide: bool) -> Table {
             (false, true) => "pinned",
             (false, false) => "-",
         };
-        table.row(vec![title, id.to_owned(), megabytes(image.size), nodes, pods, kept.to_owned()]);
+        table.row(vec![title, id.to_owned(), size(image.size), nodes, pods, kept.to_owned()]);
     }
     table
 }
@@ -294,8 +286,8 @@ fn tell(context: &Context, nodes: &[Removed], dry_run: bool) {
         let titles = node.images.iter().map(image::RemovedImage::title).collect::<Vec<_>>().join(", ");
         let mut said = Vec::new();
         if dry_run && !node.images.is_empty() {
-            let size = node.images.iter().map(|image| image.size).sum();
-            said.push(format!("would remove {titles} (up to {})", megabytes(size)));
+            let sum = node.images.iter().map(|image| image.size).sum();
+            said.push(format!("would remove {titles} (up to {})", size(sum)));
         } else if !node.images.is_empty() {
             said.push(format!("removed {titles}"));
         }
@@ -307,7 +299,7 @@ fn tell(context: &Context, nodes: &[Removed], dry_run: bool) {
             let freed = if node.images.is_empty() || dry_run {
                 String::new()
             } else {
-                format!("; {} are free", megabytes(node.freed))
+                format!("; {} are free", size(node.freed))
             };
             context.ui.note(format!("{}: {}{freed}", node.node, said.join(", ")));
         }

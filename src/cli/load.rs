@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Context;
 use super::options::{JsonOption, NameOption};
+use super::output::size;
 use super::restart::{self, RestartOption};
 use crate::cluster::{self, Cluster};
 use crate::config::ClusterName;
@@ -147,7 +148,7 @@ fn tell(context: &Context, report: &LoadReport) {
         if !node.sent.is_empty() {
             let layers =
                 if node.layers_sent == 1 { "1 layer".to_owned() } else { format!("{} layers", node.layers_sent) };
-            let mut got = format!("got {}: {layers}, {}", node.sent.join(", "), megabytes(node.bytes));
+            let mut got = format!("got {}: {layers}, {}", node.sent.join(", "), size(node.bytes));
             if let Some(source) = report.source {
                 got = format!("{got}, {}", source.words());
             }
@@ -166,9 +167,4 @@ fn tell(context: &Context, report: &LoadReport) {
         }
         context.ui.note(format!("{}: {}", node.node, said.join("; ")));
     }
-}
-
-fn megabytes(bytes: u64) -> String {
-    let tenths = bytes.div_ceil(100_000);
-    format!("{}.{} MB", tenths / 10, tenths % 10)
 }

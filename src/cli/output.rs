@@ -45,6 +45,18 @@ impl fmt::Display for Table {
     }
 }
 
+/// Bytes for people, as Docker writes them.
+pub(super) fn size(bytes: u64) -> String {
+    let (unit, tenth) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..100_000 => ("kB", 100),
+        100_000..1_000_000_000 => ("MB", 100_000),
+        _ => ("GB", 100_000_000),
+    };
+    let tenths = bytes / tenth;
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// A value as JSON or YAML.
 pub(super) fn structured(format: OutputFormat, value: &Value) -> Result<String> {
     if format == OutputFormat::Yaml {
@@ -57,6 +69,12 @@ pub(super) fn structured(format: OutputFormat, value: &Value) -> Result<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_sizes_are_no_zero() {
+        let sizes = [0, 999, 1_250, 99_999, 100_000, 59_712_345, 2_500_000_000, 12_000_000_000].map(size);
+        assert_eq!(sizes, ["0 B", "999 B", "1.2 kB", "99.9 kB", "0.1 MB", "59.7 MB", "2.5 GB", "12.0 GB"]);
+    }
 
     #[test]
     fn columns_are_aligned_and_lines_end_without_spaces() {
