@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::options::{JsonOption, OutputFormat, parse_name};
-use super::output::{Table, structured};
+use super::output::{Table, size, structured};
 use super::{Context, credentials};
 use crate::cluster::provision::{Calls, interrupted};
 use crate::cluster::registry::{self, Found, Pruned};
@@ -57,6 +57,8 @@ pub(super) struct DeleteArguments {
     /// Also delete the volume with its images
     #[arg(long)]
     volumes: bool,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +72,11 @@ pub(super) struct ListArguments {
 pub(super) struct PruneArguments {
     #[command(flatten)]
     name: NameArgument,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 #[derive(Debug, Args)]
@@ -80,11 +87,19 @@ pub(super) struct LoginArguments {
     /// The cluster
     #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "CLUSTER", default_value = ClusterName::DEFAULT)]
     cluster: String,
+    #[command(flatten)]
+    output: JsonOption,
 }
 
 impl RegistryCommand {
     pub(super) fn is_json(&self) -> bool {
-        matches!(self, Self::Create(arguments) if arguments.output.is_json())
+        match self {
+            Self::Create(arguments) => arguments.output.is_json(),
+            Self::Delete(arguments) => arguments.output.is_json(),
+            Self::List(_) => false,
+            Self::Prune(arguments) => arguments.output.is_json(),
+            Self::Login(arguments) => arguments.output.is_json(),
+        }
     }
 
     /// It makes things in the engine that it brings to an end when it is interrupted.
@@ -132,7 +147,7 @@ async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     let registry = Registry { name, port };
     let calls = Calls::new(engine);
     let work = async {
-        let new = registry::ensure(&calls, &registry, &context.ui).await?;
+        let new = registry::ensure(&calls, &registry, local, &context.ui).await?;
         if local {
             registry::wait(&*calls.engine, &registry).await?;
         }
@@ -172,6 +187,10 @@ async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
     for (cluster, why) in &removed.untold {
         context.ui.warn(format!("cluster `{cluster}` still names the registry: {why}"));
     }
+    if !removed.told.is_empty() {
+        let clusters = removed.told.join(", ");
+        context.ui.note(format!("It is gone from {clusters} too: what runs goes on, and nothing is pulled from it"));
+    }
     if !removed.container && !removed.volume {
         context.ui.note(format!("There was no registry `{name}`"));
     }
@@ -179,6 +198,11 @@ async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
         context.ui.note(format!("Its images are kept in the volume `{name}`, for the next one of this name"));
         context.ui.hint(format!("`coracle registry delete --name {name} --volumes` deletes them"));
     }
+    let images = if removed.volume { "deleted" } else { "kept" };
+    context.ui.result(&json!({
+        "name": name, "deleted": removed.container, "images": (removed.volume || removed.kept).then_some(images),
+        "clusters": removed.told, "untold": removed.untold.iter().map(|(cluster, _)| cluster).collect::<Vec<_>>(),
+    }));
     Ok(())
 }
 
@@ -186,10 +210,25 @@ async fn prune(context: &Context, arguments: &PruneArguments) -> Result<()> {
     let name = arguments.name.get()?;
     let (engine, _) = context.engine().await?;
     let step = context.ui.step(format!("Pruning registry `{name}`"));
-    let Pruned { blobs, manifests } = registry::prune(&*engine, &name).await?;
+    let pruned = registry::prune(&*engine, &name, arguments.dry_run).await?;
     step.finish();
-    context.ui.note(format!("Removed {blobs} blobs, of which {manifests} were images without a tag"));
+    context.ui.note(told(&pruned, arguments.dry_run));
+    let Pruned { blobs, images, freed } = pruned;
+    context
+        .ui
+        .result(&json!({"name": name, "images": images, "blobs": blobs, "freed": freed, "dryRun": arguments.dry_run}));
     Ok(())
+}
+
+/// What was removed, or would be, for people.
+fn told(Pruned { blobs, images, freed }: &Pruned, dry_run: bool) -> String {
+    if *blobs == 0 && *images == 0 {
+        return "There is nothing to remove: a tag leads to everything".to_owned();
+    }
+    let counted = |count: &u64, what: &str| format!("{count} {what}{}", if *count == 1 { "" } else { "s" });
+    let what = format!("{} without a tag, {} in all", counted(images, "image"), counted(blobs, "blob"));
+    let size = size(*freed);
+    if dry_run { format!("Would remove {what}, and free {size}") } else { format!("Removed {what}: {size} are free") }
 }
 
 async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
@@ -205,7 +244,12 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
         }
         _ => table(&found).to_string(),
     };
-    context.ui.data(&text)
+    context.ui.data(&text)?;
+    for one in found.iter().filter(|one| one.state != "running" && arguments.output.is_none()) {
+        let name = &one.registry.name;
+        context.ui.hint(format!("`coracle registry create --name {name}` starts `{name}` again"));
+    }
+    Ok(())
 }
 
 async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
@@ -237,10 +281,18 @@ async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
     let step = context.ui.step(format!("Giving the nodes credentials for {}", hosts.join(", ")));
     let restarted = registry::log_in(&*engine, &cluster, &logins).await?;
     step.finish();
+    let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
+    for node in down {
+        context.ui.warn(format!("node {} is left out, because it does not run", node.name));
+    }
     if restarted > 0 {
         context.ui.note("The kubelets started again to learn of it; pods went on");
     }
     context.ui.note("They are in the nodes' memory only: after a node restarted, run `coracle registry login`");
+    let nodes: Vec<&str> = up.into_iter().map(|node| node.name.as_str()).collect();
+    context
+        .ui
+        .result(&json!({"cluster": cluster.name, "hosts": hosts, "nodes": nodes, "kubeletsRestarted": restarted}));
     Ok(())
 }
 

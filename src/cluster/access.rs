@@ -10,6 +10,9 @@ use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Entry;
 use crate::kubernetes::Client;
 
+/// Bytes of a header in a tar archive.
+const TAR_BLOCK: usize = 512;
+
 /// A file of a container, also of one that is stopped.
 pub async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let failed = |source: &dyn std::error::Error| {
@@ -30,6 +33,21 @@ pub async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Resu
         }
     }
     Ok(None)
+}
+
+/// The size of a file of a container, of which only the beginning of the archive is read.
+pub async fn file_size(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<u64>> {
+    let failed = |source: &dyn std::error::Error| {
+        Error::new(Code::EngineFailed, format!("cannot read `{path}` in container `{container}`")).cause(source)
+    };
+    let Some(mut stream) = engine.download(container, path).await? else { return Ok(None) };
+    let mut head = Vec::new();
+    while head.len() < TAR_BLOCK {
+        let Some(chunk) = stream.try_next().await.map_err(|source| failed(&source))? else { return Ok(None) };
+        head.extend_from_slice(&chunk);
+    }
+    let header = tar::Header::from_byte_slice(&head[..TAR_BLOCK]);
+    header.entry_size().map(Some).map_err(|source| failed(&source))
 }
 
 /// The kubeconfig entry of a cluster, from the administrator's kubeconfig in its control plane.

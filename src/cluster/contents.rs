@@ -45,7 +45,7 @@ pub(super) async fn prepare(
     let registry = facts.registry.clone();
     // One that the file does not name stays as it is, also when it is stopped.
     if let Some(registry) = registry.as_ref().filter(|_| cluster.registry.is_some()) {
-        let new = registry::ensure(calls, registry, ui).await?;
+        let new = registry::ensure(calls, registry, options.local, ui).await?;
         // As with `registry create`, the clusters that are there share it.
         if new && registry.name == LocalRegistry::DEFAULT {
             let clusters = super::list(&*calls.engine).await?;

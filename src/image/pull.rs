@@ -16,6 +16,8 @@ use crate::error::{Code, Error, Result};
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \
                     CRICTL_CREDS=$(jq -r --arg host \"$host\" '.auth[$host] // empty | \"\\(.username):\\(.password)\"' $logins); \
                     export CRICTL_CREDS; fi; exec \"$@\" pull \"$name\"";
+/// What registries say, in lower case, of credentials that are missing or wrong.
+const DENIED: &[&str] = &["401", "unauthorized", "authorization failed", "no basic auth", "access denied"];
 /// How often a node is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 /// What a node's runtime downloads just now: name, bytes there, bytes in all.
@@ -91,9 +93,16 @@ fn refused(node: &str, image: &Reference, output: &ExecOutput) -> Error {
     let cause = marks.iter().filter_map(|mark| line.rsplit_once(mark.as_str())).map(|(_, cause)| cause);
     let cause = cause.min_by_key(|cause| cause.len()).unwrap_or(line).trim_end_matches('"').replace("\\\"", "\"");
     let familiar = image.familiar();
-    Error::new(Code::ImageMissing, format!("cannot pull image `{familiar}`")).on_node(node).because(cause).hint(
-        format!("where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`"),
-    )
+    let refused = DENIED.iter().any(|words| cause.to_lowercase().contains(words));
+    let error = Error::new(Code::ImageMissing, format!("cannot pull image `{familiar}`")).on_node(node).because(cause);
+    let error = match (refused, image.domain()) {
+        (false, _) => error,
+        (true, "docker.io") => error.hint("log in: `docker login`, then `coracle registry login docker.io`"),
+        (true, host) => error.hint(format!("log in: `docker login {host}`, then `coracle registry login {host}`")),
+    };
+    error.hint(format!(
+        "where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`"
+    ))
 }
 
 #[cfg(test)]
@@ -109,6 +118,18 @@ mod tests {
         let error = refused("a", &"x:1".parse().unwrap(), &output);
         assert_eq!(error.cause_text(), Some("dial tcp: lookup registry-1.docker.io: no such host"));
         assert_eq!(error.code(), Code::ImageMissing);
+    }
+
+    #[test]
+    fn who_may_not_pull_is_told_how_to_log_in() {
+        let hints = |image: &str, line: &str| {
+            let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
+            refused("a", &image.parse().unwrap(), &output).hints().join("; ")
+        };
+        let denied = "pull access denied, repository does not exist or may require authorization";
+        assert!(hints("a.example/x:1", "401 Unauthorized").starts_with("log in: `docker login a.example`"));
+        assert!(hints("x:1", denied).starts_with("log in: `docker login`, then `coracle registry login docker.io`"));
+        assert!(!hints("a.example/x:1", "connection refused").contains("login"));
     }
 
     #[test]

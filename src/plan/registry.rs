@@ -33,6 +33,12 @@ const DATA: &str = "/var/lib/registry";
 /// What names in nodes' networks end with; no proxy is asked for them.
 pub(super) const DOMAIN: &str = ".coracle.internal";
 
+/// Where a registry's container has a blob.
+pub fn blob(digest: &str) -> String {
+    let (algorithm, hash) = digest.split_once(':').unwrap_or(("sha256", digest));
+    format!("{DATA}/docker/registry/v2/blobs/{algorithm}/{}/{hash}/data", hash.get(..2).unwrap_or_default())
+}
+
 /// A local registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Registry {

@@ -24,10 +24,19 @@ struct Block<'p> {
 
 /// Follows a page of `docs/guides` from top to bottom.
 pub fn follow(cluster: &Cluster, page: &str) -> Result<(), String> {
+    follow_as(cluster, page, &[])
+}
+
+/// The same with other words in the place of some: names on the page may be those of the user's own things.
+pub fn follow_as(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Result<(), String> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = repository.join("docs/guides").join(page);
     let told = |error: std::io::Error| format!("{page}: {error}");
-    let text = std::fs::read_to_string(&path).map_err(told)?;
+    let mut text = std::fs::read_to_string(&path).map_err(told)?;
+    for (word, own) in words {
+        ensure(text.contains(word), || format!("{page} has no `{word}`"))?;
+        text = text.replace(word, own);
+    }
     let folder = cluster.home.join("guide");
     std::fs::create_dir_all(&folder).map_err(told)?;
     // The pages start at the top of the repository; what they make must not land in it.
@@ -75,7 +84,8 @@ fn blocks(page: &str) -> Vec<Block<'_>> {
 /// The name and the content of a block that is a file.
 fn file<'b>(block: &'b Block<'_>) -> Option<(&'b str, &'b str)> {
     let name = block.text.lines().next()?.strip_prefix("# ")?;
-    let is_name = name.contains('.') && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    let is_name = (name.contains('.') || name == "Dockerfile")
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     is_name.then_some((name, block.text.as_str()))
 }
 

@@ -16,7 +16,7 @@ use crate::plan::{FileTree, network_name};
 use crate::ui::Ui;
 
 /// How long the API of a cluster may take that was there before.
-const API: Duration = Duration::from_secs(10);
+pub(super) const API: Duration = Duration::from_secs(10);
 
 /// Makes a registry reachable in the network of a cluster whose nodes know it, and tells tools about it.
 pub async fn attach(

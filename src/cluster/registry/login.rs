@@ -42,9 +42,15 @@ pub async fn give(engine: &dyn Engine, nodes: &[String], logins: &[Login]) -> Re
     try_join_all(nodes.iter().map(|node| give_one(engine, node, logins))).await.map(drop)
 }
 
-/// Gives credentials to the nodes of a running cluster. Says how many kubelets had to start again for it.
+/// Gives credentials to the nodes of a cluster that run. Says how many kubelets had to start again for it.
 pub async fn log_in(engine: &dyn Engine, cluster: &Cluster, logins: &[Login]) -> Result<usize> {
-    let work = cluster.nodes.iter().map(|node| log_in_node(engine, &node.name, logins));
+    let running: Vec<_> = cluster.nodes.iter().filter(|node| node.is_running()).collect();
+    if let (true, Some(first)) = (running.is_empty(), cluster.nodes.first()) {
+        return Err(Error::new(Code::StepFailed, format!("no node of cluster `{}` runs", cluster.name))
+            .because("credentials are kept in the memory of nodes that run")
+            .hint(format!("start them, such as with `docker start {}`", first.name)));
+    }
+    let work = running.iter().map(|node| log_in_node(engine, &node.name, logins));
     Ok(try_join_all(work).await?.into_iter().filter(|restarted| *restarted).count())
 }
 

@@ -1,5 +1,8 @@
 //! The local registry: one container of the engine that all clusters share, known by its labels only.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+
 use serde::Serialize;
 
 use super::addon::build_one;
@@ -86,8 +89,8 @@ pub(super) async fn of_cluster(engine: &dyn Engine, asked: Option<&LocalRegistry
     Ok(found.or_else(|| asked.map(|_| Registry { name: name.to_owned(), port: DEFAULT_PORT })))
 }
 
-/// Makes sure that the registry is there and runs; `false` when it did already.
-pub async fn ensure(calls: &Calls, registry: &Registry, ui: &Ui) -> Result<bool> {
+/// Makes sure that the registry is there and runs; `false` when it did already. `local`: the engine is on this host.
+pub async fn ensure(calls: &Calls, registry: &Registry, local: bool, ui: &Ui) -> Result<bool> {
     let engine = &*calls.engine;
     let found = find(engine, &registry.name).await?;
     if let Some(found) = &found {
@@ -97,7 +100,10 @@ pub async fn ensure(calls: &Calls, registry: &Registry, ui: &Ui) -> Result<bool>
         }
     }
     let recipe = catalog::registry()?;
+    let kept = kept_volume(engine, &registry.name).await?;
     if found.is_none() {
+        // The program takes minutes to build: what is in the way is told before.
+        free_port(engine, registry, local).await?;
         build_one(calls, &recipe, "the registry", None, ui).await?;
     }
     let step = ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
@@ -108,8 +114,11 @@ pub async fn ensure(calls: &Calls, registry: &Registry, ui: &Ui) -> Result<bool>
     };
     if let Err(error) = start(calls, plan, registry).await {
         if let Some(id) = made {
-            // It would only be in the way; the volume may have the images of an earlier one.
+            // It would only be in the way.
             engine.remove_container(&id).await?;
+            if !kept {
+                engine.remove_volume(&registry.name).await?;
+            }
         }
         return Err(error);
     }
@@ -138,11 +147,51 @@ async fn start(calls: &Calls, plan: NodePlan, registry: &Registry) -> Result<()>
         engine.start_container(&plan.spec.name).await
     };
     calls.run(work).await.map_err(|error| match error.code() {
-        Code::PortTaken => Error::new(Code::PortTaken, format!("port {} of this host is taken", registry.port))
-            .because(error.cause_text().unwrap_or_default())
-            .hint("choose another one: `coracle registry create --port PORT`; clusters then use that registry"),
+        Code::PortTaken => taken_port(registry, error.cause_text().unwrap_or_default()),
         _ => error,
     })
+}
+
+/// Fails when another registry has the port, or on this host another program.
+async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Result<()> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, registry.port)).map(drop);
+    let there = list(engine).await?;
+    match (there.iter().find(|other| other.registry.port == registry.port), bound) {
+        // Another run was faster.
+        (Some(other), _) if other.registry.name == registry.name => Ok(()),
+        (Some(other), _) => Err(taken_port(registry, &format!("registry `{}` has it", other.registry.name))),
+        (None, Err(source)) if local && source.kind() == ErrorKind::AddrInUse => {
+            Err(taken_port(registry, &source.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there are images of an earlier registry; an error when the volume is somebody else's.
+async fn kept_volume(engine: &dyn Engine, name: &str) -> Result<bool> {
+    let volumes = engine.volumes(&[]).await?;
+    let Some(volume) = volumes.iter().find(|volume| volume.name == name) else { return Ok(false) };
+    if volume.labels.get(REGISTRY_LABEL).is_some_and(|of| of == name) {
+        return Ok(true);
+    }
+    Err(Error::new(Code::RegistryExists, format!("there is a volume `{name}` that is no registry's"))
+        .hint(format!("choose another `--name`, or remove it with what is in it: `docker volume rm {name}`")))
+}
+
+/// The option by which commands know a registry.
+fn name_option(name: &str) -> String {
+    if name == LocalRegistry::DEFAULT { String::new() } else { format!(" --name {name}") }
+}
+
+fn taken_port(registry: &Registry, cause: &str) -> Error {
+    let Registry { name, port } = registry;
+    Error::new(Code::PortTaken, format!("port {port} of this host is taken, registry `{name}` cannot have it"))
+        .because(cause)
+        .hint(format!(
+            "choose another one: `coracle registry create{} --port PORT`; clusters then use that registry",
+            name_option(name)
+        ))
+        .hint(format!("or see who has it: `ss -lnp 'sport = :{port}'`"))
 }
 
 fn same_port(there: &Registry, wanted: u16) -> Result<()> {

@@ -1,55 +1,111 @@
 //! Removing what no tag of a registry leads to any more.
 
-use super::{Found, find};
-use crate::engine::Engine;
-use crate::error::{Code, Error, Result};
-use crate::plan::registry::COLLECT;
+use std::collections::BTreeMap;
 
-/// What was removed.
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::{Found, find, name_option};
+use crate::cluster::access;
+use crate::engine::{Engine, ExecOutput};
+use crate::error::{Code, Error, Result};
+use crate::plan::registry::{COLLECT, blob};
+
+/// How many sizes are asked for at the same time.
+const AT_ONCE: usize = 8;
+
+/// What was removed, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Layers, configurations and manifests.
     pub blobs: u64,
     /// Images.
-    pub manifests: u64,
+    pub images: u64,
+    /// Bytes that are free now.
+    pub freed: u64,
 }
 
-/// Removes images without a tag, and layers of no image. A push at the same time can lose a layer.
-pub async fn prune(engine: &dyn Engine, name: &str) -> Result<Pruned> {
+/// What the registry's program says that it removes.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    images: u64,
+    digests: Vec<String>,
+}
+
+/// Removes images without a tag, and layers of no image. A push at the same time can lose a layer. With `dry_run` only
+/// says what would go.
+pub async fn prune(engine: &dyn Engine, name: &str, dry_run: bool) -> Result<Pruned> {
     let found = find(engine, name).await?.ok_or_else(|| {
         Error::new(Code::NotFound, format!("there is no registry `{name}`")).hint("`coracle registry list` shows them")
     })?;
-    let failed = || Error::new(Code::StepFailed, format!("cannot prune registry `{name}`"));
-    let Found { container, .. } = found;
-    let output = engine.exec(&container.id, COLLECT, None).await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.exit_code != 0 {
-        let said = [said, String::from_utf8_lossy(&output.stderr).into_owned()].concat();
-        // Nothing was ever pushed.
-        if said.contains("Path not found: /docker/registry/v2/repositories") {
-            return Ok(Pruned::default());
-        }
-        return Err(failed().because(said.lines().last().unwrap_or_default()));
+    if found.state != "running" {
+        return Err(Error::new(Code::StepFailed, format!("cannot prune registry `{name}`"))
+            .because(format!("it does not run: its container is {}", found.state))
+            .hint(format!("start it: `coracle registry create{}`", name_option(name))));
     }
-    read(&said).ok_or_else(|| failed().because("it does not say what it removed"))
+    // The program does not say sizes, and afterwards nobody can.
+    let would = collect(engine, &found, true).await?;
+    let sizes = sizes(engine, &found.container.id, &would.digests).await?;
+    let gone = if dry_run || would.digests.is_empty() { would } else { collect(engine, &found, false).await? };
+    Ok(Pruned {
+        blobs: gone.digests.len() as u64,
+        images: gone.images,
+        freed: gone.digests.iter().filter_map(|digest| sizes.get(digest)).sum(),
+    })
 }
 
-/// The line `6 blobs marked, 2 blobs and 1 manifests eligible for deletion`.
-fn read(said: &str) -> Option<Pruned> {
-    let line = said.lines().find(|line| line.contains("eligible for deletion") && line.contains("blobs marked"))?;
-    let (_, rest) = line.split_once(", ")?;
-    let mut numbers = rest.split_whitespace().filter_map(|word| word.parse().ok());
-    Some(Pruned { blobs: numbers.next()?, manifests: numbers.next()? })
+/// Runs the registry's own garbage collection.
+async fn collect(engine: &dyn Engine, found: &Found, dry_run: bool) -> Result<Told> {
+    let command: Vec<&str> = COLLECT.iter().copied().chain(dry_run.then_some("--dry-run")).collect();
+    let output = engine.exec(&found.container.id, &command, None).await?;
+    read(&output).map_err(|cause| {
+        Error::new(Code::StepFailed, format!("cannot prune registry `{}`", found.registry.name)).because(cause)
+    })
+}
+
+/// Sizes of blobs.
+async fn sizes(engine: &dyn Engine, container: &str, digests: &[String]) -> Result<BTreeMap<String, u64>> {
+    let size = async |digest: &String| {
+        let size = access::file_size(engine, container, &blob(digest)).await?;
+        Ok::<_, Error>((digest.clone(), size.unwrap_or_default()))
+    };
+    stream::iter(digests.iter().map(size)).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// The line `6 blobs marked, 2 blobs and 1 manifests eligible for deletion`, and one with the digest for each blob.
+fn read(output: &ExecOutput) -> Result<Told, String> {
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.exit_code != 0 {
+        let said = [said, String::from_utf8_lossy(&output.stderr)].concat();
+        // Nothing was ever pushed.
+        if said.contains("Path not found: /docker/registry/v2/repositories") {
+            return Ok(Told { images: 0, digests: Vec::new() });
+        }
+        return Err(said.lines().last().unwrap_or_default().to_owned());
+    }
+    let sum = said.lines().find_map(|line| line.split_once(" blobs marked, ")).map(|(_, rest)| rest);
+    let images = sum.and_then(|rest| rest.split_whitespace().filter_map(|word| word.parse().ok()).nth(1));
+    let images = images.ok_or("it does not say what it removes")?;
+    let digests = said.lines().filter_map(|line| line.strip_prefix("blob eligible for deletion: "));
+    Ok(Told { images, digests: digests.map(|digest| digest.trim().to_owned()).collect() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn output(exit_code: i64, said: &str) -> ExecOutput {
+        ExecOutput { exit_code, stdout: said.into(), stderr: Vec::new() }
+    }
+
     #[test]
-    fn the_programs_own_count_is_told() {
-        let said = "team/app\n\n6 blobs marked, 2 blobs and 1 manifests eligible for deletion\nblob eligible for deletion: x\n";
-        assert_eq!(read(said), Some(Pruned { blobs: 2, manifests: 1 }));
-        assert_eq!(read(""), None);
+    fn what_the_program_says_is_told() {
+        let said = "team/app\n\n6 blobs marked, 2 blobs and 1 manifests eligible for deletion\n\
+                    blob eligible for deletion: sha256:aa\nblob eligible for deletion: sha256:bb\n";
+        let told = Told { images: 1, digests: vec!["sha256:aa".to_owned(), "sha256:bb".to_owned()] };
+        assert_eq!(read(&output(0, said)), Ok(told));
+        assert!(read(&output(0, "")).is_err());
+        let empty = "failed to garbage collect: Path not found: /docker/registry/v2/repositories\n";
+        assert_eq!(read(&output(1, empty)), Ok(Told { images: 0, digests: Vec::new() }));
+        assert_eq!(read(&output(1, "a\nno space\n")), Err("no space".to_owned()));
     }
 }

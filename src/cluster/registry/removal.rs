@@ -3,12 +3,15 @@
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
 
-use super::find;
+use tokio::time::Instant;
+
+use super::attach::API;
+use super::{Found, list};
 use crate::cluster::{Cluster, SharedEngine, access};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::kubernetes::{Client, Failure};
-use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory};
+use crate::kubernetes::{Client, Failure, apply};
+use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory, hosting};
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Removed {
     pub volume: bool,
     /// The volume is still there.
     pub kept: bool,
+    /// Clusters that no longer have it.
+    pub told: Vec<String>,
     /// Clusters that could not be told, and why.
     pub untold: Vec<(String, String)>,
 }
@@ -26,13 +31,21 @@ pub struct Removed {
 /// Removes a registry, and what clusters know of it; its images only if `volumes`.
 pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<Removed> {
     let mut removed = Removed::default();
-    if let Some(found) = find(&**engine, name).await? {
+    let (mut same, others): (Vec<Found>, Vec<Found>) =
+        list(&**engine).await?.into_iter().partition(|found| found.registry.name == name);
+    if let Some(found) = same.pop() {
         let clusters = crate::cluster::list(&**engine).await?;
         let clusters: Vec<&Cluster> =
             clusters.iter().filter(|cluster| found.clusters.contains(&cluster.name)).collect();
-        let told = join_all(clusters.iter().map(|cluster| forget(&**engine, cluster, &found.registry))).await;
-        for (cluster, told) in clusters.iter().zip(told) {
-            removed.untold.extend(told.err().map(|error| (cluster.name.clone(), error.to_string())));
+        let forget = async |cluster: &&Cluster| {
+            let other = others.iter().find(|other| other.clusters.contains(&cluster.name));
+            forget(&**engine, cluster, &found.registry, other.map(|other| &other.registry)).await
+        };
+        for (cluster, told) in clusters.iter().zip(join_all(clusters.iter().map(forget)).await) {
+            match told {
+                Ok(()) => removed.told.push(cluster.name.clone()),
+                Err(error) => removed.untold.push((cluster.name.clone(), error.to_string())),
+            }
         }
         engine.remove_container(&found.container.id).await?;
         removed.container = true;
@@ -48,15 +61,21 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
     Ok(removed)
 }
 
-/// Takes a registry out of a cluster's nodes and its ConfigMap.
-async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry) -> Result<()> {
+/// Takes a registry out of a cluster's nodes and its ConfigMap, which then names another one that the cluster has.
+async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, other: Option<&Registry>) -> Result<()> {
     let folder = directory(registry);
     let command = ["rm", "-rf", folder.as_str()];
     let nodes = cluster.nodes.iter().map(|node| engine.exec(&node.name, &command, None));
     let client = access::client(engine, cluster).await?;
-    let (nodes, object) = tokio::join!(try_join_all(nodes), forget_object(&client, registry));
+    let object = async {
+        match other {
+            Some(other) => apply::apply(&client, &hosting(other)?, Instant::now() + API).await.map(drop),
+            None => forget_object(&client, registry).await.map_err(Into::into),
+        }
+    };
+    let (nodes, object) = tokio::join!(try_join_all(nodes), object);
     nodes?;
-    object.map_err(Into::into)
+    object
 }
 
 /// Deletes the ConfigMap, unless it is about another registry.

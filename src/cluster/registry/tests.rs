@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::SharedEngine;
 use crate::cluster::remove::{self as clusters, Scope};
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Image, Labels, NetworkSpec};
+use crate::engine::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
 use crate::plan::{CLUSTER_LABEL, ROLE_LABEL};
 use crate::ui::UiOptions;
 
@@ -30,7 +30,7 @@ async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Resu
     let engine = Arc::new(engine);
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let result = ensure(&Calls::new(shared), registry, &ui).await;
+    let result = ensure(&Calls::new(shared), registry, false, &ui).await;
     (engine, result)
 }
 
@@ -55,10 +55,10 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
     let calls = Calls::new(shared);
-    assert!(!ensure(&calls, &wanted, &ui).await.unwrap());
+    assert!(!ensure(&calls, &wanted, false, &ui).await.unwrap());
     engine.stop_container("t-one", 0).await.unwrap();
-    assert!(ensure(&calls, &wanted, &ui).await.unwrap());
-    let error = ensure(&calls, &registry("t-one", 5052), &ui).await.unwrap_err();
+    assert!(ensure(&calls, &wanted, false, &ui).await.unwrap());
+    let error = ensure(&calls, &registry("t-one", 5052), false, &ui).await.unwrap_err();
     assert_eq!(error.code(), Code::RegistryExists);
     assert!(error.to_string().contains("5051"), "{error}");
 }
@@ -73,7 +73,7 @@ async fn two_runs_at_once_make_one_registry() {
     let plan = crate::plan::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
     assert!(make(&calls, &plan, &wanted).await.unwrap().is_some());
     assert!(make(&calls, &plan, &wanted).await.unwrap().is_none());
-    assert!(ensure(&calls, &wanted, &ui).await.unwrap());
+    assert!(ensure(&calls, &wanted, false, &ui).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
     assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, "running");
 }
@@ -84,8 +84,83 @@ async fn a_taken_port_leaves_no_registry() {
         made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5001), &registry("t-one", 5001)).await;
     let error = result.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
-    assert!(error.hints()[0].contains("--port"));
+    assert!(error.hints()[0].contains("--name t-one --port"));
+    assert_eq!(engine.left(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_taken_port_keeps_the_images_of_before() {
+    let (engine, result) =
+        made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5052), &registry("t-one", 5051)).await;
+    result.unwrap();
+    let shared: SharedEngine = engine.clone();
+    remove(&shared, "t-one", false).await.unwrap();
+    let (ui, _) = Ui::captured(UiOptions::default());
+    let error = ensure(&Calls::new(shared), &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_before_anything_is_built() {
+    let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = program.local_addr().unwrap().port();
+    let engine = Arc::new(FakeEngine::new(&[]));
+    let calls = Calls::new(engine.clone());
+    let (ui, said) = Ui::captured(UiOptions::default());
+    let error = ensure(&calls, &registry("t-one", port), true, &ui).await.unwrap_err();
+    assert_eq!(error.code(), Code::PortTaken);
+    assert_eq!((said.stderr(), engine.left()), (String::new(), Vec::new()));
+    drop(program);
+
+    let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
+    result.unwrap();
+    let shared: SharedEngine = engine;
+    let error = ensure(&Calls::new(shared), &registry("t-two", 5051), false, &ui).await.unwrap_err();
+    assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
+}
+
+#[tokio::test]
+async fn a_foreign_volume_of_the_name_is_left_alone() {
+    let engine = FakeEngine::new(&[]).with_image(image());
+    let mut spec = ContainerSpec::new("t-other", "sha256:7");
+    let name = "t-one".to_owned();
+    spec.mounts = vec![Mount::Volume { name, target: "/data".to_owned(), labels: Labels::new() }];
+    engine.create_container(&spec).await.unwrap();
+    let (engine, result) = made(engine, &registry("t-one", 5001)).await;
+    assert_eq!(result.unwrap_err().code(), Code::RegistryExists);
+    assert_eq!(engine.left(), ["container t-other", "volume t-one"]);
+}
+
+#[tokio::test]
+async fn pruning_says_what_is_free() {
+    let engine = FakeEngine::new(&[]).with_image(image()).on_exec(|_, command, _| {
+        let said = format!(
+            "4 blobs marked, 2 blobs and 1 manifests eligible for deletion\nblob eligible for deletion: sha256:{}\n\
+             blob eligible for deletion: sha256:{}\n",
+            "a".repeat(64),
+            "b".repeat(64)
+        );
+        assert!(command.contains(&"--delete-untagged"), "{command:?}");
+        ExecOutput { exit_code: 0, stdout: said.into(), stderr: Vec::new() }
+    });
+    let (engine, result) = made(engine, &registry("t-one", 5051)).await;
+    result.unwrap();
+    let mut files = FileTree::default();
+    for (letter, content) in [("a", "12345"), ("b", "1234567")] {
+        files.text(crate::plan::registry::blob(&format!("sha256:{}", letter.repeat(64))), content);
+    }
+    put(&*engine, "t-one", &files).await.unwrap();
+    for dry_run in [true, false] {
+        let pruned = prune(&*engine, "t-one", dry_run).await.unwrap();
+        assert_eq!(pruned, Pruned { blobs: 2, images: 1, freed: 12 });
+        let collections = engine.transcript().iter().filter(|call| call.ends_with("config.yml")).count();
+        assert_eq!(collections, usize::from(!dry_run));
+    }
+    engine.stop_container("t-one", 0).await.unwrap();
+    let error = prune(&*engine, "t-one", false).await.unwrap_err();
+    assert!(error.hints()[0].contains("registry create --name t-one"), "{error:?}");
+    assert_eq!(prune(&*engine, "t-two", false).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

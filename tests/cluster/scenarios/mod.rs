@@ -21,6 +21,7 @@ mod other_cni;
 mod policy;
 mod policy_page;
 mod registry;
+mod registry_pages;
 mod reports;
 mod security;
 mod settings;
@@ -342,6 +343,9 @@ const REGISTRY: Group = Group {
         ("mirrored", registry::mirrored),
         ("image-pull", registry::image_pull),
         ("login", registry::login),
+        ("page", registry_pages::page),
+        ("image-page", registry_pages::image_page),
+        ("port-taken", registry_pages::port_taken),
         ("another-cluster", registry::another_cluster),
         ("delete", registry::delete),
     ],

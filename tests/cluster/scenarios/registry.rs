@@ -3,6 +3,8 @@
 //! One mirror of the local registry stands for all others: it has TLS with a CA of this test, asks for a password, and
 //! is known in the cluster's network under several names.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -22,7 +24,7 @@ const HASH: &str = "$2a$05$h/lJEl0kMkuZpfWKZTOaBuqmxhwgIZZUUfATY7XJpY510c4G2ygxa
 /// The credential helper of this test.
 const HELPER: &str = "t-accept";
 
-fn registry() -> String {
+pub(super) fn registry() -> String {
     format!("{}local-{}", cleanup::PREFIX, std::process::id())
 }
 
@@ -31,7 +33,7 @@ fn mirror() -> String {
 }
 
 /// What names of images in the local registry begin with.
-fn host(cluster: &Cluster) -> Result<String, String> {
+pub(super) fn host(cluster: &Cluster) -> Result<String, String> {
     let list = cluster.coracle_json(&["registry", "list", "--output=json"])?;
     let found = list.as_array().into_iter().flatten().find(|one| one["name"] == *registry());
     found.and_then(|one| one["host"].as_str()).map(str::to_owned).ok_or_else(|| format!("it is not in {list}"))
@@ -46,12 +48,12 @@ fn with_helper(cluster: &Cluster, arguments: &[&str]) -> Result<Output, String> 
 }
 
 /// A Docker configuration in the test's home: one registry by a helper, the others in the file.
-fn docker_configuration(cluster: &Cluster) -> Result<(), String> {
+fn docker_configuration(cluster: &Cluster, password: &str) -> Result<(), String> {
     use base64::Engine as _;
     let told = |error: std::io::Error| error.to_string();
     std::fs::create_dir_all(cluster.home.join(".docker")).map_err(told)?;
     std::fs::create_dir_all(cluster.home.join("helpers")).map_err(told)?;
-    let packed = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let packed = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
     let config = serde_json::json!({
         "credHelpers": {"mirror.test:5443": HELPER},
         "auths": {"private.test:5443": {"auth": packed}, "insecure.test:5443": {"auth": packed}},
@@ -88,7 +90,7 @@ pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.map_err(|error| error.to_string())?.port().to_string();
     cluster.coracle(&["registry", "create", "--name", &name, "--port", &port])?;
-    docker_configuration(cluster)?;
+    docker_configuration(cluster, PASSWORD)?;
     certificates(cluster)?;
     let config = format!(
         "apiVersion: coracle.dev/v1alpha1
@@ -99,7 +101,7 @@ registries:
   - {{host: upstream.test, mirrors: ['https://mirror.test:5443'], caFile: ca.crt, login: true}}
   - {{host: 'private.test:5443', caFile: ca.crt}}
   - {{host: 'insecure.test:5443', insecure: true, login: true}}
-  - {{host: '{name}:5000', insecure: true}}
+  - {{host: '{name}:5000', insecure: true, mirrors: ['http://127.0.0.1:1', 'http://gone.invalid:5000']}}
 "
     );
     let path = cluster.write("cluster.yaml", &config)?;
@@ -200,12 +202,30 @@ pub(super) fn prune(cluster: &Cluster) -> Result<(), String> {
     cleanup::register_object("image", &kept);
     cleanup::register_object("image", &again);
     docker(&["tag", &moved, &kept])?;
-    cluster.write("app/change", "another")?;
-    docker(&["build", "--quiet", "--tag", &moved, &cluster.home.join("app").display().to_string()])?;
-    docker(&["push", "--quiet", &moved])?;
+    let push = || {
+        docker(&["build", "--quiet", "--tag", &moved, &cluster.home.join("app").display().to_string()])?;
+        // The next one takes its name away.
+        cleanup::register_object("image", docker(&["image", "inspect", "--format={{.Id}}", &moved])?.trim());
+        docker(&["push", "--quiet", &moved])
+    };
+    // Nobody can make it smaller, so it counts as it is.
+    let mut noise = vec![0; 3 << 20];
+    let filled = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut noise));
+    filled.and_then(|()| std::fs::write(cluster.home.join("app/change"), &noise)).map_err(|error| error.to_string())?;
+    push()?;
     let name = registry();
+    let would = cluster.coracle_output(&["registry", "prune", "--name", &name, "--dry-run"])?;
+    contains(&would.stderr, "Would remove 1 image without a tag, 3 blobs in all, and free ")?;
+    cluster.write("app/change", "another")?;
+    push()?;
+    let done = cluster.coracle(&["registry", "prune", "--name", &name, "--output=json"])?;
+    let done = json(done.lines().last().unwrap_or_default())?;
+    // Two images lost their tag, one of them with the noise.
+    let freed = done["freed"].as_u64().unwrap_or_default();
+    let right = done["images"] == 2 && done["blobs"] == 6 && (3 << 20..(3 << 20) + 65_536).contains(&freed);
+    ensure(right, || done.to_string())?;
     let said = cluster.coracle_output(&["registry", "prune", "--name", &name])?;
-    contains(&said.stderr, "Removed 3 blobs, of which 1 were images")?;
+    contains(&said.stderr, "There is nothing to remove")?;
     docker(&["tag", &kept, &again])?;
     docker(&["push", "--quiet", &again])?;
     runs(cluster, "again-after-prune", &again, &cluster.node())?;
@@ -231,7 +251,7 @@ pub(super) fn hosting(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn mirrored(cluster: &Cluster) -> Result<(), String> {
     runs(cluster, "mirrored", "upstream.test/team/app:1", &cluster.node())?;
     runs(cluster, "insecure", "insecure.test:5443/team/app:1", &cluster.node())?;
-    // Without TLS at all.
+    // Without TLS at all, and behind mirrors that are not there.
     runs(cluster, "plain", &format!("{}:5000/team/app:1", registry()), &cluster.node())
 }
 
@@ -268,7 +288,16 @@ pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     let missing = cluster.coracle_output(&["registry", "login", "nobody.test"])?;
     ensure(missing.code == 3, || missing.told())?;
     contains(&missing.stderr, "docker login nobody.test")?;
-    with_helper(cluster, &["registry", "login", "private.test:5443"])?.ok()?;
+    // Nobody but the registry knows that a password is wrong.
+    docker_configuration(cluster, "t-wrong")?;
+    cluster.coracle(&["registry", "login", "private.test:5443"])?;
+    let refused = cluster.coracle_output(&["image", "pull", image])?;
+    ensure(refused.code == 3, || refused.told())?;
+    contains(&refused.stderr, "then `coracle registry login private.test:5443`")?;
+    docker_configuration(cluster, PASSWORD)?;
+    let done = cluster.coracle(&["registry", "login", "private.test:5443", "--output=json"])?;
+    let done = json(done.lines().last().unwrap_or_default())?;
+    ensure(done["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2), || done.to_string())?;
     cluster.kubectl(&["delete", "pod", "private", "--now"])?;
     runs(cluster, "private", image, &worker)?;
     let file = "/run/coracle/credentials.json";
@@ -305,9 +334,26 @@ pub(super) fn another_cluster(cluster: &Cluster) -> Result<(), String> {
     other.coracle(&["delete", "cluster"])?;
     let networks = docker(&["network", "ls", "--quiet", "--filter", &format!("name=coracle-{}", other.name)])?;
     ensure(networks.is_empty(), || "the network of the deleted cluster is left".to_owned())?;
-    // The registry comes back with its images, as it does when the engine restarts.
-    docker(&["restart", "--time=1", &registry()])?;
+    stopped(cluster)?;
     runs(cluster, "still", &format!("{host}/team/app:2"), &cluster.node())
+}
+
+/// What is said while the registry is stopped, and that it starts again, with its images.
+fn stopped(cluster: &Cluster) -> Result<(), String> {
+    let name = registry();
+    docker(&["stop", "--time=1", &name])?;
+    let listed = cluster.coracle_output(&["registry", "list"])?;
+    let line = listed.stdout.lines().find(|line| line.starts_with(&name)).unwrap_or_default();
+    contains(line, "exited")?;
+    let start = format!("`coracle registry create --name {name}`");
+    contains(&listed.stderr, &start)?;
+    let pruned = cluster.coracle_output(&["registry", "prune", "--name", &name])?;
+    ensure(pruned.code == 1, || pruned.told())?;
+    contains(&pruned.stderr, &start)?;
+    let pulled = cluster.coracle_output(&["image", "pull", &format!("{}/team/app:2", host(cluster)?)])?;
+    ensure(pulled.code == 3, || pulled.told())?;
+    contains(&pulled.stderr, &format!("{name}.coracle.internal"))?;
+    cluster.coracle(&["registry", "create", "--name", &name]).map(drop)
 }
 
 /// Nothing of the registry stays, in the engine and in the cluster, but its images until they are given up too.
@@ -316,15 +362,21 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     let host = host(cluster)?;
     docker(&["rm", "--force", "--volumes", &mirror()])?;
     let said = cluster.coracle_output(&["registry", "delete", "--name", &name])?;
+    contains(&said.stderr, &format!("gone from {}", cluster.name))?;
     contains(&said.stderr, "images are kept")?;
     ensure(said.code == 0, || said.told())?;
+    let pulled = cluster.coracle_output(&["image", "pull", &format!("{host}/team/app:2")])?;
+    contains(&pulled.stderr, "connection refused")?;
+    contains(&cluster.kubectl(&["exec", "still", "--", "echo", "runs on"])?, "runs on")?;
     let object = cluster.kubectl_output(&["get", "configmap", "local-registry-hosting", "--namespace=kube-public"])?;
     contains(&object.stderr, "NotFound")?;
     let folders = cluster.in_node("ls /etc/containerd/certs.d")?;
     ensure(!folders.contains(&host), || format!("a node still has {folders}"))?;
     let volume = ["volume", "ls", "--quiet", "--filter", &format!("name={name}")];
     contains(&docker(&volume)?, &name)?;
-    cluster.coracle(&["registry", "delete", "--name", &name, "--volumes"])?;
+    let done = cluster.coracle(&["registry", "delete", "--name", &name, "--volumes", "--output=json"])?;
+    let done = json(done.lines().last().unwrap_or_default())?;
+    ensure(done["deleted"] == false && done["images"] == "deleted", || done.to_string())?;
     ensure(docker(&volume)?.is_empty(), || "the volume is left".to_owned())?;
     let list = json(&cluster.coracle(&["registry", "list", "--output=json"])?)?;
     ensure(!list.to_string().contains(&name), || format!("`registry list` said {list}"))?;
