@@ -1,27 +1,17 @@
 #!/usr/bin/env bash
-# Images come out of an engine that keeps them in containerd's store: Debian 13's, in a root file system of its own. Runs in
-# namespaces of its own: engine-store.sh DIRECTORY CORACLE IMAGE CACHE ARCHIVE CHANGED_ARCHIVE
+# Images come out of an engine that keeps them in containerd's store: Debian 13's, in a root file system of its own; and Buildx,
+# of Debian 13 as well, builds one. Runs in namespaces of its own: engine-store.sh DIRECTORY CORACLE IMAGE ROOT_ARCHIVE ARCHIVE CHANGED_ARCHIVE
 set -euo pipefail
 # shellcheck source=tests/cluster/own-engine.sh
 . "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
-cache=$4 archive=$5 changed=$6
+archived=$4 archive=$5 changed=$6
 name=t-accept-store app=t-accept-store-app:1
 root=$directory/root
 own=unix://$root/run/docker.sock
 
-# The root file system, kept for the next time: without what an engine does not need.
-make_root() {
-    local aside=(--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*')
-    mkdir -p "$cache"
-    TMPDIR=$directory LC_ALL=C mmdebstrap --quiet --variant=apt --format=tar --include=docker.io,docker-cli,iptables \
-        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --aptopt='Acquire::Languages "none"' \
-        --aptopt='APT::Install-Recommends "false"' "${aside[@]}" trixie "$cache/new.tar"
-    mv "$cache/new.tar" "$cache/debian-13-engine.tar"
-}
-
 start_engine() {
     mkdir -p "$root"
-    tar --directory="$root" --extract --file="$cache/debian-13-engine.tar" --exclude=./dev
+    tar --directory="$root" --extract --file="$archived" --exclude=./dev
     mkdir -p "$root"/{dev,proc,sys,run,old,etc/docker,usr/lib/modules}
     mount --bind "$root" "$root"
     mount --rbind /dev "$root/dev"
@@ -66,7 +56,6 @@ has() {
     [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
 }
 
-[ -e "$cache/debian-13-engine.tar" ] || make_root
 start_engine
 export DOCKER_HOST=$own
 trap clean_up EXIT
@@ -88,6 +77,17 @@ has onetwofour
 # An image by the ID that this engine knows it by, which is that of an index.
 load '' 0 "$(docker image inspect --format '{{.Id}}' "$app")"
 
+# `image build` is `docker build`, and so Buildx where the client has it: the old builder knows no here-documents.
+mkdir -p "$directory/docker" "$directory/build"
+jq --null-input --arg plugins "$root/usr/libexec/docker/cli-plugins" '{cliPluginsExtraDirs: [$plugins]}' >"$directory/docker/config.json"
+export DOCKER_CONFIG=$directory/docker
+docker buildx version
+# A second name keeps the image that the new one is built from.
+docker tag "$app" "$app-base"
+printf 'FROM %s\nCOPY <<end /etc/text-4\nfive\nend\n' "$app-base" >"$directory/build/Dockerfile"
+"$coracle" image build --name "$name" --tag "$app" "$directory/build" || fail "Buildx built nothing"
+has onetwofourfive
+
 "$coracle" delete cluster --name "$name" --quiet
-docker image rm --force "$app" >/dev/null
+docker image rm --force "$app" "$app-base" >/dev/null
 nothing_left

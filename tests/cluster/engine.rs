@@ -86,7 +86,12 @@ fn store(cluster: &Cluster) -> Result<(), String> {
     for (archive, last) in archives.iter().zip(["three", "four"]) {
         platforms::write_archive(archive, "t-accept-store-app:1", &["one", "two", last])?;
     }
-    script(cluster, "engine-store.sh", &[&cache, &archives[0], &archives[1]]).map(drop)
+    // Made outside of the namespaces, which have no network.
+    let root = cache.join("debian-13-buildx.tar");
+    let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/engine-store-root.sh"));
+    make.arg(&root);
+    run(make, None, Duration::from_secs(600))?.ok()?;
+    script(cluster, "engine-store.sh", &[&root, &archives[0], &archives[1]]).map(drop)
 }
 
 /// The `kind` of the user when it is the right one, else one that is installed once for these tests.
