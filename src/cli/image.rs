@@ -239,7 +239,8 @@ async fn pull(context: &Context, arguments: &PullImages) -> Result<()> {
     let names = images.iter().map(Reference::familiar).collect::<Vec<_>>().join(", ");
     let step = context.ui.step(format!("Pulling {names}"));
     let progress = |node: &str, done: u64, total: u64| {
-        step.detail(node, &format!("{} of {} MiB", done >> 20, total >> 20));
+        let verb = if done < total { "downloading" } else { "unpacking" };
+        step.detail(node, &format!("{verb}, {} of {} MiB", done >> 20, total >> 20));
     };
     image::pull(&*site.engine, &site.nodes, &images, &progress).await?;
     step.finish();

@@ -22,6 +22,7 @@ pub(super) enum RegistryCommand {
     /// Delete a registry, and what clusters know of it
     Delete(DeleteArguments),
     /// List registries and the clusters that use them
+    #[command(visible_alias = "ls")]
     List(ListArguments),
     /// Remove images from a registry that no tag leads to any more
     Prune(PruneArguments),
@@ -43,7 +44,7 @@ pub(super) struct CreateArguments {
     /// Its port on this host; 5001 if not given
     #[arg(long, short, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Connect these clusters; if none is named all of them, or none to a registry with a name of its own
+    /// Connect these clusters; if none is named, all whose configuration does not say otherwise
     #[arg(long, value_name = "CLUSTER", value_delimiter = ',')]
     cluster: Vec<String>,
     #[command(flatten)]
@@ -125,10 +126,10 @@ impl NameArgument {
     }
 }
 
-/// The clusters that are named. When none is, all of them use the shared registry, and none another one.
+/// The clusters that are named, or those whose configuration is for the registry when none is.
 async fn clusters(engine: &SharedEngine, registry: &str, names: &[String]) -> Result<Vec<Cluster>> {
-    if names.is_empty() && registry == LocalRegistry::DEFAULT {
-        return cluster::list(&**engine).await;
+    if names.is_empty() {
+        return registry::users(&**engine, registry).await;
     }
     let mut clusters = Vec::new();
     for name in names {
@@ -164,13 +165,13 @@ async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     let (new, told) = result?;
     let connected = registry::report(told, &registry, &context.ui);
     let host = registry.host();
-    context.ui.result(&json!({
-        "name": registry.name, "host": host, "port": port, "clusters": connected, "unchanged": !new,
-    }));
     let places =
         if connected.is_empty() { String::new() } else { format!(", here and in {}", counted(connected.len())) };
     context.ui.note(format!("Registry `{}` is at {host}{places}", registry.name));
     context.ui.hint(format!("`docker tag app {host}/app`, `docker push {host}/app`, and `image: {host}/app` in a pod"));
+    context.ui.result(&json!({
+        "name": registry.name, "host": host, "port": port, "clusters": connected, "unchanged": !new,
+    }));
     Ok(())
 }
 
@@ -196,6 +197,10 @@ async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
     }
     if removed.kept {
         context.ui.note(format!("Its images are kept in the volume `{name}`, for the next one of this name"));
+        if let Some(port) = removed.port {
+            let again = format!("`coracle registry create --name {name} --port {port}`");
+            context.ui.hint(format!("{again} brings it back as it was"));
+        }
         context.ui.hint(format!("`coracle registry delete --name {name} --volumes` deletes them"));
     }
     let images = if removed.volume { "deleted" } else { "kept" };
@@ -247,7 +252,12 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
     context.ui.data(&text)?;
     for one in found.iter().filter(|one| one.state != "running" && arguments.output.is_none()) {
         let name = &one.registry.name;
-        context.ui.hint(format!("`coracle registry create --name {name}` starts `{name}` again"));
+        let again = if one.state == "paused" {
+            "docker unpause".to_owned()
+        } else {
+            "coracle registry create --name".to_owned()
+        };
+        context.ui.hint(format!("`{again} {name}` starts it again"));
     }
     Ok(())
 }

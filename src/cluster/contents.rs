@@ -48,7 +48,7 @@ pub(super) async fn prepare(
         let new = registry::ensure(calls, registry, options.local, ui).await?;
         // As with `registry create`, the clusters that are there share it.
         if new && registry.name == LocalRegistry::DEFAULT {
-            let clusters = super::list(&*calls.engine).await?;
+            let clusters = registry::users(&*calls.engine, &registry.name).await?;
             registry::report(registry::attach_all(calls, registry, &clusters).await, registry, ui);
         }
     }

@@ -94,7 +94,8 @@ pub fn registry_name(text: &str) -> Result<String, String> {
     if text.contains('.') {
         return Err(format!("the name {} has `.` in it; use lower-case letters, digits and `-`", quoted(text)));
     }
-    text.parse::<super::ClusterName>().map(|name| name.to_string())
+    let name = text.parse::<super::ClusterName>().map(|name| name.to_string());
+    name.map_err(|said| said.replace("digits, `-` and `.`", "digits and `-`"))
 }
 
 fn registry(reader: &mut Reader<'_>, item: &Field<'_>, base: &Path) -> Option<Registry> {
@@ -153,6 +154,7 @@ mod tests {
         assert_eq!(local("registry: true"), Some(LocalRegistry::Named("coracle-registry".to_owned())));
         assert_eq!(local("registry: mine"), Some(LocalRegistry::Named("mine".to_owned())));
         assert!(problems("registry: Mine")[0].starts_with("c.yaml:3:11 "));
+        assert!(problems("registry: Mine")[0].ends_with("use lower-case letters, digits and `-`"));
         assert!(problems("registry: [mine]")[0].contains("`true`, `false` or the name"));
         assert!(problems("registry: a.b")[0].contains("`.`"));
         for text in ["registry: false", "registry: true", "registry: mine"] {

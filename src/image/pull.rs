@@ -1,7 +1,6 @@
 //! Pulling into nodes, by their own runtime: mirrors, credentials and certificates of the cluster count.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,6 +10,7 @@ use super::reference::Reference;
 use super::tools::{CRICTL, unseen};
 use crate::engine::{Engine, ExecOutput};
 use crate::error::{Code, Error, Result};
+use crate::plan::registry::DOMAIN;
 
 /// Pulls with the credentials that the kubelet would be given. They are in the environment of one process in the node only.
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \
@@ -38,15 +38,17 @@ pub async fn pull(engine: &dyn Engine, nodes: &[String], images: &[Reference], p
 }
 
 async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progress: Progress<'_>) -> Result<()> {
-    let seen = Mutex::new(BTreeMap::new());
+    let (mut seen, mut last) = (BTreeMap::new(), (0, 0));
     let watch = async {
         loop {
             tokio::time::sleep(LOOK).await;
             // Only for show: what goes wrong here, the pull will tell.
             let Ok(said) = engine.exec(node, &["sh", "-c", DOWNLOADS], None).await else { continue };
-            if let Ok(mut seen) = seen.lock() {
-                note(&mut seen, &String::from_utf8_lossy(&said.stdout));
-                progress(node, seen.values().map(|one| one.0).sum(), seen.values().map(|one| one.1).sum());
+            note(&mut seen, &String::from_utf8_lossy(&said.stdout));
+            let now = (seen.values().map(|one| one.0).sum(), seen.values().map(|one| one.1).sum());
+            if now != last {
+                progress(node, now.0, now.1);
+                last = now;
             }
         }
     };
@@ -93,16 +95,27 @@ fn refused(node: &str, image: &Reference, output: &ExecOutput) -> Error {
     let cause = marks.iter().filter_map(|mark| line.rsplit_once(mark.as_str())).map(|(_, cause)| cause);
     let cause = cause.min_by_key(|cause| cause.len()).unwrap_or(line).trim_end_matches('"').replace("\\\"", "\"");
     let familiar = image.familiar();
-    let refused = DENIED.iter().any(|words| cause.to_lowercase().contains(words));
+    let elsewhere =
+        format!("where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`");
+    let hints = advice(image.domain(), &cause).into_iter().chain([elsewhere]);
     let error = Error::new(Code::ImageMissing, format!("cannot pull image `{familiar}`")).on_node(node).because(cause);
-    let error = match (refused, image.domain()) {
-        (false, _) => error,
-        (true, "docker.io") => error.hint("log in: `docker login`, then `coracle registry login docker.io`"),
-        (true, host) => error.hint(format!("log in: `docker login {host}`, then `coracle registry login {host}`")),
-    };
-    error.hint(format!(
-        "where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`"
-    ))
+    hints.fold(error, Error::hint)
+}
+
+/// What to do about a pull that failed for this reason.
+fn advice(host: &str, cause: &str) -> Option<String> {
+    if DENIED.iter().any(|words| cause.to_lowercase().contains(words)) {
+        let server = if host == "docker.io" { String::new() } else { format!(" {host}") };
+        return Some(format!("log in: `docker login{server}`, then `coracle registry login {host}`"));
+    }
+    // A local registry that the node knows.
+    if let Some((before, _)) = cause.split_once(DOMAIN) {
+        let name = before.rsplit(['/', ' ']).next().unwrap_or_default();
+        return Some(format!("start the registry: `coracle registry create --name {name}`"));
+    }
+    (host.starts_with("localhost:") && cause.contains("connection refused")).then(|| {
+        "the node knows no registry of this name: `coracle registry list` shows what there is for whom".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_pull_is_told_how_to_log_in() {
+    fn who_cannot_pull_is_told_what_to_do() {
         let hints = |image: &str, line: &str| {
             let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
             refused("a", &image.parse().unwrap(), &output).hints().join("; ")
@@ -129,7 +142,12 @@ mod tests {
         let denied = "pull access denied, repository does not exist or may require authorization";
         assert!(hints("a.example/x:1", "401 Unauthorized").starts_with("log in: `docker login a.example`"));
         assert!(hints("x:1", denied).starts_with("log in: `docker login`, then `coracle registry login docker.io`"));
-        assert!(!hints("a.example/x:1", "connection refused").contains("login"));
+        assert!(hints("a.example/x:1", "connection refused").starts_with("where this"));
+        let lookup =
+            "Head \"http://mine.coracle.internal:5000/v2/\": dial tcp: lookup mine.coracle.internal: no such host";
+        let start = "start the registry: `coracle registry create --name mine`";
+        assert!(hints("localhost:5001/x:1", lookup).starts_with(start));
+        assert!(hints("localhost:5001/x:1", "connection refused").starts_with("the node knows no registry"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ const CONFIG: &str = "/etc/distribution/config.yml";
 pub const COLLECT: &[&str] = &["/registry", "garbage-collect", "--delete-untagged", CONFIG];
 const DATA: &str = "/var/lib/registry";
 /// What names in nodes' networks end with; no proxy is asked for them.
-pub(super) const DOMAIN: &str = ".coracle.internal";
+pub const DOMAIN: &str = ".coracle.internal";
 
 /// Where a registry's container has a blob.
 pub fn blob(digest: &str) -> String {

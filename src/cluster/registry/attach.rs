@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
-use super::put;
+use super::{configuration, put};
 use crate::cluster::provision::Calls;
 use crate::cluster::{Cluster, access};
 use crate::engine::Engine;
@@ -37,6 +37,19 @@ async fn connect(calls: &Calls, registry: &Registry, cluster: &str) -> Result<()
     let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
     let address = registry.address(subnets.unwrap_or_default());
     calls.run(async move { engine.connect_network(&name, &registry.name, &registry.alias(), address).await }).await
+}
+
+/// The clusters that use a registry by what their configuration says, or does not say.
+pub async fn users(engine: &dyn Engine, registry: &str) -> Result<Vec<Cluster>> {
+    let all = crate::cluster::list(engine).await?;
+    let uses = try_join_all(all.iter().map(|cluster| uses(engine, cluster, registry))).await?;
+    Ok(all.into_iter().zip(uses).filter(|(_, uses)| *uses).map(|(cluster, _)| cluster).collect())
+}
+
+async fn uses(engine: &dyn Engine, cluster: &Cluster, registry: &str) -> Result<bool> {
+    // What cannot be read any more says nothing else than a file without the field.
+    let asked = configuration(engine, cluster).await.ok().flatten().and_then(|config| config.registry);
+    Ok(registry::wanted(asked.as_ref()) == Some(registry))
 }
 
 /// Makes a registry known to clusters that are there, all at once; returns what each of them said.

@@ -23,10 +23,14 @@ pub async fn known_hosts(engine: &dyn Engine, cluster: &Cluster) -> Result<BTree
 
 /// The registries of the configuration that the cluster was created from.
 pub async fn configured(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Registry>> {
-    let Some(node) = cluster.control_plane() else { return Ok(Vec::new()) };
-    let Some(text) = access::read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(Vec::new()) };
-    let text = String::from_utf8_lossy(&text);
-    Ok(config::load(&text, CLUSTER_CONFIG, &Overrides::default())?.registries)
+    Ok(configuration(engine, cluster).await?.map(|config| config.registries).unwrap_or_default())
+}
+
+/// The configuration that a cluster was created from.
+pub(super) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
+    let Some(node) = cluster.control_plane() else { return Ok(None) };
+    let Some(text) = access::read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
+    config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
 }
 
 async fn hosts(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {

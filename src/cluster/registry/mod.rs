@@ -1,5 +1,6 @@
 //! The local registry: one container of the engine that all clusters share, known by its labels only.
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -21,7 +22,8 @@ mod prune;
 mod ready;
 mod removal;
 
-pub use attach::{attach, attach_all, report};
+pub use attach::{attach, attach_all, report, users};
+use login::configuration;
 pub use login::{configured, give, known_hosts, log_in};
 pub use prune::{Pruned, prune};
 pub use ready::wait;
@@ -95,8 +97,10 @@ pub async fn ensure(calls: &Calls, registry: &Registry, local: bool, ui: &Ui) ->
     let found = find(engine, &registry.name).await?;
     if let Some(found) = &found {
         same_port(&found.registry, registry.port)?;
-        if found.state == "running" {
-            return Ok(false);
+        match found.state.as_str() {
+            "running" => return Ok(false),
+            "paused" => return Err(paused(&registry.name)),
+            _ => {}
         }
     }
     let recipe = catalog::registry()?;
@@ -147,7 +151,7 @@ async fn start(calls: &Calls, plan: NodePlan, registry: &Registry) -> Result<()>
         engine.start_container(&plan.spec.name).await
     };
     calls.run(work).await.map_err(|error| match error.code() {
-        Code::PortTaken => taken_port(registry, error.cause_text().unwrap_or_default()),
+        Code::PortTaken => by_a_program(registry, &error.cause_text().unwrap_or_default()),
         _ => error,
     })
 }
@@ -160,9 +164,7 @@ async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Res
         // Another run was faster.
         (Some(other), _) if other.registry.name == registry.name => Ok(()),
         (Some(other), _) => Err(taken_port(registry, &format!("registry `{}` has it", other.registry.name))),
-        (None, Err(source)) if local && source.kind() == ErrorKind::AddrInUse => {
-            Err(taken_port(registry, &source.to_string()))
-        }
+        (None, Err(source)) if local && source.kind() == ErrorKind::AddrInUse => Err(by_a_program(registry, &source)),
         _ => Ok(()),
     }
 }
@@ -183,6 +185,11 @@ fn name_option(name: &str) -> String {
     if name == LocalRegistry::DEFAULT { String::new() } else { format!(" --name {name}") }
 }
 
+fn by_a_program(registry: &Registry, cause: &dyn Display) -> Error {
+    let hint = format!("or see who has it: `ss -lnp 'sport = :{}'`", registry.port);
+    taken_port(registry, &cause.to_string()).hint(hint)
+}
+
 fn taken_port(registry: &Registry, cause: &str) -> Error {
     let Registry { name, port } = registry;
     Error::new(Code::PortTaken, format!("port {port} of this host is taken, registry `{name}` cannot have it"))
@@ -191,7 +198,12 @@ fn taken_port(registry: &Registry, cause: &str) -> Error {
             "choose another one: `coracle registry create{} --port PORT`; clusters then use that registry",
             name_option(name)
         ))
-        .hint(format!("or see who has it: `ss -lnp 'sport = :{port}'`"))
+}
+
+fn paused(name: &str) -> Error {
+    Error::new(Code::StepFailed, format!("registry `{name}` does not run"))
+        .because("somebody paused its container")
+        .hint(format!("`docker unpause {name}`"))
 }
 
 fn same_port(there: &Registry, wanted: u16) -> Result<()> {

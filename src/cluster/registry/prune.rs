@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Found, find, name_option};
+use super::{Found, find, name_option, paused};
 use crate::cluster::access;
 use crate::engine::{Engine, ExecOutput};
 use crate::error::{Code, Error, Result};
@@ -37,6 +37,9 @@ pub async fn prune(engine: &dyn Engine, name: &str, dry_run: bool) -> Result<Pru
     let found = find(engine, name).await?.ok_or_else(|| {
         Error::new(Code::NotFound, format!("there is no registry `{name}`")).hint("`coracle registry list` shows them")
     })?;
+    if found.state == "paused" {
+        return Err(paused(name));
+    }
     if found.state != "running" {
         return Err(Error::new(Code::StepFailed, format!("cannot prune registry `{name}`"))
             .because(format!("it does not run: its container is {}", found.state))

@@ -9,7 +9,7 @@ use super::attach::API;
 use super::{Found, list};
 use crate::cluster::{Cluster, SharedEngine, access};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, Failure, apply};
 use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory, hosting};
 
@@ -18,6 +18,8 @@ use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory, hostin
 pub struct Removed {
     /// The container.
     pub container: bool,
+    /// Its port.
+    pub port: Option<u16>,
     /// The volume with its images.
     pub volume: bool,
     /// The volume is still there.
@@ -49,6 +51,7 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
         }
         engine.remove_container(&found.container.id).await?;
         removed.container = true;
+        removed.port = Some(found.registry.port);
     }
     let of_registry = format!("{REGISTRY_LABEL}={name}");
     for volume in engine.volumes(&[of_registry]).await? {
@@ -65,7 +68,8 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
 async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, other: Option<&Registry>) -> Result<()> {
     let folder = directory(registry);
     let command = ["rm", "-rf", folder.as_str()];
-    let nodes = cluster.nodes.iter().map(|node| engine.exec(&node.name, &command, None));
+    let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
+    let nodes = up.iter().map(|node| engine.exec(&node.name, &command, None));
     let client = access::client(engine, cluster).await?;
     let object = async {
         match other {
@@ -75,7 +79,11 @@ async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, oth
     };
     let (nodes, object) = tokio::join!(try_join_all(nodes), object);
     nodes?;
-    object
+    object?;
+    match down.first() {
+        Some(node) => Err(Error::new(Code::StepFailed, format!("node {} does not run", node.name))),
+        None => Ok(()),
+    }
 }
 
 /// Deletes the ConfigMap, unless it is about another registry.

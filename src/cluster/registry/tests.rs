@@ -200,6 +200,27 @@ async fn deleting_keeps_the_images_unless_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
+    let engine = FakeEngine::new(&[]).with_image(image());
+    for (name, line) in
+        [("t-a", ""), ("t-b", "registry: true\n"), ("t-c", "registry: false\n"), ("t-d", "registry: t-one\n")]
+    {
+        cluster(&engine, name).await;
+        let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{line}");
+        let mut files = FileTree::default();
+        files.text(crate::plan::CLUSTER_CONFIG, text);
+        put(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
+    }
+    let users = async |registry: &str| {
+        let clusters = users(&engine, registry).await.unwrap();
+        clusters.into_iter().map(|cluster| cluster.name).collect::<Vec<_>>()
+    };
+    assert_eq!(users(LocalRegistry::DEFAULT).await, ["t-a", "t-b"]);
+    assert_eq!(users("t-one").await, ["t-d"]);
+    assert!(users("t-two").await.is_empty());
+}
+
+#[tokio::test]
 async fn only_the_shared_registry_is_used_without_being_named() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();

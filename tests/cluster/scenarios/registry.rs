@@ -352,8 +352,14 @@ fn stopped(cluster: &Cluster) -> Result<(), String> {
     contains(&pruned.stderr, &start)?;
     let pulled = cluster.coracle_output(&["image", "pull", &format!("{}/team/app:2", host(cluster)?)])?;
     ensure(pulled.code == 3, || pulled.told())?;
-    contains(&pulled.stderr, &format!("{name}.coracle.internal"))?;
-    cluster.coracle(&["registry", "create", "--name", &name]).map(drop)
+    contains(&pulled.stderr, &format!("start the registry: {start}"))?;
+    cluster.coracle(&["registry", "create", "--name", &name])?;
+    // Removed by hand, it is connected again to the cluster whose configuration names it.
+    let port = host(cluster)?.replace("localhost:", "");
+    docker(&["rm", "--force", &name])?;
+    let done = cluster.coracle(&["registry", "create", "--name", &name, "--port", &port, "--output=json"])?;
+    let done = json(done.lines().last().unwrap_or_default())?;
+    ensure(done["clusters"] == serde_json::json!([cluster.name]), || done.to_string())
 }
 
 /// Nothing of the registry stays, in the engine and in the cluster, but its images until they are given up too.
@@ -366,7 +372,7 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     contains(&said.stderr, "images are kept")?;
     ensure(said.code == 0, || said.told())?;
     let pulled = cluster.coracle_output(&["image", "pull", &format!("{host}/team/app:2")])?;
-    contains(&pulled.stderr, "connection refused")?;
+    contains(&pulled.stderr, "the node knows no registry of this name")?;
     contains(&cluster.kubectl(&["exec", "still", "--", "echo", "runs on"])?, "runs on")?;
     let object = cluster.kubectl_output(&["get", "configmap", "local-registry-hosting", "--namespace=kube-public"])?;
     contains(&object.stderr, "NotFound")?;
