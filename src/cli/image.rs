@@ -240,7 +240,7 @@ async fn pull(context: &Context, arguments: &PullImages) -> Result<()> {
     let step = context.ui.step(format!("Pulling {names}"));
     let progress = |node: &str, done: u64, total: u64| {
         let verb = if done < total { "downloading" } else { "unpacking" };
-        step.detail(node, &format!("{verb}, {} of {} MiB", done >> 20, total >> 20));
+        step.detail(node, &format!("{verb}, {} of {}", size(done), size(total)));
     };
     image::pull(&*site.engine, &site.nodes, &images, &progress).await?;
     step.finish();

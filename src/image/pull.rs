@@ -18,7 +18,8 @@ const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 
                     export CRICTL_CREDS; fi; exec \"$@\" pull \"$name\"";
 /// What registries say, in lower case, of credentials that are missing or wrong.
 const DENIED: &[&str] = &["401", "unauthorized", "authorization failed", "no basic auth", "access denied"];
-/// How often a node is asked how far it is.
+/// When a node is asked for the first time how far it is, and how often then.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(500);
 /// What a node's runtime downloads just now: name, bytes there, bytes in all.
 const DOWNLOADS: &str = "cd /var/lib/containerd/io.containerd.content.v1.content/ingest && for one in */; do \
@@ -40,8 +41,9 @@ pub async fn pull(engine: &dyn Engine, nodes: &[String], images: &[Reference], p
 async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progress: Progress<'_>) -> Result<()> {
     let (mut seen, mut last) = (BTreeMap::new(), (0, 0));
     let watch = async {
+        let mut pause = FIRST_LOOK;
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(std::mem::replace(&mut pause, LOOK)).await;
             // Only for show: what goes wrong here, the pull will tell.
             let Ok(said) = engine.exec(node, &["sh", "-c", DOWNLOADS], None).await else { continue };
             note(&mut seen, &String::from_utf8_lossy(&said.stdout));

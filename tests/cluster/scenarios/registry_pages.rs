@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use super::registry::{host, registry};
 use crate::cleanup;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, json};
 use crate::guide::follow_as;
 use crate::run::{contains, docker, ensure};
 
@@ -84,6 +84,20 @@ pub(super) fn port_taken(cluster: &Cluster) -> Result<(), String> {
         ensure(left.is_empty(), || format!("`docker {}` has {left}", kind.join(" ")))?;
     }
     Ok(())
+}
+
+/// A pull of 20 MiB of noise, from a registry that takes its time, says how far it is.
+pub(super) fn pulls_with_progress(cluster: &Cluster, image: &str) -> Result<(), String> {
+    docker(&["update", "--cpu-period=100000", "--cpu-quota=2000", &registry()])?;
+    let events = cluster.coracle(&["image", "pull", image, "--output=json"]);
+    docker(&["update", "--cpu-quota=-1", &registry()])?;
+    let events = events?.lines().map(json).collect::<Result<Vec<_>, _>>()?;
+    let of_pull = events.iter().filter(|event| event["event"] == "detail" && event["thing"].is_string());
+    let told: Vec<_> = of_pull.filter_map(|event| event["message"].as_str()).collect();
+    let far = |text: &&str| text.starts_with("downloading, ") && text.contains(" of 20.9 MB");
+    ensure(told.iter().any(far), || format!("it said {told:?} of {events:?}"))?;
+    println!("        pulling said: {}", told.join("; "));
+    cluster.coracle(&["image", "rm", image]).map(drop)
 }
 
 /// A port of this host that nobody has just now.
