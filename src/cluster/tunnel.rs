@@ -30,7 +30,7 @@ pub async fn forwards(
         if found.is_empty() {
             return Err(Error::new(
                 Code::NotFound,
-                format!("Service `{name}` in name space `{namespace}` has no address"),
+                format!("Service `{name}` in name space `{namespace}` has no IPv4 address"),
             )
             .hint("`kubectl get services --all-namespaces` shows them; only those of the type LoadBalancer get one"));
         }
@@ -42,7 +42,7 @@ pub async fn forwards(
         }
     }
     if forwards.is_empty() {
-        return Err(Error::new(Code::NotFound, "no Service has an address")
+        return Err(Error::new(Code::NotFound, "no Service has an IPv4 address")
             .hint("`kubectl expose deployment NAME --type=LoadBalancer --port=80` makes one that gets it"));
     }
     Ok(forwards)
