@@ -9,7 +9,7 @@ use super::{configuration, put};
 use crate::cluster::provision::Calls;
 use crate::cluster::{Cluster, access};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, apply};
 use crate::plan::registry::{self, Registry};
 use crate::plan::{FileTree, network_name};
@@ -57,6 +57,11 @@ pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]
     let one = async |cluster: &Cluster| {
         let work = async {
             try_join_all(cluster.nodes.iter().map(|node| tell(&*calls.engine, &node.name, registry))).await?;
+            if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
+                // Its API would only keep everybody waiting.
+                connect(calls, registry, &cluster.name).await?;
+                return Err(Error::new(Code::StepFailed, format!("node {} does not run", node.name)));
+            }
             let client = access::client(&*calls.engine, cluster).await?;
             attach(calls, &client, registry, &cluster.name, Instant::now() + API).await
         };

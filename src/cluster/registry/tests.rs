@@ -221,6 +221,20 @@ async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
+    let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
+    result.unwrap();
+    cluster(&engine, "t-a").await;
+    let shared: SharedEngine = engine.clone();
+    let clusters = crate::cluster::list(&*shared).await.unwrap();
+    let told = attach_all(&Calls::new(shared.clone()), &registry("t-one", 5051), &clusters).await;
+    assert!(told[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{told:?}");
+    // When it starts, it finds the registry nevertheless.
+    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
+    assert!(engine.files("t-a-control-plane").keys().any(|path| path.ends_with("localhost:5051/hosts.toml")));
+}
+
+#[tokio::test]
 async fn only_the_shared_registry_is_used_without_being_named() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
