@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
-use super::{configuration, put};
+use super::{configuration, put, stopped};
 use crate::cluster::provision::Calls;
 use crate::cluster::{Cluster, access};
 use crate::engine::Engine;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::registry::{self, Registry};
 use crate::plan::{FileTree, network_name};
@@ -60,7 +60,7 @@ pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]
             if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
                 // Its API would only keep everybody waiting.
                 connect(calls, registry, &cluster.name).await?;
-                return Err(Error::new(Code::StepFailed, format!("node {} does not run", node.name)));
+                return Err(stopped(node));
             }
             let client = access::client(&*calls.engine, cluster).await?;
             attach(calls, &client, registry, &cluster.name, Instant::now() + API).await

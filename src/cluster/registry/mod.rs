@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use serde::Serialize;
 
+use super::Node;
 use super::addon::build_one;
 use super::provision::{self, Calls};
 use crate::catalog;
@@ -81,6 +82,11 @@ pub async fn find(engine: &dyn Engine, name: &str) -> Result<Option<Found>> {
 /// Puts files into a node that runs.
 async fn put(engine: &dyn Engine, node: &str, files: &FileTree) -> Result<()> {
     engine.upload(node, files.to_tar(provision::now())?).await.map_err(|error| error.on_node(node))
+}
+
+/// Why a node cannot be told.
+fn stopped(node: &Node) -> Error {
+    Error::new(Code::StepFailed, format!("node {} does not run", node.name))
 }
 
 /// The registry that a new cluster uses: the shared one if it is there, or the one that its configuration names.

@@ -6,10 +6,10 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::attach::API;
-use super::{Found, list};
+use super::{Found, list, stopped};
 use crate::cluster::{Cluster, SharedEngine, access};
 use crate::engine::Engine;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::kubernetes::{Client, Failure, apply};
 use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory, hosting};
 
@@ -70,6 +70,11 @@ async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, oth
     let command = ["rm", "-rf", folder.as_str()];
     let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
     let nodes = up.iter().map(|node| engine.exec(&node.name, &command, None));
+    let nodes = try_join_all(nodes);
+    if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
+        nodes.await?;
+        return Err(stopped(node));
+    }
     let client = access::client(engine, cluster).await?;
     let object = async {
         match other {
@@ -77,13 +82,10 @@ async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, oth
             None => forget_object(&client, registry).await.map_err(Into::into),
         }
     };
-    let (nodes, object) = tokio::join!(try_join_all(nodes), object);
+    let (nodes, object) = tokio::join!(nodes, object);
     nodes?;
     object?;
-    match down.first() {
-        Some(node) => Err(Error::new(Code::StepFailed, format!("node {} does not run", node.name))),
-        None => Ok(()),
-    }
+    down.first().map_or(Ok(()), |node| Err(stopped(node)))
 }
 
 /// Deletes the ConfigMap, unless it is about another registry.
