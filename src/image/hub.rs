@@ -81,25 +81,12 @@ impl Hub {
         }
         self.message(&Order::Layer(layer.clone()))?;
         loop {
-            let chunk = chunk(content);
-            let ended = !matches!(&chunk, Ok(chunk) if chunk.len() > 4);
-            let broken = chunk.as_ref().err().map(|source| io::Error::new(source.kind(), source.to_string()));
-            self.send(&chunk.or_else(|_| broken_off())?)?;
-            match broken {
-                Some(source) => {
-                    self.lack_again(layer);
-                    return Err(source);
-                }
-                None if ended => return Ok(()),
-                None => {}
+            let chunk = chunk(content)?;
+            let ended = chunk.len() <= 4;
+            self.send(&chunk)?;
+            if ended {
+                return Ok(());
             }
-        }
-    }
-
-    /// What broke off may come anew, from another source.
-    fn lack_again(&mut self, layer: &Layer) {
-        for node in self.nodes.iter_mut().filter(|node| node.takes) {
-            node.lacks.layers.extend(layer.diff_id.clone());
         }
     }
 
@@ -109,6 +96,11 @@ impl Hub {
             node.takes = node.lacks.images.remove(&image.id);
         }
         self.message(&Order::Image(image.clone()))
+    }
+
+    /// Whether every node was sent the images that it lacks.
+    pub(super) fn is_complete(&self) -> bool {
+        self.nodes.iter().all(|node| node.lacks.images.is_empty())
     }
 
     /// Tells all nodes that everything was sent.
@@ -149,12 +141,6 @@ fn chunk(content: &mut dyn Read) -> io::Result<Bytes> {
     chunk.truncate(4 + length);
     chunk[..4].copy_from_slice(&wire::chunk_head(length)?);
     Ok(chunk.into())
-}
-
-fn broken_off() -> io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    wire::break_off(&mut bytes)?;
-    Ok(bytes.into())
 }
 
 fn outlet(lacks: Lacks) -> (Inlet, Outlet) {

@@ -11,7 +11,7 @@ use super::hub::{Feed, Lacks};
 use super::platform::Platform;
 use super::reference::Reference;
 use super::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
-use super::save::{StoreOrSaved, Unsaved};
+use super::save::save;
 use super::session::Session;
 use super::source::Checked;
 use super::store;
@@ -67,25 +67,29 @@ pub async fn load_docker_images(
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
     let (wanted, sessions) = tokio::try_join!(find_images(&**engine, images), open(&**engine, nodes))?;
-    let load = Load::ask(&**engine, sessions, wanted).await?;
-    let missing = load.missing();
-    if missing.is_empty() {
+    let mut load = Load::ask(&**engine, sessions, wanted.clone()).await?;
+    if load.missing().is_empty() {
         return load.run(None, progress).await;
     }
     let info = engine.info().await?;
-    let saved = Unsaved {
-        engine: Arc::clone(engine),
-        platform: Platform::of_engine(&info.architecture),
-        wanted: missing.clone(),
+    let asked: Vec<wire::Wanted> = load.missing().iter().map(Wanted::asked).collect();
+    // Why the store cannot be read helps nobody: it works nevertheless.
+    if let Ok(store) = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await {
+        match load.run(Some((SourceKind::EngineStore, Box::new(store))), progress).await {
+            // What comes out of it broke off, or is not what it should be: the nodes have forgotten all of it.
+            Err(error) if error.code() == Code::LoadFailed => {}
+            done => return done,
+        }
+        load = Load::ask(&**engine, open(&**engine, nodes).await?, wanted).await?;
+    }
+    let missing = load.missing();
+    let feed: Option<(_, Box<dyn Feed>)> = if missing.is_empty() {
+        None
+    } else {
+        let platform = Platform::of_engine(&info.architecture);
+        Some((SourceKind::EngineSave, Box::new(save(&**engine, missing, platform).await?)))
     };
-    let asked: Vec<wire::Wanted> = missing.iter().map(Wanted::asked).collect();
-    let found = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await;
-    let feed: (SourceKind, Box<dyn Feed>) = match found {
-        Ok(store) => (SourceKind::EngineStore, Box::new(StoreOrSaved { store, saved })),
-        // Why it cannot be read helps nobody: it works nevertheless.
-        Err(_) => (SourceKind::EngineSave, Box::new(saved.save().await?)),
-    };
-    load.run(Some(feed), progress).await
+    load.run(feed, progress).await
 }
 
 /// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.

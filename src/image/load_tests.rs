@@ -15,21 +15,21 @@ use crate::engine::{ContainerSpec, Engine, Image, Labels};
 use crate::error::{Code, Result};
 
 /// What nodes hold, by their names.
-type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
+pub(super) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
 
 /// What a node holds.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Store {
+pub(super) struct Store {
     /// Image IDs by name.
-    names: BTreeMap<String, String>,
+    pub names: BTreeMap<String, String>,
     /// Digests of configurations by the IDs that images were asked for by.
     images: BTreeMap<String, String>,
-    layers: BTreeSet<String>,
+    pub layers: BTreeSet<String>,
     /// How often the program was asked.
     asked: usize,
 }
 
-fn image(id: &str, tags: &[&str]) -> Image {
+pub(super) fn image(id: &str, tags: &[&str]) -> Image {
     Image {
         id: id.to_owned(),
         labels: Labels::new(),
@@ -40,7 +40,7 @@ fn image(id: &str, tags: &[&str]) -> Image {
     }
 }
 
-fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries().unwrap() {
         let Ok(mut entry) = entry else { break };
@@ -100,7 +100,7 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
 }
 
 /// What the program in a node says.
-fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
+pub(super) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
     let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
     store.asked += 1;
     let Some(Order::Want(want)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
@@ -158,23 +158,23 @@ async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (A
     (Arc::new(engine), stores)
 }
 
-fn list(names: &[&str]) -> Vec<String> {
+pub(super) fn list(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&str]) -> Result<LoadReport> {
+pub(super) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&str]) -> Result<LoadReport> {
     let engine: Arc<dyn Engine> = engine.clone();
     load_docker_images(&engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
 /// Digests of an archive's layers, as the engine tells them of an image.
-fn layers_of(archive: &[u8]) -> Vec<String> {
+pub(super) fn layers_of(archive: &[u8]) -> Vec<String> {
     let files = files(archive);
     let layers = files.iter().filter(|(path, _)| path.ends_with("/layer.tar")).map(|(_, content)| digest(content));
     layers.collect()
 }
 
-fn id_of(archive: &[u8]) -> String {
+pub(super) fn id_of(archive: &[u8]) -> String {
     let manifest: Value = serde_json::from_slice(&files(archive)["manifest.json"]).unwrap();
     format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"))
 }

@@ -2,6 +2,8 @@
 
 mod archive;
 mod build;
+#[cfg(test)]
+mod fallback_tests;
 mod find;
 mod folder;
 mod hub;

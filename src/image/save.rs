@@ -1,8 +1,6 @@
 //! The engine's own stream of images, passed on while it is read: what no node lacks is read over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::value::RawValue;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -13,7 +11,6 @@ use super::layout::{ArchiveImage, resolve};
 use super::load::Wanted;
 use super::platform::Platform;
 use super::source::send_images;
-use super::store::StoreFeed;
 use super::transfer::cut;
 use super::wire::{Layer, Packing};
 use crate::engine::{ByteStream, Engine};
@@ -21,44 +18,17 @@ use crate::error::{Code, Error, Result};
 
 /// What the engine saves.
 pub(super) struct Saved {
-    pub stream: ByteStream,
+    stream: ByteStream,
     /// What it was asked for.
-    pub wanted: Vec<Wanted>,
-    pub platform: Platform,
+    wanted: Vec<Wanted>,
+    platform: Platform,
 }
 
-/// What the engine can be asked to save.
-pub(super) struct Unsaved {
-    pub engine: Arc<dyn Engine>,
-    pub wanted: Vec<Wanted>,
-    pub platform: Platform,
-}
-
-impl Unsaved {
-    /// Asks the engine.
-    pub(super) async fn save(self) -> Result<Saved> {
-        let keys: BTreeSet<String> = self.wanted.iter().map(|image| image.key.clone()).collect();
-        let stream = self.engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
-        Ok(Saved { stream, wanted: self.wanted, platform: self.platform })
-    }
-}
-
-/// The engine's own store; what it does not give after all is saved.
-pub(super) struct StoreOrSaved {
-    pub store: StoreFeed,
-    pub saved: Unsaved,
-}
-
-impl Feed for StoreOrSaved {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
-        match Box::new(self.store).feed(hub) {
-            Err(_) if !hub.abandoned().load(Ordering::Relaxed) => {
-                let saved = tokio::runtime::Handle::current().block_on(self.saved.save())?;
-                Box::new(saved).feed(hub)
-            }
-            fed => fed,
-        }
-    }
+/// Asks the engine to save images.
+pub(super) async fn save(engine: &dyn Engine, wanted: Vec<Wanted>, platform: Platform) -> Result<Saved> {
+    let keys: BTreeSet<String> = wanted.iter().map(|image| image.key.clone()).collect();
+    let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
+    Ok(Saved { stream, wanted, platform })
 }
 
 impl Feed for Saved {

@@ -1,8 +1,8 @@
 //! The engine's own layer store, read by a helper container: layers reach the nodes without `docker save`, which writes
 //! every layer of an image to disk before the first byte comes out.
 //!
-//! The store is the engine's private matter, so whatever is not as known is no error: the caller then saves. Wrong
-//! content cannot come of it, since the nodes compare every layer with its digest.
+//! The store is the engine's private matter, so whatever is not as known is no error: the caller then saves, also in
+//! the middle of a layer. Wrong content cannot come of it, since the nodes compare every layer with its digest.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -261,7 +261,8 @@ impl Feed for StoreFeed {
                     _ => return Err(io::ErrorKind::InvalidData.into()),
                 }
             }
-            Ok(())
+            // The helper was ended between two of them.
+            if hub.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
         pass().map_err(|source| unreadable("reading it broke off").cause(&source))
     }

@@ -92,6 +92,10 @@ fn run(feed: Option<Box<dyn Feed>>, mut hub: Hub) -> Result<()> {
     if let Some(feed) = feed {
         feed.feed(&mut hub)?;
     }
+    // A source that ends early must not pass for one that had everything.
+    if !hub.is_complete() {
+        return Err(Error::new(Code::LoadFailed, "cannot send the images").because("their source ended too early"));
+    }
     hub.commit().map_err(|source| cut(&source))
 }
 

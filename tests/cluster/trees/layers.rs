@@ -28,6 +28,10 @@ impl Tree {
 pub(super) struct Layer {
     pub(super) tar: Vec<u8>,
     pub(super) tree: Tree,
+    /// Files that were written with their holes.
+    pub(super) sparse: usize,
+    /// New directories that nothing describes, below one with the set-group-ID bit.
+    pub(super) inherited: usize,
 }
 
 struct Work<'a> {
@@ -39,12 +43,14 @@ struct Work<'a> {
     said: BTreeSet<Path>,
     /// Files of this layer, which may get more names.
     files: Vec<(Path, EntryType, Attributes)>,
+    inherited: usize,
 }
 
-pub(super) fn layer(random: &mut Random, below: &Tree) -> Result<Layer, String> {
+/// A layer on top of others; if it is a sparse one, files may be written with their holes.
+pub(super) fn layer(random: &mut Random, below: &Tree, sparse: bool) -> Result<Layer, String> {
     let count = 3 + random.below(10);
-    let mut work =
-        Work { random, tape: Tape::new(), below, tree: below.clone(), said: BTreeSet::new(), files: Vec::new() };
+    let (tape, tree) = (Tape::new(sparse), below.clone());
+    let mut work = Work { random, tape, below, tree, said: BTreeSet::new(), files: Vec::new(), inherited: 0 };
     for _ in 0..count {
         match work.random.below(10) {
             0 | 1 => work.hide()?,
@@ -55,8 +61,8 @@ pub(super) fn layer(random: &mut Random, below: &Tree) -> Result<Layer, String> 
             _ => work.add()?,
         }
     }
-    let Work { tape, tree, .. } = work;
-    Ok(Layer { tar: tape.finish()?, tree })
+    let Work { tape, tree, inherited, .. } = work;
+    Ok(Layer { sparse: tape.holes, tar: tape.finish()?, tree, inherited })
 }
 
 fn below(folder: &[u8], path: &[u8]) -> bool {
@@ -133,10 +139,16 @@ impl Work<'_> {
         self.parents(&above)?;
         let known = self.tree.entries.get(&above).cloned();
         let folder = known.filter(|(kind, _)| *kind == EntryType::Directory);
-        let attributes = folder.map_or(Attributes::PLAIN, |(_, attributes)| attributes);
-        // What is made in a directory with the set-group-ID bit gets that too, or not: it depends on what came first.
+        let is_new = folder.is_none();
+        let mut attributes = folder.map_or(Attributes::PLAIN, |(_, attributes)| attributes);
+        // What is made in a directory with the set-group-ID bit gets that too.
         let inherits = self.tree.entries.get(parent(&above)).is_some_and(|(_, folder)| folder.mode & 0o2000 != 0);
-        if attributes.is_plain() && self.random.one_in(2) && !inherits {
+        // The engine makes it anew, whatever the layers below have.
+        if attributes.is_plain() && (is_new || !inherits) && self.random.one_in(2) {
+            if inherits {
+                attributes.mode |= 0o2000;
+                self.inherited += 1;
+            }
             self.said.insert(above.clone());
             self.forget_below_unless_folder(&above);
             self.tree.timeless.insert(above.clone());
@@ -209,6 +221,14 @@ impl Work<'_> {
             2 => {
                 let mut sparse = vec![0; 300_000];
                 sparse.extend(self.random.bytes(9));
+                sparse
+            }
+            _ if self.tape.sparse && self.random.one_in(2) => {
+                let mut sparse = vec![0; 1 + self.random.below(90_000)];
+                for _ in 0..self.random.below(40) {
+                    let place = self.random.below(sparse.len());
+                    sparse[place] = self.random.next().to_le_bytes()[0];
+                }
                 sparse
             }
             3 => self.random.bytes(512),

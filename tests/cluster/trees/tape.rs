@@ -1,5 +1,6 @@
 //! Writes the tar of a layer, with every way that tar has to say something.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use tar::{Builder, EntryType, Header};
@@ -68,11 +69,15 @@ impl Attributes {
 /// The tar of a layer that is being written.
 pub(super) struct Tape {
     builder: Builder<Vec<u8>>,
+    /// Files may be written with their holes.
+    pub(super) sparse: bool,
+    /// How many were.
+    pub(super) holes: usize,
 }
 
 impl Tape {
-    pub(super) fn new() -> Self {
-        Self { builder: Builder::new(Vec::new()) }
+    pub(super) fn new(sparse: bool) -> Self {
+        Self { builder: Builder::new(Vec::new()), sparse, holes: 0 }
     }
 
     pub(super) fn finish(self) -> Result<Vec<u8>, String> {
@@ -107,6 +112,11 @@ impl Tape {
                 if attributes.seconds < 0 { String::new() } else { format!(".{:09}", attributes.nanoseconds) };
             records.push(("mtime".to_owned(), format!("{}{fraction}", attributes.seconds).into_bytes()));
         }
+        let mut content = Cow::Borrowed(content);
+        if self.sparse && kind == EntryType::Regular && !content.is_empty() && random.one_in(2) {
+            self.holes += 1;
+            content = Cow::Owned(with_holes(random, &content, &mut name, utf8, &mut records));
+        }
         for (text, key, gnu) in [(&name[..], "path", b'L'), (link, "linkpath", b'K')] {
             if text.len() <= SHORT {
                 continue;
@@ -132,7 +142,7 @@ impl Tape {
             header.set_device_minor(device.1).map_err(told)?;
         }
         header.set_cksum();
-        self.builder.append(&header, content).map_err(told)
+        self.builder.append(&header, &*content).map_err(told)
     }
 
     /// The long name of the next entry, in GNU's way.
@@ -154,4 +164,62 @@ fn header(kind: EntryType, name: &[u8], link: &[u8], size: usize) -> Header {
     let _ = (&mut old.name[..]).write(name);
     let _ = (&mut old.linkname[..]).write(link);
     header
+}
+
+/// Leaves the holes of a file out, in one of the ways of GNU tar; returns what is left of it.
+fn with_holes(
+    random: &mut Random,
+    content: &[u8],
+    name: &mut Vec<u8>,
+    utf8: bool,
+    records: &mut Vec<(String, Vec<u8>)>,
+) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    let mut left = Vec::new();
+    let mut begin = 0;
+    while begin < content.len() {
+        let part = &content[begin..content.len().min(begin + 1 + random.below(9000))];
+        if part.iter().any(|byte| *byte != 0) || random.one_in(9) {
+            numbers.extend([begin, part.len()]);
+            left.extend_from_slice(part);
+        }
+        begin += part.len();
+    }
+    if numbers.is_empty() || random.one_in(2) {
+        numbers.extend([content.len(), 0]);
+    }
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let mut add = |key: &str, value: String| records.push((format!("GNU.sparse.{key}"), value.into_bytes()));
+    let (size, count) = (content.len().to_string(), (numbers.len() / 2).to_string());
+    let version = if utf8 { random.below(3) } else { 0 };
+    match version {
+        0 => {
+            add("size", size);
+            add("numblocks", count);
+            for part in numbers.chunks(2) {
+                add("offset", part[0].clone());
+                add("numbytes", part[1].clone());
+            }
+        }
+        1 => {
+            add("size", size);
+            add("numblocks", count);
+            add("map", numbers.join(","));
+        }
+        _ => {
+            add("major", "1".to_owned());
+            add("minor", "0".to_owned());
+            add("realsize", size);
+            let mut map: Vec<u8> = [vec![count], numbers].concat().join("\n").into_bytes();
+            map.push(b'\n');
+            map.resize(map.len().next_multiple_of(512), 0);
+            left.splice(0..0, map);
+        }
+    }
+    if version > 0 {
+        // Programs that do not know of holes shall see that it is not the file.
+        let shown = std::mem::replace(name, b"GNUSparseFile.0/part".to_vec());
+        records.push(("GNU.sparse.name".to_owned(), shown));
+    }
+    left
 }

@@ -84,7 +84,8 @@ fn settle(mounts: &[Mount], upper: &Path, directory: &Path, unpacked: &Unpacked)
 
 /// Gives directories that a layer does not describe what they have in the layers below.
 pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &[PathBuf]) -> io::Result<()> {
-    for path in implicit {
+    // What this layer itself hides of the others says nothing about what it has in the same place.
+    for path in implicit.iter().filter(|path| !hides(directory, path)) {
         for lower in lowers {
             match open_below(lower, path) {
                 // What is not there, the next one may have, unless this one hides it.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::entries::number;
 use super::pax::Records;
 use super::unpack::{below, owner};
 
@@ -37,8 +38,8 @@ impl Attributes {
     /// Reads them from the header and its extensions.
     pub(super) fn of(header: &tar::Header, extended: &Records) -> io::Result<Self> {
         let old = header.as_old();
-        let uid = extended.number("uid").map_or_else(|| number(&old.uid, header.uid()), Ok)?;
-        let gid = extended.number("gid").map_or_else(|| number(&old.gid, header.gid()), Ok)?;
+        let uid = extended.number("uid")?.map_or_else(|| number(&old.uid, header.uid()), Ok)?;
+        let gid = extended.number("gid")?.map_or_else(|| number(&old.gid, header.gid()), Ok)?;
         let (uid, gid) = owner(uid, gid)?;
         let mode = Mode::from_raw_mode(number(&old.mode, header.mode())? & 0o7777);
         let seconds = i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or_default();
@@ -49,10 +50,6 @@ impl Attributes {
                 // Before the epoch nothing was made: engines take its beginning.
                 "mtime" => modified = time(value).filter(|time| time.tv_sec >= 0).unwrap_or(modified),
                 "atime" => accessed = time(value),
-                _ if key.starts_with("GNU.sparse.") => {
-                    let text = "the layer has a sparse file in a format that is not known";
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-                }
                 _ => {
                     if let Some(name) = key.strip_prefix(XATTR).filter(|name| !name.starts_with(TRUSTED)) {
                         xattrs.push((name.to_owned(), value.to_vec()));
@@ -119,11 +116,6 @@ fn time(text: &[u8]) -> Option<Timespec> {
         (true, 1..) => Timespec { tv_sec: seconds - 1, tv_nsec: 1_000_000_000 - nanos },
         _ => Timespec { tv_sec: seconds, tv_nsec: nanos },
     })
-}
-
-/// A number of a header; an empty field is 0, as it is for the engine.
-fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
-    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read }
 }
 
 #[cfg(test)]

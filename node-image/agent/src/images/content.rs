@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::wire::{self, Packing};
+use super::sparse::Sparse;
+use super::wire::Packing;
 
 /// Bytes handled at once.
 const CHUNK: usize = 256 << 10;
@@ -34,19 +35,34 @@ fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usiz
     Ok(length)
 }
 
-/// Writes the content of a file; long runs of zeros take no space.
+/// Writes the content of a new file; long runs of zeros take no space.
 pub(super) fn write_content(source: &mut impl Read, file: &File) -> io::Result<()> {
+    let size = write_from(source, file, 0, &mut vec![0; HOLE])?;
+    file.set_len(size)
+}
+
+/// Writes the content of a new file that has holes.
+pub(super) fn write_sparse(source: &mut impl Read, map: &Sparse, file: &File) -> io::Result<()> {
     let mut buffer = vec![0; HOLE];
-    let mut size = 0;
+    // First: it may be more than a file can have.
+    file.set_len(map.size)?;
+    for (offset, length) in &map.parts {
+        write_from(&mut source.take(*length), file, *offset, &mut buffer)?;
+    }
+    Ok(())
+}
+
+/// Writes from an offset on, except zeros; returns where it ends.
+fn write_from(source: &mut impl Read, file: &File, mut offset: u64, buffer: &mut [u8]) -> io::Result<u64> {
     loop {
-        let count = fill(source, &mut buffer)?;
+        let count = fill(source, buffer)?;
         let bytes = &buffer[..count];
         if bytes.iter().any(|byte| *byte != 0) {
-            file.write_all_at(bytes, size)?;
+            file.write_all_at(bytes, offset)?;
         }
-        size += count as u64;
-        if count < HOLE {
-            return file.set_len(size);
+        offset += count as u64;
+        if count < buffer.len() {
+            return Ok(offset);
         }
     }
 }
@@ -65,9 +81,7 @@ pub(super) fn pump(source: &mut impl Read, packing: Packing, sink: &SyncSender<V
     };
     io::copy(source, &mut io::sink())?;
     // All came, and it is not what it was said to be.
-    result.map_err(|source| {
-        if wire::is_broken_off(&source) { source } else { io::Error::new(io::ErrorKind::InvalidData, source) }
-    })
+    result.map_err(|source| io::Error::new(io::ErrorKind::InvalidData, source))
 }
 
 fn hash(source: &mut impl Read, sink: &SyncSender<Vec<u8>>) -> io::Result<(String, u64)> {

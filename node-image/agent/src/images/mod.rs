@@ -9,11 +9,15 @@ mod adopt;
 mod attributes;
 mod containerd;
 mod content;
+mod entries;
 mod pax;
 mod proto;
 mod read;
 mod receive;
 mod record;
+mod sparse;
+#[cfg(test)]
+mod sparse_tests;
 mod staging;
 mod store;
 mod trouble;

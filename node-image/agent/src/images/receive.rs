@@ -151,7 +151,6 @@ impl Receiver {
         let unpacked = unpacked.map_err(|_| failed("unpacking a layer ended early"))?;
         let (digest, size) = match pumped {
             Ok(pumped) => pumped,
-            Err(source) if wire::is_broken_off(&source) => return Ok(std::fs::remove_dir_all(directory)?),
             Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Err(source.into()),
             Err(source) if layer.diff_id.is_some() => return Err(damaged(format!("a layer is damaged: {source}"))),
             // Nobody said that it is a layer.

@@ -17,8 +17,8 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use super::attributes::{Attributes, Times, set_times};
-use super::content::write_content;
-use super::pax::{Records, Tap};
+use super::content::{write_content, write_sparse};
+use super::entries::{Entries, Entry};
 
 /// Marks what a layer takes away.
 const WHITEOUT: &[u8] = b".wh.";
@@ -47,11 +47,9 @@ pub(super) fn unpack(mut source: impl Read, root: &Path) -> io::Result<Unpacked>
         directories: Vec::new(),
         last: None,
     };
-    let (tap, extended) = Tap::new(&mut source);
-    let mut archive = tar::Archive::new(tap);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        target.entry(&mut entry, &extended.take())?;
+    let mut entries = Entries::new(&mut source);
+    while let Some(entry) = entries.next()? {
+        target.entry(&entry, &mut entries.content())?;
     }
     // Deepest last in the archive: a parent's times come after its children's files.
     for (path, times) in std::mem::take(&mut target.directories).into_iter().rev() {
@@ -77,15 +75,10 @@ struct Target {
 }
 
 impl Target {
-    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>, extended: &Records) -> io::Result<()> {
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let path = extended.get("path").map_or_else(|| clean(&entry.path_bytes()), clean);
-        let link = extended.get("linkpath").map(<[u8]>::to_vec);
-        let link = link.or_else(|| entry.link_name_bytes().map(std::borrow::Cow::into_owned)).unwrap_or_default();
-        let attributes = Attributes::of(entry.header(), extended)?;
+    fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> io::Result<()> {
+        let kind = entry.kind;
+        let path = clean(&entry.path);
+        let attributes = Attributes::of(&entry.header, &entry.extended)?;
         let Some(name) = path.file_name().map(|name| name.as_bytes().to_vec()) else {
             return if kind == EntryType::Directory { self.root_directory(&attributes) } else { Ok(()) };
         };
@@ -106,16 +99,19 @@ impl Target {
                     fs::openat(dir, &name, flags, Mode::RUSR | Mode::WUSR)
                 })?;
                 let file = File::from(file);
-                write_content(entry, &file)?;
+                match &entry.sparse {
+                    Some(map) => write_sparse(content, map, &file)?,
+                    None => write_content(content, &file)?,
+                }
                 attributes.apply_to_file(&file)?;
             }
-            EntryType::Link => self.hard_link(&link, dir, &name, &attributes)?,
+            EntryType::Link => self.hard_link(&entry.link, dir, &name, &attributes)?,
             EntryType::Symlink => {
-                self.make(dir, &name, || fs::symlinkat(link.as_slice(), dir, &name))?;
+                self.make(dir, &name, || fs::symlinkat(entry.link.as_slice(), dir, &name))?;
                 attributes.apply(dir, &name, true)?;
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                self.node(entry.header(), dir, &name, &attributes)?;
+                self.node(&entry.header, dir, &name, &attributes)?;
             }
             other => {
                 let text = format!("`{}` in the layer has the unknown type {other:?}", path.display());
@@ -263,6 +259,11 @@ impl Target {
             }
             made => {
                 made?;
+                // A directory above with the set-group-ID bit passes on that and its group; with engines the bit alone.
+                let there = fs::statat(parent.as_fd(), name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
+                if Mode::from_raw_mode(there.st_mode).contains(Mode::SGID) {
+                    fs::chownat(&parent, name.as_slice(), None, Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
+                }
                 self.found.implicit.insert(path.to_owned());
                 Ok(())
             }

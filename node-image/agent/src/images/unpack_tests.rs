@@ -56,6 +56,21 @@ impl Layer {
         self.entry(EntryType::Link, path, 0o644, Some(target), b"")
     }
 
+    /// Gives the last entry, which has no content, another group.
+    fn owned_by(self, group: u64) -> Self {
+        let mut tar = self.0.into_inner().unwrap();
+        // Behind it are two blocks of zeros.
+        let place = tar.len() - 3 * 512;
+        let mut header = Header::from_byte_slice(&tar[place..place + 512]).clone();
+        header.set_gid(group);
+        header.set_cksum();
+        tar.truncate(place);
+        tar.extend_from_slice(header.as_bytes());
+        let mut builder = Builder::new(Vec::new());
+        builder.get_mut().extend_from_slice(&tar);
+        Self(builder)
+    }
+
     fn unpack(self) -> (TempDir, std::io::Result<Unpacked>) {
         let target = tempfile::tempdir().unwrap();
         let unpacked = unpack(self.0.into_inner().unwrap().as_slice(), target.path());
@@ -183,6 +198,20 @@ fn directories_that_a_layer_leaves_out_are_as_in_the_layers_below() {
 }
 
 #[test]
+fn directories_below_one_that_hides_the_layers_below_are_new() {
+    if !is_root() {
+        return;
+    }
+    let (target, found) =
+        Layer::new().directory("data/", 0o755).file("data/.wh..wh..opq", "").file("data/new/file", "x").unpacked();
+    let lower = tempfile::tempdir().unwrap();
+    fs::create_dir_all(lower.path().join("data/new")).unwrap();
+    fs::set_permissions(lower.path().join("data/new"), fs::Permissions::from_mode(0o700)).unwrap();
+    complete(target.path(), &found.implicit, &[lower.path().to_owned()]).unwrap();
+    assert_eq!(fs::metadata(target.path().join("data/new")).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
 fn long_runs_of_zeros_take_no_space() {
     let mut content = vec![0; 4 << 20];
     content[3 << 20] = 1;
@@ -221,4 +250,62 @@ fn what_is_no_layer_is_refused() {
     assert!(unpack(&b"not a tar at all, and longer than nothing".repeat(40)[..], target.path()).is_err());
     let cut = Layer::new().file("file", &"x".repeat(5000)).0.into_inner().unwrap();
     assert!(unpack(&cut[..3000], target.path()).is_err());
+}
+
+/// As the kernel makes directories, and the engine's with it: the bit goes on, the group does not.
+#[test]
+fn directories_that_no_layer_describes_get_the_set_group_id_bit_of_the_one_above() {
+    if !is_root() {
+        return;
+    }
+    let (target, found) = Layer::new()
+        .directory("shared/", 0o2775)
+        .owned_by(33)
+        .file("shared/new/newer/file", "x")
+        .file("plain/file", "x")
+        .unpacked();
+    let of = |path: &str| {
+        let data = fs::metadata(target.path().join(path)).unwrap();
+        (data.mode() & 0o7777, data.uid(), data.gid())
+    };
+    assert_eq!(of("shared"), (0o2775, 0, 33));
+    assert_eq!((of("shared/new"), of("shared/new/newer")), ((0o2755, 0, 0), (0o2755, 0, 0)));
+    assert_eq!(of("plain"), (0o755, 0, 0));
+    let lower = tempfile::tempdir().unwrap();
+    fs::create_dir_all(lower.path().join("shared")).unwrap();
+    complete(target.path(), &found.implicit, &[lower.path().to_owned()]).unwrap();
+    assert_eq!((of("shared"), of("shared/new")), ((0o2775, 0, 33), (0o2755, 0, 0)), "new ones stay as they are");
+}
+
+#[test]
+fn what_old_archives_say_in_their_own_way_is_understood() {
+    let mut tar = Vec::new();
+    let mut add = |name: &str, kind: u8, size: u64, change: &dyn Fn(&mut Header), content: &[u8]| {
+        let mut header = Header::new_old();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkflag = [kind];
+        header.set_size(size);
+        header.set_mode(0o700);
+        header.set_uid(rustix::process::getuid().as_raw().into());
+        header.set_gid(rustix::process::getgid().as_raw().into());
+        change(&mut header);
+        header.set_cksum();
+        tar.extend_from_slice(header.as_bytes());
+        tar.extend_from_slice(content);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    };
+    // A directory is a file whose name ends with a slash; links have a size and no content; no time is no time.
+    add("folder/", 0, 0, &|_| {}, b"");
+    add("folder/file", 0, 3, &|header| header.as_old_mut().mtime = [0; 12], b"one");
+    let to_file = |header: &mut Header| header.as_old_mut().linkname[..11].copy_from_slice(b"folder/file");
+    add("folder/link", b'1', 3, &to_file, b"");
+    add("after", b'0', 3, &|_| {}, b"two");
+    let target = tempfile::tempdir().unwrap();
+    // Neither blocks of zeros nor anything else is at its end.
+    unpack(tar.as_slice(), target.path()).unwrap();
+    assert_eq!(text(&target, "folder/link"), "one");
+    assert_eq!(text(&target, "after"), "two");
+    let behind = [tar, vec![0; 512], vec![1; 512]].concat();
+    let told = unpack(behind.as_slice(), tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+    assert!(told.contains("goes on behind its end"), "{told}");
 }

@@ -1,7 +1,7 @@
 //! What coracle and its programs in nodes say to each other while images are loaded: one file, compiled into both.
 //!
 //! Messages are JSON, one to a line. After a [`Order::Layer`] come the layer's bytes in chunks: a length (32 bits, the
-//! highest byte first) and so many bytes. Length 0 ends the layer; [`BROKEN`] says that the rest will not come.
+//! highest byte first) and so many bytes. Length 0 ends the layer.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -14,8 +14,6 @@ pub(crate) const VERSION: u32 = 1;
 const MAX_MESSAGE: u64 = 16 << 20;
 /// The longest chunk.
 const MAX_CHUNK: u32 = 4 << 20;
-/// In the place of a chunk's length: the source broke off, and the layer is to be forgotten.
-const BROKEN: u32 = u32::MAX;
 
 /// Where a reader finds `image/overlay2` of the engine's data root.
 pub(crate) const READER_IMAGES: &str = "/engine/images";
@@ -211,28 +209,6 @@ pub(crate) fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
     Ok(length.ok_or(io::ErrorKind::InvalidInput)?.to_be_bytes())
 }
 
-/// Says that the rest of a layer will not come; it may be sent anew, by another source.
-pub(crate) fn break_off(target: &mut (impl Write + ?Sized)) -> io::Result<()> {
-    target.write_all(&BROKEN.to_be_bytes())
-}
-
-/// The source of a layer broke off; more messages follow.
-#[derive(Debug)]
-struct BrokenOff;
-
-impl std::fmt::Display for BrokenOff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the source of the layer broke off")
-    }
-}
-
-impl std::error::Error for BrokenOff {}
-
-/// Whether reading a layer failed because its source did, and not the connection.
-pub(crate) fn is_broken_off(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<BrokenOff>)
-}
-
 /// Reads the bytes of one layer out of its chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks<'a, R: ?Sized> {
@@ -255,10 +231,6 @@ impl<R: Read + ?Sized> Read for Chunks<'_, R> {
             self.source.read_exact(&mut length)?;
             match u32::from_be_bytes(length) {
                 0 => self.ended = true,
-                BROKEN => {
-                    self.ended = true;
-                    return Err(io::Error::other(BrokenOff));
-                }
                 length if length > MAX_CHUNK => return Err(io::ErrorKind::InvalidData.into()),
                 length => self.left = length,
             }
@@ -302,14 +274,11 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_not_taken_for_the_end() {
-        let mut stream = b"\0\0\0\x03one".to_vec();
+        let stream = b"\0\0\0\x03one";
         for mut cut in [&stream[..], &stream[..2], &stream[..5]] {
             let error = Chunks::new(&mut cut).read_to_end(&mut Vec::new()).unwrap_err();
-            assert_eq!((error.kind(), is_broken_off(&error)), (io::ErrorKind::UnexpectedEof, false));
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
-        break_off(&mut stream).unwrap();
-        let error = Chunks::new(&mut stream.as_slice()).read_to_end(&mut Vec::new()).unwrap_err();
-        assert!(is_broken_off(&error));
         assert!(receive::<Order>(&mut &b"{\"layer\""[..]).is_err());
     }
 }
