@@ -10,7 +10,7 @@ use crate::run::{LIMIT, docker, ensure, eventually, start};
 /// Size of the layer that makes a load last, bytes.
 const SIZE: usize = 150 << 20;
 /// All that a load may change in a node: names, blobs, snapshots, leases and what is being unpacked.
-const STORE: &str = "for kind in images content; do ctr --namespace k8s.io $kind ls --quiet | sort; done
+pub(crate) const STORE: &str = "for kind in images content; do ctr --namespace k8s.io $kind ls --quiet | sort; done
 ctr --namespace k8s.io snapshots ls | awk 'NR > 1 { print $1 }' | sort
 ctr --namespace k8s.io leases ls --quiet
 find /var/lib/containerd/dev.coracle.staging -mindepth 1 2>/dev/null || true";
@@ -85,6 +85,32 @@ fn helpers(cluster: &Cluster) -> Result<Vec<String>, String> {
     let filter = format!("name={}-reader", cluster.node());
     let found = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}} {{.State}}"])?;
     Ok(found.lines().map(str::to_owned).collect())
+}
+
+/// The helper that reads the engine's store is killed when a part of a layer is in the node: the engine saves the image.
+pub(super) fn helper_killed(cluster: &Cluster) -> Result<(), String> {
+    let image = image(cluster, "helper", &random(SIZE)?)?;
+    let helper = format!("name={}-reader", cluster.node());
+    let mut told = String::new();
+    // It may be through before it is killed, on a machine that is quick in one and slow in the other.
+    for _ in 0..4 {
+        let load = start(cluster.command(&["load", "docker-image", &image, "--output=json"]), None)?;
+        // Bytes of the layer that are there already.
+        let watch = "until [[ $(find /var/lib/containerd/dev.coracle.staging -name layer -size +5M 2>/dev/null) ]]; do sleep 0.01; done";
+        cluster.in_node(&format!("timeout 30 bash -c '{watch}'"))?;
+        let helpers = docker(&["ps", "--quiet", "--no-trunc", "--filter", &helper])?;
+        let killed = helpers.lines().next().is_some_and(|id| docker(&["kill", id]).is_ok());
+        let output = load.finish(LIMIT)?;
+        told = output.told();
+        let report = crate::cluster::json(output.ok()?.lines().last().unwrap_or_default())?;
+        has(cluster, &image)?;
+        if killed && report["source"] == "engine-save" {
+            let left = cluster.in_node("ls -A /var/lib/containerd/dev.coracle.staging")?;
+            return ensure(left.is_empty(), || format!("left: {left}"));
+        }
+        cluster.coracle(&["image", "rm", &image])?;
+    }
+    Err(format!("the helper was never killed in time: {told}"))
 }
 
 /// Two images with a layer in common, and one of them twice, all at the same time.

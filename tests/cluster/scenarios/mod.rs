@@ -28,6 +28,8 @@ mod settings;
 mod storage;
 mod workloads;
 
+pub(crate) use loading::STORE;
+
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
     use crate::{engine, failures, older, published};
@@ -86,6 +88,7 @@ const ONE: Group = Group {
         ("hello-page", hello::page),
         ("load-archives", images::archives),
         ("load-interrupted", loading::interrupted),
+        ("load-helper-killed", loading::helper_killed),
         ("loads-at-once", loading::at_once),
         ("image-commands", image_commands::manage),
         ("image-prune", image_commands::prune),

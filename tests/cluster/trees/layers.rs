@@ -52,12 +52,13 @@ pub(super) fn layer(random: &mut Random, below: &Tree, sparse: bool) -> Result<L
     let (tape, tree) = (Tape::new(sparse), below.clone());
     let mut work = Work { random, tape, below, tree, said: BTreeSet::new(), files: Vec::new(), inherited: 0 };
     for _ in 0..count {
-        match work.random.below(10) {
+        match work.random.below(11) {
             0 | 1 => work.hide()?,
             2 => work.make_opaque()?,
             3 => work.describe_again()?,
             4 | 5 => work.replace()?,
             6 => work.link()?,
+            7 => work.add_below_shared()?,
             _ => work.add()?,
         }
     }
@@ -193,18 +194,23 @@ impl Work<'_> {
     }
 
     fn write_any(&mut self, path: &[u8]) -> Result<(), String> {
-        let kind = *self.random.of(&[
-            EntryType::Regular,
-            EntryType::Regular,
-            EntryType::Regular,
-            EntryType::Directory,
-            EntryType::Directory,
-            EntryType::Symlink,
-            EntryType::Symlink,
-            EntryType::Fifo,
-            EntryType::Char,
-            EntryType::Block,
-        ]);
+        let kinds: &[EntryType] = if self.tape.sparse && self.random.one_in(2) {
+            &[EntryType::Regular]
+        } else {
+            &[
+                EntryType::Regular,
+                EntryType::Regular,
+                EntryType::Regular,
+                EntryType::Directory,
+                EntryType::Directory,
+                EntryType::Symlink,
+                EntryType::Symlink,
+                EntryType::Fifo,
+                EntryType::Char,
+                EntryType::Block,
+            ]
+        };
+        let kind = *self.random.of(kinds);
         let attributes = Attributes::random(self.random, kind);
         let link = if kind == EntryType::Symlink { self.target() } else { Path::new() };
         let content = if kind == EntryType::Regular { self.content() } else { Vec::new() };
@@ -257,15 +263,29 @@ impl Work<'_> {
 
     fn add(&mut self) -> Result<(), String> {
         let (folder, name) = (self.folder(), self.name());
-        let path = join(&folder, &name);
+        self.add_at(&join(&folder, &name))
+    }
+
+    fn add_at(&mut self, path: &[u8]) -> Result<(), String> {
         // What is above must be able to become a directory: a path below a file that this layer has written cannot be.
         let blocked = self.said.iter().any(|said| {
-            below(said, &path) && self.tree.entries.get(said).is_none_or(|(kind, _)| *kind != EntryType::Directory)
+            below(said, path) && self.tree.entries.get(said).is_none_or(|(kind, _)| *kind != EntryType::Directory)
         });
-        if path.len() > 2500 || blocked || !self.is_free(&path) {
+        if path.len() > 2500 || blocked || !self.is_free(path) {
             return Ok(());
         }
-        self.write_any(&path)
+        self.write_any(path)
+    }
+
+    /// Something in new directories below one with the set-group-ID bit.
+    fn add_below_shared(&mut self) -> Result<(), String> {
+        let is_shared = |work: &Self, path: &[u8]| {
+            work.tree.entries.get(path).is_some_and(|(_, attributes)| attributes.mode & 0o2000 != 0)
+        };
+        let fits = |work: &Self, path: &[u8], kind| kind == EntryType::Directory && is_shared(work, path);
+        let Some(shared) = self.pick(fits) else { return self.add() };
+        let path = [self.name(), self.name(), self.name()].iter().fold(shared, |path, name| join(&path, name));
+        self.add_at(&path)
     }
 
     /// Another kind of thing in the place of something of a layer below.

@@ -75,6 +75,10 @@ mod tests {
                 let mut sum = Sum::default();
                 layer.write(&mut sum).unwrap();
                 assert_eq!(sum.size, size);
+                // Of these the engine itself does not know how they were written.
+                if sum.sparse {
+                    continue;
+                }
                 assert_eq!(sum.digest(), diff_id);
             }
         }

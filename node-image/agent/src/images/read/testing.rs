@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 #[derive(Default)]
 pub(super) struct Sum {
     pub(super) size: u64,
+    /// There are files in it that were written with their holes.
+    pub(super) sparse: bool,
     hash: Sha256,
 }
 
@@ -21,6 +23,8 @@ impl Sum {
 impl io::Write for Sum {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.size += bytes.len() as u64;
+        // Headers come in small pieces.
+        self.sparse |= bytes.len() < 64 << 10 && bytes.windows(11).any(|part| part == b"GNU.sparse.");
         self.hash.update(bytes);
         Ok(bytes.len())
     }
