@@ -86,7 +86,8 @@ async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<S
     }
     let containers = engine.containers(&[]).await?;
     let pairs = containers.iter().flat_map(|container| networks.iter().map(move |network| (container, network)));
-    let connected: Vec<_> = pairs.filter(|(container, network)| container.networks.contains(&network.name)).collect();
+    // By ID: another create may have made a network of the same name at the same time, and its nodes stay connected.
+    let connected: Vec<_> = pairs.filter(|(container, network)| container.network_ids.contains(&network.id)).collect();
     try_join_all(connected.iter().map(|(container, network)| engine.disconnect_network(&network.id, &container.id)))
         .await?;
     let others = connected.into_iter().filter(|(container, _)| !container.labels.contains_key(REGISTRY_LABEL));

@@ -158,6 +158,7 @@ mod tests {
             labels,
             addresses: Vec::new(),
             networks: Vec::new(),
+            network_ids: Vec::new(),
             ports,
             created: 0,
         };

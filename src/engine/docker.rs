@@ -358,6 +358,7 @@ fn container_of(summary: ContainerSummary) -> Container {
         state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
         addresses: networks.values().flat_map(assigned).collect(),
+        network_ids: networks.values().filter_map(|settings| settings.network_id.clone()).collect(),
         networks: networks.into_keys().collect(),
         ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
         created: summary.created.unwrap_or_default(),

@@ -340,7 +340,7 @@ impl Engine for FakeEngine {
     async fn containers(&self, labels: &[String]) -> Result<Vec<Container>> {
         self.call(format!("containers {}", labels.join(" ")), |state| {
             let found = state.containers.iter().filter(|held| matches(&held.spec.labels, labels));
-            Ok(found.map(Held::container).collect())
+            Ok(found.map(|held| held.container(&state.networks)).collect())
         })
     }
 

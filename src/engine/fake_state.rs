@@ -117,7 +117,9 @@ impl State {
 }
 
 impl Held {
-    pub(crate) fn container(&self) -> Container {
+    pub(crate) fn container(&self, networks: &[Network]) -> Container {
+        let names: Vec<String> = self.spec.network.iter().chain(&self.connected).cloned().collect();
+        let connected = networks.iter().filter(|network| names.contains(&network.name) || names.contains(&network.id));
         Container {
             id: self.id.clone(),
             name: self.spec.name.clone(),
@@ -125,7 +127,8 @@ impl Held {
             state: self.state.to_owned(),
             labels: self.spec.labels.clone(),
             addresses: self.spec.addresses.clone(),
-            networks: self.spec.network.iter().chain(&self.connected).cloned().collect(),
+            network_ids: connected.map(|network| network.id.clone()).collect(),
+            networks: names,
             ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
             created: 1_800_000_000,
         }

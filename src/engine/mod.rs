@@ -300,6 +300,8 @@ pub struct Container {
     pub addresses: Vec<IpAddr>,
     /// Names of the networks that it is connected to.
     pub networks: Vec<String>,
+    /// IDs of the same, once it was started: two networks can have one name.
+    pub network_ids: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.

@@ -205,7 +205,9 @@ pub(super) fn planes_ready(cluster: &Cluster) -> Result<(), String> {
     let script = "etcdctl --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt \
         --key=/etc/kubernetes/pki/etcd/server.key member list";
     let pod = format!("etcd-{}", cluster.node());
-    let members = cluster.kubectl(&["exec", "--namespace=kube-system", &pod, "--", "sh", "-c", script])?;
+    // The kubelet tells the API of the pods that it runs by itself a moment after the node is Ready.
+    let members =
+        eventually(PATIENCE, || cluster.kubectl(&["exec", "--namespace=kube-system", &pod, "--", "sh", "-c", script]))?;
     ensure(members.lines().count() == 3, || format!("etcd has these members: {members}"))
 }
 
