@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +16,9 @@ use crate::error::{Code, Error, Result};
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{NodePlan, RUN_LABEL};
 use crate::ui::Step;
+
+/// How long two networks of one name may be there while containers start.
+const TWO_NETWORKS: Duration = Duration::from_secs(10);
 
 /// Engine calls that change something: they run to their end even when the command is interrupted, so that what they
 /// made can be found and removed.
@@ -138,8 +142,26 @@ async fn once(calls: &Calls, node: &NodePlan, created: Option<String>) -> Result
     let tar = node.files.to_tar(now()).map_err(failed)?;
     let (engine, target) = (Arc::clone(&calls.engine), id.clone());
     calls.run(async move { engine.upload(&target, tar).await }).await.map_err(failed)?;
-    let (engine, target) = (Arc::clone(&calls.engine), id.clone());
-    calls.run(async move { engine.start_container(&target).await }).await.map_err(failed)
+    start(calls, &id).await.map_err(failed)
+}
+
+/// Starts a container. The engine finds its network by name, of which there are two while another run that was too late for
+/// the cluster's name has not removed its own.
+async fn start(calls: &Calls, id: &str) -> Result<()> {
+    let until = Instant::now() + TWO_NETWORKS;
+    loop {
+        let (engine, target) = (Arc::clone(&calls.engine), id.to_owned());
+        match calls.run(async move { engine.start_container(&target).await }).await {
+            Err(error) if !error.to_string().contains("is ambiguous") => return Err(error),
+            Err(error) if Instant::now() > until => {
+                return Err(
+                    error.hint("`docker network ls` shows two networks of this name: remove the one that is not used")
+                );
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(()) => return Ok(()),
+        }
+    }
 }
 
 /// Creates the first container, which claims the cluster's name, then the others, and starts all at once.
