@@ -187,26 +187,26 @@ pub(super) fn allocation(cluster: &Cluster) -> Result<(), String> {
     let taken = address(cluster, "echo")?;
     cluster.apply(&service("ours", ", loadBalancerClass: coracle.dev/load-balancer"))?;
     cluster.apply(&service("other", ", loadBalancerClass: example.com/other"))?;
-    cluster.apply(&service("late", &format!(", loadBalancerIP: {taken}")))?;
+    cluster.apply(&service("waiting", &format!(", loadBalancerIP: {taken}")))?;
     let ours = address(cluster, "ours")?;
     ensure(ours != taken, || format!("{ours} was given twice"))?;
     eventually(PATIENCE, || {
         let event =
-            ["get", "events", "--field-selector=involvedObject.name=late", "--output=jsonpath={.items[*].message}"];
+            ["get", "events", "--field-selector=involvedObject.name=waiting", "--output=jsonpath={.items[*].message}"];
         contains(&cluster.kubectl(&event)?, &format!("loadBalancerIP {taken} is in use by default/echo"))
     })?;
-    for name in ["other", "late"] {
+    for name in ["other", "waiting"] {
         let address = status(cluster, name)?;
         ensure(address.is_empty(), || format!("service {name} has {address}"))?;
     }
     // An address that is free again goes to who waits for it; the type decides.
     cluster.kubectl(&["patch", "service", "echo", "--patch", r#"{"spec": {"type": "ClusterIP"}}"#])?;
     eventually(PATIENCE, || {
-        let (old, new) = (status(cluster, "echo")?, status(cluster, "late")?);
-        ensure(old.is_empty() && new == taken, || format!("echo has `{old}`, late has `{new}`"))
+        let (old, new) = (status(cluster, "echo")?, status(cluster, "waiting")?);
+        ensure(old.is_empty() && new == taken, || format!("echo has `{old}`, waiting has `{new}`"))
     })?;
     eventually(PATIENCE, || contains(&fetch(&format!("http://{taken}:80/"))?, &cluster.name))?;
-    cluster.kubectl(&["delete", "service", "late", "ours", "other"])?;
+    cluster.kubectl(&["delete", "service", "waiting", "ours", "other"])?;
     eventually(PATIENCE, || {
         let there = ["worker", "worker2"].map(|node| has(&cluster_node(cluster, node), &taken));
         ensure(there == [Ok(false), Ok(false)], || format!("{taken} is still there: {there:?}"))
