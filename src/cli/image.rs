@@ -157,16 +157,14 @@ impl Nodes {
     async fn site(&self, context: &Context) -> Result<Site> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
-        let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
-        let running: Vec<String> = up.into_iter().map(|node| node.name.clone()).collect();
+        let running = cluster.nodes.iter().filter(|node| node.is_running());
+        let running: Vec<String> = running.map(|node| node.name.clone()).collect();
         let nodes = if self.nodes.is_empty() {
+            context.warn_of_stopped(&cluster);
             running.clone()
         } else {
             image::select_nodes(&cluster.node_names(), &self.nodes)?
         };
-        for node in down.iter().filter(|_| self.nodes.is_empty()) {
-            context.ui.warn(format!("node {} is left out, because it does not run", node.name));
-        }
         Ok(Site { engine, cluster, running, nodes })
     }
 }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::SharedEngine;
 use crate::cluster::provision::interrupted;
+use crate::cluster::{Cluster, SharedEngine};
 use crate::engine::Address;
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
@@ -128,6 +128,13 @@ impl Context {
             connected = crate::engine::connect(environment) => connected,
             // An engine that hangs does not keep the command.
             () = self.stop.cancelled() => Err(interrupted()),
+        }
+    }
+
+    /// Says which nodes are left out.
+    fn warn_of_stopped(&self, cluster: &Cluster) {
+        for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
+            self.ui.warn(format!("node {} is left out, because it does not run", node.name));
         }
     }
 }

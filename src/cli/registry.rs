@@ -252,11 +252,7 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
     context.ui.data(&text)?;
     for one in found.iter().filter(|one| one.state != "running" && arguments.output.is_none()) {
         let name = &one.registry.name;
-        let again = if one.state == "paused" {
-            "docker unpause".to_owned()
-        } else {
-            "coracle registry create --name".to_owned()
-        };
+        let again = if one.state == "paused" { "docker unpause" } else { "coracle registry create --name" };
         context.ui.hint(format!("`{again} {name}` starts it again"));
     }
     Ok(())
@@ -291,15 +287,13 @@ async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
     let step = context.ui.step(format!("Giving the nodes credentials for {}", hosts.join(", ")));
     let restarted = registry::log_in(&*engine, &cluster, &logins).await?;
     step.finish();
-    let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
-    for node in down {
-        context.ui.warn(format!("node {} is left out, because it does not run", node.name));
-    }
+    context.warn_of_stopped(&cluster);
     if restarted > 0 {
         context.ui.note("The kubelets started again to learn of it; pods went on");
     }
     context.ui.note("They are in the nodes' memory only: after a node restarted, run `coracle registry login`");
-    let nodes: Vec<&str> = up.into_iter().map(|node| node.name.as_str()).collect();
+    let running = cluster.nodes.iter().filter(|node| node.is_running());
+    let nodes: Vec<&str> = running.map(|node| node.name.as_str()).collect();
     context
         .ui
         .result(&json!({"cluster": cluster.name, "hosts": hosts, "nodes": nodes, "kubeletsRestarted": restarted}));

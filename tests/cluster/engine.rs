@@ -33,6 +33,13 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
+/// Builds the registry's program, which takes minutes without a cache.
+pub fn build_registry() -> Result<(), String> {
+    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    build.args(["build", "addons", "registry"]);
+    run(build, None, Duration::from_secs(1200))?.ok().map(drop)
+}
+
 /// Runs a script in namespaces of its own, which take every process with them when it ends.
 fn script(cluster: &Cluster, name: &str, more: &[&Path]) -> Result<String, String> {
     let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/node"])?;
@@ -52,9 +59,7 @@ fn script(cluster: &Cluster, name: &str, more: &[&Path]) -> Result<String, Strin
 
 /// After a restart of the engine the same cluster is there, with its data and its addresses, and the shared registry.
 fn restart(cluster: &Cluster) -> Result<(), String> {
-    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
-    build.args(["build", "addons", "registry"]);
-    run(build, None, Duration::from_secs(1200))?.ok()?;
+    build_registry()?;
     let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/registry"])?;
     let registry = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/registry image")?;
     script(cluster, "engine-restart.sh", &[Path::new(registry)]).map(drop)

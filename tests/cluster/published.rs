@@ -1,6 +1,6 @@
 //! Images of kind's layout, from a registry and by digest, as kind publishes them; and images in which something is missing.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::engine::in_path;
 use crate::failures::{nothing_left, refused, told};
-use crate::run::{Output, Running, contains, docker, docker_output, ensure, eventually, run, start};
+use crate::run::{Output, Running, contains, docker, docker_output, ensure, eventually, free_port, run, start};
 use crate::scenarios::hello;
 use crate::{Group, cleanup};
 
@@ -36,9 +36,7 @@ impl Registry {
     /// Debian's; its package is unpacked for the test where it is not installed.
     fn start(cluster: &Cluster) -> Result<Option<Self>, String> {
         let Some(program) = in_path("docker-registry").or_else(|| unpacked(&cluster.home)) else { return Ok(None) };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?.to_string();
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_port()?);
         let config = cluster.write(
             "registry.yaml",
             &format!(

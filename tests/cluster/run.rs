@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -149,6 +150,12 @@ pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T, Str
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
+}
+
+/// A port of this host that nobody has just now.
+pub fn free_port() -> Result<u16, String> {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    address.map(|address| address.port()).map_err(|error| error.to_string())
 }
 
 /// A failure with what was expected, unless it holds.

@@ -2,7 +2,6 @@
 
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
-
 use tokio::time::Instant;
 
 use super::attach::API;

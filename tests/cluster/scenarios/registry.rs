@@ -5,9 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coracle::plan::pki::{Pki, Usage};
@@ -16,7 +14,8 @@ use super::hello;
 use super::registry_pages::pulls_with_progress;
 use crate::cleanup;
 use crate::cluster::{Cluster, PATIENCE, json};
-use crate::run::{Output, contains, docker, docker_output, ensure, eventually, run};
+use crate::engine::build_registry;
+use crate::run::{Output, contains, docker, docker_output, ensure, eventually, free_port, run};
 
 const USER: &str = "t-user";
 const PASSWORD: &str = "t-accept-open-sesame";
@@ -81,15 +80,12 @@ fn certificates(cluster: &Cluster) -> Result<(), String> {
 
 /// A registry that was there before the cluster, and a cluster whose file names it and others.
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
-    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
-    build.args(["build", "addons", "registry"]);
-    run(build, None, Duration::from_secs(1200))?.ok()?;
+    build_registry()?;
     hello::build()?;
     let name = registry();
     cleanup::register_object("volume", &name);
     cleanup::register_object("container", &name);
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let port = port.map_err(|error| error.to_string())?.port().to_string();
+    let port = free_port()?.to_string();
     cluster.coracle(&["registry", "create", "--name", &name, "--port", &port])?;
     docker_configuration(cluster, PASSWORD)?;
     certificates(cluster)?;

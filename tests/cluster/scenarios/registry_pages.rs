@@ -6,7 +6,7 @@ use super::registry::{host, registry};
 use crate::cleanup;
 use crate::cluster::{Cluster, json};
 use crate::guide::follow_as;
-use crate::run::{contains, docker, ensure};
+use crate::run::{contains, docker, ensure, free_port};
 
 /// Follows `docs/registry.md`, with a registry of its own: the page's one is the user's.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
@@ -98,10 +98,4 @@ pub(super) fn pulls_with_progress(cluster: &Cluster, image: &str) -> Result<(), 
     ensure(told.iter().any(far), || format!("it said {told:?} of {events:?}"))?;
     println!("        pulling said: {}", told.join("; "));
     cluster.coracle(&["image", "rm", image]).map(drop)
-}
-
-/// A port of this host that nobody has just now.
-fn free_port() -> Result<u16, String> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    port.map(|address| address.port()).map_err(|error| error.to_string())
 }

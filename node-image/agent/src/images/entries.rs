@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 
 use super::pax::Records;
-use super::sparse::{NAME, Sparse};
+use super::sparse::{NAME, Sparse, damaged};
 
 /// Size of a header, and what contents are filled up to, bytes.
 const BLOCK: usize = 512;
@@ -211,8 +211,4 @@ fn is_zero(block: &[u8]) -> bool {
 /// A number of a header; an empty field is 0, as it is for engines.
 pub(super) fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
     if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read }
-}
-
-fn damaged(why: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }

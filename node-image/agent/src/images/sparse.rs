@@ -97,7 +97,7 @@ impl Sparse {
     }
 }
 
-fn damaged(why: impl Into<String>) -> io::Error {
+pub(super) fn damaged(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
