@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod host;
 pub mod image;
 pub mod kubeconfig;
 pub mod kubernetes;

@@ -3,16 +3,16 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
-use super::options::JsonOption;
 use crate::catalog::Addon;
-use crate::cluster::provision::Calls;
+use crate::cli::Context;
+use crate::cli::options::JsonOption;
+use crate::cluster::lifecycle::provision::Calls;
 use crate::cluster::{self, addon};
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Build {
+pub(crate) enum Build {
     /// Build the image that nodes run, from sources, and put it into the engine
     NodeImage(BuildNodeImage),
     /// Build the images of add-ons and of the local registry, from sources, and put them into the engine
@@ -20,7 +20,7 @@ pub(super) enum Build {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct BuildAddons {
+pub(crate) struct BuildAddons {
     /// Add-ons, or `registry`; all of them if none is named
     #[arg(value_name = "ADDON")]
     addons: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct BuildAddons {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct BuildNodeImage {
+pub(crate) struct BuildNodeImage {
     /// Kubernetes version, such as 1.36 or v1.36.3; the newest known one if not given
     #[arg(long, value_name = "VERSION")]
     kubernetes_version: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct BuildNodeImage {
 }
 
 impl Build {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::NodeImage(arguments) => arguments.output.is_json(),
             Self::Addons(arguments) => arguments.output.is_json(),
@@ -49,7 +49,7 @@ impl Build {
     }
 }
 
-pub(super) async fn run(context: &Context, command: Build) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Build) -> Result<()> {
     match command {
         Build::NodeImage(arguments) => node_image(context, arguments).await,
         Build::Addons(arguments) => addons(context, &arguments).await,
@@ -61,7 +61,7 @@ async fn addons(context: &Context, arguments: &BuildAddons) -> Result<()> {
     let calls = Calls::new(engine);
     let built = tokio::select! {
         built = addon::build(&calls, &arguments.addons, &context.ui) => built?,
-        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
     };
     let told = |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
     context.ui.result(&json!({"addons": built.iter().map(told).collect::<Vec<_>>()}));
@@ -81,7 +81,7 @@ async fn node_image(context: &Context, arguments: BuildNodeImage) -> Result<()> 
         built = node_image::build(&*engine, &options, &progress) => built?,
         () = context.stop.cancelled() => {
             node_image::clean_up(&*engine).await?;
-            return Err(cluster::provision::interrupted());
+            return Err(cluster::lifecycle::provision::interrupted());
         }
     };
     step.finish();

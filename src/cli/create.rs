@@ -6,21 +6,22 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::options::{JsonOption, KubeconfigOption, NameOption};
-use super::{Context, credentials, input, proxy};
-use crate::cluster::create::{self, Created, Options};
+use crate::cli::options::{JsonOption, KubeconfigOption, NameOption};
+use crate::cli::{Context, input};
+use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::{self, Cluster};
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
+use crate::host::{credentials, proxy};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Create {
+pub(crate) enum Create {
     /// Create a cluster and wait until it is usable
     Cluster(Box<CreateCluster>),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CreateCluster {
+pub(crate) struct CreateCluster {
     #[command(flatten)]
     name: NameOption,
     /// Configuration file, `-` for standard input
@@ -54,14 +55,14 @@ pub(super) struct CreateCluster {
 }
 
 impl Create {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         let Self::Cluster(arguments) = self;
         arguments.output.is_json()
     }
 }
 
 /// `90s`, `5m`, `1h30m` or a number of seconds.
-pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));
@@ -83,7 +84,7 @@ pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
 }
 
-pub(super) async fn run(context: &Context, create: Create) -> Result<()> {
+pub(crate) async fn run(context: &Context, create: Create) -> Result<()> {
     let Create::Cluster(arguments) = create;
     let cluster = configuration(context, &arguments).await?;
     for warning in config::warnings(&cluster) {

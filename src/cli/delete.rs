@@ -2,16 +2,17 @@
 
 use clap::{Args, Subcommand};
 
-use super::Context;
-use super::options::{KubeconfigOption, NameOption, parse_name};
-use crate::cluster::remove::{Scope, remove};
-use crate::cluster::{self, SharedEngine};
+use crate::cli::Context;
+use crate::cli::options::{KubeconfigOption, NameOption, parse_name};
+use crate::cluster;
+use crate::cluster::lifecycle::delete::{Scope, remove};
 use crate::config::ClusterName;
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Delete {
+pub(crate) enum Delete {
     /// Delete a cluster: containers, volumes, network and kubeconfig entries
     Cluster(DeleteCluster),
     /// Delete several clusters
@@ -19,7 +20,7 @@ pub(super) enum Delete {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DeleteCluster {
+pub(crate) struct DeleteCluster {
     #[command(flatten)]
     name: NameOption,
     #[command(flatten)]
@@ -27,7 +28,7 @@ pub(super) struct DeleteCluster {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DeleteClusters {
+pub(crate) struct DeleteClusters {
     /// Names of clusters
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -38,7 +39,7 @@ pub(super) struct DeleteClusters {
     kubeconfig: KubeconfigOption,
 }
 
-pub(super) async fn run(context: &Context, delete: Delete) -> Result<()> {
+pub(crate) async fn run(context: &Context, delete: Delete) -> Result<()> {
     match delete {
         Delete::Cluster(arguments) => {
             let name = arguments.name.get()?;

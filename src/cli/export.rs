@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Context;
-use super::options::{KubeconfigOption, NameOption};
+use crate::cli::Context;
+use crate::cli::options::{KubeconfigOption, NameOption};
 use crate::cluster::{self, access};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Export {
+pub(crate) enum Export {
     /// Write a cluster's entry into the kubeconfig and make it the current one
     Kubeconfig(ExportKubeconfig),
     /// Write the logs of all nodes into a folder
@@ -19,7 +19,7 @@ pub(super) enum Export {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ExportKubeconfig {
+pub(crate) struct ExportKubeconfig {
     #[command(flatten)]
     name: NameOption,
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(super) struct ExportKubeconfig {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ExportLogs {
+pub(crate) struct ExportLogs {
     #[command(flatten)]
     name: NameOption,
     /// Folder, made if it is not there; a new one below the temporary folder without it
@@ -38,7 +38,7 @@ pub(super) struct ExportLogs {
     directory: Option<PathBuf>,
 }
 
-pub(super) async fn run(context: &Context, export: Export) -> Result<()> {
+pub(crate) async fn run(context: &Context, export: Export) -> Result<()> {
     match export {
         Export::Kubeconfig(arguments) => {
             let (engine, _) = context.engine().await?;
@@ -62,7 +62,7 @@ async fn logs(context: &Context, arguments: &ExportLogs) -> Result<()> {
     };
     let export = tokio::select! {
         export = cluster::logs::export_logs(&*engine, &cluster, &directory) => export?,
-        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
     };
     for problem in &export.problems {
         context.ui.warn(problem.clone());

@@ -5,15 +5,17 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Context;
-use super::options::{NameOption, OutputFormat};
-use super::output::{Table, structured};
-use crate::cluster::{self, Cluster, access, status};
+use crate::cli::Context;
+use crate::cli::options::{NameOption, OutputFormat};
+use crate::cli::output::{Table, structured};
+use crate::cluster::found::Cluster;
+use crate::cluster::health::status;
+use crate::cluster::{self, access};
 use crate::error::Result;
 use crate::kubeconfig;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Get {
+pub(crate) enum Get {
     /// List clusters
     Clusters(Output),
     /// List nodes of a cluster
@@ -23,14 +25,14 @@ pub(super) enum Get {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// How to print
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<OutputFormat>,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GetNodes {
+pub(crate) struct GetNodes {
     #[command(flatten)]
     name: NameOption,
     /// Nodes of all clusters
@@ -41,7 +43,7 @@ pub(super) struct GetNodes {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct GetKubeconfig {
+pub(crate) struct GetKubeconfig {
     #[command(flatten)]
     name: NameOption,
     /// With the address that other containers of the cluster's network use
@@ -50,14 +52,14 @@ pub(super) struct GetKubeconfig {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StatusArguments {
+pub(crate) struct StatusArguments {
     #[command(flatten)]
     name: NameOption,
     #[command(flatten)]
     output: Output,
 }
 
-pub(super) async fn run(context: &Context, get: Get) -> Result<()> {
+pub(crate) async fn run(context: &Context, get: Get) -> Result<()> {
     let (engine, _) = context.engine().await?;
     match get {
         Get::Clusters(arguments) => {
@@ -149,7 +151,7 @@ fn print(output: Option<OutputFormat>, table: &Table, values: Vec<Value>) -> Res
     }
 }
 
-pub(super) async fn status(context: &Context, arguments: StatusArguments) -> Result<ExitCode> {
+pub(crate) async fn status(context: &Context, arguments: StatusArguments) -> Result<ExitCode> {
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let status = status::status(&*engine, &cluster).await;

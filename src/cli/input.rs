@@ -2,11 +2,11 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::provision::interrupted;
+use crate::cluster::lifecycle::provision::interrupted;
 use crate::error::{Code, Error, Result};
 
 /// Reads all of standard input as text; a thread that still waits for it ends with the process.
-pub(super) async fn read(stop: &CancellationToken) -> Result<String> {
+pub(crate) async fn read(stop: &CancellationToken) -> Result<String> {
     let reading = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
     let failed = |source: &dyn std::error::Error| Error::new(Code::FileFailed, "cannot read `-`").cause(source);
     tokio::select! {

@@ -6,16 +6,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
-use super::options::NameOption;
-use crate::cluster::{self, Cluster, access};
+use crate::cli::Context;
+use crate::cli::options::NameOption;
+use crate::cluster::found::Cluster;
+use crate::cluster::{self, access};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
-pub(super) struct KubectlArguments {
+pub(crate) struct KubectlArguments {
     #[command(flatten)]
     name: NameOption,
     /// kubectl's own words; coracle's options come before them
@@ -23,7 +24,7 @@ pub(super) struct KubectlArguments {
     arguments: Vec<OsString>,
 }
 
-pub(super) async fn run(context: &Context, arguments: KubectlArguments) -> Result<()> {
+pub(crate) async fn run(context: &Context, arguments: KubectlArguments) -> Result<()> {
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let binary = binary(&*engine, &cluster, context).await?;

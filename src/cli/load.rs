@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
-use super::options::{JsonOption, NameOption};
-use super::output::size;
-use super::restart::{self, RestartOption};
-use crate::cluster::{self, Cluster};
+use crate::cli::Context;
+use crate::cli::options::{JsonOption, NameOption};
+use crate::cli::output::size;
+use crate::cli::restart::{self, RestartOption};
+use crate::cluster;
+use crate::cluster::found::Cluster;
 use crate::config::ClusterName;
 use crate::error::Result;
 use crate::image::{self, LoadReport, Source};
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Load {
+pub(crate) enum Load {
     /// Load images of the local engine into the nodes
     DockerImage(LoadDockerImage),
     /// Load images of an archive into the nodes
@@ -24,7 +25,7 @@ pub(super) enum Load {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Target {
+pub(crate) struct Target {
     #[command(flatten)]
     name: NameOption,
     /// Only into these nodes
@@ -37,23 +38,23 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.output.is_json()
     }
 
     /// The name of the cluster.
-    pub(super) fn cluster(&self) -> Result<ClusterName> {
+    pub(crate) fn cluster(&self) -> Result<ClusterName> {
         self.name.get()
     }
 
     /// The nodes that are meant.
-    pub(super) fn select(&self, cluster: &Cluster) -> Result<Vec<String>> {
+    pub(crate) fn select(&self, cluster: &Cluster) -> Result<Vec<String>> {
         image::select_nodes(&cluster.node_names(), &self.nodes)
     }
 }
 
 #[derive(Debug, Args)]
-pub(super) struct LoadDockerImage {
+pub(crate) struct LoadDockerImage {
     /// Images, by name or ID
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -62,7 +63,7 @@ pub(super) struct LoadDockerImage {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct LoadImageArchive {
+pub(crate) struct LoadImageArchive {
     /// Archive of `docker save` or of OCI's layout, also compressed, or a directory in OCI's layout; `-` for standard input
     #[arg(value_name = "FILE")]
     archive: PathBuf,
@@ -72,16 +73,16 @@ pub(super) struct LoadImageArchive {
 
 impl Load {
     /// Loads images of the engine.
-    pub(super) fn docker_images(images: Vec<String>, target: Target) -> Self {
+    pub(crate) fn docker_images(images: Vec<String>, target: Target) -> Self {
         Self::DockerImage(LoadDockerImage { images, target })
     }
 
     /// Loads an archive.
-    pub(super) fn archive(archive: PathBuf, target: Target) -> Self {
+    pub(crate) fn archive(archive: PathBuf, target: Target) -> Self {
         Self::ImageArchive(LoadImageArchive { archive, target })
     }
 
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::DockerImage(arguments) => arguments.target.is_json(),
             Self::ImageArchive(arguments) => arguments.target.is_json(),
@@ -89,7 +90,7 @@ impl Load {
     }
 }
 
-pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
+pub(crate) async fn run(context: &Context, load: Load) -> Result<()> {
     let target = match &load {
         Load::DockerImage(arguments) => &arguments.target,
         Load::ImageArchive(arguments) => &arguments.target,
@@ -117,7 +118,7 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
     };
     let report = tokio::select! {
         report = work => report,
-        () = context.stop.cancelled() => Err(cluster::provision::interrupted()),
+        () = context.stop.cancelled() => Err(cluster::lifecycle::provision::interrupted()),
     };
     image::settle().await;
     let report = report?;
@@ -125,7 +126,7 @@ pub(super) async fn run(context: &Context, load: Load) -> Result<()> {
     let rest = restart::after_load(context, &*engine, &cluster, &report, &target.restart);
     let restarted = tokio::select! {
         restarted = rest => restarted?,
-        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
     };
     let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
     if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {

@@ -34,21 +34,21 @@ pub enum OutputFormat {
 
 /// Output for programs.
 #[derive(Debug, Clone, Args)]
-pub(super) struct JsonOption {
+pub(crate) struct JsonOption {
     /// Print events and the result as JSON
     #[arg(long, short, value_name = "FORMAT", value_parser = ["json"])]
     output: Option<String>,
 }
 
 impl JsonOption {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.output.is_some()
     }
 }
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
-pub(super) struct NameOption {
+pub(crate) struct NameOption {
     /// Name of the cluster
     #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
     pub name: Option<String>,
@@ -56,19 +56,19 @@ pub(super) struct NameOption {
 
 impl NameOption {
     /// The name given, or the default one.
-    pub(super) fn get(&self) -> Result<ClusterName> {
+    pub(crate) fn get(&self) -> Result<ClusterName> {
         parse_name(self.name.as_deref().unwrap_or(ClusterName::DEFAULT))
     }
 }
 
 /// A cluster name from the command line.
-pub(super) fn parse_name(text: &str) -> Result<ClusterName> {
+pub(crate) fn parse_name(text: &str) -> Result<ClusterName> {
     text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause))
 }
 
 /// Which name space.
 #[derive(Debug, Clone, Args)]
-pub(super) struct NamespaceOption {
+pub(crate) struct NamespaceOption {
     /// Name space; that of the cluster's context in the kubeconfig if not given
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -76,7 +76,7 @@ pub(super) struct NamespaceOption {
 
 impl NamespaceOption {
     /// The name space given, that of the context, or `default`.
-    pub(super) fn get(&self, cluster: &ClusterName) -> String {
+    pub(crate) fn get(&self, cluster: &ClusterName) -> String {
         let of_context = || {
             let location = KubeconfigOption { kubeconfig: None }.location().ok()?;
             kubeconfig::namespace(&location, &cluster.context())
@@ -87,7 +87,7 @@ impl NamespaceOption {
 
 /// Which kubeconfig.
 #[derive(Debug, Clone, Args)]
-pub(super) struct KubeconfigOption {
+pub(crate) struct KubeconfigOption {
     /// Kubeconfig to change instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub(super) struct KubeconfigOption {
 
 impl KubeconfigOption {
     /// The files that this option and the environment mean.
-    pub(super) fn location(&self) -> Result<Location> {
+    pub(crate) fn location(&self) -> Result<Location> {
         let variable = std::env::var_os("KUBECONFIG");
         let home = dirs::home_dir();
         let location = Location::new(self.kubeconfig.as_deref(), variable.as_deref(), home.as_deref())?;

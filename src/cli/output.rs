@@ -4,23 +4,23 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::options::OutputFormat;
+use crate::cli::options::OutputFormat;
 use crate::error::{Code, Error, Result};
 use crate::yaml;
 
 /// A table with aligned columns.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these column titles.
-    pub(super) fn new(titles: &[&str]) -> Self {
+    pub(crate) fn new(titles: &[&str]) -> Self {
         Self { rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()] }
     }
 
     /// Adds a row.
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 }
@@ -46,7 +46,7 @@ impl fmt::Display for Table {
 }
 
 /// Bytes for people, as Docker writes them.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let (unit, tenth) = match bytes {
         0..1_000 => return format!("{bytes} B"),
         1_000..100_000 => ("kB", 100),
@@ -58,7 +58,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// A value as JSON or YAML.
-pub(super) fn structured(format: OutputFormat, value: &Value) -> Result<String> {
+pub(crate) fn structured(format: OutputFormat, value: &Value) -> Result<String> {
     if format == OutputFormat::Yaml {
         return yaml::to_string(value);
     }

@@ -7,16 +7,16 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Context;
-use super::create::duration;
-use crate::cluster::Cluster;
+use crate::cli::Context;
+use crate::cli::create::duration;
+use crate::cluster::found::Cluster;
 use crate::cluster::rollout::{self, Meaning};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::image::LoadReport;
 
 #[derive(Debug, Args)]
-pub(super) struct RestartOption {
+pub(crate) struct RestartOption {
     /// Restart the workloads whose pods run what an image's name meant before, and wait for the new pods
     #[arg(long)]
     restart: bool,
@@ -33,7 +33,7 @@ fn meaning(report: &LoadReport) -> Meaning {
 }
 
 /// Restarts what runs old images if that is asked for, else says that something does. Returns what the result tells of it.
-pub(super) async fn after_load(
+pub(crate) async fn after_load(
     context: &Context,
     engine: &dyn Engine,
     cluster: &Cluster,

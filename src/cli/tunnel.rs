@@ -2,13 +2,15 @@
 
 use clap::Args;
 
-use super::Context;
-use super::options::{NameOption, NamespaceOption};
-use crate::cluster::{self, provision::interrupted, tunnel};
+use crate::cli::Context;
+use crate::cli::options::{NameOption, NamespaceOption};
+use crate::cluster;
+use crate::cluster::lifecycle::provision::interrupted;
+use crate::cluster::reach::tunnel;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
-pub(super) struct TunnelArguments {
+pub(crate) struct TunnelArguments {
     /// Names of the Services; all that have an address by default
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -18,7 +20,7 @@ pub(super) struct TunnelArguments {
     name: NameOption,
 }
 
-pub(super) async fn run(context: &Context, arguments: TunnelArguments) -> Result<()> {
+pub(crate) async fn run(context: &Context, arguments: TunnelArguments) -> Result<()> {
     let (engine, _) = context.engine().await?;
     let name = arguments.name.get()?;
     let cluster = cluster::find(&*engine, &name).await?;

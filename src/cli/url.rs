@@ -3,14 +3,15 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Context;
-use super::options::{NameOption, NamespaceOption, OutputFormat};
-use super::output::structured;
-use crate::cluster::{self, service};
+use crate::cli::Context;
+use crate::cli::options::{NameOption, NamespaceOption, OutputFormat};
+use crate::cli::output::structured;
+use crate::cluster;
+use crate::cluster::reach::urls;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
-pub(super) struct UrlArguments {
+pub(crate) struct UrlArguments {
     /// Name of the Service
     #[arg(value_name = "SERVICE")]
     service: String,
@@ -29,13 +30,13 @@ pub(super) struct UrlArguments {
     output: Option<OutputFormat>,
 }
 
-pub(super) async fn run(context: &Context, arguments: UrlArguments) -> Result<()> {
+pub(crate) async fn run(context: &Context, arguments: UrlArguments) -> Result<()> {
     let (engine, local) = context.engine().await?;
     let name = arguments.name.get()?;
     let cluster = cluster::find(&*engine, &name).await?;
-    let reaches_nodes = !arguments.no_nodes && service::reaches_nodes(&engine.info().await?, local);
+    let reaches_nodes = !arguments.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
     let namespace = arguments.namespace.get(&name);
-    let mut urls = service::urls(&*engine, &cluster, &namespace, &arguments.service, reaches_nodes).await?;
+    let mut urls = urls::urls(&*engine, &cluster, &namespace, &arguments.service, reaches_nodes).await?;
     if !arguments.all {
         // The first one of each port is the best one.
         urls.dedup_by(|next, kept| next.port == kept.port);

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use futures_util::TryStreamExt;
 
-use super::Cluster;
+use crate::cluster::found::Cluster;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Entry;

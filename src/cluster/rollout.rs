@@ -6,7 +6,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Cluster, access};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::image::{self, NodeContainer, Reference};

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Engine;
-use super::docker::Docker;
+use crate::engine::Engine;
+use crate::engine::docker::Docker;
 use crate::error::{Code, Error, Result};
 
 /// The settings that decide which engine is meant, as values.

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{ByteStream, ExecOutput};
+use crate::engine::spec::ExecOutput;
+
+/// A stream of bytes that the engine sends or takes.
+pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
 /// A command that runs in a container. It ends, or is told to by the end of its input, when this is dropped.
 pub struct Conversation {

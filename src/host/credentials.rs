@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::config::Registry;
 use crate::error::{Code, Error, Result};
-use crate::plan::credentials::{Login, Secret};
+use crate::plan::node::credentials::{Login, Secret};
 
 /// What `docker login` calls Docker Hub.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -19,7 +19,7 @@ const HUB: &str = "https://index.docker.io/v1/";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Credentials for the registries of a configuration that ask for them, or for their mirrors.
-pub(super) async fn of_registries(folder: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
+pub(crate) async fn of_registries(folder: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
     let mut logins = Vec::new();
     for registry in registries.iter().filter(|registry| registry.login) {
         // Whoever mirrors a registry behind a login of its own has that one, and nodes only ask for the registry.

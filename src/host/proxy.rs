@@ -10,7 +10,7 @@ use crate::plan::ProxySettings;
 use crate::ui::Ui;
 
 /// The proxy settings for nodes of this engine; says so when they are the Docker client's.
-pub(super) fn settings(ui: &Ui, environment: &Environment, address: &Address) -> ProxySettings {
+pub(crate) fn settings(ui: &Ui, environment: &Environment, address: &Address) -> ProxySettings {
     let own = from_variables(|name| std::env::var(name).ok());
     if !own.is_empty() {
         return own;

@@ -7,9 +7,9 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::reference::Reference;
 use crate::engine::Address;
 use crate::error::{Code, Error, Result};
+use crate::image::reference::Reference;
 
 /// What to build.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,9 @@
 //! Images of the engine that people name, and what to say when they are not there.
 
-use super::load::Wanted;
-use super::reference::{Reference, is_id};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Problem, Result};
+use crate::image::load::Wanted;
+use crate::image::reference::{Reference, is_id};
 
 /// Names this similar (Jaro-Winkler) are suggested.
 const SIMILAR: f64 = 0.75;
@@ -16,7 +16,7 @@ pub async fn check_docker_images(engine: &dyn Engine, images: &[String]) -> Resu
 }
 
 /// Looks the images up. `Code::UsageInvalid` and `Code::ImageMissing` name all that are no names, or not there.
-pub(super) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
+pub(crate) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
     check_names(images)?;
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut absent = Vec::new();
@@ -71,7 +71,7 @@ async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {
 }
 
 /// The names that are most like one of the texts.
-pub(super) fn similar(texts: &[&str], names: &[String]) -> Vec<String> {
+pub(crate) fn similar(texts: &[&str], names: &[String]) -> Vec<String> {
     let mut similar: Vec<(f64, &String)> = names
         .iter()
         .filter_map(|name| {

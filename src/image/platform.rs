@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// The platform that the nodes run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Platform {
+pub(crate) struct Platform {
     /// CPU architecture, as Go names it.
     #[serde(default)]
     pub architecture: String,
@@ -20,7 +20,7 @@ pub(super) struct Platform {
 
 impl Platform {
     /// The platform of nodes on an engine whose kernel names its architecture so.
-    pub(super) fn of_engine(machine: &str) -> Self {
+    pub(crate) fn of_engine(machine: &str) -> Self {
         let (architecture, variant) = match machine {
             "x86_64" => ("amd64", None),
             "aarch64" => ("arm64", None),
@@ -33,7 +33,7 @@ impl Platform {
     }
 
     /// How badly an image for `self` fits nodes of `node`; `None` when it does not run there.
-    pub(super) fn distance(&self, node: &Self) -> Option<u8> {
+    pub(crate) fn distance(&self, node: &Self) -> Option<u8> {
         let unknown = |text: &str| text.is_empty();
         if (!unknown(&self.os) && self.os != node.os)
             || (!unknown(&self.architecture) && self.architecture != node.architecture)

@@ -7,8 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Client, Failure, title};
 use crate::error::{Code, Error, Result};
+use crate::kubernetes::{Client, Failure, title};
 
 /// Who applies, as the API server records it.
 const MANAGER: &str = "coracle";

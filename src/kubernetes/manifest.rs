@@ -6,11 +6,11 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::apply::{PAUSE, patch, retry};
-use super::resources::Resources;
-use super::workload::{self, State};
-use super::{Client, Failure, title};
 use crate::error::{Code, Error, Result};
+use crate::kubernetes::apply::{PAUSE, patch, retry};
+use crate::kubernetes::resources::Resources;
+use crate::kubernetes::workload::{self, State};
+use crate::kubernetes::{Client, Failure, title};
 
 /// Pause between two looks at an object that is awaited or removed.
 const LOOK: Duration = Duration::from_millis(200);

@@ -71,7 +71,7 @@ impl Client {
     /// A client with the rights of `system:masters`, which work before RBAC is there.
     pub async fn new(access: &Access) -> Result<Self> {
         let pair = &access.super_admin;
-        let text = crate::plan::kubelet::kubeconfig(
+        let text = crate::plan::node::kubelet::kubeconfig(
             &access.server,
             &access.authority,
             "kubernetes-super-admin",

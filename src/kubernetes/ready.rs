@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Client, Failure, workload};
+use crate::kubernetes::{Client, Failure, workload};
 
 /// Something to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

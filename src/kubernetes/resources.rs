@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::apply::root;
-use super::{Client, Failure};
+use crate::kubernetes::apply::root;
+use crate::kubernetes::{Client, Failure};
 
 /// What the API server serves, asked once per group and version.
 pub(super) struct Resources<'a> {

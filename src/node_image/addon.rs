@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::cache::{Cache, fingerprint};
-use super::programs::Builder;
-use super::recipe::Module;
-use super::tree::Tree;
-use super::{INPUTS_LABEL, Progress, archive, cache_directory, check_architecture, recipe, system, tool};
 use crate::catalog::Addon;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::node_image::cache::{Cache, fingerprint};
+use crate::node_image::programs::Builder;
+use crate::node_image::recipe::Module;
+use crate::node_image::tree::Tree;
+use crate::node_image::{INPUTS_LABEL, Progress, archive, cache_directory, check_architecture, recipe, system, tool};
 
 /// Where an image has the manifests that come from a module.
 pub const MANIFESTS: &str = "/manifests.yaml";

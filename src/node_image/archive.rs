@@ -5,9 +5,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
 
-use super::system::Layer;
 use crate::engine::ByteStream;
 use crate::error::{Code, Error, Result};
+use crate::node_image::system::Layer;
 
 /// Tars are made of blocks of this many bytes.
 const BLOCK: u64 = 512;

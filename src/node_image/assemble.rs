@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cache::Cache;
-use super::programs::Programs;
-use super::recipe::{AGENT_MANIFEST, Release, Root, Versions, files};
-use super::store::{self, SNAPSHOTS, STORE, SYSTEM_SNAPSHOT};
-use super::system;
-use super::tree::Tree;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::image::RECEIVER;
-use crate::plan::{IPV6_PLUGIN, POLICY_PLUGIN};
+use crate::node_image::cache::Cache;
+use crate::node_image::programs::Programs;
+use crate::node_image::recipe::{AGENT_MANIFEST, Release, Root, Versions, files};
+use crate::node_image::store::{self, SNAPSHOTS, STORE, SYSTEM_SNAPSHOT};
+use crate::node_image::system;
+use crate::node_image::tree::Tree;
+use crate::plan::facts::IPV6_PLUGIN;
+use crate::plan::facts::POLICY_PLUGIN;
 
 /// Where the layers that all nodes share are in the image, without a leading slash.
 const SHARED: &str = "usr/lib/coracle/snapshots";

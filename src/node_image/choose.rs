@@ -1,11 +1,12 @@
 //! Which node image a cluster is created from.
 
-use super::provision::{Calls, throw_away};
-use crate::engine::{Engine, Image};
+use crate::cluster::lifecycle::provision::{Calls, throw_away};
+use crate::engine::Engine;
+use crate::engine::spec::Image;
 use crate::error::{Code, Error, Result};
-use crate::plan::{
-    IPV6_PLUGIN, IPV6_PLUGIN_LABEL, Images, NodeImage, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL,
-};
+use crate::plan::facts::IPV6_PLUGIN;
+use crate::plan::facts::POLICY_PLUGIN;
+use crate::plan::{Images, NodeImage, labels};
 use crate::ui::Step;
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -70,7 +71,7 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
             .because(cause)
             .hint("use one that `coracle build node-image` or `kind build node-image` made")
     };
-    let ours = image.labels.get(VERSION_LABEL).cloned();
+    let ours = image.labels.get(labels::VERSION).cloned();
     let shared_store = ours.is_some();
     let kubernetes = match ours {
         Some(version) => version,
@@ -85,8 +86,8 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
         images: Images { kubernetes, etcd, coredns },
         pause: format!("registry.k8s.io/pause:{pause}"),
         shared_store,
-        policy_plugin: has(POLICY_PLUGIN_LABEL, POLICY_PLUGIN),
-        ipv6_plugin: has(IPV6_PLUGIN_LABEL, IPV6_PLUGIN),
+        policy_plugin: has(labels::POLICY_PLUGIN, POLICY_PLUGIN),
+        ipv6_plugin: has(labels::IPV6_PLUGIN, IPV6_PLUGIN),
     })
 }
 
@@ -111,13 +112,13 @@ async fn version_inside(calls: &Calls, image: &Image, run: &str) -> Result<Optio
 }
 
 /// A file of an image, read from a container that never starts.
-pub(super) async fn file_inside(calls: &Calls, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) async fn file_inside(calls: &Calls, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("coracle-look-{}", std::process::id());
     let (engine, spec, path) = (calls.engine.clone(), throw_away(&name, image, run), path.to_owned());
     calls
         .run(async move {
             engine.create_container(&spec).await?;
-            let content = super::access::read_file(&*engine, &name, &path).await;
+            let content = crate::cluster::access::read_file(&*engine, &name, &path).await;
             engine.remove_container(&name).await?;
             content
         })

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::Progress;
-use super::cache::Cache;
-use super::recipe::{Debian, Mirror, Root};
-use super::tool::run;
-use super::tree::Tree;
 use crate::error::{Code, Error, Result};
+use crate::node_image::Progress;
+use crate::node_image::cache::Cache;
+use crate::node_image::recipe::{Debian, Mirror, Root};
+use crate::node_image::tool::run;
+use crate::node_image::tree::Tree;
 
 /// Where a hook leaves what apt knows about the packages it may install.
 const AVAILABLE: &str = "coracle-available";

@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::plan::{IPV6_PLUGIN, IPV6_PLUGIN_LABEL, POLICY_PLUGIN, POLICY_PLUGIN_LABEL, VERSION_LABEL};
+use crate::plan::facts::IPV6_PLUGIN;
+use crate::plan::facts::POLICY_PLUGIN;
+use crate::plan::labels;
 
 mod addon;
 mod archive;
 mod assemble;
 mod cache;
+pub mod choose;
 mod debian;
 mod programs;
 mod recipe;
@@ -101,10 +104,10 @@ fn configuration(built: &Built, inputs: &str) -> Value {
         "StopSignal": "SIGRTMIN+3",
         "WorkingDir": "/",
         "Labels": {
-            VERSION_LABEL: built.kubernetes_version,
+            labels::VERSION: built.kubernetes_version,
             INPUTS_LABEL: inputs,
-            POLICY_PLUGIN_LABEL: POLICY_PLUGIN,
-            IPV6_PLUGIN_LABEL: IPV6_PLUGIN,
+            labels::POLICY_PLUGIN: POLICY_PLUGIN,
+            labels::IPV6_PLUGIN: IPV6_PLUGIN,
         },
     })
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::Progress;
-use super::cache::Cache;
-use super::recipe::{Module, Release, Versions, kubernetes_program};
-use super::tool::run;
 use crate::catalog::Program;
 use crate::error::{Code, Error, Result};
+use crate::node_image::Progress;
+use crate::node_image::cache::Cache;
+use crate::node_image::recipe::{Module, Release, Versions, kubernetes_program};
+use crate::node_image::tool::run;
 
 /// Linker flags that leave out symbols and debug information.
 const STRIP: &str = "-s -w";

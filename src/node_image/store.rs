@@ -7,10 +7,11 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use super::archive;
-use super::tree::Tree;
-use crate::engine::{ByteStream, ContainerSpec, Engine, ExecOutput, Labels, Mount, Privilege};
+use crate::engine::spec::{ContainerSpec, ExecOutput, Labels, Mount, Privilege};
+use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
+use crate::node_image::archive;
+use crate::node_image::tree::Tree;
 
 /// containerd's data directory in a node, without a leading slash.
 pub(super) const STORE: &str = "var/lib/containerd";
@@ -39,7 +40,7 @@ pub(super) async fn make(
     }
     tree.file("etc/passwd", 0o644, *b"root:x:0:0::/:/\n");
     tree.directory("tmp");
-    let importer = super::system::write_layer(&tree, scratch, "importer.tar")?;
+    let importer = crate::node_image::system::write_layer(&tree, scratch, "importer.tar")?;
     let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"]});
     let made = async {
         engine.load_images(archive::stream(&importer, &image, &configuration).await?).await?;

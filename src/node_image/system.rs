@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::programs::Programs;
-use super::recipe::{AGENT, Release, Root, Versions, agent_image};
-use super::tree::Tree;
 use crate::error::{Code, Error, Result};
+use crate::node_image::programs::Programs;
+use crate::node_image::recipe::{AGENT, Release, Root, Versions, agent_image};
+use crate::node_image::tree::Tree;
 
 /// The components that are the Kubernetes program under other names.
 const COMPONENTS: &[&str] = &[
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_helper_image_is_the_one_of_the_storage_manifest() {
-        let manifest = super::super::recipe::files()["kind/manifests/default-storage.yaml"];
+        let manifest = crate::node_image::recipe::files()["kind/manifests/default-storage.yaml"];
         assert!(String::from_utf8_lossy(manifest).contains(HELPER_IMAGE));
         let versions = Versions::load().unwrap();
         let release = versions.release(None).unwrap();

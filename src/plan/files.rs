@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::engine::spec::ContainerSpec;
 use crate::error::{Code, Error, Result};
 
 /// A file, its mode and whether it must stay secret.
@@ -105,6 +106,15 @@ impl FileTree {
         }
         tar.into_inner().map(Bytes::from).map_err(failed)
     }
+}
+
+/// A container with the files it gets before it first boots.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// The container.
+    pub spec: ContainerSpec,
+    /// Its files.
+    pub files: FileTree,
 }
 
 #[cfg(test)]

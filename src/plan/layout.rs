@@ -4,9 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::subnet::{Division, NodeSubnets, nth_address};
 use crate::config::{Cluster, Node, Role};
 use crate::error::{Code, Error, Result};
+use crate::plan::subnet::{Division, NodeSubnets, nth_address};
+
+/// The name of the engine's host in nodes and pods.
+pub const HOST_NAME: &str = "host.coracle.internal";
 
 /// Port of the API server in control plane nodes and the load balancer.
 pub const API_PORT: u16 = 6443;

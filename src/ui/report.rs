@@ -5,8 +5,8 @@ use std::fmt::Write;
 use dialoguer::console::{measure_text_width, strip_ansi_codes};
 use serde_json::{Value, json};
 
-use super::paint;
 use crate::error::{Error, Problem, Snippet};
+use crate::ui::paint;
 
 /// How many characters of a source line are shown around the column.
 const SNIPPET_WIDTH: usize = 100;

@@ -56,7 +56,7 @@ fn write(stream: &Mutex<Box<dyn Write + Send>>, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-/// What a captured [`Ui`](super::Ui) has written, for tests.
+/// What a captured [`Ui`](crate::ui::Ui) has written, for tests.
 #[derive(Debug, Clone, Default)]
 pub struct Capture {
     stdout: Buffer,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::timing::{Outcome, Timing, human, seconds};
-use super::{Format, Ui, paint};
+use crate::ui::timing::{Outcome, Timing, human, seconds};
+use crate::ui::{Format, Ui, paint};
 
 /// How often a transfer writes a `bytes` event at most.
 const BYTES_EVENT_EVERY: Duration = Duration::from_millis(500);
@@ -199,8 +199,8 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ui, UiOptions};
     use super::*;
+    use crate::ui::{Ui, UiOptions};
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
 
     fn unicode() -> UiOptions {
@@ -256,7 +256,7 @@ mod tests {
     fn the_tree_shows_details_only_while_the_step_runs() {
         let screen = InMemoryTerm::new(20, 60);
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 200);
-        let (sink, capture) = super::super::Sink::captured();
+        let (sink, capture) = crate::ui::Sink::captured();
         let ui = Ui::with_sink(unicode(), sink, Some(MultiProgress::with_draw_target(target)));
         let (first, second) = (ui.step("Creating nodes"), ui.step("Pulling"));
         first.detail("dev-control-plane", "starting");

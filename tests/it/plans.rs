@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use coracle::config::{IpFamily, Overrides, load};
-use coracle::engine::{CgroupVersion, EngineInfo, Privilege};
+use coracle::engine::spec::{CgroupVersion, EngineInfo, Privilege};
 use coracle::plan::pki::Pki;
 use coracle::plan::subnet::NodeSubnets;
 use coracle::plan::{self, Facts, Images, Layout, NodeImage, Plan, ProxySettings};

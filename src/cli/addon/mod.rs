@@ -5,18 +5,19 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
-use super::create::duration;
-use super::options::{NameOption, OutputFormat};
-use super::output::{Table, structured};
+use crate::cli::Context;
+use crate::cli::create::duration;
+use crate::cli::options::{NameOption, OutputFormat};
+use crate::cli::output::{Table, structured};
 use crate::cluster::addon::{self, Disabled, Listed, Site};
-use crate::cluster::provision::{Calls, interrupted};
-use crate::cluster::{self, Cluster, access};
+use crate::cluster::found::Cluster;
+use crate::cluster::lifecycle::provision::{Calls, interrupted};
+use crate::cluster::{self, access};
 use crate::error::{Code, Result};
 use crate::kubernetes::Client;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Addon {
+pub(crate) enum Addon {
     /// List the add-ons and those that a cluster has
     List(ListArguments),
     /// Enable add-ons in a cluster and wait until they work
@@ -26,7 +27,7 @@ pub(super) enum Addon {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ListArguments {
+pub(crate) struct ListArguments {
     #[command(flatten)]
     name: NameOption,
     /// How to print
@@ -35,7 +36,7 @@ pub(super) struct ListArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct EnableArguments {
+pub(crate) struct EnableArguments {
     /// Add-ons
     #[arg(required = true, value_name = "ADDON")]
     addons: Vec<String>,
@@ -47,7 +48,7 @@ pub(super) struct EnableArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DisableArguments {
+pub(crate) struct DisableArguments {
     /// Add-ons
     #[arg(required = true, value_name = "ADDON")]
     addons: Vec<String>,
@@ -63,12 +64,12 @@ pub(super) struct DisableArguments {
 
 impl Addon {
     /// It makes things in the engine that it removes when it is interrupted.
-    pub(super) fn cleans_up(&self) -> bool {
+    pub(crate) fn cleans_up(&self) -> bool {
         matches!(self, Self::Enable(_))
     }
 }
 
-pub(super) async fn run(context: &Context, addon: Addon) -> Result<()> {
+pub(crate) async fn run(context: &Context, addon: Addon) -> Result<()> {
     match addon {
         Addon::List(arguments) => list(context, &arguments).await,
         Addon::Enable(arguments) => enable(context, &arguments).await,

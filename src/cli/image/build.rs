@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
-use super::load::{self, Load, Target};
+use crate::cli::Context;
+use crate::cli::load::{self, Load, Target};
 use crate::cluster;
 use crate::engine::connect::Environment;
 use crate::error::Result;
 use crate::image::{self, Build, Reference};
 
 #[derive(Debug, Args)]
-pub(super) struct BuildImage {
+pub(crate) struct BuildImage {
     /// The folder with the sources
     #[arg(value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
@@ -30,13 +30,13 @@ pub(super) struct BuildImage {
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
     #[command(flatten)]
-    pub(super) into: Target,
+    pub(crate) into: Target,
     /// More options for `docker build`, after `--`
     #[arg(last = true, value_name = "OPTION")]
     options: Vec<OsString>,
 }
 
-pub(super) async fn run(context: &Context, arguments: BuildImage) -> Result<()> {
+pub(crate) async fn run(context: &Context, arguments: BuildImage) -> Result<()> {
     let BuildImage { folder, tag, file, build_arg, target, into, options } = arguments;
     let tags: Vec<Reference> = tag.iter().map(|text| text.parse()).collect::<Result<_>>()?;
     // What is wrong with the cluster is said before minutes are spent.
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, arguments: BuildImage) -> Result<()> 
     context.ui.note(format!("Building {}", names.join(", ")));
     tokio::select! {
         built = image::build(&plan, &address, context.ui.stream()) => built?,
-        () = context.stop.cancelled() => return Err(cluster::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
     }
     load::run(context, Load::docker_images(names, into)).await
 }

@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Context;
-use super::image_build::{self, BuildImage};
-use super::load::{self, Load};
-use super::options::{JsonOption, NameOption, OutputFormat};
-use super::output::{Table, size, structured};
-use crate::cluster::{self, Cluster, SharedEngine, rollout};
+use crate::cli::Context;
+mod build;
+
+use self::build::BuildImage;
+use crate::cli::load::{self, Load};
+use crate::cli::options::{JsonOption, NameOption, OutputFormat};
+use crate::cli::output::{Table, size, structured};
+use crate::cluster::found::Cluster;
+use crate::cluster::{self, rollout};
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::image::{self, Listed, Reference, Removed};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Image {
+pub(crate) enum Image {
     /// List the images that the nodes have
     #[command(visible_alias = "list")]
     Ls(ListImages),
@@ -37,7 +41,7 @@ pub(super) enum Image {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     #[command(flatten)]
     name: NameOption,
     /// Only in these nodes
@@ -46,7 +50,7 @@ pub(super) struct Nodes {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ListImages {
+pub(crate) struct ListImages {
     #[command(flatten)]
     nodes: Nodes,
     /// Also those that the node image brought
@@ -58,7 +62,7 @@ pub(super) struct ListImages {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct LoadImages {
+pub(crate) struct LoadImages {
     /// Images, by name or ID, or archives; `-` for an archive on standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -67,7 +71,7 @@ pub(super) struct LoadImages {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PullImages {
+pub(crate) struct PullImages {
     /// Images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -78,7 +82,7 @@ pub(super) struct PullImages {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TagImage {
+pub(crate) struct TagImage {
     /// The image, by name or ID
     source: String,
     /// The name it gets
@@ -90,7 +94,7 @@ pub(super) struct TagImage {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RemoveImages {
+pub(crate) struct RemoveImages {
     /// Images, by name or ID
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -104,7 +108,7 @@ pub(super) struct RemoveImages {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PruneImages {
+pub(crate) struct PruneImages {
     #[command(flatten)]
     nodes: Nodes,
     /// Say what would be removed, and remove nothing
@@ -115,7 +119,7 @@ pub(super) struct PruneImages {
 }
 
 impl Image {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::Ls(_) => false,
             Self::Load(arguments) => arguments.target.is_json(),
@@ -128,16 +132,16 @@ impl Image {
     }
 
     /// It makes things that it removes when it is interrupted.
-    pub(super) fn cleans_up(&self) -> bool {
+    pub(crate) fn cleans_up(&self) -> bool {
         matches!(self, Self::Load(_) | Self::Build(_))
     }
 }
 
-pub(super) async fn run(context: &Context, command: Image) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Image) -> Result<()> {
     match command {
         Image::Ls(arguments) => list(context, &arguments).await,
         Image::Load(arguments) => load_images(context, arguments).await,
-        Image::Build(arguments) => image_build::run(context, arguments).await,
+        Image::Build(arguments) => build::run(context, arguments).await,
         Image::Pull(arguments) => pull(context, &arguments).await,
         Image::Tag(arguments) => tag(context, &arguments).await,
         Image::Rm(arguments) => remove(context, &arguments).await,

@@ -3,20 +3,23 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::options::{JsonOption, OutputFormat, parse_name};
-use super::output::{Table, size, structured};
-use super::{Context, credentials};
-use crate::cluster::provision::{Calls, interrupted};
+use crate::cli::Context;
+use crate::cli::options::{JsonOption, OutputFormat, parse_name};
+use crate::cli::output::{Table, size, structured};
+use crate::cluster;
+use crate::cluster::found::Cluster;
+use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::registry::{self, Found, Pruned};
-use crate::cluster::{self, Cluster, SharedEngine};
 use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
+use crate::engine::SharedEngine;
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
-use crate::plan::registry::{DEFAULT_PORT, Registry};
+use crate::host::credentials;
+use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum RegistryCommand {
+pub(crate) enum RegistryCommand {
     /// Create a registry on this host that clusters pull from
     Create(CreateArguments),
     /// Delete a registry, and what clusters know of it
@@ -31,14 +34,14 @@ pub(super) enum RegistryCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct NameArgument {
+pub(crate) struct NameArgument {
     /// Name of the registry, its container and its volume
     #[arg(long, short, value_name = "NAME", default_value = LocalRegistry::DEFAULT)]
     name: String,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CreateArguments {
+pub(crate) struct CreateArguments {
     #[command(flatten)]
     name: NameArgument,
     /// Its port on this host; 5001 if not given
@@ -52,7 +55,7 @@ pub(super) struct CreateArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct DeleteArguments {
+pub(crate) struct DeleteArguments {
     #[command(flatten)]
     name: NameArgument,
     /// Also delete the volume with its images
@@ -63,14 +66,14 @@ pub(super) struct DeleteArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ListArguments {
+pub(crate) struct ListArguments {
     /// How to print
     #[arg(long, short, value_name = "FORMAT")]
     output: Option<OutputFormat>,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PruneArguments {
+pub(crate) struct PruneArguments {
     #[command(flatten)]
     name: NameArgument,
     /// Say what would be removed, and remove nothing
@@ -81,7 +84,7 @@ pub(super) struct PruneArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct LoginArguments {
+pub(crate) struct LoginArguments {
     /// Registries, such as `ghcr.io`; those of the cluster's last logins if none is named
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
@@ -93,7 +96,7 @@ pub(super) struct LoginArguments {
 }
 
 impl RegistryCommand {
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::Create(arguments) => arguments.output.is_json(),
             Self::Delete(arguments) => arguments.output.is_json(),
@@ -104,12 +107,12 @@ impl RegistryCommand {
     }
 
     /// It makes things in the engine that it brings to an end when it is interrupted.
-    pub(super) fn cleans_up(&self) -> bool {
+    pub(crate) fn cleans_up(&self) -> bool {
         matches!(self, Self::Create(_))
     }
 }
 
-pub(super) async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
     match command {
         RegistryCommand::Create(arguments) => create(context, &arguments).await,
         RegistryCommand::Delete(arguments) => delete(context, &arguments).await,

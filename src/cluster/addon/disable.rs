@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::state::{self, Enabled};
-use super::{ADDON_LABEL, Site};
+use crate::cluster::addon::state::{self, Enabled};
+use crate::cluster::addon::{ADDON_LABEL, Site};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::{self, Failure, manifest};
 use crate::ui::Ui;

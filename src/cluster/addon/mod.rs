@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::provision::Calls;
 use crate::catalog::{self, Addon};
+use crate::cluster::lifecycle::provision::Calls;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::{Client, manifest};
@@ -96,7 +96,7 @@ pub async fn prepare(calls: &Calls, names: &[String], cache: Option<PathBuf>, ui
 }
 
 /// Builds an image that the engine does not have yet; `false` when it has it.
-pub(super) async fn build_one(
+pub(crate) async fn build_one(
     calls: &Calls,
     addon: &Addon,
     called: &str,
@@ -123,13 +123,13 @@ pub async fn enable(site: &Site<'_>, addons: &[Addon], wanted: &[String], wait: 
 }
 
 /// An add-on's objects, applied.
-pub(super) struct Applied {
+pub(crate) struct Applied {
     name: String,
     objects: Vec<Value>,
 }
 
 /// Loads the images of add-ons and applies their objects.
-pub(super) async fn apply(
+pub(crate) async fn apply(
     site: &Site<'_>,
     addons: &[Addon],
     wanted: &[String],
@@ -164,7 +164,7 @@ pub(super) async fn apply(
 }
 
 /// Waits until add-ons work.
-pub(super) async fn wait(site: &Site<'_>, applied: &[Applied], deadline: Instant, ui: &Ui) -> Result<()> {
+pub(crate) async fn wait(site: &Site<'_>, applied: &[Applied], deadline: Instant, ui: &Ui) -> Result<()> {
     for Applied { name, objects } in applied {
         let step = ui.step(format!("Waiting for add-on {name}"));
         let said = |what: &str| step.detail("waiting for", what);
@@ -186,7 +186,7 @@ async fn objects(site: &Site<'_>, addon: &Addon) -> Result<Vec<Value>> {
     let image = addon.image().unwrap_or_default();
     let mut text = String::new();
     if addon.about.files.is_some() {
-        let found = super::image::file_inside(site.calls, &image, &site.run, MANIFESTS).await?;
+        let found = crate::node_image::choose::file_inside(site.calls, &image, &site.run, MANIFESTS).await?;
         let found = found.ok_or_else(|| {
             Error::new(Code::ImageMissing, format!("`{image}` has no {MANIFESTS}"))
                 .hint(format!("build it again: `docker rmi {image}`, `coracle build addons {}`", addon.name))

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::ADDON_LABEL;
+use crate::cluster::addon::ADDON_LABEL;
 use crate::error::Result;
-use crate::plan::addons::documents;
+use crate::plan::objects::documents;
 
 /// The manifest with the image and the node of this cluster.
-pub(super) fn filled(manifest: &str, image: &str, node: &str) -> String {
+pub(crate) fn filled(manifest: &str, image: &str, node: &str) -> String {
     manifest.replace("{{ .Image }}", image).replace("{{ .Node }}", node)
 }
 
 /// The objects of a YAML stream, each with the add-on's label.
-pub(super) fn labelled(text: &str, name: &str) -> Result<Vec<Value>> {
+pub(crate) fn labelled(text: &str, name: &str) -> Result<Vec<Value>> {
     let mut objects = documents(text, &format!("the manifest of add-on `{name}`"))?;
     for object in &mut objects {
         let labels = &mut object["metadata"]["labels"];
@@ -29,7 +29,7 @@ pub(super) fn labelled(text: &str, name: &str) -> Result<Vec<Value>> {
 }
 
 /// What identifies an object.
-pub(super) fn identity(object: &Value) -> Value {
+pub(crate) fn identity(object: &Value) -> Value {
     let mut metadata = json!({"name": object["metadata"]["name"]});
     if let Some(namespace) = object["metadata"].get("namespace") {
         metadata["namespace"] = namespace.clone();

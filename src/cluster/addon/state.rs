@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::ADDON_LABEL;
-use super::objects::identity;
 use crate::catalog::Addon;
+use crate::cluster::addon::ADDON_LABEL;
+use crate::cluster::addon::objects::identity;
 use crate::error::Result;
 use crate::kubernetes::Client;
 
@@ -26,7 +26,7 @@ pub struct Enabled {
 }
 
 /// The object that says that an add-on is enabled, and what belongs to it.
-pub(super) fn marker(addon: &Addon, objects: &[Value], automatic: bool) -> Value {
+pub(crate) fn marker(addon: &Addon, objects: &[Value], automatic: bool) -> Value {
     let objects: Vec<Value> = objects.iter().map(identity).collect();
     json!({
         "apiVersion": "v1",
@@ -50,7 +50,7 @@ fn name(addon: &str) -> String {
 }
 
 /// What identifies the marker of an add-on.
-pub(super) fn marker_of(addon: &str) -> Value {
+pub(crate) fn marker_of(addon: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name(addon), "namespace": NAMESPACE}})
 }
 

@@ -2,25 +2,27 @@
 
 use tokio::time::Instant;
 
-use super::addon::{self, Site};
-use super::create::Options;
-use super::manifests::{self, Document};
-use super::provision::Calls;
-use super::registry;
-use super::wait::conditions;
 use crate::catalog::Addon;
+use crate::cluster::addon::{self, Site};
+use crate::cluster::contents::manifests::Document;
+use crate::cluster::health::wait::conditions;
+use crate::cluster::lifecycle::create::Options;
+use crate::cluster::lifecycle::provision::Calls;
+use crate::cluster::registry;
 use crate::config::{Cluster, LocalRegistry};
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
-use crate::plan::credentials::Login;
-use crate::plan::registry::Registry;
-use crate::plan::{Facts, PERSIST_LABEL, Plan};
+use crate::plan::beside::registry::Registry;
+use crate::plan::node::credentials::Login;
+use crate::plan::{Facts, Plan, labels};
 use crate::ui::Ui;
+
+pub mod manifests;
 
 /// What will be put into the cluster, read and found to be whole.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     documents: Vec<Document>,
     addons: Vec<Addon>,
     registry: Option<Registry>,
@@ -28,7 +30,7 @@ pub(super) struct Contents {
 }
 
 /// Checks all that can be known before something is made; builds the images of add-ons.
-pub(super) async fn prepare(
+pub(crate) async fn prepare(
     calls: &Calls,
     cluster: &Cluster,
     facts: &Facts,
@@ -56,10 +58,10 @@ pub(super) async fn prepare(
 }
 
 /// Checks without making anything, and reads the manifests.
-pub(super) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Document>> {
+pub(crate) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Document>> {
     let engine = &*calls.engine;
     if let Some(directory) = &cluster.persist {
-        let users = engine.containers(&[format!("{PERSIST_LABEL}={directory}")]).await?;
+        let users = engine.containers(&[format!("{}={directory}", labels::PERSIST)]).await?;
         if let Some(node) = users.first() {
             return Err(Error::new(Code::ClusterExists, format!("the volumes in `{directory}` are in use"))
                 .because(format!("another cluster has them; one of its nodes is `{}`", node.name))
@@ -72,7 +74,7 @@ pub(super) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Docume
 /// Puts everything into a cluster that is usable, and waits until it works.
 ///
 /// Everything is applied before something is awaited: a manifest may bring the network that add-ons need.
-pub(super) async fn install(
+pub(crate) async fn install(
     calls: &Calls,
     client: &Client,
     plan: &Plan,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::pulls;
+use crate::cluster::health::pulls;
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 
@@ -51,7 +51,7 @@ async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
         .hint("keep the nodes with `--retain`, then look at `coracle export logs`")
 }
 
-pub(super) async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
+pub(crate) async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
     let output = engine.exec(node, command, None).await.ok()?;
     (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

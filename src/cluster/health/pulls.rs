@@ -1,6 +1,6 @@
 //! An image that a node needs, has not got and cannot pull: its pod would wait for it until the deadline.
 
-use super::diagnose::output;
+use crate::cluster::health::diagnose::output;
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 
@@ -10,7 +10,7 @@ const FAILED: &str = "\"PullImage from image service failed\"";
 /// An image that cannot be pulled, from the kubelet's log: it is there before the API is.
 ///
 /// While a cluster is created all its images belong to it, and should be in the node image.
-pub(super) async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
+pub(crate) async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
     let command = ["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1", "--grep", FAILED];
     let line = output(engine, node, &command).await?;
     let (image, cause) = parse(&line)?;

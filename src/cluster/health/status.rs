@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::access;
-use super::create::is_alive;
-use crate::cluster::Cluster;
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::cluster::lifecycle::create::is_alive;
 use crate::engine::Engine;
 use crate::kubernetes::ready::unready;
 
@@ -64,9 +64,9 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
             name: node.name.clone(),
             role: node.role.as_str().to_owned(),
             container: node.container.state.clone(),
-            address: node.container.labels.get(crate::plan::ADDRESS_LABEL).cloned().unwrap_or_default(),
-            version: node.container.labels.get(crate::plan::VERSION_LABEL).cloned().unwrap_or_default(),
-            image: node.container.labels.get(crate::plan::IMAGE_LABEL).unwrap_or(&node.container.image).clone(),
+            address: node.container.labels.get(crate::plan::labels::ADDRESS).cloned().unwrap_or_default(),
+            version: node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default(),
+            image: node.container.labels.get(crate::plan::labels::IMAGE).unwrap_or(&node.container.image).clone(),
             ready: false,
             cause: None,
         })

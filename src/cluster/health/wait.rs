@@ -14,7 +14,7 @@ use crate::ui::Step;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What makes this cluster usable, and what the user has to bring.
-pub(super) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
+pub(crate) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
     let mut missing = Vec::new();
     if cluster.networking.disable_default_cni {
         missing.push(
@@ -39,7 +39,7 @@ pub(super) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
 }
 
 /// Waits for conditions, one after the other.
-pub(super) async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step) -> Result<()> {
+pub(crate) async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step) -> Result<()> {
     for condition in conditions {
         loop {
             let cause = match condition.check(client).await {

@@ -5,16 +5,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::provision::{Calls, interrupted};
-use super::remove::{Scope, remove};
-use super::wait::{conditions, wait};
-use super::{SharedEngine, contents, diagnose, first_pods, image, preflight, provision, registries, registry};
+use crate::cluster::contents;
+use crate::cluster::health::diagnose;
+use crate::cluster::health::wait::{conditions, wait};
+use crate::cluster::lifecycle::delete::{Scope, remove};
+use crate::cluster::lifecycle::provision::{Calls, interrupted};
+use crate::cluster::lifecycle::{first_pods, preflight, provision};
+use crate::cluster::registry::{self, authorities};
 use crate::config::{Cluster, Networking};
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
-use crate::plan::addons::{self, Manifests};
-use crate::plan::credentials::Login;
+use crate::node_image::choose;
+use crate::plan::node::credentials::Login;
+use crate::plan::objects::{self, Manifests};
 use crate::plan::pki::Pki;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, Layout, Plan, ProxySettings};
@@ -119,7 +124,7 @@ async fn roll_back(engine: &SharedEngine, run: &str) -> Result<()> {
 }
 
 /// An ID that no other run has: time and process.
-pub(super) fn run_id() -> String {
+pub(crate) fn run_id() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", now.as_nanos(), std::process::id())
 }
@@ -175,7 +180,7 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
     if options.local {
         preflight::host(&info, cluster)?;
     }
-    let of_cluster = [format!("{}={}", plan::CLUSTER_LABEL, cluster.name)];
+    let of_cluster = [format!("{}={}", plan::labels::CLUSTER, cluster.name)];
     let same = engine.containers(&of_cluster).await?;
     if !same.is_empty() {
         return Err(Error::new(Code::ClusterExists, format!("there is a cluster `{}` already", cluster.name))
@@ -192,7 +197,7 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
             of_nodes.push(image.clone());
             continue;
         }
-        let image = image::find(calls, named.as_deref(), run, step).await?;
+        let image = choose::find(calls, named.as_deref(), run, step).await?;
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
@@ -204,7 +209,7 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
         images: of_nodes,
         proxy: options.proxy.clone(),
         registry,
-        authorities: registries::authorities(cluster)?,
+        authorities: authorities::authorities(cluster)?,
         run: run.to_owned(),
         privilege: preflight::privilege(options.local),
         devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },
@@ -264,7 +269,7 @@ async fn provision_all(
     loop {
         let chosen = choose_ports(cluster)?;
         let layout = |subnet| Layout::new(chosen.clone(), subnet, api_port(cluster, options.local)?, &version(facts));
-        let spec = |subnet| Ok(plan::network(&layout(subnet)?, facts));
+        let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
         let (network, subnet) = provision::network(calls, &subnets, spec).await?;
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let plan = plan::plan(layout(subnet)?, facts, &pki)?;
@@ -281,7 +286,7 @@ async fn provision_all(
 
 /// Waits until the API answers, and creates the Node objects before the kubelets register.
 async fn register(client: &Client, plan: &Plan, deadline: Instant) -> Result<()> {
-    let nodes = plan.layout.nodes.iter().map(|node| addons::node(&plan.layout, node));
+    let nodes = plan.layout.nodes.iter().map(|node| objects::node(&plan.layout, node));
     let nodes: Vec<_> = nodes.collect();
     let work = nodes.iter().map(|node| apply::create_node(client, node, deadline));
     futures_util::future::try_join_all(work).await.map(drop)
@@ -298,7 +303,7 @@ async fn install(
 ) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
-        let bytes = super::access::read_file(&*calls.engine, first, path).await?;
+        let bytes = crate::cluster::access::read_file(&*calls.engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;
@@ -306,7 +311,7 @@ async fn install(
     let manifests = Manifests { cni, storage };
     let Some(image) = facts.images.first() else { return Ok(()) };
     let authority = &pki.kubernetes.pair.certificate;
-    let objects = addons::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
+    let objects = objects::objects(&plan.layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
     let workloads = apply::apply_all(client, &objects, deadline).await?;
     // Only a head start: what the API server refuses here, the controllers make a few seconds later, or report.
     first_pods::start(client, &plan.layout, &workloads, deadline).await.or(Ok(()))

@@ -7,15 +7,16 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{ClusterName, Node, Role};
+use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::{AddressPool, Engine, Image, Labels, NetworkSpec};
-use crate::plan::{CLUSTER_LABEL, VERSION_LABEL};
+use crate::engine::spec::{AddressPool, Image, Labels, NetworkSpec};
+use crate::plan::labels;
 use crate::ui::UiOptions;
 
 fn engine() -> FakeEngine {
     FakeEngine::new(&[]).with_image(Image {
         id: "sha256:1234".to_owned(),
-        labels: Labels::from([(VERSION_LABEL.to_owned(), "v1.36.3".to_owned())]),
+        labels: Labels::from([(labels::VERSION.to_owned(), "v1.36.3".to_owned())]),
         layers: Vec::new(),
         tags: vec!["coracle/node:v1.36.3".to_owned()],
         environment: Vec::new(),
@@ -91,7 +92,7 @@ async fn what_others_made_stays() {
             dynamic_range: "172.18.2.0/23".parse().unwrap(),
         }],
         mtu: None,
-        labels: Labels::from([(CLUSTER_LABEL.to_owned(), "t-fake".to_owned())]),
+        labels: Labels::from([(labels::CLUSTER.to_owned(), "t-fake".to_owned())]),
     };
     engine.create_network(&mine).await.unwrap();
     failure(&engine, &options(folder.path())).await;
@@ -130,7 +131,7 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
 async fn without_the_first_container_no_other_one_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let spec = crate::cluster::provision::throw_away("t-fake-control-plane", "sha256:1234", "another");
+    let spec = crate::cluster::lifecycle::provision::throw_away("t-fake-control-plane", "sha256:1234", "another");
     engine.create_container(&spec).await.unwrap();
     let error = failure(&engine, &options(folder.path())).await;
     assert_eq!(error.code(), Code::ClusterExists);
@@ -147,7 +148,7 @@ async fn the_data_of_an_earlier_cluster_is_not_started_again() {
     let mut retained = options(folder.path());
     retained.retain = true;
     failure(&engine, &retained).await;
-    for container in engine.containers(&[format!("{CLUSTER_LABEL}=t-fake")]).await.unwrap() {
+    for container in engine.containers(&[format!("{}=t-fake", labels::CLUSTER)]).await.unwrap() {
         engine.remove_container(&container.id).await.unwrap();
     }
     let before = engine.left();

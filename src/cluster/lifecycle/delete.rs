@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
-use super::SharedEngine;
 use crate::config::ClusterName;
-use crate::engine::{Container, Network};
+use crate::engine::SharedEngine;
+use crate::engine::spec::{Container, Network};
 use crate::error::{Code, Error, Result};
-use crate::plan::registry::REGISTRY_LABEL;
-use crate::plan::{CLUSTER_LABEL, RUN_LABEL};
+use crate::plan::labels;
 
 /// How often removing a container is tried: on cgroup v1 a frozen pod keeps its node alive until it is thawed.
 const TRIES: u32 = 6;
@@ -26,8 +25,8 @@ pub enum Scope {
 impl Scope {
     fn label(&self) -> String {
         match self {
-            Self::Cluster(name) => format!("{CLUSTER_LABEL}={name}"),
-            Self::Run(id) => format!("{RUN_LABEL}={id}"),
+            Self::Cluster(name) => format!("{}={name}", labels::CLUSTER),
+            Self::Run(id) => format!("{}={id}", labels::RUN),
         }
     }
 }
@@ -66,9 +65,9 @@ pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
     removed.volumes.extend(volumes.iter().map(|volume| volume.name.clone()));
 
     let networks = engine.networks().await?;
-    let matches = |labels: &crate::engine::Labels| match scope {
-        Scope::Cluster(name) => labels.get(CLUSTER_LABEL).is_some_and(|value| value == name.as_str()),
-        Scope::Run(id) => labels.get(RUN_LABEL) == Some(id),
+    let matches = |labels: &crate::engine::spec::Labels| match scope {
+        Scope::Cluster(name) => labels.get(labels::CLUSTER).is_some_and(|value| value == name.as_str()),
+        Scope::Run(id) => labels.get(labels::RUN) == Some(id),
     };
     let networks: Vec<_> = networks.into_iter().filter(|network| matches(&network.labels)).collect();
     removed.disconnected = disconnect(engine, &networks).await?;
@@ -90,7 +89,7 @@ async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<S
     let connected: Vec<_> = pairs.filter(|(container, network)| container.network_ids.contains(&network.id)).collect();
     try_join_all(connected.iter().map(|(container, network)| engine.disconnect_network(&network.id, &container.id)))
         .await?;
-    let others = connected.into_iter().filter(|(container, _)| !container.labels.contains_key(REGISTRY_LABEL));
+    let others = connected.into_iter().filter(|(container, _)| !container.labels.contains_key(labels::REGISTRY));
     Ok(others.map(|(container, _)| container.name.clone()).collect())
 }
 

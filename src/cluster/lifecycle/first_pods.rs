@@ -6,14 +6,14 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::Layout;
-use crate::plan::addons::first_pods;
+use crate::plan::objects::first_pods;
 
 /// Makes CoreDNS' `ReplicaSet` and pods, where the scheduler would have no choice to make.
 ///
 /// # Errors
 ///
 /// When the API server refuses one. The controllers then make them, only later.
-pub(super) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
+pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
     let is_coredns = |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "coredns";
     let Some(deployment) = workloads.iter().find(is_coredns) else { return Ok(()) };
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::config::{Cluster, ClusterName, IpFamily, Protocol};
-use crate::engine::{EngineInfo, Network, Privilege, Volume};
+use crate::engine::spec::{EngineInfo, Network, Privilege, Volume};
 use crate::error::{Code, Error, Result};
 
 /// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::SharedEngine;
-use crate::engine::{ContainerSpec, NetworkSpec, Privilege};
+use crate::engine::SharedEngine;
+use crate::engine::spec::{ContainerSpec, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Result};
 use crate::plan::subnet::NodeSubnets;
-use crate::plan::{NodePlan, RUN_LABEL};
+use crate::plan::{NodePlan, labels};
 use crate::ui::Step;
 
 /// How long two networks of one name may be there while containers start.
@@ -68,7 +68,7 @@ pub fn interrupted() -> Error {
 pub fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
     ContainerSpec {
         entrypoint: Some(vec!["/bin/true".to_owned()]),
-        labels: BTreeMap::from([(RUN_LABEL.to_owned(), run.to_owned())]),
+        labels: BTreeMap::from([(labels::RUN.to_owned(), run.to_owned())]),
         ..ContainerSpec::new(name, image)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::logs::LogExport;
+use crate::cluster::logs::LogExport;
 use crate::error::{Code, Error, Result};
 
 /// Beginning and end of what must not be passed on; the kind of key is between the words.
@@ -26,7 +26,7 @@ const PROBLEMS: &str = "problems.txt";
 
 /// A folder of logs; folders in it share the count.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     name: String,
     tally: Arc<Mutex<Tally>>,
@@ -41,27 +41,27 @@ struct Tally {
 
 impl Folder {
     /// Makes the folder, with those above it.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         make(path)?;
         Ok(Self { path: path.to_owned(), name: String::new(), tally: Arc::default() })
     }
 
     /// A folder in it.
-    pub(super) fn folder(&self, name: &str) -> Result<Self> {
+    pub(crate) fn folder(&self, name: &str) -> Result<Self> {
         let path = self.path.join(name);
         make(&path)?;
         Ok(Self { path, name: format!("{}{name}/", self.name), tally: Arc::clone(&self.tally) })
     }
 
     /// Notes what could not be had.
-    pub(super) fn problem(&self, item: &str, why: &dyn std::fmt::Display) {
+    pub(crate) fn problem(&self, item: &str, why: &dyn std::fmt::Display) {
         if let Ok(mut tally) = self.tally.lock() {
             tally.problems.push(format!("{}{item}: {why}", self.name));
         }
     }
 
     /// Writes a file, without the private keys that may be in it.
-    pub(super) fn write(&self, file: &str, content: Vec<u8>) {
+    pub(crate) fn write(&self, file: &str, content: Vec<u8>) {
         let content = without_keys(content);
         let path = self.path.join(file);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, &content));
@@ -77,17 +77,17 @@ impl Folder {
     }
 
     /// Writes text.
-    pub(super) fn text(&self, file: &str, text: &str) {
+    pub(crate) fn text(&self, file: &str, text: &str) {
         self.write(file, text.as_bytes().to_vec());
     }
 
     /// Writes JSON.
-    pub(super) fn json(&self, file: &str, value: &Value) {
+    pub(crate) fn json(&self, file: &str, value: &Value) {
         self.text(file, &format!("{value:#}\n"));
     }
 
     /// Writes the one file of a tar.
-    pub(super) fn only_file(&self, file: &str, tar: &[u8]) {
+    pub(crate) fn only_file(&self, file: &str, tar: &[u8]) {
         let mut content = Vec::new();
         let read = tar::Archive::new(tar).entries().and_then(|mut entries| match entries.next() {
             Some(entry) => entry?.read_to_end(&mut content),
@@ -100,12 +100,12 @@ impl Folder {
     }
 
     /// Unpacks a compressed tar.
-    pub(super) fn unpack_gzip(&self, packed: &[u8]) {
+    pub(crate) fn unpack_gzip(&self, packed: &[u8]) {
         self.unpack_from(flate2::read::GzDecoder::new(packed));
     }
 
     /// Unpacks a tar.
-    pub(super) fn unpack(&self, tar: &[u8]) {
+    pub(crate) fn unpack(&self, tar: &[u8]) {
         self.unpack_from(tar);
     }
 
@@ -166,7 +166,7 @@ impl Folder {
     }
 
     /// Lists the problems in a file, and counts.
-    pub(super) fn finish(self) -> LogExport {
+    pub(crate) fn finish(self) -> LogExport {
         let mut problems = self.tally.lock().map(|tally| tally.problems.clone()).unwrap_or_default();
         problems.sort();
         // One of an earlier export into the same folder says nothing about this one.

@@ -10,10 +10,12 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::log_folder::Folder;
-use super::{Cluster, Node};
+use crate::cluster::found::{Cluster, Node};
+use crate::cluster::logs::directory::Folder;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+
+mod directory;
 
 /// Where the kubelet's runtime writes what containers say, and links by container name.
 const LOGS: &str = "/var/log";
@@ -130,7 +132,7 @@ async fn export_container(engine: &dyn Engine, name: &str, folder: &Folder) {
 }
 
 fn version_of(node: &Node) -> String {
-    node.container.labels.get(crate::plan::VERSION_LABEL).cloned().unwrap_or_default()
+    node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default()
 }
 
 async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Result<Vec<u8>> {
@@ -185,10 +187,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::group;
+    use crate::cluster::found::group;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::{ContainerSpec, ExecOutput};
-    use crate::plan::{CLUSTER_LABEL, ROLE_LABEL, VERSION_LABEL};
+    use crate::engine::spec::{ContainerSpec, ExecOutput};
+    use crate::plan::labels;
 
     const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIB\n-----END EC PRIVATE KEY-----\n";
 
@@ -226,7 +228,7 @@ mod tests {
 
     async fn cluster(engine: &FakeEngine) -> Cluster {
         for (name, role) in [("c-control-plane", "control-plane"), ("c-worker", "worker")] {
-            let labels = [(CLUSTER_LABEL, "c"), (ROLE_LABEL, role), (VERSION_LABEL, "v1.36.3")];
+            let labels = [(labels::CLUSTER, "c"), (labels::ROLE, role), (labels::VERSION, "v1.36.3")];
             let spec = ContainerSpec {
                 environment: vec!["HTTP_PROXY=http://me:secret@proxy".to_owned(), "PATH=/bin".to_owned()],
                 labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),

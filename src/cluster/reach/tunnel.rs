@@ -4,10 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 
 use serde_json::Value;
 
-use super::provision::{self, Calls};
-use super::{Cluster, SharedEngine, access, create, preflight, service};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::cluster::lifecycle::provision::{self, Calls};
+use crate::cluster::lifecycle::{create, preflight};
+use crate::cluster::reach::urls;
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
-use crate::plan::tunnel::{self, Forward};
+use crate::plan::beside::tunnel::{self, Forward};
 use crate::ui::Step;
 
 /// The services that are meant: those of these names, or all with an address.
@@ -66,7 +70,7 @@ fn of_service(service: &Value) -> Result<Vec<Forward>> {
             service: format!("{}/{}", text("namespace"), text("name")),
             port: number,
             protocol,
-            scheme: service::scheme(port),
+            scheme: urls::scheme(port),
             address,
             host_port,
         });

@@ -4,10 +4,13 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Cluster, access};
-use crate::engine::{Engine, EngineInfo, PortBinding};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::engine::Engine;
+use crate::engine::spec::{EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
-use crate::plan::{callable, tunnel};
+use crate::plan::beside::tunnel;
+use crate::plan::callable;
 
 /// A way to reach a port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -64,7 +67,7 @@ pub async fn urls(
 fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Reach> {
     let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let nodes = cluster.nodes.first().map(super::Node::addresses).unwrap_or_default();
+    let nodes = cluster.nodes.first().map(crate::cluster::Node::addresses).unwrap_or_default();
     let nodes: Vec<&str> = nodes.into_iter().filter(|address| has_family(service, address)).collect();
     let mut all = Vec::new();
     for port in ports {
@@ -125,7 +128,7 @@ fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, proto
 }
 
 /// `http` unless the port says otherwise by its name or number.
-pub(super) fn scheme(port: &Value) -> String {
+pub(crate) fn scheme(port: &Value) -> String {
     let name = port["name"].as_str().unwrap_or_default();
     let secure = name.starts_with("https") || port["appProtocol"] == "https" || port["port"] == 443;
     match port["protocol"].as_str().unwrap_or("TCP") {
@@ -146,10 +149,10 @@ mod tests {
 
     use super::*;
     use crate::config::Role;
-    use crate::engine::{Container, Labels};
+    use crate::engine::spec::{Container, Labels};
 
     fn cluster(ports: Vec<PortBinding>) -> Cluster {
-        let labels = Labels::from([(crate::plan::ADDRESS_LABEL.to_owned(), "172.18.0.3".to_owned())]);
+        let labels = Labels::from([(crate::plan::labels::ADDRESS.to_owned(), "172.18.0.3".to_owned())]);
         let container = Container {
             id: String::new(),
             name: "dev-control-plane".to_owned(),
@@ -162,7 +165,7 @@ mod tests {
             ports,
             created: 0,
         };
-        let node = super::super::Node { name: container.name.clone(), role: Role::ControlPlane, container };
+        let node = crate::cluster::found::Node { name: container.name.clone(), role: Role::ControlPlane, container };
         Cluster { name: "dev".to_owned(), nodes: vec![node], balancer: None, tunnel: None }
     }
 
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn node_addresses_are_those_of_the_services_families() {
         let mut cluster = cluster(Vec::new());
-        let label = cluster.nodes[0].container.labels.get_mut(crate::plan::ADDRESS_LABEL).unwrap();
+        let label = cluster.nodes[0].container.labels.get_mut(crate::plan::labels::ADDRESS).unwrap();
         "172.18.0.3,fdc0:ac1e::3".clone_into(label);
         let urls = |families: &[&str]| -> Vec<String> {
             let ports = json!([{"port": 80, "nodePort": 30080}]);

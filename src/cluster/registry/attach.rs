@@ -5,18 +5,20 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
-use super::{configuration, put, stopped};
-use crate::cluster::provision::Calls;
-use crate::cluster::{Cluster, access};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::cluster::lifecycle::provision::Calls;
+use crate::cluster::registry::{configuration, put, stopped};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
-use crate::plan::registry::{self, Registry};
-use crate::plan::{FileTree, network_name};
+use crate::plan::FileTree;
+use crate::plan::beside::registry::{self, Registry};
+use crate::plan::node::container::network_name;
 use crate::ui::Ui;
 
 /// How long the API of a cluster may take that was there before.
-pub(super) const API: Duration = Duration::from_secs(10);
+pub(crate) const API: Duration = Duration::from_secs(10);
 
 /// Makes a registry reachable in the network of a cluster whose nodes know it, and tells tools about it.
 pub async fn attach(

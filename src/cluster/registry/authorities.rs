@@ -6,7 +6,7 @@ use crate::config::Cluster;
 use crate::error::{Code, Error, Result};
 
 /// Reads the CA of each registry that has one, by the registry's host.
-pub(super) fn authorities(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+pub(crate) fn authorities(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
     let files = cluster.registries.iter().filter_map(|registry| Some((&registry.host, registry.ca_file.as_ref()?)));
     files.map(|(host, file)| Ok((host.clone(), certificates(host, file)?))).collect()
 }

@@ -4,13 +4,16 @@ use futures_util::future::{join_all, try_join_all};
 use http::Method;
 use tokio::time::Instant;
 
-use super::attach::API;
-use super::{Found, list, stopped};
-use crate::cluster::{Cluster, SharedEngine, access};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::cluster::registry::attach::API;
+use crate::cluster::registry::{Found, list, stopped};
 use crate::engine::Engine;
+use crate::engine::SharedEngine;
 use crate::error::Result;
 use crate::kubernetes::{Client, Failure, apply};
-use crate::plan::registry::{HOSTING, REGISTRY_LABEL, Registry, directory, hosting};
+use crate::plan::beside::registry::{HOSTING, Registry, directory, hosting};
+use crate::plan::labels;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
         removed.container = true;
         removed.port = Some(found.registry.port);
     }
-    let of_registry = format!("{REGISTRY_LABEL}={name}");
+    let of_registry = format!("{}={name}", labels::REGISTRY);
     for volume in engine.volumes(&[of_registry]).await? {
         if volumes {
             engine.remove_volume(&volume.name).await?;

@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use super::put;
-use crate::cluster::{Cluster, access};
+use crate::cluster::access;
+use crate::cluster::found::Cluster;
+use crate::cluster::registry::put;
 use crate::config::{self, Overrides, Registry};
-use crate::engine::{ByteStream, Engine, ExecOutput};
+use crate::engine::spec::ExecOutput;
+use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
-use crate::plan::credentials::{self, ANSWER, CONFIG, FLAGS, HOSTS, Login};
-use crate::plan::{CLUSTER_CONFIG, FileTree};
+use crate::plan::FileTree;
+use crate::plan::node::CLUSTER_CONFIG;
+use crate::plan::node::credentials::{self, ANSWER, CONFIG, FLAGS, HOSTS, Login};
 
 /// Hosts for which the cluster's nodes have, or had, credentials.
 pub async fn known_hosts(engine: &dyn Engine, cluster: &Cluster) -> Result<BTreeSet<String>> {
@@ -27,7 +30,7 @@ pub async fn configured(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Re
 }
 
 /// The configuration that a cluster was created from.
-pub(super) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
+pub(crate) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
     let Some(node) = cluster.control_plane() else { return Ok(None) };
     let Some(text) = access::read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
     config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
@@ -101,9 +104,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::engine::ContainerSpec;
     use crate::engine::fake::FakeEngine;
-    use crate::plan::credentials::Secret;
+    use crate::engine::spec::ContainerSpec;
+    use crate::plan::node::credentials::Secret;
 
     #[tokio::test]
     async fn credentials_are_input_of_a_command_and_nothing_else() {

@@ -6,29 +6,32 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use serde::Serialize;
 
-use super::Node;
-use super::addon::build_one;
-use super::provision::{self, Calls};
 use crate::catalog;
+use crate::cluster::addon::build_one;
+use crate::cluster::found::Node;
+use crate::cluster::lifecycle::provision::{self, Calls};
 use crate::config::LocalRegistry;
-use crate::engine::{Container, Engine};
+use crate::engine::Engine;
+use crate::engine::spec::Container;
 use crate::error::{Code, Error, Result};
-use crate::plan::registry::{self, DEFAULT_PORT, PORT_LABEL, REGISTRY_LABEL, Registry};
-use crate::plan::{CLUSTER_LABEL, FileTree, NodePlan, network_name};
+use crate::plan::beside::registry::{self, DEFAULT_PORT, Registry};
+use crate::plan::node::container::network_name;
+use crate::plan::{FileTree, NodePlan, labels};
 use crate::ui::Ui;
 
 mod attach;
+pub(crate) mod authorities;
+mod delete;
 mod login;
 mod prune;
 mod ready;
-mod removal;
 
 pub use attach::{attach, attach_all, report, users};
+pub use delete::{Removed, remove};
 use login::configuration;
 pub use login::{configured, give, known_hosts, log_in};
 pub use prune::{Pruned, prune};
 pub use ready::wait;
-pub use removal::{Removed, remove};
 
 /// A registry that is there.
 #[derive(Debug, Clone, Serialize)]
@@ -50,7 +53,7 @@ pub struct Found {
 
 /// All registries, by name.
 pub async fn list(engine: &dyn Engine) -> Result<Vec<Found>> {
-    let containers = engine.containers(&[REGISTRY_LABEL.to_owned()]).await?;
+    let containers = engine.containers(&[labels::REGISTRY.to_owned()]).await?;
     if containers.is_empty() {
         return Ok(Vec::new());
     }
@@ -58,12 +61,12 @@ pub async fn list(engine: &dyn Engine) -> Result<Vec<Found>> {
     let found = containers.into_iter().map(|container| {
         let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
         let registry =
-            Registry { name: label(REGISTRY_LABEL), port: label(PORT_LABEL).parse().unwrap_or(DEFAULT_PORT) };
-        let of = |network: &&crate::engine::Network| container.networks.contains(&network.name);
+            Registry { name: label(labels::REGISTRY), port: label(labels::PORT).parse().unwrap_or(DEFAULT_PORT) };
+        let of = |network: &&crate::engine::spec::Network| container.networks.contains(&network.name);
         let mut clusters: Vec<String> = networks
             .iter()
             .filter(of)
-            .filter_map(|network| network.labels.get(CLUSTER_LABEL).filter(|name| network.name == network_name(name)))
+            .filter_map(|network| network.labels.get(labels::CLUSTER).filter(|name| network.name == network_name(name)))
             .cloned()
             .collect();
         clusters.sort();
@@ -90,7 +93,7 @@ fn stopped(node: &Node) -> Error {
 }
 
 /// The registry that a new cluster uses: the shared one if it is there, or the one that its configuration names.
-pub(super) async fn of_cluster(engine: &dyn Engine, asked: Option<&LocalRegistry>) -> Result<Option<Registry>> {
+pub(crate) async fn of_cluster(engine: &dyn Engine, asked: Option<&LocalRegistry>) -> Result<Option<Registry>> {
     let Some(name) = registry::wanted(asked) else { return Ok(None) };
     let found = find(engine, name).await?.map(|found| found.registry);
     // Named, it is created with the cluster.
@@ -179,7 +182,7 @@ async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Res
 async fn kept_volume(engine: &dyn Engine, name: &str) -> Result<bool> {
     let volumes = engine.volumes(&[]).await?;
     let Some(volume) = volumes.iter().find(|volume| volume.name == name) else { return Ok(false) };
-    if volume.labels.get(REGISTRY_LABEL).is_some_and(|of| of == name) {
+    if volume.labels.get(labels::REGISTRY).is_some_and(|of| of == name) {
         return Ok(true);
     }
     Err(Error::new(Code::RegistryExists, format!("there is a volume `{name}` that is no registry's"))

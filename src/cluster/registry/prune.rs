@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Found, find, name_option, paused};
 use crate::cluster::access;
-use crate::engine::{Engine, ExecOutput};
+use crate::cluster::registry::{Found, find, name_option, paused};
+use crate::engine::Engine;
+use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Result};
-use crate::plan::registry::{COLLECT, blob};
+use crate::plan::beside::registry::{COLLECT, blob};
 
 /// How many sizes are asked for at the same time.
 const AT_ONCE: usize = 8;

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::cluster::SharedEngine;
-use crate::cluster::remove::{self as clusters, Scope};
+use crate::cluster::lifecycle::delete as clusters;
+use crate::cluster::lifecycle::delete::Scope;
+use crate::engine::SharedEngine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
-use crate::plan::{CLUSTER_LABEL, ROLE_LABEL};
+use crate::engine::spec::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
+use crate::plan::labels;
 use crate::ui::UiOptions;
 
 fn image() -> Image {
@@ -36,12 +37,12 @@ async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Resu
 
 /// A cluster's network, with one node that does not run.
 async fn cluster(engine: &FakeEngine, name: &str) {
-    let labels = Labels::from([(CLUSTER_LABEL.to_owned(), name.to_owned())]);
+    let labels = Labels::from([(labels::CLUSTER.to_owned(), name.to_owned())]);
     let network = NetworkSpec { name: network_name(name), pools: Vec::new(), mtu: None, labels: labels.clone() };
     engine.create_network(&network).await.unwrap();
     let mut spec = ContainerSpec::new(format!("{name}-control-plane"), "sha256:7");
     spec.labels = labels;
-    spec.labels.insert(ROLE_LABEL.to_owned(), "control-plane".to_owned());
+    spec.labels.insert(labels::ROLE.to_owned(), "control-plane".to_owned());
     spec.network = Some(network_name(name));
     engine.create_container(&spec).await.unwrap();
 }
@@ -70,7 +71,7 @@ async fn two_runs_at_once_make_one_registry() {
     let (ui, _) = Ui::captured(UiOptions::default());
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
-    let plan = crate::plan::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
+    let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
     assert!(make(&calls, &plan, &wanted).await.unwrap().is_some());
     assert!(make(&calls, &plan, &wanted).await.unwrap().is_none());
     assert!(ensure(&calls, &wanted, false, &ui).await.unwrap());
@@ -148,7 +149,7 @@ async fn pruning_says_what_is_free() {
     result.unwrap();
     let mut files = FileTree::default();
     for (letter, content) in [("a", "12345"), ("b", "1234567")] {
-        files.text(crate::plan::registry::blob(&format!("sha256:{}", letter.repeat(64))), content);
+        files.text(crate::plan::beside::registry::blob(&format!("sha256:{}", letter.repeat(64))), content);
     }
     put(&*engine, "t-one", &files).await.unwrap();
     for dry_run in [true, false] {
@@ -208,7 +209,7 @@ async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
         cluster(&engine, name).await;
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{line}");
         let mut files = FileTree::default();
-        files.text(crate::plan::CLUSTER_CONFIG, text);
+        files.text(crate::plan::node::CLUSTER_CONFIG, text);
         put(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
     }
     let users = async |registry: &str| {

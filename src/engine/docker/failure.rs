@@ -2,7 +2,8 @@
 
 use bollard::errors::Error as Source;
 
-use super::{Address, ContainerSpec, NetworkSpec};
+use crate::engine::Address;
+use crate::engine::spec::{ContainerSpec, NetworkSpec};
 use crate::error::{Code, Error, Result};
 
 /// The HTTP status of the engine's answer.

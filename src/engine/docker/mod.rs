@@ -12,13 +12,16 @@ use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::conversation::said;
-use super::failure::{absent_is_fine, failed};
-use super::{
-    Address, ByteStream, CgroupVersion, Container, ContainerSpec, Conversation, Engine, EngineInfo, ExecOutput, Image,
-    Network, NetworkSpec, PortBinding, Seen, Volume, failure, translate,
+use crate::engine::conversation::said;
+use crate::engine::docker::failure::{absent_is_fine, failed};
+use crate::engine::spec::{
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, PortBinding, Volume,
 };
+use crate::engine::{Address, ByteStream, Conversation, Engine, Seen};
 use crate::error::{Code, Error, Result};
+
+mod failure;
+mod translate;
 
 /// Seconds that an ordinary request may take.
 const REQUEST_SECONDS: u64 = 120;

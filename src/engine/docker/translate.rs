@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
-use super::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege};
+use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege};
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {

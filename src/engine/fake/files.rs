@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-use super::{Conversation, Said};
+use crate::engine::{Conversation, Said};
 use crate::error::{Code, Error, Result};
 
 /// Answers a command that is talked to: container, command, its input and its output.
@@ -68,9 +68,10 @@ mod tests {
     use bytes::Bytes;
     use futures_util::TryStreamExt;
 
-    use super::super::fake::FakeEngine;
-    use super::super::{AddressPool, ContainerSpec, Engine, Mount, NetworkSpec, PortBinding, Privilege};
     use super::*;
+    use crate::engine::Engine;
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NetworkSpec, PortBinding, Privilege};
 
     fn network(name: &str, subnet: &str) -> NetworkSpec {
         NetworkSpec {

@@ -9,13 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use super::fake_files::{self, OnConverse};
-use super::fake_state::{Held, State, matches, refused};
-use super::{
-    ByteStream, CgroupVersion, Container, ContainerSpec, Conversation, Engine, EngineInfo, ExecOutput, Image, Labels,
-    Mount, Network, NetworkSpec, Seen, Volume,
+use crate::engine::fake::files::OnConverse;
+use crate::engine::fake::state::{Held, State, matches, refused};
+use crate::engine::spec::{
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Labels, Mount, Network, NetworkSpec, Volume,
 };
+use crate::engine::{ByteStream, Conversation, Engine, Seen};
 use crate::error::{Code, Error, Result};
+
+mod files;
+mod state;
 
 /// Answers a command: container, command, all of its input.
 type OnExec = Box<dyn Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync>;
@@ -61,7 +64,7 @@ impl FakeEngine {
             state: Mutex::new(state),
             trouble: Trouble::None,
             on_exec: Box::new(|_, _, _| ExecOutput::default()),
-            on_converse: fake_files::nobody(),
+            on_converse: files::nobody(),
             on_download: None,
             on_save: Box::new(|_| Vec::new()),
             taken_ports: Vec::new(),
@@ -214,8 +217,8 @@ impl Engine for FakeEngine {
         let chunks: Vec<Bytes> =
             tar.try_collect().await.map_err(|source| refused("cannot read the tar").cause(&source))?;
         let tar = chunks.concat();
-        let tags =
-            super::fake_files::tags_of_archive(&tar).ok_or_else(|| refused("the archive has no manifest.json"))?;
+        let tags = crate::engine::fake::files::tags_of_archive(&tar)
+            .ok_or_else(|| refused("the archive has no manifest.json"))?;
         self.call(format!("load_images {}", tags.join(" ")), |state| {
             let id = format!("sha256:{}", state.id());
             let size = tar.len() as u64;
@@ -300,7 +303,7 @@ impl Engine for FakeEngine {
 
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
         self.call(format!("upload {container}"), |state| {
-            let files = fake_files::unpack(&tar)?;
+            let files = files::unpack(&tar)?;
             state.find_mut(container)?.files.extend(files);
             Ok(())
         })
@@ -311,7 +314,7 @@ impl Engine for FakeEngine {
             let files = &state.find_mut(container)?.files;
             let found = match &self.on_download {
                 Some(answer) => answer(container, path),
-                None => fake_files::pack(files, path),
+                None => files::pack(files, path),
             };
             Ok(found.as_deref().map(stream))
         })
@@ -376,7 +379,7 @@ impl Engine for FakeEngine {
 
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
         self.call(format!("converse {container} {}", command.join(" ")), |state| state.running(container))?;
-        Ok(fake_files::conversation(container, command, &self.on_converse))
+        Ok(files::conversation(container, command, &self.on_converse))
     }
 
     async fn attach(&self, container: &str) -> Result<Conversation> {
@@ -384,7 +387,7 @@ impl Engine for FakeEngine {
             state.find_mut(container).map(|held| held.spec.command.clone().unwrap_or_default())
         })?;
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        Ok(fake_files::conversation(container, &command, &self.on_converse))
+        Ok(files::conversation(container, &command, &self.on_converse))
     }
 
     async fn logs(&self, container: &str, _tail: Option<u32>) -> Result<Vec<u8>> {

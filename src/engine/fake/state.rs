@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Container, ContainerSpec, Image, Labels, Mount, NO_NETWORK, Network, Volume};
+use crate::engine::spec::{Container, ContainerSpec, Image, Labels, Mount, NO_NETWORK, Network, Volume};
 use crate::error::{Code, Error, Result};
 
 /// What the engine has.

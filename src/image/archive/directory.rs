@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::archive::{Check, Scan, invalid, read_file};
 use crate::error::{Code, Error, Result};
+use crate::image::archive::{Check, Scan, invalid, read_file};
 
 /// Files beside the blobs; the last one is Docker's.
 const LISTS: &[&str] = &["oci-layout", "index.json", "manifest.json"];
 
 /// Reads the directory's lists and blobs.
-pub(super) fn scan(folder: &Path, check: Check) -> Result<Scan> {
+pub(crate) fn scan(folder: &Path, check: Check) -> Result<Scan> {
     let failed = |path: &Path, source: &io::Error| {
         Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).cause(source)
     };

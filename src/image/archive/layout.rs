@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::archive::{FileFacts, Scan, digest, invalid};
-use super::platform::Platform;
-use super::reference::Reference;
-use super::wire::{self, Packing};
 use crate::error::{Code, Error, Result};
+use crate::image::archive::{FileFacts, Scan, digest, invalid};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::wire::{self, Packing};
 
 /// Points to a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
+pub(crate) struct Descriptor {
     /// Kind of the blob.
     #[serde(default)]
     pub media_type: String,
@@ -34,7 +34,7 @@ pub(super) struct Descriptor {
 /// Lists the blobs of an image.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     #[serde(default)]
     pub media_type: String,
     pub config: Descriptor,
@@ -43,7 +43,7 @@ pub(super) struct Manifest {
 
 /// What is needed of an image's configuration.
 #[derive(Debug, Deserialize)]
-pub(super) struct ImageConfig {
+pub(crate) struct ImageConfig {
     #[serde(flatten)]
     pub platform: Platform,
     pub rootfs: RootFs,
@@ -51,7 +51,7 @@ pub(super) struct ImageConfig {
 
 /// The layers of an image.
 #[derive(Debug, Deserialize)]
-pub(super) struct RootFs {
+pub(crate) struct RootFs {
     #[serde(default)]
     pub diff_ids: Vec<String>,
 }
@@ -59,7 +59,7 @@ pub(super) struct RootFs {
 /// One image in Docker's own list.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct DockerEntry {
+pub(crate) struct DockerEntry {
     pub config: String,
     #[serde(default)]
     pub repo_tags: Option<Vec<String>>,
@@ -68,7 +68,7 @@ pub(super) struct DockerEntry {
 
 /// One image of an archive, ready for a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ArchiveImage {
+pub(crate) struct ArchiveImage {
     /// Full names.
     pub names: Vec<Reference>,
     /// Image ID: the digest of its configuration.
@@ -89,7 +89,7 @@ pub(super) struct ArchiveImage {
 
 /// One layer of an image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ArchiveLayer {
+pub(crate) struct ArchiveLayer {
     /// Where it is in the archive.
     pub path: String,
     /// Digest of it unpacked.
@@ -97,9 +97,9 @@ pub(super) struct ArchiveLayer {
 }
 
 /// Finds the images of an archive. `Code::LoadFailed` when one is not for this platform.
-pub(super) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
+pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
     let images = if scan.files.contains_key("oci-layout") {
-        super::oci::images(scan, platform)?
+        crate::image::archive::oci::images(scan, platform)?
     } else if scan.files.contains_key("manifest.json") {
         docker_images(scan, platform)?
     } else if scan.files.contains_key("repositories") {
@@ -115,13 +115,13 @@ pub(super) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveIma
 }
 
 /// Reads a JSON file of the archive.
-pub(super) fn json<'a, T: Deserialize<'a>>(scan: &'a Scan, path: &str) -> Result<T> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(scan: &'a Scan, path: &str) -> Result<T> {
     let content = scan.kept.get(path).ok_or_else(|| missing_or_wrong(scan, path))?;
     serde_json::from_slice(content).map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))
 }
 
 /// A file that cannot be used.
-pub(super) fn missing_or_wrong(scan: &Scan, path: &str) -> Error {
+pub(crate) fn missing_or_wrong(scan: &Scan, path: &str) -> Error {
     match scan.files.get(path) {
         Some(_) => invalid(format!("`{path}` in it is damaged")),
         None => invalid(format!("`{path}` is missing in it")),
@@ -129,12 +129,12 @@ pub(super) fn missing_or_wrong(scan: &Scan, path: &str) -> Error {
 }
 
 /// The digest of a file if it is known; of kept ones it always is.
-pub(super) fn digest_of(scan: &Scan, path: &str, facts: &FileFacts) -> Option<String> {
+pub(crate) fn digest_of(scan: &Scan, path: &str, facts: &FileFacts) -> Option<String> {
     facts.digest.clone().or_else(|| scan.kept.get(path).map(|content| digest(content)))
 }
 
 /// An image that the nodes cannot run.
-pub(super) fn wrong_platform(what: &str, found: &Platform, node: &Platform) -> Error {
+pub(crate) fn wrong_platform(what: &str, found: &Platform, node: &Platform) -> Error {
     Error::new(Code::LoadFailed, format!("image {what} is for {found}, and the nodes are {node}"))
         .hint(format!("build or pull it with `--platform {node}`"))
 }
@@ -194,11 +194,11 @@ fn docker_layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, u64)>
 }
 
 /// The text of a small file.
-pub(super) fn text(content: &[u8], path: &str) -> Result<String> {
+pub(crate) fn text(content: &[u8], path: &str) -> Result<String> {
     String::from_utf8(content.to_vec()).map_err(|_| invalid(format!("`{path}` in it is damaged")))
 }
 
 /// Reads a name that the archive gives.
-pub(super) fn parse_name(name: &str) -> Result<Reference> {
+pub(crate) fn parse_name(name: &str) -> Result<Reference> {
     name.parse().map_err(|_| invalid(format!("`{name}` in it is not an image name")))
 }

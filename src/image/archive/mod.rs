@@ -13,8 +13,16 @@ use flate2::write::MultiGzDecoder as GzipUnpacker;
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Decoder as ZstdUnpacker;
 
-use super::wire::Packing;
 use crate::error::{Code, Error, Result};
+use crate::image::wire::Packing;
+
+pub(crate) mod directory;
+pub(crate) mod layout;
+pub(crate) mod oci;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 /// JSON files up to this size (bytes) are kept in memory; registries take no larger manifests.
 const MAX_JSON: u64 = 4 << 20;
@@ -27,7 +35,7 @@ const MAX_FILES: usize = 100_000;
 
 /// What is known about one file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FileFacts {
+pub(crate) struct FileFacts {
     /// Size in bytes.
     pub size: u64,
     /// Digest of its bytes, if it was computed.
@@ -40,7 +48,7 @@ pub(super) struct FileFacts {
 
 /// How much of an archive is verified while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
+pub(crate) enum Check {
     /// Every byte, by its digest.
     Everything,
     /// The structure; the node compares the digests of what it receives.
@@ -49,7 +57,7 @@ pub(super) enum Check {
 
 /// All that one reading found.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Files by path.
     pub files: BTreeMap<String, FileFacts>,
     /// Links by path, to the path of the file.
@@ -59,7 +67,7 @@ pub(super) struct Scan {
 }
 
 /// A file that passes by.
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Its path.
     pub path: &'a str,
     /// How it is packed.
@@ -69,16 +77,16 @@ pub(super) struct Entry<'a> {
 }
 
 /// Takes the files that are not kept, and their content.
-pub(super) type Sink<'a> = &'a mut dyn FnMut(&Entry<'_>, &mut dyn Read) -> io::Result<()>;
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Entry<'_>, &mut dyn Read) -> io::Result<()>;
 
 /// An archive that is damaged or none.
-pub(super) fn invalid(why: impl Into<String>) -> Error {
+pub(crate) fn invalid(why: impl Into<String>) -> Error {
     Error::new(Code::ArchiveInvalid, "the image archive cannot be used")
         .because(why)
         .hint("make it again: `docker save --output FILE IMAGE`; nothing was sent to a node")
 }
 
-pub(super) fn unreadable(source: &io::Error) -> Error {
+pub(crate) fn unreadable(source: &io::Error) -> Error {
     let text = source.to_string();
     // What the tar reader says of an end in the middle has no kind of its own.
     let cut = source.kind() == io::ErrorKind::UnexpectedEof
@@ -121,7 +129,7 @@ fn packing(head: &[u8]) -> Packing {
 }
 
 /// Reads an archive to its end.
-pub(super) fn scan(source: impl Read, check: Check, sink: Sink<'_>) -> Result<Scan> {
+pub(crate) fn scan(source: impl Read, check: Check, sink: Sink<'_>) -> Result<Scan> {
     let mut archive = tar::Archive::new(unpacked(source)?);
     let mut found = Scan::default();
     let mut kept = 0;
@@ -179,7 +187,7 @@ fn clean(path: &Path) -> Result<String> {
 }
 
 /// Reads one file: keeps it if it is small JSON, else hands it on.
-pub(super) fn read_file(
+pub(crate) fn read_file(
     entry: &mut impl Read,
     path: &str,
     size: u64,
@@ -305,6 +313,6 @@ fn digest_of(hash: Sha256) -> String {
 }
 
 /// The digest of some bytes.
-pub(super) fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     digest_of(Sha256::new_with_prefix(bytes))
 }

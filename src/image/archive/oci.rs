@@ -2,15 +2,15 @@
 
 use serde::Deserialize;
 
-use super::archive::{Scan, invalid};
-use super::layout::{
+use crate::error::Result;
+use crate::image::archive::layout::{
     ArchiveImage, ArchiveLayer, Descriptor, DockerEntry, ImageConfig, Manifest, digest_of, json, missing_or_wrong,
     parse_name, text, wrong_platform,
 };
-use super::platform::Platform;
-use super::reference::Reference;
-use super::wire;
-use crate::error::Result;
+use crate::image::archive::{Scan, invalid};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::wire;
 
 /// Indexes may contain indexes; nobody nests them deeper.
 const MAX_DEPTH: u8 = 4;
@@ -30,7 +30,7 @@ struct Index {
 }
 
 /// Finds the images of a layout: `index.json` leads to manifests, by digest.
-pub(super) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
+pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {

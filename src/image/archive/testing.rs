@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::archive::digest;
+use crate::image::archive::digest;
 
 /// A tar of these files.
 pub(crate) fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {

@@ -4,13 +4,13 @@ use futures_util::StreamExt;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::archive::{Check, digest, scan};
-use super::hub::{Hub, Lacks};
-use super::layout::{ArchiveImage, resolve};
-use super::platform::Platform;
-use super::testing::{OciArchive, docker_archive, gzip, layer, tar_of, zstd};
-use super::wire::{Layer, Packing};
 use crate::error::{Code, Error, Result};
+use crate::image::archive::layout::{ArchiveImage, resolve};
+use crate::image::archive::testing::{OciArchive, docker_archive, gzip, layer, tar_of, zstd};
+use crate::image::archive::{Check, digest, scan};
+use crate::image::load::hub::{Hub, Lacks};
+use crate::image::platform::Platform;
+use crate::image::wire::{Layer, Packing};
 
 fn node() -> Platform {
     Platform::of_engine("x86_64")
@@ -163,7 +163,7 @@ fn an_image_in_a_directory_of_ocis_layout_is_found() {
     let (archive, manifest) = multi_platform();
     let folder = tempfile::tempdir().unwrap();
     tar::Archive::new(archive.as_slice()).unpack(folder.path()).unwrap();
-    let found = super::folder::scan(folder.path(), Check::Everything).unwrap();
+    let found = crate::image::archive::directory::scan(folder.path(), Check::Everything).unwrap();
     let images = resolve(&found, &node()).unwrap();
     assert_eq!(images, read(&archive).unwrap());
     assert_eq!(images[0].listed.is_some(), !manifest.is_empty());

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::archive::digest;
-use super::load_tests::{Stores, converse, files, id_of, image, layers_of, list, load};
-use super::testing::docker_archive;
-use super::wire::{self, Answer, Order, Packing};
-use super::{SourceKind, settle};
+use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, Image};
+use crate::engine::spec::{ContainerSpec, Image};
 use crate::error::Code;
+use crate::image::archive::digest;
+use crate::image::archive::testing::docker_archive;
+use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
+use crate::image::wire::{self, Answer, Order, Packing};
+use crate::image::{SourceKind, settle};
 
 /// A helper that has the store's image, and what is wrong with what it says of it.
 fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::wire::{self, Image, Layer, Order};
 use crate::engine::ByteStream;
 use crate::error::Result;
+use crate::image::wire::{self, Image, Layer, Order};
 
 /// Bytes handed on at once.
 const CHUNK: usize = 256 << 10;
@@ -20,14 +20,14 @@ const CHUNK: usize = 256 << 10;
 const CHUNKS_AHEAD: usize = 8;
 
 /// Something that has the layers of images, and can read them once.
-pub(super) trait Feed: Send {
+pub(crate) trait Feed: Send {
     /// Hands the hub what its nodes lack: layers in any order, then each image. Blocks.
     fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()>;
 }
 
 /// What a node lacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Lacks {
+pub(crate) struct Lacks {
     /// Layers, by the digest of their unpacked bytes.
     pub layers: BTreeSet<String>,
     /// Images, by the ID that was asked for.
@@ -35,7 +35,7 @@ pub(super) struct Lacks {
 }
 
 /// The end at which a source hands on what it reads.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     nodes: Vec<Inlet>,
     abandoned: Arc<AtomicBool>,
 }
@@ -48,7 +48,7 @@ struct Inlet {
 }
 
 /// A node's end, and how many bytes have left it.
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     /// The bytes, for the engine.
     pub stream: ByteStream,
     /// Bytes read so far.
@@ -57,18 +57,18 @@ pub(super) struct Outlet {
 
 impl Hub {
     /// A hub for nodes that lack this.
-    pub(super) fn new(lacks: impl IntoIterator<Item = Lacks>) -> (Self, Vec<Outlet>) {
+    pub(crate) fn new(lacks: impl IntoIterator<Item = Lacks>) -> (Self, Vec<Outlet>) {
         let (nodes, outlets) = lacks.into_iter().map(outlet).unzip();
         (Self { nodes, abandoned: Arc::default() }, outlets)
     }
 
     /// Becomes true when no node listens any more.
-    pub(super) fn abandoned(&self) -> Arc<AtomicBool> {
+    pub(crate) fn abandoned(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.abandoned)
     }
 
     /// Sends a layer to the nodes that lack it, and to all when nobody knows which one it is.
-    pub(super) fn layer(&mut self, layer: &Layer, content: &mut dyn Read) -> io::Result<()> {
+    pub(crate) fn layer(&mut self, layer: &Layer, content: &mut dyn Read) -> io::Result<()> {
         for node in &mut self.nodes {
             node.takes = match &layer.diff_id {
                 // Once is enough, also when the source has it twice.
@@ -91,7 +91,7 @@ impl Hub {
     }
 
     /// Tells the nodes that lack an image that its layers were sent.
-    pub(super) fn image(&mut self, image: &Image) -> io::Result<()> {
+    pub(crate) fn image(&mut self, image: &Image) -> io::Result<()> {
         for node in &mut self.nodes {
             node.takes = node.lacks.images.remove(&image.id);
         }
@@ -99,12 +99,12 @@ impl Hub {
     }
 
     /// Whether every node was sent the images that it lacks.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.nodes.iter().all(|node| node.lacks.images.is_empty())
     }
 
     /// Tells all nodes that everything was sent.
-    pub(super) fn commit(mut self) -> io::Result<()> {
+    pub(crate) fn commit(mut self) -> io::Result<()> {
         self.nodes.iter_mut().for_each(|node| node.takes = true);
         self.message(&Order::Commit)
     }

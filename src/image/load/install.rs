@@ -1,12 +1,12 @@
 //! The program that takes images, put into nodes whose image does not have it.
 
-use super::session::RECEIVER;
 use crate::agent;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::image::load::session::RECEIVER;
 
 /// Copies the agent into a node.
-pub(super) async fn agent(engine: &dyn Engine, node: &str) -> Result<()> {
+pub(crate) async fn agent(engine: &dyn Engine, node: &str) -> Result<()> {
     let tar = agent::tar(RECEIVER).map_err(|source| {
         Error::new(Code::LoadFailed, "cannot copy the agent into a node").on_node(node).cause(&source)
     })?;

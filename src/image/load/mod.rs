@@ -6,19 +6,33 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::find::find_images;
-use super::hub::{Feed, Lacks};
-use super::platform::Platform;
-use super::reference::Reference;
-use super::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
-use super::save::save;
-use super::session::Session;
-use super::source::Checked;
-use super::store;
-use super::transfer::{Received, Receiver, joined, transfer};
-use super::wire::{self, Had, Name};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::image::find::find_images;
+use crate::image::load::hub::{Feed, Lacks};
+use crate::image::load::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
+use crate::image::load::save::save;
+use crate::image::load::session::Session;
+use crate::image::load::source::Checked;
+use crate::image::load::transfer::{Received, Receiver, joined, transfer};
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::wire::{self, Had, Name};
+
+#[cfg(test)]
+mod fallback_tests;
+pub(crate) mod hub;
+mod install;
+pub(crate) mod report;
+mod save;
+pub(crate) mod session;
+pub(crate) mod source;
+pub(crate) mod store;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+mod tests;
+pub(crate) mod transfer;
 
 /// Told per node: bytes sent, and bytes to send as far as known.
 pub type Progress<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
@@ -34,7 +48,7 @@ pub enum Source {
 
 /// An image that nodes should have.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// What the engine is asked for.
     pub key: String,
     /// Image ID, as the engine or the archive has it.

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::value::RawValue;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::archive::{Check, Entry, digest, scan};
-use super::hub::{Feed, Hub};
-use super::layout::{ArchiveImage, resolve};
-use super::load::Wanted;
-use super::platform::Platform;
-use super::source::send_images;
-use super::transfer::cut;
-use super::wire::{Layer, Packing};
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
+use crate::image::archive::layout::{ArchiveImage, resolve};
+use crate::image::archive::{Check, Entry, digest, scan};
+use crate::image::load::Wanted;
+use crate::image::load::hub::{Feed, Hub};
+use crate::image::load::source::send_images;
+use crate::image::load::transfer::cut;
+use crate::image::platform::Platform;
+use crate::image::wire::{Layer, Packing};
 
 /// What the engine saves.
-pub(super) struct Saved {
+pub(crate) struct Saved {
     stream: ByteStream,
     /// What it was asked for.
     wanted: Vec<Wanted>,
@@ -25,7 +25,7 @@ pub(super) struct Saved {
 }
 
 /// Asks the engine to save images.
-pub(super) async fn save(engine: &dyn Engine, wanted: Vec<Wanted>, platform: Platform) -> Result<Saved> {
+pub(crate) async fn save(engine: &dyn Engine, wanted: Vec<Wanted>, platform: Platform) -> Result<Saved> {
     let keys: BTreeSet<String> = wanted.iter().map(|image| image.key.clone()).collect();
     let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
     Ok(Saved { stream, wanted, platform })

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
-use super::tools::stopped;
-use super::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
-use super::{install, wire};
 use crate::engine::{ByteStream, Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
+use crate::image::load::install;
+use crate::image::nodes::tools::stopped;
+use crate::image::wire;
+use crate::image::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
 
 /// The program in nodes that takes images: the agent's.
 pub const RECEIVER: &str = "/usr/local/bin/coracle-agent";
@@ -23,7 +24,7 @@ const LINES: usize = 5;
 const MAX_ANSWER: usize = 16 << 20;
 
 /// A node that is asked, and then sent what it lacks.
-pub(super) struct Session {
+pub(crate) struct Session {
     node: String,
     conversation: Conversation,
     said: Vec<u8>,
@@ -32,14 +33,14 @@ pub(super) struct Session {
 
 impl Session {
     /// Starts the program in a node.
-    pub(super) async fn open(engine: &dyn Engine, node: &str) -> Result<Self> {
+    pub(crate) async fn open(engine: &dyn Engine, node: &str) -> Result<Self> {
         let conversation = engine.converse(node, &[RECEIVER, "images", "receive"]).await;
         let conversation = conversation.map_err(|error| stopped(error, node, Code::LoadFailed, FAILED))?;
         Ok(Self { node: node.to_owned(), conversation, said: Vec::new(), talk: VecDeque::new() })
     }
 
     /// Asks what is there of some images. A node that does not have the program, or another one, gets it first.
-    pub(super) async fn ask(mut self, engine: &dyn Engine, images: &[Wanted]) -> Result<(Self, Vec<Had>)> {
+    pub(crate) async fn ask(mut self, engine: &dyn Engine, images: &[Wanted]) -> Result<(Self, Vec<Had>)> {
         match self.question(images).await? {
             Answer::State(had) => return Ok((self, had)),
             Answer::Failed(Failure { reason: Reason::Version, .. }) => {}
@@ -78,7 +79,7 @@ impl Session {
     }
 
     /// Sends everything and waits for what the node makes of it.
-    pub(super) async fn send(mut self, mut orders: ByteStream) -> Result<Vec<Stored>> {
+    pub(crate) async fn send(mut self, mut orders: ByteStream) -> Result<Vec<Stored>> {
         let mut input = std::mem::replace(&mut self.conversation.input, Box::pin(tokio::io::sink()));
         let write = async {
             while let Some(chunk) = orders.try_next().await? {

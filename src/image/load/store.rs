@@ -18,14 +18,13 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::hub::{Feed, Hub};
-use super::wire::{self, Answer, Chunks, Order, READER_CONTENT, READER_IMAGES, READER_LAYERS, Reading, Wanted};
 use crate::agent;
-use crate::engine::{
-    Container, ContainerSpec, Conversation, Engine, EngineInfo, Labels, Mount, NO_NETWORK, Privilege, Said,
-};
+use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
+use crate::engine::{Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
-use crate::plan::{CLUSTER_LABEL, ROLE_LABEL, RUN_LABEL};
+use crate::image::load::hub::{Feed, Hub};
+use crate::image::wire::{self, Answer, Chunks, Order, READER_CONTENT, READER_IMAGES, READER_LAYERS, Reading, Wanted};
+use crate::plan::labels;
 
 /// Where the helper has its program.
 const PROGRAM: &str = "/usr/local/bin/coracle-reader";
@@ -38,7 +37,7 @@ const REMOVED: (Duration, u32) = (Duration::from_millis(20), 100);
 /// A helper that does not run this long after it was made belongs to a command that was killed.
 const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that what removes the one removes the other.
-const KEPT_LABELS: [&str; 2] = [CLUSTER_LABEL, RUN_LABEL];
+const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
 /// The role that tells a helper from nodes.
 const ROLE: &str = "reader";
 /// Set to `save`, it makes the command leave the engine's store alone; for measurements.
@@ -60,7 +59,7 @@ pub async fn settle() {
 type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// The layers and images that were asked for, on their way out of the engine's store.
-pub(super) struct StoreFeed {
+pub(crate) struct StoreFeed {
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
@@ -95,7 +94,7 @@ async fn remove(engine: &dyn Engine, name: &str) {
 
 /// Removes helpers of commands that were killed. What cannot be removed goes with the cluster.
 async fn sweep(engine: &dyn Engine, labels: &Labels) {
-    let alike: Vec<String> = [CLUSTER_LABEL, ROLE_LABEL]
+    let alike: Vec<String> = [labels::CLUSTER, labels::ROLE]
         .iter()
         .filter_map(|key| labels.get(*key).map(|value| format!("{key}={value}")))
         .collect();
@@ -107,15 +106,15 @@ async fn sweep(engine: &dyn Engine, labels: &Labels) {
     }
 }
 
-pub(super) fn is_stale(helper: &Container, now: Duration) -> bool {
+pub(crate) fn is_stale(helper: &Container, now: Duration) -> bool {
     let made = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
-    helper.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE)
+    helper.labels.get(labels::ROLE).is_some_and(|role| role == ROLE)
         && helper.state != "running"
         && now.saturating_sub(made) > STALE
 }
 
 /// Finds these layers and images in the engine's store. An error says why that is not possible.
-pub(super) async fn open(
+pub(crate) async fn open(
     engine: &Arc<dyn Engine>,
     info: &EngineInfo,
     node: &str,
@@ -184,13 +183,13 @@ async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Resu
 }
 
 /// A container that can read the store, and nothing else: no network, no capability but reading.
-pub(super) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
+pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node is gone"))?;
     let image = found["Image"].as_str().ok_or_else(|| unreadable("the node has no image"))?;
     let label = |key: &str| found["Config"]["Labels"][key].as_str().map(|value| (key.to_owned(), value.to_owned()));
     let mut labels: Labels = KEPT_LABELS.iter().filter_map(|key| label(key)).collect();
-    labels.insert(ROLE_LABEL.to_owned(), ROLE.to_owned());
+    labels.insert(labels::ROLE.to_owned(), ROLE.to_owned());
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     Ok(ContainerSpec {
         entrypoint: Some(vec![PROGRAM.to_owned()]),

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 
-use super::hub::{Feed, Hub, Lacks};
-use super::store::{is_stale, open, settle, spec};
-use super::wire::{
+use crate::engine::Engine;
+use crate::engine::fake::FakeEngine;
+use crate::engine::spec::{Container, ContainerSpec, Labels};
+use crate::error::{Code, Error, Result};
+use crate::image::load::hub::{Feed, Hub, Lacks};
+use crate::image::load::store::{is_stale, open, settle, spec};
+use crate::image::wire::{
     self, Answer, Chunks, Failure, Image, Layer, Order, Packing, Reading, Reason, Wanted, chunk_head, receive, send,
 };
-use crate::engine::fake::FakeEngine;
-use crate::engine::{Container, ContainerSpec, Engine, Labels};
-use crate::error::{Code, Error, Result};
-use crate::plan::{CLUSTER_LABEL, ROLE_LABEL};
+use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
 
@@ -26,7 +27,7 @@ fn wanted() -> Wanted {
 }
 
 async fn with_node(engine: FakeEngine) -> Arc<FakeEngine> {
-    let labels = Labels::from([(CLUSTER_LABEL.to_owned(), "demo".to_owned())]);
+    let labels = Labels::from([(labels::CLUSTER.to_owned(), "demo".to_owned())]);
     engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new(NODE, "node:v1") }).await.unwrap();
     Arc::new(engine)
 }
@@ -145,9 +146,9 @@ async fn stores_that_nobody_knows_are_left_alone() {
     let before = engine.transcript().len();
     let known = FakeEngine::new(&[]).info().await.unwrap();
     for info in [
-        crate::engine::EngineInfo { storage_driver: "zfs".to_owned(), ..known.clone() },
-        crate::engine::EngineInfo { rootless: true, ..known.clone() },
-        crate::engine::EngineInfo { userns_remap: true, ..known.clone() },
+        crate::engine::spec::EngineInfo { storage_driver: "zfs".to_owned(), ..known.clone() },
+        crate::engine::spec::EngineInfo { rootless: true, ..known.clone() },
+        crate::engine::spec::EngineInfo { userns_remap: true, ..known.clone() },
     ] {
         open(&shared, &info, NODE, &[wanted()], Vec::new()).await.err().unwrap();
     }
@@ -157,8 +158,8 @@ async fn stores_that_nobody_knows_are_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
     let spec = spec(&*with_node(FakeEngine::new(&["node:v1"])).await, NODE, Vec::new()).await.unwrap();
-    assert_eq!(spec.labels.get(CLUSTER_LABEL).map(String::as_str), Some("demo"));
-    assert_eq!(spec.labels.get(ROLE_LABEL).map(String::as_str), Some("reader"));
+    assert_eq!(spec.labels.get(labels::CLUSTER).map(String::as_str), Some("demo"));
+    assert_eq!(spec.labels.get(labels::ROLE).map(String::as_str), Some("reader"));
     assert_eq!((spec.network.as_deref(), spec.attached), (Some("none"), true));
     assert!(spec.name.starts_with("demo-worker-reader-"));
 }
@@ -167,7 +168,7 @@ async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
 async fn helpers_of_killed_commands_are_known_by_their_age() {
     let engine = with_node(FakeEngine::new(&["node:v1"])).await;
     engine.create_container(&spec(&*engine, NODE, Vec::new()).await.unwrap()).await.unwrap();
-    let found = engine.containers(&[format!("{ROLE_LABEL}=reader")]).await.unwrap();
+    let found = engine.containers(&[format!("{}=reader", labels::ROLE)]).await.unwrap();
     let now = std::time::Duration::from_secs(1_000);
     let helper = Container { created: 900, ..found[0].clone() };
     assert!(is_stale(&helper, now));

@@ -6,20 +6,21 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::archive::digest;
-use super::testing::{docker_archive, gzip};
-use super::wire::{self, Answer, Failure, Had, Order, Packing, Reason, Stored};
-use super::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
+use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, Image, Labels};
+use crate::engine::spec::{ContainerSpec, Image, Labels};
 use crate::error::{Code, Result};
+use crate::image::archive::digest;
+use crate::image::archive::testing::{docker_archive, gzip};
+use crate::image::wire::{self, Answer, Failure, Had, Order, Packing, Reason, Stored};
+use crate::image::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
 
 /// What nodes hold, by their names.
-pub(super) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
+pub(crate) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
 
 /// What a node holds.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Store {
+pub(crate) struct Store {
     /// Image IDs by name.
     pub names: BTreeMap<String, String>,
     /// Digests of configurations by the IDs that images were asked for by.
@@ -29,7 +30,7 @@ pub(super) struct Store {
     asked: usize,
 }
 
-pub(super) fn image(id: &str, tags: &[&str]) -> Image {
+pub(crate) fn image(id: &str, tags: &[&str]) -> Image {
     Image {
         id: id.to_owned(),
         labels: Labels::new(),
@@ -40,7 +41,7 @@ pub(super) fn image(id: &str, tags: &[&str]) -> Image {
     }
 }
 
-pub(super) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(archive).entries().unwrap() {
         let Ok(mut entry) = entry else { break };
@@ -100,7 +101,7 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
 }
 
 /// What the program in a node says.
-pub(super) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
+pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
     let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
     store.asked += 1;
     let Some(Order::Want(want)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
@@ -158,23 +159,23 @@ async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (A
     (Arc::new(engine), stores)
 }
 
-pub(super) fn list(names: &[&str]) -> Vec<String> {
+pub(crate) fn list(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-pub(super) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&str]) -> Result<LoadReport> {
+pub(crate) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&str]) -> Result<LoadReport> {
     let engine: Arc<dyn Engine> = engine.clone();
     load_docker_images(&engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
 /// Digests of an archive's layers, as the engine tells them of an image.
-pub(super) fn layers_of(archive: &[u8]) -> Vec<String> {
+pub(crate) fn layers_of(archive: &[u8]) -> Vec<String> {
     let files = files(archive);
     let layers = files.iter().filter(|(path, _)| path.ends_with("/layer.tar")).map(|(_, content)| digest(content));
     layers.collect()
 }
 
-pub(super) fn id_of(archive: &[u8]) -> String {
+pub(crate) fn id_of(archive: &[u8]) -> String {
     let manifest: Value = serde_json::from_slice(&files(archive)["manifest.json"]).unwrap();
     format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"))
 }
@@ -288,14 +289,14 @@ async fn a_node_without_the_program_or_with_an_older_one_gets_it() {
     let (engine, stores) = engine_with(&nodes, vec![image(&id_of(&archive), &["app:1"])], archive).await;
     load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert!(stores.lock().unwrap().values().all(|store| store.asked == 2 && store.names.len() == 1));
-    assert!(nodes.iter().all(|node| engine.files(node)[super::RECEIVER] == crate::agent::BINARY));
+    assert!(nodes.iter().all(|node| engine.files(node)[crate::image::RECEIVER] == crate::agent::BINARY));
 }
 
 #[tokio::test]
 async fn only_the_layers_that_a_node_lacks_are_sent() {
     let nodes = list(&["a", "b"]);
     let (one, two) = (docker_archive(&["app:1"], &["one", "two"]), docker_archive(&["app:1"], &["one", "three"]));
-    let diff_ids = ["one", "three"].map(|text| digest(&super::testing::layer(text)));
+    let diff_ids = ["one", "three"].map(|text| digest(&crate::image::archive::testing::layer(text)));
     let new = Image { layers: diff_ids.to_vec(), ..image(&id_of(&two), &["app:1"]) };
     let (engine, stores) = engine_with(&nodes, vec![new], two).await;
     let (_kept, source) = file(&one);

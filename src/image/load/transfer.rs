@@ -9,18 +9,18 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
-use super::hub::{Feed, Hub, Lacks};
-use super::load::Progress;
-use super::session::Session;
-use super::wire::{self, Name, Order, Stored};
 use crate::engine::ByteStream;
 use crate::error::{Code, Error, Result};
+use crate::image::load::Progress;
+use crate::image::load::hub::{Feed, Hub, Lacks};
+use crate::image::load::session::Session;
+use crate::image::wire::{self, Name, Order, Stored};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A node, and what it is to get.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     pub node: String,
     pub session: Session,
     /// What it lacks of layers and images.
@@ -31,19 +31,19 @@ pub(super) struct Receiver {
 
 /// What a node has now.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub(crate) struct Received {
     pub bytes: u64,
     pub layers: usize,
     pub stored: Vec<Stored>,
 }
 
 /// Unwraps the result of a blocking task.
-pub(super) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+pub(crate) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     result.map_err(|source| Error::new(Code::LoadFailed, "reading the images was interrupted").cause(&source))?
 }
 
 /// Runs the source and all nodes that take from it; returns what each took.
-pub(super) async fn transfer(
+pub(crate) async fn transfer(
     receivers: Vec<Receiver>,
     feed: Option<Box<dyn Feed>>,
     total: u64,
@@ -100,7 +100,7 @@ fn run(feed: Option<Box<dyn Feed>>, mut hub: Hub) -> Result<()> {
 }
 
 /// The nodes went away.
-pub(super) fn cut(source: &std::io::Error) -> Error {
+pub(crate) fn cut(source: &std::io::Error) -> Error {
     Error::new(Code::LoadFailed, "cannot send the images").cause(source)
 }
 

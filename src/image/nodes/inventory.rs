@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::reference::Reference;
-use super::tools::{crictl, run};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::image::nodes::tools::{crictl, run};
+use crate::image::reference::Reference;
 
 /// Marks names that people gave to a node, by `load` or `tag`: unlike those that the node image brought, they may go.
-pub(super) const LOADED: &str = "dev.coracle.loaded";
+pub(crate) const LOADED: &str = "dev.coracle.loaded";
 /// The names that are pinned, and those of them that were loaded.
 const PINNED: &str = "list() { ctr --namespace=k8s.io images list --quiet \"$1\"; }\n\
                       list 'labels.\"io.cri-containerd.pinned\"==pinned' && echo -- && list 'labels.\"dev.coracle.loaded\"'";
@@ -85,7 +85,7 @@ pub struct Listed {
 
 impl StoredImage {
     /// Whether it has this name.
-    pub(super) fn has(&self, name: &Reference) -> bool {
+    pub(crate) fn has(&self, name: &Reference) -> bool {
         let name = name.to_string();
         self.names.contains(&name) || self.digests.contains(&name)
     }
@@ -123,7 +123,7 @@ pub fn familiar(name: &str) -> String {
 
 impl NodeContainer {
     /// Whether its pod names its image so.
-    pub(super) fn uses(&self, name: &Reference) -> bool {
+    pub(crate) fn uses(&self, name: &Reference) -> bool {
         self.name.parse().is_ok_and(|own: Reference| own == *name)
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
 
-use super::find::similar;
-use super::inventory::{LOADED, NodeContainer, Store, StoredImage, familiar, inventory, short};
-use super::reference::{Reference, is_id};
-use super::tools::{crictl, run};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::image::find::similar;
+use crate::image::nodes::inventory::{LOADED, NodeContainer, Store, StoredImage, familiar, inventory, short};
+use crate::image::nodes::tools::{crictl, run};
+use crate::image::reference::{Reference, is_id};
 
 /// Marks names so that neither the kubelet removes their images, nor they are taken for the node image's.
 const PIN: &str = "for name; do ctr --namespace=k8s.io images label \"$name\" \
@@ -310,7 +310,7 @@ pub async fn tag(engine: &dyn Engine, nodes: &[String], source: &str, target: &R
 }
 
 /// Keeps the kubelet from ever removing the images of these names: there may be no registry that has them.
-pub(super) async fn pin(engine: &dyn Engine, node: &str, names: &[String]) -> Result<()> {
+pub(crate) async fn pin(engine: &dyn Engine, node: &str, names: &[String]) -> Result<()> {
     let script = PIN.replace("$LABEL", LOADED);
     let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(names.iter().map(String::as_str)).collect();
     run(engine, node, "pin the images", &command).await.map(drop)

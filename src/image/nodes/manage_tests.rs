@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Removed, inventory, list, prune, remove, tag};
+use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::{ContainerSpec, Engine, ExecOutput};
+use crate::engine::spec::{ContainerSpec, ExecOutput};
 use crate::error::Code;
+use crate::image::{Removed, inventory, list, prune, remove, tag};
 
 const APP: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OLD: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -82,7 +83,7 @@ fn changes(engine: &FakeEngine) -> Vec<String> {
 async fn an_image_is_one_line_with_its_nodes_and_pods() {
     let engine = engine().await;
     let listed = list(&inventory(&engine, &nodes()).await.unwrap());
-    let title: Vec<String> = listed.iter().map(super::Listed::title).collect();
+    let title: Vec<String> = listed.iter().map(crate::image::Listed::title).collect();
     assert_eq!(title, ["app:1, app:2", "mine:1, registry.k8s.io/pause:3", "quay.io/a/b:3", "222222222222"]);
     assert_eq!(listed[0].nodes, nodes());
     assert_eq!(listed[0].pods, ["default/web"]);
@@ -156,7 +157,8 @@ async fn what_is_not_there_is_told_with_similar_names() {
 async fn prune_leaves_what_is_used_wanted_or_of_the_node_image() {
     let engine = engine().await;
     let pruned = prune(&engine, &nodes(), &nodes()[..1], &BTreeSet::new(), true).await.unwrap();
-    let titles = |pruned: &[Removed]| pruned[0].images.iter().map(super::RemovedImage::title).collect::<Vec<_>>();
+    let titles =
+        |pruned: &[Removed]| pruned[0].images.iter().map(crate::image::RemovedImage::title).collect::<Vec<_>>();
     assert_eq!((pruned.len(), titles(&pruned)), (1, vec!["222222222222".to_owned(), "quay.io/a/b:3".to_owned()]));
     assert_eq!(changes(&engine), Vec::<String>::new());
 

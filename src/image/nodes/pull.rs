@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::load::Progress;
-use super::reference::Reference;
-use super::tools::{CRICTL, unseen};
-use crate::engine::{Engine, ExecOutput};
+use crate::engine::Engine;
+use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Result};
-use crate::plan::registry::DOMAIN;
+use crate::image::load::Progress;
+use crate::image::nodes::tools::{CRICTL, unseen};
+use crate::image::reference::Reference;
+use crate::plan::beside::registry::DOMAIN;
 
 /// Pulls with the credentials that the kubelet would be given. They are in the environment of one process in the node only.
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \

@@ -1,10 +1,11 @@
 //! The programs of a node that know its image store.
 
-use crate::engine::{Engine, ExecOutput};
+use crate::engine::Engine;
+use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Result};
 
 /// containerd's socket; crictl's own configuration is not relied on, nor on its limit of 2 s.
-pub(super) const CRICTL: [&str; 3] =
+pub(crate) const CRICTL: [&str; 3] =
     ["crictl", "--runtime-endpoint=unix:///run/containerd/containerd.sock", "--timeout=60s"];
 /// Exit codes of a shell or engine that did not find the program.
 const NO_PROGRAM: [i64; 2] = [126, 127];
@@ -12,23 +13,23 @@ const NO_PROGRAM: [i64; 2] = [126, 127];
 const LINES: usize = 5;
 
 /// Runs crictl in a node; `purpose` completes "cannot …".
-pub(super) async fn crictl(engine: &dyn Engine, node: &str, purpose: &str, arguments: &[&str]) -> Result<Vec<u8>> {
+pub(crate) async fn crictl(engine: &dyn Engine, node: &str, purpose: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     run(engine, node, purpose, &[&CRICTL, arguments].concat()).await
 }
 
 /// Runs a command in a node and returns its standard output; `purpose` completes "cannot …".
-pub(super) async fn run(engine: &dyn Engine, node: &str, purpose: &str, command: &[&str]) -> Result<Vec<u8>> {
+pub(crate) async fn run(engine: &dyn Engine, node: &str, purpose: &str, command: &[&str]) -> Result<Vec<u8>> {
     let output = engine.exec(node, command, None).await.map_err(|error| unseen(error, node))?;
     if output.exit_code == 0 { Ok(output.stdout) } else { Err(failed(&format!("cannot {purpose}"), node, &output)) }
 }
 
 /// What to say of a node whose images cannot be seen or changed.
-pub(super) fn unseen(error: Error, node: &str) -> Error {
+pub(crate) fn unseen(error: Error, node: &str) -> Error {
     stopped(error, node, Code::StepFailed, "cannot see or change images")
 }
 
 /// What to say when the engine runs nothing in a node: that the node does not run, if it is that.
-pub(super) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
+pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
     let text = error.to_string();
     if text.contains("is not running") || text.contains("is paused") {
         return Error::new(code, what)

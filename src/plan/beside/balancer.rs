@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::layout::{API_PORT, Layout, api_endpoint};
+use crate::plan::layout::{API_PORT, Layout, api_endpoint};
 
 /// HAProxy's configuration file in the load balancer.
 pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";

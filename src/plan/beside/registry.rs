@@ -6,19 +6,15 @@ use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::NodePlan;
-use super::containerd::CERTS;
-use super::files::FileTree;
-use super::subnet::Division;
 use crate::config::LocalRegistry;
-use crate::engine::{ContainerSpec, Labels, Mount, PortBinding};
+use crate::engine::spec::{ContainerSpec, Labels, Mount, PortBinding};
 use crate::error::Result;
+use crate::plan::files::FileTree;
+use crate::plan::node::containerd::CERTS;
+use crate::plan::subnet::Division;
+use crate::plan::{NodePlan, labels};
 use crate::yaml;
 
-/// Label of a registry's container and volume, with the registry's name.
-pub const REGISTRY_LABEL: &str = "dev.coracle.registry";
-/// Label with its port on the host.
-pub const PORT_LABEL: &str = "dev.coracle.port";
 /// The port on the host, unless another one is wanted: the one in kind's guide. macOS itself has 5000.
 pub const DEFAULT_PORT: u16 = 5001;
 /// The ConfigMap by which tools find a cluster's registry (KEP-1755), and its name space.
@@ -85,14 +81,14 @@ pub fn wanted(asked: Option<&LocalRegistry>) -> Option<&str> {
 
 /// The container. It belongs to no run and no cluster, so that removing one leaves it alone.
 pub fn plan(registry: &Registry, image: &str) -> Result<NodePlan> {
-    let label = (REGISTRY_LABEL.to_owned(), registry.name.clone());
+    let label = (labels::REGISTRY.to_owned(), registry.name.clone());
     let mut files = FileTree::default();
     files.text(CONFIG, configuration()?);
     let spec = ContainerSpec {
         command: Some(vec!["serve".to_owned(), CONFIG.to_owned()]),
         // It would look for a collector of traces and complain that there is none.
         environment: vec!["OTEL_TRACES_EXPORTER=none".to_owned()],
-        labels: Labels::from([label.clone(), (PORT_LABEL.to_owned(), registry.port.to_string())]),
+        labels: Labels::from([label.clone(), (labels::PORT.to_owned(), registry.port.to_string())]),
         mounts: vec![Mount::Volume {
             name: registry.name.clone(),
             target: DATA.to_owned(),

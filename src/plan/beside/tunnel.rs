@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::files::FileTree;
-use super::{CLUSTER_LABEL, NodePlan, ROLE_LABEL, RUN_LABEL, network_name};
-use crate::engine::{ContainerSpec, Labels, PortBinding, Privilege};
+use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege};
+use crate::plan::files::FileTree;
+use crate::plan::node::container::network_name;
+use crate::plan::{NodePlan, labels};
 
-/// Role of the tunnel's container.
-pub const TUNNEL_ROLE: &str = "tunnel";
 /// Label with what is behind the tunnel's ports, in their order.
 const TUNNEL_LABEL: &str = "dev.coracle.tunnel";
 const RULES: &str = "/etc/coracle/tunnel.nft";
@@ -61,9 +60,9 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
         entrypoint: Some(vec!["/bin/sh".to_owned()]),
         command: Some(vec!["-c".to_owned(), format!("nft -f {RULES} && exec sleep infinity")]),
         labels: Labels::from([
-            (CLUSTER_LABEL.to_owned(), cluster.to_owned()),
-            (ROLE_LABEL.to_owned(), TUNNEL_ROLE.to_owned()),
-            (RUN_LABEL.to_owned(), run.to_owned()),
+            (labels::CLUSTER.to_owned(), cluster.to_owned()),
+            (labels::ROLE.to_owned(), labels::TUNNEL_ROLE.to_owned()),
+            (labels::RUN.to_owned(), run.to_owned()),
             (TUNNEL_LABEL.to_owned(), entries.join(",")),
         ]),
         network: Some(network_name(cluster)),

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::addons::storage::DIRECTORY;
-use super::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
-use super::subnet::Division;
-use super::{
-    ADDRESS_LABEL, BALANCER_ROLE, ENDPOINT_LABEL, Facts, HOST_NAME, IMAGE_LABEL, NodeImage, PERSIST_LABEL, ROLE_LABEL,
-    VERSION_LABEL, balancer, entrypoint, labels, proxy,
-};
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::plan::beside::balancer;
+use crate::plan::layout::HOST_NAME;
+use crate::plan::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
+use crate::plan::node::{entrypoint, proxy};
+use crate::plan::objects::storage::DIRECTORY;
+use crate::plan::subnet::Division;
+use crate::plan::{Facts, NodeImage, labels};
 
 /// The name of a cluster's network.
 pub fn network_name(cluster: &str) -> String {
@@ -29,19 +29,19 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
         name: network_name(layout.cluster.name.as_str()),
         pools: std::iter::once(&layout.division).chain(&layout.division_v6).map(pool).collect(),
         mtu: None,
-        labels: labels(&layout.cluster, &facts.run),
+        labels: labels::of_cluster(&layout.cluster, &facts.run),
     }
 }
 
 fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpAddr], image: &NodeImage) -> Labels {
-    let mut labels = labels(&layout.cluster, &facts.run);
-    labels.insert(ROLE_LABEL.to_owned(), role.to_owned());
+    let mut labels = labels::of_cluster(&layout.cluster, &facts.run);
+    labels.insert(labels::ROLE.to_owned(), role.to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    labels.insert(ADDRESS_LABEL.to_owned(), addresses.join(","));
-    labels.insert(VERSION_LABEL.to_owned(), image.images.kubernetes.clone());
-    labels.insert(IMAGE_LABEL.to_owned(), image.reference.clone());
-    labels.insert(ENDPOINT_LABEL.to_owned(), layout.host_endpoint());
-    labels.extend(layout.cluster.persist.clone().map(|directory| (PERSIST_LABEL.to_owned(), directory)));
+    labels.insert(labels::ADDRESS.to_owned(), addresses.join(","));
+    labels.insert(labels::VERSION.to_owned(), image.images.kubernetes.clone());
+    labels.insert(labels::IMAGE.to_owned(), image.reference.clone());
+    labels.insert(labels::ENDPOINT.to_owned(), layout.host_endpoint());
+    labels.extend(layout.cluster.persist.clone().map(|directory| (labels::PERSIST.to_owned(), directory)));
     labels
 }
 
@@ -57,7 +57,7 @@ fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
 }
 
 /// A node's container.
-pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
+pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
     let control_plane = node.config.role == Role::ControlPlane;
     let mut ports: Vec<PortBinding> = node.config.extra_port_mappings.iter().map(port).collect();
     if control_plane && layout.balancer.is_none() {
@@ -85,11 +85,11 @@ pub(super) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
 }
 
 /// The load balancer's container: HAProxy out of the node image.
-pub(super) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
+pub(crate) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
     ContainerSpec {
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
-        labels: container_labels(layout, facts, BALANCER_ROLE, &balancer.addresses, image),
+        labels: container_labels(layout, facts, labels::BALANCER_ROLE, &balancer.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
         sysctls: sysctls(layout),
@@ -127,7 +127,7 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     let volume = |name: String, target: &str| Mount::Volume {
         name,
         target: target.to_owned(),
-        labels: labels(&layout.cluster, &facts.run),
+        labels: labels::of_cluster(&layout.cluster, &facts.run),
     };
     let host = |path: &str, target: &str, read_only: bool| Mount::Bind {
         source: path.to_owned(),

@@ -3,9 +3,11 @@
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::layout::NodeLayout;
-use super::{IPV6_PLUGIN, NodeImage, POLICY_PLUGIN};
-use crate::engine::CgroupVersion;
+use crate::engine::spec::CgroupVersion;
+use crate::plan::NodeImage;
+use crate::plan::facts::IPV6_PLUGIN;
+use crate::plan::facts::POLICY_PLUGIN;
+use crate::plan::layout::NodeLayout;
 
 /// containerd's configuration file.
 pub const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::files::FileTree;
 use crate::error::Result;
+use crate::plan::files::FileTree;
 use crate::yaml;
 
 /// What the provider prints. In memory, so that nothing secret is on a disk: gone when the node restarts.

@@ -6,20 +6,20 @@ use crate::config::{ExtraMount, Flags};
 
 /// A path of the node that a static pod sees at the same place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HostPath {
+pub(crate) struct HostPath {
     /// Name of the volume.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The path.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Without write access.
-    pub(super) read_only: bool,
+    pub(crate) read_only: bool,
     /// The type of a hostPath volume.
-    pub(super) kind: &'static str,
+    pub(crate) kind: &'static str,
 }
 
 impl HostPath {
     /// A path that every static pod of this kind has.
-    pub(super) fn new(name: &str, path: &str, read_only: bool, kind: &'static str) -> Self {
+    pub(crate) fn new(name: &str, path: &str, read_only: bool, kind: &'static str) -> Self {
         Self { name: name.to_owned(), path: path.to_owned(), read_only, kind }
     }
 }
@@ -28,7 +28,7 @@ impl HostPath {
 ///
 /// A path in one of the node's extra mounts brings the whole mount: a file may name others beside it. Another one brings its
 /// directory, which is made if needed, such as that of a log.
-pub(super) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath]) -> Vec<HostPath> {
+pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath]) -> Vec<HostPath> {
     let mut found: Vec<HostPath> = Vec::new();
     for path in flags.values().flat_map(|value| value.split(',')).filter(|part| part.starts_with('/')) {
         let path = Path::new(path);

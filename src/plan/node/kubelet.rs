@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::credentials;
-use super::layout::{Layout, NodeLayout};
 use crate::config::Role;
-use crate::engine::CgroupVersion;
+use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
+use crate::plan::layout::{Layout, NodeLayout};
+use crate::plan::node::credentials;
 use crate::yaml;
 
 /// The kubelet's configuration with the user's merge patch over it.

@@ -3,17 +3,25 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::files::FileTree;
-use super::layout::{Layout, NodeLayout, api_endpoint};
-use super::pki::{Authority, Pair, Pki, Usage};
-use super::static_pods::{self, PKI};
-use super::{
-    Access, Facts, NodeImage, api_names, containerd, credentials, entrypoint, kubelet, local_addresses, proxy,
-    registries, registry,
-};
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
+use crate::plan::beside::registry;
+use crate::plan::files::FileTree;
+use crate::plan::layout::{Layout, NodeLayout, api_endpoint};
+use crate::plan::node::static_pods::PKI;
+use crate::plan::pki::{Authority, Pair, Pki, Usage};
+use crate::plan::{Access, Facts, NodeImage, callable};
 use crate::yaml;
+
+pub mod container;
+pub mod containerd;
+pub mod credentials;
+mod entrypoint;
+mod flag_files;
+pub mod kubelet;
+pub mod proxy;
+pub mod registries;
+pub mod static_pods;
 
 /// The effective configuration of the cluster, kept in each control plane.
 pub const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
@@ -27,7 +35,7 @@ const PROXY_DROP_IN: &str = "/etc/systemd/system/service.d/10-proxy.conf";
 const API_SERVICE_RULES: &str = "/etc/coracle/api-service.nft";
 
 /// All files of a node.
-pub(super) fn node(
+pub(crate) fn files(
     layout: &Layout,
     node: &NodeLayout,
     image: &NodeImage,
@@ -205,4 +213,37 @@ fn component_configs(
         files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"));
     }
     Ok(())
+}
+
+/// Names by which the API server is called, for its certificate.
+fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec<IpAddr>) {
+    let mut names = vec![
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        node.name.as_str(),
+    ];
+    let mut addresses = local_addresses(layout, node);
+    addresses.extend(layout.service_address(1).parse::<IpAddr>());
+    if let Some(balancer) = &layout.balancer {
+        names.push(&balancer.name);
+        addresses.extend(&balancer.addresses);
+    }
+    let host = callable(layout.cluster.networking.api_server_address);
+    if !addresses.contains(&host) {
+        addresses.push(host);
+    }
+    (names, addresses)
+}
+
+/// All addresses at which a node is called, its loopback's included.
+fn local_addresses(layout: &Layout, node: &NodeLayout) -> Vec<IpAddr> {
+    let mut addresses = node.addresses.clone();
+    addresses.push(IpAddr::from([127, 0, 0, 1]));
+    if layout.has_ipv6() {
+        addresses.push(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    }
+    addresses
 }

@@ -1,7 +1,7 @@
 //! The proxy settings that reach the nodes, with everything of the cluster excluded. Pure.
 
-use super::layout::Layout;
-use super::registry::DOMAIN;
+use crate::plan::beside::registry::DOMAIN;
+use crate::plan::layout::Layout;
 
 /// Proxy settings of the user or the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::containerd::CERTS;
-use super::files::FileTree;
 use crate::config::Registry;
+use crate::plan::files::FileTree;
+use crate::plan::node::containerd::CERTS;
 
 /// The files that containerd finds registries by. `authorities` are certificates, by the registry's host.
-pub(super) fn node_files(files: &mut FileTree, registries: &[Registry], authorities: &BTreeMap<String, String>) {
+pub(crate) fn node_files(files: &mut FileTree, registries: &[Registry], authorities: &BTreeMap<String, String>) {
     for registry in registries {
         // `_default` is for all hosts without a directory of their own.
         let name = if registry.host == Registry::ALL { "_default" } else { &registry.host };
@@ -69,8 +69,8 @@ mod tests {
         let mut files = FileTree::default();
         let authorities = authority.map(|text| (registry.host.clone(), text.to_owned())).into_iter().collect();
         node_files(&mut files, std::slice::from_ref(registry), &authorities);
-        let text = |file: &super::super::File| match file {
-            super::super::File::Text { content, .. } => content.clone(),
+        let text = |file: &crate::plan::File| match file {
+            crate::plan::File::Text { content, .. } => content.clone(),
             other => panic!("{other:?}"),
         };
         files.iter().map(|(path, file)| (path.to_owned(), text(file))).collect()

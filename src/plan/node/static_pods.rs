@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::flag_files::{HostPath, host_paths};
-use super::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::config::Flags;
 use crate::error::Result;
+use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
+use crate::plan::node::flag_files::{HostPath, host_paths};
 use crate::yaml;
 
 /// Where the kubelet looks for static pods.

@@ -22,7 +22,7 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
     let networking = &layout.cluster.networking;
     let subnet = networking.pod_subnet.to_string();
     let text = manifest.replace("{{ .PodSubnet }}", &subnet).replace("{{.PodSubnet}}", &subnet);
-    let mut objects = super::documents(&text, "the network manifest")?;
+    let mut objects = crate::plan::objects::documents(&text, "the network manifest")?;
     let mut is_ours = false;
     for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
         is_ours |= object["metadata"]["name"] == "coracle-agent";

@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::engine::CgroupVersion;
+use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
-use crate::plan::kubelet;
 use crate::plan::layout::Layout;
-use crate::plan::static_pods::Images;
+use crate::plan::node::kubelet;
+use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
 /// Groups that kubeadm's bootstrap tokens and nodes are in.
@@ -15,7 +15,7 @@ const TOKEN_GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
 const NODES_GROUP: &str = "system:nodes";
 
 /// ConfigMaps and RBAC that `kubeadm init` leaves behind.
-pub(super) fn objects(layout: &Layout, images: &Images, authority: &str, cgroup: CgroupVersion) -> Result<Vec<Value>> {
+pub(crate) fn objects(layout: &Layout, images: &Images, authority: &str, cgroup: CgroupVersion) -> Result<Vec<Value>> {
     let mut objects = config_maps(layout, images, authority, cgroup)?;
     objects.extend(cluster_bindings());
     objects.push(json!({

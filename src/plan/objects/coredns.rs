@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::plan::HOST_NAME;
+use crate::plan::layout::HOST_NAME;
 use crate::plan::layout::Layout;
-use crate::plan::static_pods::Images;
+use crate::plan::node::static_pods::Images;
 
 const COREFILE: &str = "\
 .:53 {
@@ -56,7 +56,7 @@ fn indented(text: &str) -> String {
 }
 
 /// Service account, RBAC, configuration, Deployment and Service.
-pub(super) fn objects(layout: &Layout, images: &Images) -> Vec<Value> {
+pub(crate) fn objects(layout: &Layout, images: &Images) -> Vec<Value> {
     vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta("coredns")}),
         cluster_role(),

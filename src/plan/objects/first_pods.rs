@@ -9,7 +9,7 @@ use crate::config::{KubeProxyMode, Role};
 use crate::plan::layout::{API_PORT, Layout, NodeLayout};
 
 /// What a pod needs before it can start, and what the API server or a controller would make a second or two later.
-pub(super) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
+pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
     let description =
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.";
     vec![

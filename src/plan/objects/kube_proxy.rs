@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
 use crate::error::Result;
-use crate::plan::kubelet::merge;
 use crate::plan::layout::Layout;
-use crate::plan::static_pods::Images;
+use crate::plan::node::kubelet::merge;
+use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
 /// Service account, RBAC, configuration and DaemonSet.
-pub(super) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
+pub(crate) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
     Ok(vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "kube-proxy", "namespace": "kube-system"}}),
         json!({
@@ -25,7 +25,7 @@ pub(super) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
 }
 
 /// kube-proxy's configuration with the user's merge patch over it.
-pub(super) fn configuration(layout: &Layout) -> Value {
+pub(crate) fn configuration(layout: &Layout) -> Value {
     let mode = match layout.cluster.networking.kube_proxy_mode {
         KubeProxyMode::Nftables => "nftables",
         _ => "iptables",

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::layout::Layout;
-use super::static_pods::Images;
 use crate::config::KubeProxyMode;
 use crate::error::Result;
+use crate::plan::layout::Layout;
+use crate::plan::node::static_pods::Images;
 
 mod agent;
 mod bootstrap;
@@ -33,7 +33,7 @@ pub fn objects(
     images: &Images,
     manifests: &Manifests,
     authority: &str,
-    cgroup: crate::engine::CgroupVersion,
+    cgroup: crate::engine::spec::CgroupVersion,
 ) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::plan::kubelet;
 use crate::plan::layout::{Layout, NodeLayout};
+use crate::plan::node::kubelet;
 
 /// The Node object of a node.
 pub fn object(layout: &Layout, node: &NodeLayout) -> Value {

@@ -13,8 +13,8 @@ const CONFIG: &str = "config.json";
 const PATH_OF_CLAIM: &str = "{{ .PVC.Namespace }}/{{ .PVC.Name }}";
 
 /// The manifest's objects.
-pub(super) fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
-    let mut objects = super::documents(manifest, "the storage manifest")?;
+pub(crate) fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
+    let mut objects = crate::plan::objects::documents(manifest, "the storage manifest")?;
     for object in &mut objects {
         if object["kind"] == "ConfigMap" && object["data"][CONFIG].is_string() {
             // Shared by all nodes: volumes of every access mode, bound to no node.

@@ -5,20 +5,20 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::archive::{Check, Scan, scan};
-use super::folder;
-use super::hub::{Feed, Hub};
-use super::layout::{ArchiveImage, resolve};
-use super::load::Source;
-use super::platform::Platform;
-use super::reference::Reference;
-use super::transfer::cut;
-use super::wire::{Image, Layer};
 use crate::error::{Code, Error, Result};
+use crate::image::archive::directory;
+use crate::image::archive::layout::{ArchiveImage, resolve};
+use crate::image::archive::{Check, Scan, scan};
+use crate::image::load::Source;
+use crate::image::load::hub::{Feed, Hub};
+use crate::image::load::transfer::cut;
+use crate::image::platform::Platform;
+use crate::image::reference::Reference;
+use crate::image::wire::{Image, Layer};
 
 /// An archive that was read to its end and found to be good.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(crate) struct Checked {
     content: Content,
     found: Scan,
     /// Its images.
@@ -33,10 +33,10 @@ enum Content {
 
 impl Checked {
     /// Reads and verifies a whole archive; standard input goes to a temporary file on the way.
-    pub(super) fn open(source: &Source, platform: &Platform) -> Result<Self> {
+    pub(crate) fn open(source: &Source, platform: &Platform) -> Result<Self> {
         let (content, found) = match source {
             Source::File(path) if path.is_dir() => {
-                (Content::Folder(path.clone()), folder::scan(path, Check::Everything)?)
+                (Content::Folder(path.clone()), directory::scan(path, Check::Everything)?)
             }
             Source::File(path) => {
                 let what = format!("`{}`", path.display());
@@ -56,7 +56,7 @@ impl Checked {
     }
 
     /// The same archive with only some of its images.
-    pub(super) fn only(mut self, wanted: impl Fn(&ArchiveImage) -> bool) -> Self {
+    pub(crate) fn only(mut self, wanted: impl Fn(&ArchiveImage) -> bool) -> Self {
         self.images.retain(wanted);
         self
     }
@@ -139,7 +139,7 @@ fn send_file(file: &Path, found: &Scan, (path, diff_id): (&str, &str), hub: &mut
 }
 
 /// Sends what was kept in memory, and then the images: all their layers were sent before.
-pub(super) fn send_images(found: &Scan, images: &[ArchiveImage], hub: &mut Hub) -> Result<()> {
+pub(crate) fn send_images(found: &Scan, images: &[ArchiveImage], hub: &mut Hub) -> Result<()> {
     let mut sent = BTreeSet::new();
     for layer in images.iter().flat_map(|image| &image.layers).filter(|layer| sent.insert(&layer.path)) {
         if let (Some(content), Some(facts)) = (found.kept.get(&layer.path), found.files.get(&layer.path)) {

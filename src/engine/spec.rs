@@ -1,0 +1,305 @@
+//! What is asked of the engine and what it answers, as plain types.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// Labels of a container, network or volume.
+pub type Labels = BTreeMap<String, String>;
+
+/// Which cgroup hierarchy the engine's host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum CgroupVersion {
+    /// One hierarchy per controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+/// What the plan needs to know about the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineInfo {
+    /// Engine version, such as `20.10.24`.
+    pub version: String,
+    /// Operating system type, `linux` or `windows`.
+    pub os_type: String,
+    /// CPU architecture as the kernel names it, such as `x86_64`.
+    pub architecture: String,
+    /// The storage driver, such as `overlay2`.
+    pub storage_driver: String,
+    /// The cgroup hierarchy.
+    pub cgroup: CgroupVersion,
+    /// The engine runs without root rights.
+    pub rootless: bool,
+    /// The engine maps container users to others (`userns-remap`).
+    pub userns_remap: bool,
+    /// The engine's own name for its operating system, such as `Docker Desktop`.
+    pub operating_system: String,
+    /// Where the engine keeps its data, on the engine's host.
+    pub data_root: String,
+    /// Proxy settings of the engine's own configuration: HTTP, HTTPS, exclusions.
+    pub proxy: (String, String, String),
+    /// Number of CPUs of the engine's host.
+    pub cpus: i64,
+    /// Memory of the engine's host, bytes.
+    pub memory: i64,
+}
+
+/// An image in the engine's store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The image ID, `sha256:…`.
+    pub id: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Uncompressed layer digests (diffIDs), lowest first.
+    pub layers: Vec<String>,
+    /// Names with tags.
+    pub tags: Vec<String>,
+    /// Environment variables of its configuration.
+    pub environment: Vec<String>,
+    /// Size of all layers, bytes.
+    pub size: u64,
+}
+
+/// Addresses of one family in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AddressPool {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// The host's address in it.
+    pub gateway: IpAddr,
+    /// Part of the subnet from which the engine hands out addresses by itself.
+    pub dynamic_range: IpNet,
+}
+
+/// A network to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetworkSpec {
+    /// Name; not unique in the engine.
+    pub name: String,
+    /// Its addresses: of IPv4, and of IPv6 where the network has it.
+    pub pools: Vec<AddressPool>,
+    /// Size of packets, if not the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Labels.
+    pub labels: Labels,
+}
+
+impl NetworkSpec {
+    /// Its subnets.
+    pub fn subnets(&self) -> Vec<IpNet> {
+        self.pools.iter().map(|pool| pool.subnet).collect()
+    }
+}
+
+/// A network of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// ID.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Subnets.
+    pub subnets: Vec<IpNet>,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// A file system that a container sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Mount {
+    /// A named volume, created with the container and filled with what the image has there.
+    Volume {
+        /// Name of the volume.
+        name: String,
+        /// Path in the container.
+        target: String,
+        /// Labels of the volume.
+        labels: Labels,
+    },
+    /// A path of the engine's host.
+    Bind {
+        /// Path on the host.
+        source: String,
+        /// Path in the container.
+        target: String,
+        /// Without write access.
+        read_only: bool,
+        /// Mount propagation: `private`, `rslave` or `rshared`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        propagation: Option<String>,
+    },
+    /// A path of the engine's host, read-only, and without what is mounted below it.
+    Folder {
+        /// Path on the host.
+        source: String,
+        /// Path in the container.
+        target: String,
+    },
+}
+
+/// A port of the engine's host that leads to a container's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PortBinding {
+    /// Address on the host.
+    pub host_address: IpAddr,
+    /// Port on the host.
+    pub host_port: u16,
+    /// Port in the container.
+    pub container_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+/// The engine's name for having no network at all.
+pub const NO_NETWORK: &str = "none";
+
+/// How much of the host a container may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Privilege {
+    /// Nothing beyond the engine's defaults.
+    None,
+    /// Nothing but reading every file that is mounted.
+    Files,
+    /// The container's own network: addresses, routes and rules.
+    Network,
+    /// Everything: the engine's `--privileged`.
+    Privileged,
+    /// The explicit form for hosts that cannot grant every capability: all but `SYS_RESOURCE`.
+    Explicit,
+}
+
+/// A container to create.
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContainerSpec {
+    /// Name, unique in the engine: creating it claims the name.
+    pub name: String,
+    /// Host name inside.
+    pub hostname: String,
+    /// Image ID or reference.
+    pub image: String,
+    /// Replaces the image's entrypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Environment, `NAME=value`.
+    pub environment: Vec<String>,
+    /// Labels.
+    pub labels: Labels,
+    /// Network ID or name; `None` for the engine's default network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Fixed IPv4 or IPv6 addresses in the network.
+    pub addresses: Vec<IpAddr>,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Paths with an empty file system in memory.
+    pub tmpfs: Vec<String>,
+    /// Published ports.
+    pub ports: Vec<PortBinding>,
+    /// Privileges.
+    pub privilege: Privilege,
+    /// Come back after the engine or the host restarts.
+    pub restart: bool,
+    /// Search domains for names; `None` for those of the engine's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_search: Option<Vec<String>>,
+    /// Names in its `/etc/hosts`, with an address each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Kernel parameters of the container's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Give the host's user namespace even when the engine maps users.
+    pub host_user_namespace: bool,
+    /// A cgroup namespace of its own.
+    pub private_cgroup_namespace: bool,
+    /// Extra devices of the host, same path inside.
+    pub devices: Vec<String>,
+    /// Its input and output are those of who attaches to it; without them it ends, and goes away.
+    #[serde(skip)]
+    pub attached: bool,
+}
+
+impl ContainerSpec {
+    /// A container of this name, also as its host name, with nothing beyond what the image and the engine give it.
+    pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            hostname: name.clone(),
+            name,
+            image: image.into(),
+            entrypoint: None,
+            command: None,
+            environment: Vec::new(),
+            labels: Labels::new(),
+            network: None,
+            addresses: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            ports: Vec::new(),
+            privilege: Privilege::None,
+            restart: false,
+            dns_search: None,
+            extra_hosts: Vec::new(),
+            sysctls: BTreeMap::new(),
+            host_user_namespace: false,
+            private_cgroup_namespace: false,
+            devices: Vec::new(),
+            attached: false,
+        }
+    }
+}
+
+/// What a container does now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// ID.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image reference or ID it was made from.
+    pub image: String,
+    /// State: `created`, `running`, `paused`, `restarting`, `exited`, `dead`.
+    pub state: String,
+    /// Labels.
+    pub labels: Labels,
+    /// Addresses on its networks.
+    pub addresses: Vec<IpAddr>,
+    /// Names of the networks that it is connected to.
+    pub networks: Vec<String>,
+    /// IDs of the same, once it was started: two networks can have one name.
+    pub network_ids: Vec<String>,
+    /// Published ports.
+    pub ports: Vec<PortBinding>,
+    /// Seconds since the epoch when it was created.
+    pub created: i64,
+}
+
+/// A volume of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// What a command run in a container said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecOutput {
+    /// Exit code.
+    pub exit_code: i64,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}

@@ -1,0 +1,4 @@
+//! This machine: the Docker client's configuration, the environment, and the limits of the host.
+
+pub mod credentials;
+pub mod proxy;

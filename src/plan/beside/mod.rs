@@ -1,0 +1,5 @@
+//! Containers beside the nodes: the load balancer, the local registry and the tunnel. Pure.
+
+pub mod balancer;
+pub mod registry;
+pub mod tunnel;

@@ -1,0 +1,47 @@
+//! The labels by which coracle knows what it made: every key and every role stands here, and nowhere else.
+
+use crate::config::{Cluster, Role};
+use crate::engine::spec::Labels;
+
+/// Label with the cluster's name, on everything that coracle makes.
+pub const CLUSTER: &str = "dev.coracle.cluster";
+/// Label with the container's role: `control-plane`, `worker` or `load-balancer`.
+pub const ROLE: &str = "dev.coracle.role";
+/// Label with the ID of the command run that made it.
+pub const RUN: &str = "dev.coracle.run";
+/// Label with the node's fixed addresses, with commas between them, the one of the primary family first.
+pub const ADDRESS: &str = "dev.coracle.address";
+/// Label with the Kubernetes version.
+pub const VERSION: &str = "dev.coracle.kubernetes-version";
+/// Label with the name of the node image, which the engine forgets because containers are created from its ID.
+pub const IMAGE: &str = "dev.coracle.image";
+/// Label of a node image with the name of its CNI plugin by which a pod waits for its network policies.
+pub const POLICY_PLUGIN: &str = "dev.coracle.policy-plugin";
+/// Label of a node image with the name of its CNI plugin by which a pod's IPv6 addresses are usable at once.
+pub const IPV6_PLUGIN: &str = "dev.coracle.ipv6-plugin";
+/// Label with the host endpoint of the API server.
+pub const ENDPOINT: &str = "dev.coracle.api-endpoint";
+/// Label with the directory of the host that keeps the cluster's volumes.
+pub const PERSIST: &str = "dev.coracle.persist";
+/// Role of the load balancer's container.
+pub const BALANCER_ROLE: &str = "load-balancer";
+/// The role of a tunnel's container.
+pub const TUNNEL_ROLE: &str = "tunnel";
+/// Label of a registry's container and volume, with the registry's name.
+pub const REGISTRY: &str = "dev.coracle.registry";
+/// Label of a registry's container with its port on the host.
+pub const PORT: &str = "dev.coracle.port";
+
+/// Labels of everything that belongs to the cluster.
+pub fn of_cluster(cluster: &Cluster, run: &str) -> Labels {
+    Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())])
+}
+
+/// The role as containers are labelled with it.
+pub fn role_of(label: &str) -> Option<Role> {
+    match label {
+        "control-plane" => Some(Role::ControlPlane),
+        "worker" => Some(Role::Worker),
+        _ => None,
+    }
+}
