@@ -9,8 +9,9 @@ use crate::catalog::Addon;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::JsonOption;
-use crate::cluster::lifecycle::provision::Calls;
-use crate::cluster::{self, addon};
+use crate::cluster::addon;
+use crate::engine::SharedEngine;
+use crate::engine::finishing::run_to_end;
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
 use crate::ui::Format;
@@ -48,11 +49,8 @@ pub(crate) struct BuildNodeImage {
 impl Run for BuildAddons {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let calls = Calls::new(engine);
-        let built = tokio::select! {
-            built = addon::build(&calls, &self.addons, &context.ui) => built?,
-            () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
-        };
+        let work = async |engine: SharedEngine| addon::build(&*engine, &self.addons, &context.ui).await;
+        let built = context.run_to_end(&engine, work).await?;
         let value =
             |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
         context.ui.result(&json!({"addons": built.iter().map(value).collect::<Vec<_>>()}));
@@ -65,10 +63,6 @@ impl Run for BuildAddons {
     fn format(&self) -> Format {
         self.output.format()
     }
-
-    fn cleans_up(&self) -> bool {
-        true
-    }
 }
 
 impl Run for BuildNodeImage {
@@ -78,13 +72,15 @@ impl Run for BuildNodeImage {
             BuildOptions { kubernetes_version: self.kubernetes_version, image: self.image, ..BuildOptions::default() };
         let step = context.ui.step("Building the node image");
         let progress = |thing: &str, text: &str| step.detail(thing, text);
-        let built = tokio::select! {
-            built = node_image::build(&*engine, &options, &progress) => built?,
-            () = context.stop.cancelled() => {
+        let work = async {
+            let build = async |engine: SharedEngine| node_image::build(&*engine, &options, &progress).await;
+            let built = run_to_end(&engine, &context.stop, build).await;
+            if context.stop.is_cancelled() && built.is_err() {
                 node_image::clean_up(&*engine).await?;
-                return Err(cluster::lifecycle::provision::interrupted());
             }
+            built
         };
+        let built = context.clean_up_after(work).await?;
         step.finish();
         let node_image::Built { image, kubernetes_version, unchanged } = built;
         context.ui.result(&json!({
@@ -100,9 +96,5 @@ impl Run for BuildNodeImage {
 
     fn format(&self) -> Format {
         self.output.format()
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
     }
 }

@@ -15,11 +15,6 @@ pub(crate) trait Run {
     fn format(&self) -> Format {
         Format::Plain
     }
-
-    /// It makes things that it removes when it is interrupted; the others just end.
-    fn cleans_up(&self) -> bool {
-        false
-    }
 }
 
 /// An enum of subcommands; a line in it is all that a command needs, beside its file.
@@ -38,10 +33,6 @@ macro_rules! commands {
 
             fn format(&self) -> $crate::ui::Format {
                 match self { $(Self::$command(arguments) => arguments.format(),)+ }
-            }
-
-            fn cleans_up(&self) -> bool {
-                match self { $(Self::$command(arguments) => arguments.cleans_up(),)+ }
             }
         }
     };

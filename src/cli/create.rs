@@ -61,7 +61,7 @@ pub(crate) struct CreateCluster {
 
 impl Run for CreateCluster {
     async fn run(self, context: &Context) -> Result<ExitCode> {
-        let cluster = configuration(context, &self).await?;
+        let cluster = configuration(&self).await?;
         for warning in config::warnings(&cluster) {
             context.ui.warn(warning);
         }
@@ -82,7 +82,8 @@ impl Run for CreateCluster {
             return Ok(ExitCode::SUCCESS);
         }
         context.ui.note(format!("Creating cluster `{}`", cluster.name));
-        let created = create::create(&engine, cluster, &options, &context.ui, &context.stop).await?;
+        let work = create::create(&engine, cluster, &options, &context.ui, &context.stop);
+        let created = context.clean_up_after(work).await?;
         if self.timings {
             context.ui.print_timings();
         }
@@ -93,13 +94,9 @@ impl Run for CreateCluster {
     fn format(&self) -> Format {
         self.output.format()
     }
-
-    fn cleans_up(&self) -> bool {
-        true
-    }
 }
 
-async fn configuration(context: &Context, arguments: &CreateCluster) -> Result<Cluster> {
+async fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
     let overrides = config::Overrides {
         name: arguments.name.name.clone(),
         image: arguments.image.clone(),
@@ -110,8 +107,7 @@ async fn configuration(context: &Context, arguments: &CreateCluster) -> Result<C
     let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
     let name = path.display().to_string();
     let failed = |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).cause(&source);
-    let text =
-        if name == "-" { input::read(&context.stop).await? } else { std::fs::read_to_string(path).map_err(failed)? };
+    let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
     let mut overrides = overrides;
     if let Some(directory) =
         std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")

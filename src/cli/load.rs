@@ -15,10 +15,10 @@ use crate::cli::options::{JsonOption, NameOption, duration};
 use crate::cli::output::size;
 use crate::cluster;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::cluster::rollout::{self, Meaning};
 use crate::config::ClusterName;
-use crate::engine::Engine;
+use crate::engine::finishing::run_to_end;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Result, counted};
 use crate::image::{self, LoadReport, Source};
 use crate::ui::{Format, Step};
@@ -85,10 +85,6 @@ impl Run for LoadDockerImage {
     fn format(&self) -> Format {
         self.options.format()
     }
-
-    fn cleans_up(&self) -> bool {
-        true
-    }
 }
 
 impl Run for LoadImageArchive {
@@ -99,10 +95,6 @@ impl Run for LoadImageArchive {
 
     fn format(&self) -> Format {
         self.options.format()
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
     }
 }
 
@@ -127,35 +119,29 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &options.cluster()?).await?;
     let nodes = options.select(&cluster)?;
-    let work = async {
-        match origin {
-            Origin::Engine(images) => {
-                let step = context.ui.step(format!("Loading {}", images.join(", ")));
-                let report = image::load_docker_images(&engine, &nodes, &images, &progress(&step)).await?;
-                step.finish();
-                Ok::<LoadReport, crate::error::Error>(report)
-            }
-            Origin::Archive(archive) => {
-                let step = context.ui.step(format!("Loading {}", archive.display()));
-                let source = if archive.as_os_str() == "-" { Source::Stdin } else { Source::File(archive) };
-                let report = image::load_archive(&*engine, &nodes, &source, &progress(&step)).await?;
-                step.finish();
-                Ok(report)
-            }
+    let work = async |engine: SharedEngine| match origin {
+        Origin::Engine(images) => {
+            let step = context.ui.step(format!("Loading {}", images.join(", ")));
+            let report = image::load_docker_images(&engine, &nodes, &images, &progress(&step)).await?;
+            step.finish();
+            Ok(report)
+        }
+        Origin::Archive(archive) => {
+            let step = context.ui.step(format!("Loading {}", archive.display()));
+            let source = if archive.as_os_str() == "-" { Source::Stdin } else { Source::File(archive) };
+            let report = image::load_archive(&*engine, &nodes, &source, &progress(&step)).await?;
+            step.finish();
+            Ok(report)
         }
     };
-    let report = tokio::select! {
-        report = work => report,
-        () = context.stop.cancelled() => Err(interrupted()),
+    let loading = async {
+        let report = run_to_end(&engine, &context.stop, work).await;
+        image::settle().await;
+        report
     };
-    image::settle().await;
-    let report = report?;
+    let report: LoadReport = context.clean_up_after(loading).await?;
     describe(context, &report);
-    let rest = restart(context, &*engine, &cluster, &report, options);
-    let restarted = tokio::select! {
-        restarted = rest => restarted?,
-        () = context.stop.cancelled() => return Err(interrupted()),
-    };
+    let restarted = restart(context, &*engine, &cluster, &report, options).await?;
     let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
     if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {
         result.extend(more.clone());

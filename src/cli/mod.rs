@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::Global;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::error::{Code, Error};
 use crate::ui::{Ui, UiOptions};
 
@@ -105,22 +105,16 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         format: command.format(),
         ..UiOptions::from_env()
     });
-    let stop = CancellationToken::new();
-    let cleans_up = command.cleans_up();
-    tokio::spawn(signals(stop.clone(), ui.clone(), cleans_up));
-    let context = Context { ui: ui.clone(), stop: stop.clone(), grammar: Arguments::command };
-    let result = tokio::select! {
-        result = command.run(&context) => result,
-        () = stop.cancelled(), if !cleans_up => Err(interrupted()),
-    };
-    result.unwrap_or_else(|error| {
+    let context = Context::new(ui.clone(), Arguments::command);
+    tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone()));
+    context.run(command.run(&context)).await.unwrap_or_else(|error| {
         ui.error(&error);
         ExitCode::from(error.code().exit_code())
     })
 }
 
-/// The first signal stops the command, which then cleans up; the second one ends it at once.
-async fn signals(stop: CancellationToken, ui: Ui, cleans_up: bool) {
+/// The first signal stops the command, which cleans up if it made something; the second one ends the process.
+async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
         return;
@@ -131,10 +125,10 @@ async fn signals(stop: CancellationToken, ui: Ui, cleans_up: bool) {
             _ = term.recv() => {}
             _ = hangup.recv() => {}
         }
-        if count == 0 && !cleans_up {
-            stop.cancel();
-        } else if count == 0 {
-            ui.note("Stopping and cleaning up; press Ctrl-C again to quit immediately");
+        if count == 0 {
+            if !cleaning.is_empty() {
+                ui.note("Stopping and cleaning up; press Ctrl-C again to quit immediately");
+            }
             stop.cancel();
         } else {
             ui.error(

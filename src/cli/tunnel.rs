@@ -8,7 +8,6 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::cluster::reach::tunnel;
 use crate::error::Result;
 
@@ -29,27 +28,24 @@ impl Run for Tunnel {
         let name = self.name.get()?;
         let cluster = cluster::find(&*engine, &name).await?;
         let namespace = self.namespace.get(&name);
-        let forwards = tokio::select! {
-            forwards = tunnel::forwards(&engine, &cluster, &namespace, &self.services) => forwards?,
-            () = context.stop.cancelled() => return Err(interrupted()),
-        };
+        let forwards = tunnel::forwards(&engine, &cluster, &namespace, &self.services).await?;
         let step = context.ui.step("Opening the tunnel");
-        // Not interrupted: a container that is half made could not be removed.
-        let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
-        if result.is_ok() {
-            step.finish();
-            let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
-            result = context.ui.data(&lines.collect::<String>());
-        }
-        if result.is_ok() {
-            context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
-            context.stop.cancelled().await;
-        }
-        tunnel::close(&engine, &cluster.name).await?;
-        result.map(|()| ExitCode::SUCCESS)
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
+        let work = async {
+            // Not interrupted: a container that is half made could not be removed.
+            let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
+            if result.is_ok() {
+                step.finish();
+                let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
+                result = context.ui.data(&lines.collect::<String>());
+            }
+            if result.is_ok() {
+                context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
+                context.stop.cancelled().await;
+            }
+            tunnel::close(&engine, &cluster.name).await?;
+            result
+        };
+        context.clean_up_after(work).await?;
+        Ok(ExitCode::SUCCESS)
     }
 }

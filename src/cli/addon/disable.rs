@@ -10,7 +10,6 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
 use crate::cluster::addon::{self, Disabled};
-use crate::cluster::lifecycle::provision::Calls;
 use crate::cluster::{self, access};
 use crate::error::Result;
 
@@ -34,8 +33,7 @@ impl Run for Disable {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let client = access::client(&*engine, &cluster).await?;
-        let calls = Calls::new(engine);
-        let site = site(&calls, &client, &cluster);
+        let site = site(&engine, &client, &cluster);
         for disabled in addon::disable(&site, &self.addons, self.force, self.wait, &context.ui).await? {
             match disabled {
                 Disabled::Removed(_) => {}

@@ -9,8 +9,8 @@ use super::site::site;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
-use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::{self, access, addon};
+use crate::engine::SharedEngine;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -30,27 +30,18 @@ impl Run for Enable {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let client = access::client(&*engine, &cluster).await?;
-        let calls = Calls::new(engine);
         for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
             let name = &node.name;
             context
                 .ui
                 .note(format!("Node {name} is not running and gets no images; enable the add-ons again when it is"));
         }
-        let work = async {
-            let addons = addon::prepare(&calls, &self.addons, None, &context.ui).await?;
-            let site = site(&calls, &client, &cluster);
+        let work = async |engine: SharedEngine| {
+            let addons = addon::prepare(&*engine, &self.addons, None, &context.ui).await?;
+            let site = site(&engine, &client, &cluster);
             addon::enable(&site, &addons, &self.addons, self.wait, &context.ui).await
         };
-        let result = tokio::select! {
-            result = work => result,
-            () = context.stop.cancelled() => Err(interrupted()),
-        };
-        calls.settle().await;
-        result.map(|()| ExitCode::SUCCESS)
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
+        context.run_to_end(&engine, work).await?;
+        Ok(ExitCode::SUCCESS)
     }
 }

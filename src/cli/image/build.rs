@@ -10,7 +10,6 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::load::{LoadOptions, Origin, load};
 use crate::cluster;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::engine::connect::Environment;
 use crate::error::Result;
 use crate::image::{self, Reference};
@@ -58,19 +57,12 @@ impl Run for Build {
             quiet: context.ui.options().quiet,
         };
         context.ui.note(format!("Building {}", names.join(", ")));
-        tokio::select! {
-            built = image::build(&plan, &address, context.ui.stream()) => built?,
-            () = context.stop.cancelled() => return Err(interrupted()),
-        }
+        image::build(&plan, &address, context.ui.stream()).await?;
         load(context, Origin::Engine(names), &self.load).await?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn format(&self) -> Format {
         self.load.format()
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
     }
 }

@@ -37,8 +37,4 @@ impl Run for Load {
     fn format(&self) -> Format {
         self.options.format()
     }
-
-    fn cleans_up(&self) -> bool {
-        true
-    }
 }

@@ -10,7 +10,6 @@ use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, RegistryNameOption, parse_name};
 use crate::cluster;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::registry;
 use crate::engine::SharedEngine;
 use crate::error::{Result, counted};
@@ -40,24 +39,18 @@ impl Run for Create {
         let existing = registry::find(&*engine, &name).await?.map(|found| found.registry.port);
         let port = self.port.or(existing).unwrap_or(DEFAULT_PORT);
         let registry = Registry { name, port };
-        let calls = Calls::new(engine);
-        let work = async {
-            let new = registry::ensure(&calls, &registry, local, &context.ui).await?;
+        let work = async |engine: SharedEngine| {
+            let new = registry::ensure(&*engine, &registry, local, &context.ui).await?;
             if local {
-                registry::wait(&*calls.engine, &registry).await?;
+                registry::wait(&*engine, &registry).await?;
             }
-            let step = (!clusters.is_empty())
-                .then(|| context.ui.step(format!("Connecting {}", counted(clusters.len(), "cluster"))));
-            let outcomes = registry::attach_all(&calls, &registry, &clusters).await;
+            let connecting = || context.ui.step(format!("Connecting {}", counted(clusters.len(), "cluster")));
+            let step = (!clusters.is_empty()).then(connecting);
+            let outcomes = registry::attach_all(&*engine, &registry, &clusters).await;
             step.into_iter().for_each(Step::finish);
             Ok((new, outcomes))
         };
-        let result = tokio::select! {
-            result = work => result,
-            () = context.stop.cancelled() => Err(interrupted()),
-        };
-        calls.settle().await;
-        let (new, outcomes) = result?;
+        let (new, outcomes) = context.run_to_end(&engine, work).await?;
         let connected = registry::report(outcomes, &registry, &context.ui);
         let host = registry.host();
         let also = if connected.is_empty() {
@@ -77,10 +70,6 @@ impl Run for Create {
 
     fn format(&self) -> Format {
         self.output.format()
-    }
-
-    fn cleans_up(&self) -> bool {
-        true
     }
 }
 
