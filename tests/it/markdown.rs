@@ -246,8 +246,8 @@ fn full_stops_inside_of_a_sentence_stay() {
 #[test]
 fn what_closes_after_the_full_stop_belongs_to_the_sentence() {
     check(
-        "(Looking is allowed.) That buys. He says \"Go.\" Then *he goes.* [Next](a.md). **End.** (All of it.)\n",
-        "(Looking is allowed.)\nThat buys.\nHe says \"Go.\"\nThen *he goes.*\n[Next](a.md).\n**End.**\n(All of it.)\n",
+        "It takes 50 ms. (Looking is allowed.) That buys. He says \"Go.\" Then *he goes.* [Next](a.md). **End.** (All of it.)\n",
+        "It takes 50 ms.\n(Looking is allowed.)\nThat buys.\nHe says \"Go.\"\nThen *he goes.*\n[Next](a.md).\n**End.**\n(All of it.)\n",
     );
     check("Wait… Then. Wait... Now.\n", "Wait…\nThen.\nWait...\nNow.\n");
     check("A `b`. `C` d.\n", "A `b`.\n`C` d.\n");

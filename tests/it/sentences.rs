@@ -1,8 +1,7 @@
 //! Where a sentence ends.
 
 /// Abbreviations with a full stop that does not end a sentence.
-const ABBREVIATIONS: [&str; 13] =
-    ["e.g.", "i.e.", "vs.", "cf.", "approx.", "incl.", "resp.", "no.", "fig.", "mr.", "ms.", "dr.", "st."];
+const ABBREVIATIONS: [&str; 9] = ["e.g.", "i.e.", "vs.", "cf.", "approx.", "incl.", "resp.", "no.", "fig."];
 
 /// A paragraph's sentences. None begins with what `is_forbidden` says of the rest of the paragraph.
 pub(crate) fn sentences(text: &str, is_forbidden: fn(&str) -> bool) -> Vec<String> {
@@ -40,7 +39,7 @@ fn ends(before: &str, after: &str) -> bool {
     let bare = before.trim_end_matches([')', ']', '"', '\'', '*', '_', '”', '’']);
     let next = after.trim_start_matches(['(', '[', '"', '\'', '*', '_', '“', '‘']).chars().next();
     let capital = next.is_some_and(char::is_uppercase);
-    let word = bare.rsplit([' ', '(', '[', '"', '“', '*']).next().unwrap_or_default().to_lowercase();
+    let word = bare.rsplit([' ', '(', '[', '"', '“', '*']).next().unwrap_or_default();
     if bare.ends_with('…') || bare.ends_with("...") || word == "etc." {
         return capital;
     }
@@ -50,8 +49,8 @@ fn ends(before: &str, after: &str) -> bool {
         return !inside;
     }
     // A name's first letter.
-    let initial = word.len() == 2 && word.starts_with(char::is_alphabetic);
-    bare.ends_with('.') && word != "." && !initial && !ABBREVIATIONS.contains(&word.as_str())
+    let initial = word.len() == 2 && word.starts_with(char::is_uppercase);
+    bare.ends_with('.') && word != "." && !initial && !ABBREVIATIONS.contains(&word.to_lowercase().as_str())
 }
 
 /// Which characters belong to code or to a link.
