@@ -1,7 +1,7 @@
 //! Where a sentence ends.
 
 /// Abbreviations with a full stop that does not end a sentence.
-const ABBREVIATIONS: [&str; 9] = ["e.g.", "i.e.", "vs.", "cf.", "approx.", "incl.", "resp.", "no.", "fig."];
+const ABBREVIATIONS: [&str; 7] = ["e.g.", "i.e.", "vs.", "cf.", "approx.", "incl.", "resp."];
 
 /// A paragraph's sentences. None begins with what `is_forbidden` says of the rest of the paragraph.
 pub(crate) fn sentences(text: &str, is_forbidden: fn(&str) -> bool) -> Vec<String> {
