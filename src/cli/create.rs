@@ -68,11 +68,15 @@ impl Run for CreateCluster {
         let environment = Environment::from_process();
         let (engine, address) = context.connect(&environment).await?;
         let local = address.is_local();
+        let (proxy, proxy_file) = proxy::settings(&environment, &address);
+        if let Some(file) = proxy_file {
+            context.ui.note(format!("The nodes get the proxy settings in {}", file.display()));
+        }
         let options = Options {
             wait: self.wait,
             retain: self.retain,
             kubeconfig: self.kubeconfig.location()?,
-            proxy: proxy::settings(&context.ui, &environment, &address),
+            proxy,
             local,
             logins: credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?,
         };
