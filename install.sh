@@ -315,7 +315,7 @@ build_node_image() {
 }
 
 create_cluster() {
-    if "$bin/coracle" get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
+    if "$bin/coracle" get clusters --output name 2>/dev/null | grep -qx "$CLUSTER"; then
         say "The cluster $CLUSTER is there already"
     else
         "$bin/coracle" create cluster --name "$CLUSTER"

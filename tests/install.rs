@@ -59,7 +59,9 @@ cat > "$CARGO_TARGET_DIR/release/coracle" <<'END'
 echo "$*" >> "$HOME/calls"
 case "$1 $2" in
     "create cluster") echo "$4" >> "$HOME/clusters" ;;
-    "get clusters") cat "$HOME/clusters" 2>/dev/null ;;
+    "get clusters")
+        [ "$3 $4" = "--output name" ] || { echo "NAME VERSION NODES" && exit 0; }
+        cat "$HOME/clusters" 2>/dev/null ;;
 esac
 exit 0
 END
