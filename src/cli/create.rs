@@ -20,7 +20,7 @@ use crate::ui::Format;
 
 commands! {
     pub(crate) enum Create {
-        /// Create a cluster and wait until it is ready
+        /// Create a cluster and wait until it is usable
         Cluster(Box<CreateCluster>),
     }
 }
@@ -43,7 +43,7 @@ pub(crate) struct CreateCluster {
     control_planes: Option<usize>,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
-    /// How long to wait until the cluster is ready, such as `90s` or `5m`
+    /// How long to wait until the cluster is usable, such as `90s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
     /// Keep the nodes if the cluster cannot be created
