@@ -36,11 +36,6 @@ impl Step {
         step
     }
 
-    /// The step's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Shows what a node or another part of the step is doing, instead of what it did before.
     pub fn detail(&self, thing: &str, text: &str) {
         if self.json() {
