@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::site::site;
+use crate::cli::addon::site::site;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
