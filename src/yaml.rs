@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
+pub(crate) mod outline;
+
 /// Serializes `value` as one block-style YAML document.
 ///
 /// The `serde_yaml` family writes `yes`, `on` and `1_000` bare, and Go reads those as booleans and

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::outline::{Flaw, Kind, Node, parse};
 use crate::error::Result as CrateResult;
+use crate::yaml::outline::{Flaw, Kind, Node, parse};
 
 /// What a new kubeconfig begins with.
 pub(super) const SKELETON: &str = "apiVersion: v1\nkind: Config\n";

@@ -10,7 +10,6 @@ mod edit;
 mod file;
 mod location;
 mod lock;
-mod outline;
 mod proof;
 
 use std::fmt;

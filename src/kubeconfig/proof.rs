@@ -3,7 +3,7 @@
 
 use super::document::{Changes, LISTS};
 use super::edit::{is_entry, items_of, root_of};
-use super::outline::{Flaw, Node};
+use crate::yaml::outline::{Flaw, Node};
 
 /// A kubeconfig taken apart into the one entry and everything else.
 struct View<'root> {

@@ -15,47 +15,47 @@ const DEPTH_LIMIT: usize = 200;
 
 /// Why a text cannot be understood, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     /// The byte it is about.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// What is wrong, one line.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl Flaw {
-    pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
+    pub(crate) fn new(at: usize, message: impl Into<String>) -> Self {
         Self { at, message: message.into() }
     }
 }
 
 /// The first document of a text, which is the only one that kubectl reads.
 #[derive(Debug)]
-pub(super) struct Outline {
+pub(crate) struct Outline {
     /// The document's node, `None` if the text has no document or an empty one.
-    pub(super) root: Option<Node>,
+    pub(crate) root: Option<Node>,
 }
 
 /// A node with its place in the text.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// The bytes from its anchor or tag on to the end of its last visible character.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// It has an anchor or a tag before its content.
-    pub(super) properties: Option<Properties>,
+    pub(crate) properties: Option<Properties>,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 /// A node's anchor and tag.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Properties {
+pub(crate) struct Properties {
     anchor: Option<String>,
     tag: Option<String>,
 }
 
 /// What a node is.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Text; `plain` if it is not quoted, and so perhaps a number, a boolean or null.
     Scalar { value: String, plain: bool },
     /// A list; `open` is the byte after `[`, `None` in block style.
@@ -68,7 +68,7 @@ pub(super) enum Kind {
 
 impl Node {
     /// The text of a scalar.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { value, .. } => Some(value),
             _ => None,
@@ -76,13 +76,13 @@ impl Node {
     }
 
     /// The text of a scalar that kubectl reads as a string, or as null, which it takes for empty.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         let null = |value: &str| matches!(value, "" | "~" | "null" | "Null" | "NULL");
         matches!(&self.kind, Kind::Scalar { value, plain: true } if null(value))
     }
 
     /// A mapping's pairs.
-    pub(super) fn pairs(&self) -> &[(Self, Self)] {
+    pub(crate) fn pairs(&self) -> &[(Self, Self)] {
         match &self.kind {
             Kind::Mapping { pairs, .. } => pairs,
             _ => &[],
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// A list's items.
-    pub(super) fn items(&self) -> &[Self] {
+    pub(crate) fn items(&self) -> &[Self] {
         match &self.kind {
             Kind::Sequence { items, .. } => items,
             _ => &[],
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// The value of `key`; of the last one if there are several, as Go reads it.
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         self.pairs().iter().rev().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
     }
 
@@ -116,7 +116,7 @@ impl Node {
     }
 
     /// Says if every reader reads both nodes the same.
-    pub(super) fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         self.properties == other.properties
             && match (&self.kind, &other.kind) {
                 (Kind::Scalar { value: a, plain: p }, Kind::Scalar { value: b, plain: q }) => a == b && p == q,
@@ -133,7 +133,7 @@ impl Node {
 }
 
 /// Reads the structure of `text`, which must not begin with a byte order mark.
-pub(super) fn parse(text: &str) -> Result<Outline, Flaw> {
+pub(crate) fn parse(text: &str) -> Result<Outline, Flaw> {
     if text.starts_with('\u{feff}') {
         return Err(Flaw::new(0, "it has more than one byte order mark"));
     }
