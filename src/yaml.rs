@@ -1,10 +1,11 @@
-//! YAML that Go's parsers read back unchanged.
+//! YAML that Go's parsers read back unchanged, and YAML with the place of everything in it.
 
 use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
 pub(crate) mod outline;
+mod panics;
 
 /// Serializes `value` as one block-style YAML document.
 ///

@@ -16,6 +16,7 @@ mod name;
 mod nodes;
 mod reader;
 mod registries;
+mod scalar;
 mod subnets;
 mod syntax;
 mod tree;

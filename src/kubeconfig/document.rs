@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::Entry;
 use super::edit::{Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry};
+use crate::yaml::outline::{Flaw, Node};
 use super::proof::prove;
 use crate::error::Result as CrateResult;
-use crate::yaml::outline::{Flaw, Node};
 
 /// The three lists of a kubeconfig; an entry of coracle's has one item in each, all of one name.
 pub(super) const LISTS: [&str; 3] = ["clusters", "contexts", "users"];

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use crate::error::Result as CrateResult;
-use crate::yaml::outline::{Flaw, Kind, Node, parse};
+use crate::yaml::outline::{Flaw, Kind, Node, parse_first};
 
 /// What a new kubeconfig begins with.
 pub(super) const SKELETON: &str = "apiVersion: v1\nkind: Config\n";
@@ -46,7 +46,7 @@ impl From<crate::error::Error> for Failure {
 
 /// Returns the text's root mapping, or the flaw that it has none.
 pub(super) fn root_of(text: &str) -> Result<Option<Node>, Flaw> {
-    match parse(text)?.root {
+    match parse_first(text)? {
         Some(root) if !matches!(root.kind, Kind::Mapping { .. }) => {
             Err(Flaw::new(root.span.start, "a kubeconfig is a mapping, this is not"))
         }
