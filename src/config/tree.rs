@@ -1,4 +1,4 @@
-//! A YAML document as a tree in which every key and value knows its place and nothing is lost.
+//! A YAML document as a tree in which every key and value has its place and nothing is lost.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a value is, under the core schema of YAML 1.2.
+/// A value under the core schema of YAML 1.2.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     /// `null`, `~` or nothing.

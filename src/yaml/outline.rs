@@ -350,7 +350,11 @@ mod tests {
     #[test]
     fn flaws_have_places() {
         for (text, at, message) in [
-            ("a:\n\t- b\n", 3, "this is not YAML: found character that cannot start any token while scanning for the next token"),
+            (
+                "a:\n\t- b\n",
+                3,
+                "this is not YAML: found character that cannot start any token while scanning for the next token",
+            ),
             ("a: [b\n", 6, "this is not YAML: did not find expected `,` or `]` while parsing a flow sequence"),
             ("a: b: c\n", 4, "this is not YAML: mapping values are not allowed in this context"),
             ("{a: ::1}", 4, "this is not YAML: inside brackets, a value that begins or ends with `:` needs quotes"),
