@@ -119,10 +119,8 @@ pub(super) struct Patched {
     owned: &'static [Owned],
 }
 
-/// The kubelet.
 pub(super) const KUBELET_PATCH: Patched =
     Patched { api_version: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", owned: KUBELET };
-/// kube-proxy.
 pub(super) const KUBE_PROXY_PATCH: Patched =
     Patched { api_version: "kubeproxy.config.k8s.io/v1alpha1", kind: "KubeProxyConfiguration", owned: KUBE_PROXY };
 

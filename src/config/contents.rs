@@ -6,7 +6,6 @@ use super::reader::{Fields, Reader, closest};
 use super::tree::quoted;
 use super::{Cluster, nodes, syntax};
 
-/// Reads the fields.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
     let path = |text: &str| nodes::host_path(text, base);
     cluster.persist = fields.get("persist").and_then(|value| reader.parsed(value, path));

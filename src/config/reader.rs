@@ -9,7 +9,6 @@ use crate::error::{Problem, Snippet};
 /// A value of the tree and its path, such as `nodes[0].image`.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'t> {
-    /// The value.
     pub(super) node: &'t Node,
     /// The path from the root.
     pub(super) path: String,
@@ -18,7 +17,6 @@ pub(super) struct Field<'t> {
 }
 
 impl<'t> Field<'t> {
-    /// The whole document.
     pub(super) fn root(node: &'t Node) -> Self {
         Self { node, path: String::new(), name: "the configuration".to_owned() }
     }
@@ -224,7 +222,6 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A boolean.
     pub(super) fn boolean(&mut self, field: &Field<'_>) -> Option<bool> {
         if let Value::Bool(value) = &field.node.value {
             return Some(*value);

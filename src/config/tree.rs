@@ -25,7 +25,6 @@ pub(super) struct Mark {
 pub(super) struct Node {
     /// Where the value begins.
     pub(super) mark: Mark,
-    /// The value.
     pub(super) value: Value,
 }
 
@@ -40,7 +39,6 @@ pub(super) enum Value {
     Number(Option<i64>, String),
     /// A string, and whether it was written without quotes.
     Text(String, bool),
-    /// A list.
     List(Vec<Node>),
     /// A mapping in the order of the text, duplicates included.
     Map(Vec<Entry>),
@@ -49,11 +47,9 @@ pub(super) enum Value {
 /// A key and its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// The key's text.
     pub(super) key: String,
     /// Where the key begins.
     pub(super) mark: Mark,
-    /// The value.
     pub(super) node: Node,
 }
 
