@@ -133,7 +133,7 @@ impl Node {
 /// The text must not begin with a byte order mark.
 pub(crate) fn parse_first(text: &str) -> Result<Option<Node>, Flaw> {
     guarded(text, |reader| {
-        let Some(root) = reader.document(text)? else { return Ok(None) };
+        let Some(root) = reader.document()? else { return Ok(None) };
         // The event after it is read for its mistakes only: kubectl refuses a text with a mistake in a later
         // document only if that keeps it from finding the end of the first.
         reader.next()?;
@@ -146,7 +146,7 @@ pub(crate) fn parse_first(text: &str) -> Result<Option<Node>, Flaw> {
 /// The text must not begin with a byte order mark.
 pub(crate) fn parse_only(text: &str) -> Result<Option<Node>, Flaw> {
     guarded(text, |reader| {
-        let Some(root) = reader.document(text)? else { return Ok(None) };
+        let Some(root) = reader.document()? else { return Ok(None) };
         loop {
             let event = reader.next()?;
             match event.data {
@@ -161,7 +161,7 @@ pub(crate) fn parse_only(text: &str) -> Result<Option<Node>, Flaw> {
     })
 }
 
-/// Runs `read` and makes a flaw of the parser's panics.
+/// Runs `read` over `text` and turns the parser's panics into a flaw.
 ///
 /// libyaml-safer 0.2.0 panics on a few rare texts, such as `[ !!str, a]`.
 fn guarded<T>(text: &str, read: impl FnOnce(&mut Reader<'_>) -> Result<T, Flaw>) -> Result<T, Flaw> {
@@ -198,7 +198,7 @@ struct Reader<'text> {
 
 impl Reader<'_> {
     /// Reads up to the end of the first document's content, if there is a document.
-    fn document(&mut self, text: &str) -> Result<Option<Node>, Flaw> {
+    fn document(&mut self) -> Result<Option<Node>, Flaw> {
         loop {
             match self.next()?.data {
                 EventData::StreamEnd => return Ok(None),
@@ -209,7 +209,7 @@ impl Reader<'_> {
         let first = self.next()?;
         let root = self.node(first, 0)?;
         // A place that the parser counted wrong must not be cut at.
-        if !root.is_placed(text) {
+        if !root.is_placed(self.text) {
             return Err(Flaw::new(0, "the text has a character that is not allowed where it is"));
         }
         Ok(Some(root))
