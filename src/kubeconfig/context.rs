@@ -6,13 +6,12 @@ use crate::yaml::outline::{Kind, Node, parse_first};
 
 /// The namespace of a context, if it has one; the first file that has the context counts, as for kubectl.
 pub fn namespace(location: &Location, context: &str) -> Option<String> {
-    let texts = location.files().iter().filter_map(|path| file::read(path).ok()?);
-    texts.filter_map(|text| namespace_in(&text, context)).next()?
+    let mut texts = location.files().iter().filter_map(|path| file::read(path).ok()?);
+    texts.find_map(|text| namespace_in(&text, context)).filter(|name| !name.is_empty())
 }
 
-/// The namespace of a context in one file: `None` if the file does not have the context, `Some(None)` if it has it
-/// without a namespace.
-fn namespace_in(text: &str, context: &str) -> Option<Option<String>> {
+/// The namespace of a context in one file, empty if it has none; `None` if the file does not have the context.
+fn namespace_in(text: &str, context: &str) -> Option<String> {
     let (_, body) = split_mark(text);
     // It is for kubectl to complain about a file that cannot be understood.
     let root = parse_first(body).ok()??;
@@ -21,8 +20,7 @@ fn namespace_in(text: &str, context: &str) -> Option<Option<String>> {
     let is_it = |item: &&Node| anchors.get(item, "name").and_then(Node::text) == Some(context);
     let item = list.items().iter().filter_map(|item| anchors.follow(item)).find(is_it)?;
     let namespace = anchors.get(item, "context").and_then(|context| anchors.get(context, "namespace"));
-    let name = namespace.filter(|node| !node.is_null()).and_then(Node::text);
-    Some(name.filter(|name| !name.is_empty()).map(str::to_owned))
+    Some(namespace.filter(|node| !node.is_null()).and_then(Node::text).unwrap_or_default().to_owned())
 }
 
 /// The nodes of a text that have an anchor, in its order.
@@ -103,7 +101,7 @@ mod tests {
     #[test]
     fn a_file_is_read_as_kubectl_reads_it() {
         let found = |text: &str| namespace_in(text, "a");
-        let some = |name: &str| Some(Some(name.to_owned()));
+        let some = |name: &str| Some(name.to_owned());
         assert_eq!(found("\u{feff}contexts:\r\n- context: {namespace: one}\r\n  name: a\r\n"), some("one"));
         assert_eq!(found("{\"contexts\": [{\"name\": \"a\", \"context\": {\"namespace\": \"one\"}}]}"), some("one"));
         // The last of several keys counts.
@@ -116,13 +114,13 @@ mod tests {
             "x: &x {namespace: one}\ny: &y {context: {<<: [{}, *x], cluster: c}}\ncontexts: [{<<: *y, name: a}]\n";
         assert_eq!(found(merged), some("one"));
         assert_eq!(found("contexts: &c [{name: a, context: {<<: *c, namespace: one}}]\n"), some("one"));
-        assert_eq!(found("contexts: &c [{name: a, context: {<<: *c}}]\n"), Some(None));
+        assert_eq!(found("contexts: &c [{name: a, context: {<<: *c}}]\n"), some(""));
         for text in [
             "contexts: [{name: a}]",
             "contexts: [{name: a, context: {namespace: ''}}]",
             "contexts: [{name: a, context: {namespace: }}]",
         ] {
-            assert_eq!(found(text), Some(None), "{text}");
+            assert_eq!(found(text), some(""), "{text}");
         }
         for text in
             ["", "contexts:", "contexts: {name: a}", "contexts: [a, {name: [a]}, {name: b}]", "a: \"", "[ !!str, a]"]
