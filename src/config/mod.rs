@@ -59,11 +59,8 @@ pub struct Cluster {
     pub core_dns: CoreDns,
     /// Flags of kube-apiserver, without dashes.
     pub api_server: Flags,
-    /// Flags of kube-controller-manager.
     pub controller_manager: Flags,
-    /// Flags of kube-scheduler.
     pub scheduler: Flags,
-    /// Flags of etcd.
     pub etcd: Flags,
     /// Absolute path of a directory on the host that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +142,6 @@ impl Role {
 /// A taint of a Node object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Taint {
-    /// Key.
     pub key: String,
     /// Value, may be empty.
     pub value: String,
@@ -161,7 +157,6 @@ pub struct ExtraMount {
     pub host_path: String,
     /// Path in the node, absolute.
     pub container_path: String,
-    /// Without write access.
     pub read_only: bool,
     /// How later mounts propagate.
     pub propagation: Propagation,
@@ -170,11 +165,9 @@ pub struct ExtraMount {
 /// How later mounts propagate between host and node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Propagation {
-    /// Not at all.
     None,
     /// From the host into the node.
     HostToContainer,
-    /// Both ways.
     Bidirectional,
 }
 
@@ -188,19 +181,14 @@ pub struct ExtraPortMapping {
     pub host_port: u16,
     /// Address on the host.
     pub listen_address: IpAddr,
-    /// Transport protocol.
     pub protocol: Protocol,
 }
 
-/// Transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
-    /// SCTP.
     Sctp,
 }
 
@@ -214,9 +202,7 @@ pub struct Networking {
     pub api_server_port: u16,
     /// Address families of pods, services and nodes.
     pub ip_family: IpFamily,
-    /// Subnets of pods.
     pub pod_subnet: Subnets,
-    /// Subnets of services.
     pub service_subnet: Subnets,
     /// Subnets of the node network; coracle chooses a free one for each family without one.
     #[serde(skip_serializing_if = "Subnets::is_empty")]
@@ -255,11 +241,8 @@ impl Default for Networking {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IpFamily {
-    /// IPv4 only.
     Ipv4,
-    /// IPv6 only.
     Ipv6,
-    /// Both.
     Dual,
 }
 
@@ -271,7 +254,6 @@ pub enum KubeProxyMode {
     Iptables,
     /// kube-proxy with nftables rules.
     Nftables,
-    /// No kube-proxy.
     None,
 }
 
