@@ -11,19 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-mod cleanup;
-mod cluster;
-mod engine;
-mod failures;
-mod guide;
-mod older;
-mod platforms;
-mod published;
-mod run;
+mod harness;
 mod scenarios;
-mod trees;
 
-use cluster::Cluster;
+use harness::cleanup;
+use harness::cluster::Cluster;
 
 /// A check of a cluster, with what is wrong as text.
 type Scenario = fn(&Cluster) -> Result<(), String>;

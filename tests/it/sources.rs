@@ -34,3 +34,9 @@ fn relative(path: &Path) -> String {
 pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+/// The page about the configuration file.
+pub(crate) fn configuration_page() -> &'static str {
+    let places = ["docs/reference/configuration.md", "docs/configuration.md"];
+    places.into_iter().find(|page| root().join(page).is_file()).unwrap()
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cleanup;
-use crate::run::{LIMIT, Output, docker, ensure, eventually, run, start};
+use super::cleanup;
+use super::run::{LIMIT, Output, docker, ensure, eventually, run, start};
 
 /// How long a command that creates a cluster may take, on a busy machine.
 const CREATE_LIMIT: Duration = Duration::from_secs(400);
