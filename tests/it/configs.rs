@@ -2,7 +2,7 @@
 
 use coracle::config::{Cluster, Overrides, load, warnings};
 
-use crate::sources::{configuration_page, files, read, root};
+use crate::sources::{files, page, read, root};
 
 fn cluster(text: &str, name: &str) -> Cluster {
     let overrides = Overrides { base_directory: Some(root().join("configs")), ..Overrides::default() };
@@ -24,7 +24,7 @@ fn every_example_file_loads_without_a_warning() {
 
 #[test]
 fn every_example_of_the_configuration_page_loads() {
-    let page = read(configuration_page());
+    let page = read(&page("configuration.md"));
     let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 6, "{}", examples.len());
     for (index, example) in examples.iter().enumerate() {

@@ -35,8 +35,10 @@ pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The page about the configuration file.
-pub(crate) fn configuration_page() -> &'static str {
-    let places = ["docs/reference/configuration.md", "docs/configuration.md"];
-    places.into_iter().find(|page| root().join(page).is_file()).unwrap()
+/// The page of the documentation with this name, in whatever directory it is.
+pub(crate) fn page(name: &str) -> String {
+    let pages = files("docs", ".md").into_iter().filter(|path| path.ends_with(&format!("/{name}")));
+    let pages: Vec<String> = pages.collect();
+    assert_eq!(pages.len(), 1, "{name}: {pages:?}");
+    pages.concat()
 }
