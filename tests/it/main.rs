@@ -11,4 +11,5 @@ mod help;
 mod install;
 mod layers;
 mod plans;
+mod settings;
 mod sources;

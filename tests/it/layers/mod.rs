@@ -7,6 +7,8 @@ mod graph;
 mod table;
 mod tokens;
 
+pub(crate) use tokens::tokens;
+
 /// Of the engine the plan knows what a container is, and nothing that does something.
 const ENGINE_TYPES: &[&str] = &[
     "AddressPool",

@@ -2,15 +2,15 @@
 
 /// A word, a sign or a text, and the line it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) text: String,
-    pub(super) line: usize,
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) line: usize,
     /// It is a text in quotes: what it says is no code.
-    pub(super) quoted: bool,
+    pub(crate) quoted: bool,
 }
 
 /// The file's tokens outside of tests. `::` is one token.
-pub(super) fn tokens(source: &str) -> Vec<Token> {
+pub(crate) fn tokens(source: &str) -> Vec<Token> {
     without_tests(&all(source))
 }
 
