@@ -4,4 +4,8 @@ pub mod cleanup;
 pub mod cluster;
 pub mod engine;
 pub mod guide;
+pub mod previous;
 pub mod run;
+
+/// How the error of a `create` begins that says why its group cannot be tested here.
+pub const SKIPPED: &str = "skipped: ";

@@ -24,6 +24,7 @@ mod other_cni;
 mod platforms;
 mod policy;
 mod policy_page;
+mod previous;
 mod published;
 mod registry;
 mod registry_pages;
@@ -58,6 +59,7 @@ pub(crate) fn groups() -> Vec<Group> {
         course::COURSE,
         course::SETUP,
         older::OLDER,
+        previous::PREVIOUS,
         ADDONS,
         STORAGE,
         CONTENTS,
