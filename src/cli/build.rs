@@ -72,15 +72,15 @@ impl Run for BuildNodeImage {
             BuildOptions { kubernetes_version: self.kubernetes_version, image: self.image, ..BuildOptions::default() };
         let step = context.ui.step("Building the node image");
         let progress = |thing: &str, text: &str| step.detail(thing, text);
-        let work = async {
-            let build = async |engine: SharedEngine| node_image::build(&*engine, &options, &progress).await;
-            let built = run_to_end(&engine, &context.stop, build).await;
+        let building = async {
+            let work = async |engine: SharedEngine| node_image::build(&*engine, &options, &progress).await;
+            let built = run_to_end(&engine, &context.stop, work).await;
             if context.stop.is_cancelled() && built.is_err() {
                 node_image::clean_up(&*engine).await?;
             }
             built
         };
-        let built = context.clean_up_after(work).await?;
+        let built = context.clean_up_after(building).await?;
         step.finish();
         let node_image::Built { image, kubernetes_version, unchanged } = built;
         context.ui.result(&json!({

@@ -86,7 +86,7 @@ impl Run for CreateCluster {
             return Ok(ExitCode::SUCCESS);
         }
         context.ui.note(format!("Creating cluster `{}`", cluster.name));
-        let work = create::create(&engine, cluster, &options, &context.ui, &context.stop);
+        let work = Box::pin(create::create(&engine, cluster, &options, &context.ui, &context.stop));
         let created = context.clean_up_after(work).await?;
         if self.timings {
             context.ui.print_timings();

@@ -27,8 +27,8 @@ pub(crate) struct Build {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Set a build argument of the Dockerfile
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_arg: Vec<String>,
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    arguments: Vec<String>,
     /// Build only up to this stage of the Dockerfile
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -51,7 +51,7 @@ impl Run for Build {
             folder: self.directory,
             file: self.file,
             tags,
-            arguments: self.build_arg,
+            arguments: self.arguments,
             target: self.target,
             options: self.options,
             quiet: context.ui.options().quiet,
