@@ -11,6 +11,9 @@ use crate::plan::subnet::{Division, NodeSubnets, nth_address};
 /// The name of the engine's host in nodes and pods.
 pub const HOST_NAME: &str = "host.coracle.internal";
 
+/// The ending of names in the networks of clusters; no proxy is asked for them.
+pub const DOMAIN: &str = ".coracle.internal";
+
 /// Port of the API server in control plane nodes and the load balancer.
 pub const API_PORT: u16 = 6443;
 

@@ -17,12 +17,10 @@ pub mod pki;
 pub mod subnet;
 
 pub use access::Access;
-pub use facts::{Facts, NodeImage};
+pub use facts::{Facts, Images, NodeImage, ProxySettings};
 pub use files::{File, FileTree, NodePlan};
 pub use layout::{Layout, NodeLayout, callable};
 pub use node::CLUSTER_CONFIG;
-pub use node::proxy::ProxySettings;
-pub use node::static_pods::Images;
 
 /// Everything that `create` will do.
 #[derive(Debug, Clone)]
@@ -57,9 +55,7 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
         });
     }
     if let (Some(balancer), Some(image)) = (&layout.balancer, facts.images.first()) {
-        let mut files = FileTree::default();
-        files.text(beside::balancer::CONFIG, beside::balancer::configuration(&layout));
-        nodes.push(NodePlan { spec: node::container::balancer(&layout, balancer, image, facts), files });
+        nodes.push(beside::balancer::plan(&layout, balancer, image, facts));
     }
     let network = node::container::network(&layout, facts);
     Ok(Plan { layout, network, nodes, access })

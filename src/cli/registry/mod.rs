@@ -15,7 +15,8 @@ use crate::engine::SharedEngine;
 use crate::engine::connect::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
-use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::DEFAULT_PORT;
+use crate::plan::facts::Registry;
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege};
-use crate::plan::files::FileTree;
+use crate::plan::files::{FileTree, NodePlan};
+use crate::plan::labels;
 use crate::plan::node::container::network_name;
-use crate::plan::{NodePlan, labels};
 
 /// Label with what is behind the tunnel's ports, in their order.
 const TUNNEL_LABEL: &str = "dev.coracle.tunnel";

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
-use crate::plan::beside::balancer;
-use crate::plan::layout::HOST_NAME;
-use crate::plan::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
+use crate::plan::facts::{Facts, NodeImage};
+use crate::plan::labels;
+use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
 use crate::plan::node::{entrypoint, proxy};
-use crate::plan::objects::storage::DIRECTORY;
 use crate::plan::subnet::Division;
-use crate::plan::{Facts, NodeImage, labels};
+
+/// The directory for volumes in every node. The nodes mount one directory there, so that a pod finds its volume on each of them.
+pub const VOLUMES: &str = "/var/local-path-provisioner";
 
 /// The name of a cluster's network.
 pub fn network_name(cluster: &str) -> String {
@@ -33,7 +34,14 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     }
 }
 
-fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpAddr], image: &NodeImage) -> Labels {
+/// The labels of a container of the cluster.
+pub(crate) fn container_labels(
+    layout: &Layout,
+    facts: &Facts,
+    role: &str,
+    addresses: &[IpAddr],
+    image: &NodeImage,
+) -> Labels {
     let mut labels = labels::of_cluster(&layout.cluster, &facts.run);
     labels.insert(labels::ROLE.to_owned(), role.to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -45,7 +53,8 @@ fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpA
     labels
 }
 
-fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
+/// Kernel settings of a container.
+pub(crate) fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
     let settings = [
         // The engine leaves IPv6 off but for the interfaces that it gives an address to; the loopback's is needed too.
         ("net.ipv6.conf.all.disable_ipv6", "0"),
@@ -84,23 +93,8 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
     }
 }
 
-/// The load balancer's container: HAProxy out of the node image.
-pub(crate) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
-    ContainerSpec {
-        entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
-        command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
-        labels: container_labels(layout, facts, labels::BALANCER_ROLE, &balancer.addresses, image),
-        network: Some(network_name(layout.cluster.name.as_str())),
-        addresses: balancer.addresses.clone(),
-        sysctls: sysctls(layout),
-        ports: vec![api_port(layout)],
-        restart: true,
-        private_cgroup_namespace: true,
-        ..ContainerSpec::new(&balancer.name, &image.id)
-    }
-}
-
-fn api_port(layout: &Layout) -> PortBinding {
+/// The host port that leads to the API server.
+pub(crate) fn api_port(layout: &Layout) -> PortBinding {
     PortBinding {
         host_address: layout.cluster.networking.api_server_address,
         host_port: layout.api_port,
@@ -139,10 +133,10 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     // them in /var, and pays for the copy.
     let mut mounts = vec![volume(format!("{}-var", node.name), "/var")];
     // One directory for all nodes, unless the user has another one for this node.
-    if node.config.extra_mounts.iter().all(|mount| mount.container_path != DIRECTORY) {
+    if node.config.extra_mounts.iter().all(|mount| mount.container_path != VOLUMES) {
         mounts.push(match &layout.cluster.persist {
-            Some(directory) => host(directory, DIRECTORY, false),
-            None => volume(format!("{}-volumes", layout.cluster.name), DIRECTORY),
+            Some(directory) => host(directory, VOLUMES, false),
+            None => volume(format!("{}-volumes", layout.cluster.name), VOLUMES),
         });
     }
     mounts.extend(facts.modules.then(|| host("/lib/modules", "/lib/modules", true)));

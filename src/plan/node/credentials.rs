@@ -114,7 +114,7 @@ pub fn answer(before: Option<&Value>, logins: &[Login]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::File;
+    use crate::plan::files::File;
 
     fn login(host: &str, secret: &str) -> Login {
         Login { host: host.to_owned(), user: "me".to_owned(), secret: Secret::new(secret) }

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
-use crate::plan::beside::registry;
+use crate::plan::access::Access;
+use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::FileTree;
-use crate::plan::layout::{Layout, NodeLayout, api_endpoint};
+use crate::plan::layout::{Layout, NodeLayout, api_endpoint, callable};
 use crate::plan::node::static_pods::PKI;
 use crate::plan::pki::{Authority, Pair, Pki, Usage};
-use crate::plan::{Access, Facts, NodeImage, callable};
 use crate::yaml;
 
 pub mod container;
@@ -57,7 +57,7 @@ pub(crate) fn files(
     registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {
-        registry::node_files(&mut files, registry);
+        registries::local_files(&mut files, registry);
     }
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image));

@@ -1,25 +1,7 @@
 //! The proxy settings that reach the nodes, with everything of the cluster excluded. Pure.
 
-use crate::plan::beside::registry::DOMAIN;
-use crate::plan::layout::Layout;
-
-/// Proxy settings of the user or the engine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProxySettings {
-    /// `HTTP_PROXY`.
-    pub http: Option<String>,
-    /// `HTTPS_PROXY`.
-    pub https: Option<String>,
-    /// `NO_PROXY`.
-    pub none: Option<String>,
-}
-
-impl ProxySettings {
-    /// No proxy at all.
-    pub fn is_empty(&self) -> bool {
-        self.http.is_none() && self.https.is_none()
-    }
-}
+use crate::plan::facts::ProxySettings;
+use crate::plan::layout::{DOMAIN, Layout};
 
 /// Names of the variables, upper and lower case.
 const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::config::Registry;
+use crate::plan::facts;
 use crate::plan::files::FileTree;
 use crate::plan::node::containerd::CERTS;
 
@@ -27,6 +28,23 @@ pub(crate) fn node_files(files: &mut FileTree, registries: &[Registry], authorit
 /// Hosts of registries for which nodes get credentials.
 pub fn logins(registries: &[Registry]) -> BTreeSet<String> {
     registries.iter().filter(|registry| registry.login).map(|registry| registry.host.clone()).collect()
+}
+
+/// The directory of a node in which containerd finds a local registry.
+pub fn local_directory(registry: &facts::Registry) -> String {
+    format!("{CERTS}/{}", registry.host())
+}
+
+/// The files by which a node finds a local registry; containerd reads them with every pull.
+pub fn local_files(files: &mut FileTree, registry: &facts::Registry) {
+    files.text(
+        format!("{}/hosts.toml", local_directory(registry)),
+        format!(
+            "# {} is this container, also in a node.\nserver = \"http://{}\"\n",
+            registry.host(),
+            registry.inside()
+        ),
+    );
 }
 
 /// A `hosts.toml`. What is not in a `[host]` is about the registry itself.
@@ -60,6 +78,7 @@ fn server(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::files::File;
 
     fn registry(host: &str) -> Registry {
         Registry::new(host)
@@ -69,8 +88,8 @@ mod tests {
         let mut files = FileTree::default();
         let authorities = authority.map(|text| (registry.host.clone(), text.to_owned())).into_iter().collect();
         node_files(&mut files, std::slice::from_ref(registry), &authorities);
-        let text = |file: &crate::plan::File| match file {
-            crate::plan::File::Text { content, .. } => content.clone(),
+        let text = |file: &File| match file {
+            File::Text { content, .. } => content.clone(),
             other => panic!("{other:?}"),
         };
         files.iter().map(|(path, file)| (path.to_owned(), text(file))).collect()
@@ -95,6 +114,16 @@ mod tests {
         let files = written(&insecure, None);
         assert_eq!(files[0].0, "/etc/containerd/certs.d/old.example:5000/hosts.toml");
         assert_eq!(files[0].1, "server = \"http://old.example:5000\"\nskip_verify = true\n");
+    }
+
+    #[test]
+    fn a_local_registry_has_one_name_on_the_host_and_in_a_node() {
+        let mut files = FileTree::default();
+        local_files(&mut files, &facts::Registry { name: "coracle-registry".to_owned(), port: 5001 });
+        let (path, file) = files.iter().next().unwrap();
+        assert_eq!(path, "/etc/containerd/certs.d/localhost:5001/hosts.toml");
+        let File::Text { content, .. } = file else { panic!("{file:?}") };
+        assert!(content.contains("server = \"http://coracle-registry.coracle.internal:5000\""), "{content}");
     }
 
     #[test]

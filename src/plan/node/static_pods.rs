@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::Flags;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::plan::node::flag_files::{HostPath, host_paths};
 use crate::yaml;
@@ -14,17 +15,6 @@ use crate::yaml;
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// Where certificates and keys of the control plane are.
 pub const PKI: &str = "/etc/kubernetes/pki";
-
-/// What the images of the control plane are called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Images {
-    /// Kubernetes version, such as `v1.36.3`.
-    pub kubernetes: String,
-    /// etcd's tag, such as `3.6.8-0`.
-    pub etcd: String,
-    /// CoreDNS' tag, such as `v1.14.2`.
-    pub coredns: String,
-}
 
 /// The four static pods of a control plane node: file name and manifest.
 pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<Vec<(String, String)>> {

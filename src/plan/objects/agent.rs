@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::config::KubeProxyMode;
 use crate::error::Result;
 use crate::plan::layout::Layout;
+use crate::plan::objects::documents::documents;
 
 /// What an agent calls the API by, so that it depends on nobody who makes services work; kind gives its agent the same.
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
@@ -22,7 +23,7 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
     let networking = &layout.cluster.networking;
     let subnet = networking.pod_subnet.to_string();
     let text = manifest.replace("{{ .PodSubnet }}", &subnet).replace("{{.PodSubnet}}", &subnet);
-    let mut objects = crate::plan::objects::documents(&text, "the network manifest")?;
+    let mut objects = documents(&text, "the network manifest")?;
     let mut is_ours = false;
     for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
         is_ours |= object["metadata"]["name"] == "coracle-agent";

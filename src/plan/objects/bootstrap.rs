@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
 use crate::plan::node::kubelet;
-use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
 /// Groups that kubeadm's bootstrap tokens and nodes are in.

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::plan::layout::HOST_NAME;
-use crate::plan::layout::Layout;
-use crate::plan::node::static_pods::Images;
+use crate::plan::facts::Images;
+use crate::plan::layout::{HOST_NAME, Layout};
 
 const COREFILE: &str = "\
 .:53 {

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
 use crate::plan::node::kubelet::merge;
-use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
 /// Service account, RBAC, configuration and DaemonSet.

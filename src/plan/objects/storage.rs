@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::plan::layout::Layout;
+use crate::plan::node::container::VOLUMES;
+use crate::plan::objects::documents::documents;
 
-/// Where volumes are in every node. The nodes mount one directory there, so that a pod finds its volume on each of them.
-pub const DIRECTORY: &str = "/var/local-path-provisioner";
 /// The file of the provisioner's ConfigMap that says where volumes are.
 const CONFIG: &str = "config.json";
 /// With `persist` a claim of the same name gets the same directory, also in the next cluster.
@@ -14,11 +14,11 @@ const PATH_OF_CLAIM: &str = "{{ .PVC.Namespace }}/{{ .PVC.Name }}";
 
 /// The manifest's objects.
 pub(crate) fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
-    let mut objects = crate::plan::objects::documents(manifest, "the storage manifest")?;
+    let mut objects = documents(manifest, "the storage manifest")?;
     for object in &mut objects {
         if object["kind"] == "ConfigMap" && object["data"][CONFIG].is_string() {
             // Shared by all nodes: volumes of every access mode, bound to no node.
-            object["data"][CONFIG] = json!(json!({"sharedFileSystemPath": DIRECTORY}).to_string());
+            object["data"][CONFIG] = json!(json!({"sharedFileSystemPath": VOLUMES}).to_string());
         }
         if object["kind"] == "StorageClass" && layout.cluster.persist.is_some() {
             object["parameters"] = json!({"pathPattern": PATH_OF_CLAIM});
