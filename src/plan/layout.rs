@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::{Cluster, Node, Role};
 use crate::error::{Code, Error, Result};
+use crate::plan::allocation::Allocation;
 use crate::plan::subnet::{Division, NodeSubnets, nth_address};
 
 /// The name of the engine's host in nodes and pods.
@@ -62,25 +63,66 @@ pub struct BalancerLayout {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The parts of the network that fixed addresses come from, the primary family first.
-struct Pools(Vec<Division>);
+/// What a cluster has when nodes are added to it: all of it stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Existing {
+    /// Its nodes, in the order of their layout.
+    pub nodes: Vec<ExistingNode>,
+    /// The addresses of its load balancer, if it has one.
+    pub balancer: Option<Vec<IpAddr>>,
+}
 
-impl Pools {
-    /// The addresses of the n-th container: the first one, and all.
-    fn addresses(&self, n: usize) -> Result<(IpAddr, Vec<IpAddr>)> {
-        let full = |division: &Division| {
-            Error::new(Code::SubnetClash, format!("the subnet {} has no room for another node", division.subnet))
+/// A node that exists.
+#[derive(Debug, Clone)]
+pub struct ExistingNode {
+    /// Container, host and Node name.
+    pub name: String,
+    /// Fixed addresses of all families, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses of its pods, of all families.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its role, and what else its configuration says.
+    pub config: Node,
+}
+
+impl From<&Layout> for Existing {
+    fn from(layout: &Layout) -> Self {
+        let node = |node: &NodeLayout| ExistingNode {
+            name: node.name.clone(),
+            addresses: node.addresses.clone(),
+            pod_cidrs: node.pod_cidrs.clone(),
+            config: node.config.clone(),
         };
-        let addresses = self.0.iter().map(|division| division.address(n).ok_or_else(|| full(division)));
-        let addresses: Vec<IpAddr> = addresses.collect::<Result<_>>()?;
-        let first = addresses.first().copied();
-        Ok((first.ok_or_else(|| Error::new(Code::ConfigInvalid, "the cluster has no pod subnet"))?, addresses))
+        let balancer = layout.balancer.as_ref().map(|balancer| balancer.addresses.clone());
+        Self { nodes: layout.nodes.iter().map(node).collect(), balancer }
     }
 }
 
+/// The address of the primary family, which comes first.
+fn primary(addresses: &[IpAddr]) -> Result<IpAddr> {
+    let none = || Error::new(Code::ConfigInvalid, "a node of the cluster has no address");
+    addresses.first().copied().ok_or_else(none)
+}
+
 impl Layout {
-    /// Gives every node its name and addresses.
-    pub fn new(cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+    /// The layout of a new cluster: gives every node its name and addresses.
+    pub fn new(mut cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+        let new = std::mem::take(&mut cluster.nodes);
+        Self::with_existing(cluster, Existing::default(), new, subnets, api_port, version)
+    }
+
+    /// The layout of a cluster that gets more nodes: what exists keeps its names and addresses, and `new` nodes get what is
+    /// free. The nodes of `cluster` are replaced by the existing ones and the new ones after them.
+    ///
+    /// A cluster that gets its second control plane gets a load balancer; one that has a load balancer keeps it.
+    pub fn with_existing(
+        mut cluster: Cluster,
+        existing: Existing,
+        new: Vec<Node>,
+        subnets: NodeSubnets,
+        api_port: u16,
+        version: &str,
+    ) -> Result<Self> {
         let divide = |subnet: IpNet| {
             Division::new(subnet).ok_or_else(|| {
                 Error::new(Code::SubnetClash, format!("the node subnet {subnet} is too small"))
@@ -90,27 +132,33 @@ impl Layout {
         let division = divide(subnets.v4.into())?;
         let division_v6 = subnets.v6.map(|subnet| divide(subnet.into())).transpose()?;
         let families = cluster.networking.families();
-        let pools = Pools(families.filter_map(|v4| if v4 { Some(division) } else { division_v6 }).collect());
-        let mut nodes = Vec::new();
-        let (mut planes, mut workers) = (0, 0);
-        for (index, node) in cluster.nodes.iter().enumerate() {
-            let count = if node.role == Role::ControlPlane { &mut planes } else { &mut workers };
-            *count += 1;
-            let (address, addresses) = pools.addresses(index + 1)?;
-            nodes.push(NodeLayout {
-                name: node_name(cluster.name.as_str(), node.role, *count),
-                address,
-                addresses,
-                pod_cidrs: pod_cidrs(&cluster, index)?,
-                config: node.clone(),
-            });
+        let divisions = families.filter_map(|v4| if v4 { Some(division) } else { division_v6 }).collect();
+        let mut allocation = Allocation::new(divisions, cluster.networking.pod_subnet.clone());
+        for node in &existing.nodes {
+            allocation.take(&node.name, &node.addresses, &node.pod_cidrs);
         }
-        let balancer = if planes > 1 {
-            let (address, addresses) = pools.addresses(0)?;
-            Some(BalancerLayout { name: format!("{}-load-balancer", cluster.name), address, addresses })
-        } else {
-            None
+        allocation.take_addresses(existing.balancer.as_deref().unwrap_or_default());
+        let mut nodes = Vec::new();
+        for ExistingNode { name, addresses, pod_cidrs, config } in existing.nodes {
+            nodes.push(NodeLayout { name, address: primary(&addresses)?, addresses, pod_cidrs, config });
+        }
+        for config in new {
+            let (name, addresses, pod_cidrs) = allocation.node(cluster.name.as_str(), config.role)?;
+            nodes.push(NodeLayout { name, address: primary(&addresses)?, addresses, pod_cidrs, config });
+        }
+        let planes = nodes.iter().filter(|node| node.config.role == Role::ControlPlane).count();
+        let addresses = match existing.balancer {
+            None if planes > 1 => Some(allocation.balancer()?),
+            kept => kept,
         };
+        let balancer = match addresses {
+            Some(addresses) => {
+                let name = format!("{}-load-balancer", cluster.name);
+                Some(BalancerLayout { name, address: primary(&addresses)?, addresses })
+            }
+            None => None,
+        };
+        cluster.nodes = nodes.iter().map(|node| node.config.clone()).collect();
         Ok(Self { cluster, division, division_v6, nodes, balancer, api_port, version: version.to_owned() })
     }
 
@@ -131,7 +179,7 @@ impl Layout {
 
     /// Where the host reaches the API.
     pub fn host_endpoint(&self) -> String {
-        let address = callable(self.cluster.networking.api_server_address);
+        let address = reachable_address(self.cluster.networking.api_server_address);
         format!("https://{}", SocketAddr::new(address, self.api_port))
     }
 
@@ -169,14 +217,8 @@ impl Layout {
     }
 }
 
-/// `NAME-control-plane`, `NAME-control-plane2`, `NAME-worker`, `NAME-worker2`.
-fn node_name(cluster: &str, role: Role, count: usize) -> String {
-    let number = if count == 1 { String::new() } else { count.to_string() };
-    format!("{cluster}-{}{number}", role.as_str())
-}
-
-/// The address at which to call who listens at this one: a wildcard is none.
-pub fn callable(address: IpAddr) -> IpAddr {
+/// The address at which a server that listens at this one is reached: a wildcard stands for the loopback.
+pub fn reachable_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -189,49 +231,6 @@ pub fn api_endpoint(address: IpAddr) -> String {
     SocketAddr::new(address, API_PORT).to_string()
 }
 
-/// The n-th /24 (/64 of IPv6) of each pod subnet, as kube-controller-manager divides them.
-fn pod_cidrs(cluster: &Cluster, n: usize) -> Result<Vec<IpNet>> {
-    let part = |subnet: IpNet| {
-        let mask = if subnet.addr().is_ipv4() { 24 } else { 64 };
-        subnet.subnets(mask).ok().and_then(|mut parts| parts.nth(n)).ok_or_else(|| {
-            Error::new(Code::ConfigInvalid, format!("the pod subnet {subnet} is too small for {} nodes", n + 1))
-                .hint(format!("each node takes a /{mask} of `networking.podSubnet`"))
-        })
-    };
-    cluster.networking.pod_subnet.iter().map(part).collect()
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::config::ClusterName;
-
-    pub(crate) fn layout(control_planes: usize, workers: usize) -> Layout {
-        let mut cluster = Cluster::new("dev".parse::<ClusterName>().unwrap());
-        cluster.nodes = std::iter::repeat_n(Node::new(Role::ControlPlane), control_planes)
-            .chain(std::iter::repeat_n(Node::new(Role::Worker), workers))
-            .collect();
-        let subnets = NodeSubnets::from("172.18.0.0/22".parse::<ipnet::Ipv4Net>().unwrap());
-        Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap()
-    }
-
-    #[test]
-    fn nodes_are_named_and_numbered_as_kind_users_expect() {
-        let layout = layout(2, 2);
-        let names: Vec<_> = layout.nodes.iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(names, ["dev-control-plane", "dev-control-plane2", "dev-worker", "dev-worker2"]);
-        let addresses: Vec<_> = layout.nodes.iter().map(|node| node.address.to_string()).collect();
-        assert_eq!(addresses, ["172.18.0.3", "172.18.0.4", "172.18.0.5", "172.18.0.6"]);
-        assert_eq!(layout.nodes[3].pod_cidrs, ["10.244.3.0/24".parse().unwrap()]);
-        assert_eq!(layout.endpoint(), "172.18.0.2:6443");
-    }
-
-    #[test]
-    fn one_control_plane_needs_no_load_balancer() {
-        let layout = layout(1, 0);
-        assert!(layout.balancer.is_none());
-        assert_eq!(layout.endpoint(), "172.18.0.3:6443");
-        assert_eq!(layout.service_address(1), "10.96.0.1");
-        assert_eq!(layout.service_address(10), "10.96.0.10");
-    }
-}
+#[path = "layout_tests.rs"]
+pub(crate) mod tests;

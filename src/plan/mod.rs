@@ -6,6 +6,7 @@ use crate::engine::spec::NetworkSpec;
 use crate::error::Result;
 
 pub mod access;
+mod allocation;
 pub mod beside;
 pub mod facts;
 pub mod files;
@@ -19,7 +20,7 @@ pub mod subnet;
 pub use access::Access;
 pub use facts::{Facts, Images, NodeImage, ProxySettings};
 pub use files::{File, FileTree, NodePlan};
-pub use layout::{Layout, NodeLayout, callable};
+pub use layout::{Layout, NodeLayout, reachable_address};
 pub use node::CLUSTER_CONFIG;
 
 /// Everything that `create` will do.

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::plan::access::Access;
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::FileTree;
-use crate::plan::layout::{Layout, NodeLayout, api_endpoint, callable};
+use crate::plan::layout::{Layout, NodeLayout, api_endpoint, reachable_address};
 use crate::plan::node::static_pods::PKI;
 use crate::plan::pki::{Authority, Pair, Pki, Usage};
 use crate::yaml;
@@ -231,7 +231,7 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
         names.push(&balancer.name);
         addresses.extend(&balancer.addresses);
     }
-    let host = callable(layout.cluster.networking.api_server_address);
+    let host = reachable_address(layout.cluster.networking.api_server_address);
     if !addresses.contains(&host) {
         addresses.push(host);
     }
