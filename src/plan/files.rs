@@ -23,6 +23,8 @@ pub enum File {
         content: String,
         /// Subject, for people.
         subject: String,
+        /// What it was issued from: two of the same origin can replace each other, though keys and signatures differ.
+        origin: String,
     },
     /// A key or a file with a key in it: mode 0600, shown by name only.
     Secret {
@@ -30,12 +32,36 @@ pub enum File {
         content: String,
         /// What it is, for people.
         subject: String,
+        /// What it was made from, without anything secret: two of the same origin can replace each other.
+        origin: String,
     },
     /// A symbolic link to another path.
     Link {
         /// Where it leads.
         target: String,
     },
+}
+
+impl File {
+    /// Its content; a link has none.
+    pub fn content(&self) -> Option<&str> {
+        match self {
+            Self::Text { content, .. } | Self::Certificate { content, .. } | Self::Secret { content, .. } => {
+                Some(content)
+            }
+            Self::Link { .. } => None,
+        }
+    }
+
+    /// Its permission bits.
+    pub fn mode(&self) -> u32 {
+        match self {
+            Self::Text { mode, .. } => *mode,
+            Self::Certificate { .. } => 0o644,
+            Self::Secret { .. } => 0o600,
+            Self::Link { .. } => 0o777,
+        }
+    }
 }
 
 /// Files by absolute path, in order, so that the same plan gives the same bytes.
@@ -59,18 +85,37 @@ impl FileTree {
     }
 
     /// Adds a certificate.
-    pub fn certificate(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
-        self.0.insert(path.into(), File::Certificate { content: content.into(), subject: subject.into() });
+    pub fn certificate(
+        &mut self,
+        path: impl Into<String>,
+        content: impl Into<String>,
+        subject: impl Into<String>,
+        origin: impl Into<String>,
+    ) {
+        let (content, subject, origin) = (content.into(), subject.into(), origin.into());
+        self.0.insert(path.into(), File::Certificate { content, subject, origin });
     }
 
     /// Adds a secret file.
-    pub fn secret(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
-        self.0.insert(path.into(), File::Secret { content: content.into(), subject: subject.into() });
+    pub fn secret(
+        &mut self,
+        path: impl Into<String>,
+        content: impl Into<String>,
+        subject: impl Into<String>,
+        origin: impl Into<String>,
+    ) {
+        let (content, subject, origin) = (content.into(), subject.into(), origin.into());
+        self.0.insert(path.into(), File::Secret { content, subject, origin });
     }
 
     /// Adds a symbolic link.
     pub fn link(&mut self, path: impl Into<String>, target: impl Into<String>) {
         self.0.insert(path.into(), File::Link { target: target.into() });
+    }
+
+    /// The file at a path.
+    pub fn get(&self, path: &str) -> Option<&File> {
+        self.0.get(path)
     }
 
     /// The files in the order of their paths.
@@ -88,19 +133,18 @@ impl FileTree {
             header.set_gid(0);
             header.set_mtime(modified);
             let path = path.trim_start_matches('/');
-            let (content, mode) = match file {
+            header.set_mode(file.mode());
+            let content = match file {
                 File::Link { target } => {
                     header.set_entry_type(tar::EntryType::Symlink);
                     header.set_size(0);
-                    header.set_mode(0o777);
                     tar.append_link(&mut header, path, target).map_err(failed)?;
                     continue;
                 }
-                File::Text { content, mode } => (content, *mode),
-                File::Certificate { content, .. } => (content, 0o644),
-                File::Secret { content, .. } => (content, 0o600),
+                File::Text { content, .. } | File::Certificate { content, .. } | File::Secret { content, .. } => {
+                    content
+                }
             };
-            header.set_mode(mode);
             header.set_size(content.len() as u64);
             tar.append_data(&mut header, path, content.as_bytes()).map_err(failed)?;
         }
@@ -124,7 +168,7 @@ mod tests {
     #[test]
     fn secrets_are_readable_by_root_only_in_the_tar() {
         let mut files = FileTree::default();
-        files.secret("/etc/kubernetes/pki/ca.key", "key", "CA");
+        files.secret("/etc/kubernetes/pki/ca.key", "key", "CA", "");
         files.text("/etc/hosts.d", "x");
         let tar = files.to_tar(0).unwrap();
         let mut archive = tar::Archive::new(&tar[..]);

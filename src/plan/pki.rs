@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use base64::Engine as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -9,7 +10,16 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use crate::error::{Code, Error, Result};
+use crate::plan::files::FileTree;
 
+/// The directory of a node with certificates and keys.
+pub const DIRECTORY: &str = "/etc/kubernetes/pki";
+
+/// The authorities' names and files, without the endings: Kubernetes, etcd, front proxy.
+const AUTHORITIES: [(&str, &str); 3] =
+    [("kubernetes", "ca"), ("etcd-ca", "etcd/ca"), ("front-proxy-ca", "front-proxy-ca")];
+const SERVICE_ACCOUNT_KEY: &str = "/etc/kubernetes/pki/sa.key";
+const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/pki/sa.pub";
 /// How long certificates are valid.
 const LIFETIME: Duration = Duration::days(3650);
 /// How far the beginning of their validity lies back.
@@ -24,6 +34,16 @@ pub struct Pair {
     pub key: String,
     /// Subject, such as `CN=kube-apiserver`.
     pub subject: String,
+    /// What it was issued from, without its own key and its time: two pairs of the same origin can replace each other.
+    pub origin: String,
+}
+
+impl Pair {
+    /// Adds its two files, `PATH.crt` and `PATH.key`.
+    pub fn write(&self, files: &mut FileTree, path: &str) {
+        files.certificate(format!("{path}.crt"), &self.certificate, &self.subject, &self.origin);
+        files.secret(format!("{path}.key"), &self.key, format!("key of {}", self.subject), &self.origin);
+    }
 }
 
 /// A certificate authority.
@@ -80,17 +100,74 @@ fn params(name: &str, organization: Option<&str>, now: OffsetDateTime) -> Certif
     params
 }
 
+fn authority_params(mut params: CertificateParams) -> CertificateParams {
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+fn authority_pair(name: &str, certificate: String, key: String) -> Pair {
+    Pair { origin: certificate.clone(), certificate, key, subject: format!("CN={name}") }
+}
+
+/// Reads a file of a control plane by its path; `None` if it does not exist.
+pub type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn unusable(path: &str, cause: &str) -> Error {
+    Error::new(Code::StepFailed, format!("cannot use the control plane's `{path}`")).because(cause)
+}
+
+fn read_file(path: &str, read: Read<'_>) -> Result<String> {
+    read(path).ok_or_else(|| unusable(path, "it does not exist"))
+}
+
+fn read_key(path: &str, read: Read<'_>) -> Result<(String, KeyPair)> {
+    let text = read_file(path, read)?;
+    // The library's cause could quote what it read.
+    let key = KeyPair::from_pem(&text).map_err(|_| unusable(path, "it holds no private key"))?;
+    Ok((text, key))
+}
+
+/// The bytes of the certificate in a PEM text.
+fn certificate_content(text: &str) -> Option<Vec<u8>> {
+    let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
+    let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
+    let body: String = body.split_whitespace().collect();
+    base64::engine::general_purpose::STANDARD.decode(body).ok()
+}
+
+/// Whether the bytes have the part in them: enough to recognise a key or a name without a parser of certificates.
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
 impl Authority {
     fn new(name: &str, now: OffsetDateTime) -> Result<Self> {
         let mut params = params(name, None, now);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
         params.subject_alt_names = vec![SanType::DnsName(name.try_into().map_err(|source| failed(&source))?)];
+        let params = authority_params(params);
         let key = new_key()?;
-        let certificate = params.self_signed(&key).map_err(|source| failed(&source))?;
-        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem(), subject: format!("CN={name}") };
-        Ok(Self { pair, issuer: Issuer::new(params, key) })
+        let certificate = params.self_signed(&key).map_err(|source| failed(&source))?.pem();
+        Ok(Self { pair: authority_pair(name, certificate, key.serialize_pem()), issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority of this name out of its files `FILE.crt` and `FILE.key`.
+    fn from_files(name: &str, file: &str, read: Read<'_>, now: OffsetDateTime) -> Result<Self> {
+        let (key_path, path) = (format!("{DIRECTORY}/{file}.key"), format!("{DIRECTORY}/{file}.crt"));
+        let (key_text, key) = read_key(&key_path, read)?;
+        let certificate = read_file(&path, read)?;
+        let content = certificate_content(&certificate).ok_or_else(|| unusable(&path, "it holds no certificate"))?;
+        if !has(&content, key.public_key_raw()) {
+            return Err(unusable(&path, &format!("it does not belong to the key in `{key_path}`")));
+        }
+        // What the authority issues carries this name, and is trusted only if the authority's certificate does too.
+        if !has(&content, name.as_bytes()) {
+            return Err(unusable(&path, &format!("it is not the certificate of `{name}`")));
+        }
+        // Name, usages and the kind of key identifier are all that an issuer takes from its parameters.
+        let issuer = Issuer::new(authority_params(params(name, None, now)), key);
+        Ok(Self { pair: authority_pair(name, certificate, key_text), issuer })
     }
 }
 
@@ -98,14 +175,41 @@ impl Pki {
     /// Makes new authorities and a new service account key; `now` is the time that validity counts from.
     pub fn generate(now: OffsetDateTime) -> Result<Self> {
         let service_account = new_key()?;
+        let [kubernetes, etcd, front_proxy] = AUTHORITIES;
         Ok(Self {
-            kubernetes: Authority::new("kubernetes", now)?,
-            etcd: Authority::new("etcd-ca", now)?,
-            front_proxy: Authority::new("front-proxy-ca", now)?,
+            kubernetes: Authority::new(kubernetes.0, now)?,
+            etcd: Authority::new(etcd.0, now)?,
+            front_proxy: Authority::new(front_proxy.0, now)?,
             service_account_key: service_account.serialize_pem(),
             service_account_public: service_account.public_key_pem(),
             now,
         })
+    }
+
+    /// Reads the authorities and the service account key back from the files of a control plane; the first file that is
+    /// missing or broken is named in the error. `now` is the time that the validity of what is issued counts from.
+    pub fn from_files(read: Read<'_>, now: OffsetDateTime) -> Result<Self> {
+        let [kubernetes, etcd, front_proxy] = AUTHORITIES;
+        let authority = |(name, file): (&str, &str)| Authority::from_files(name, file, read, now);
+        let (kubernetes, etcd, front_proxy) = (authority(kubernetes)?, authority(etcd)?, authority(front_proxy)?);
+        let (service_account_key, key) = read_key(SERVICE_ACCOUNT_KEY, read)?;
+        let service_account_public = read_file(SERVICE_ACCOUNT_PUBLIC, read)?;
+        // It may hold further keys, by which older tokens are still accepted.
+        if !service_account_public.contains(key.public_key_pem().trim()) {
+            let cause = format!("it does not hold the public key of `{SERVICE_ACCOUNT_KEY}`");
+            return Err(unusable(SERVICE_ACCOUNT_PUBLIC, &cause));
+        }
+        Ok(Self { kubernetes, etcd, front_proxy, service_account_key, service_account_public, now })
+    }
+
+    /// Adds the files of a control plane that [`Self::from_files`] reads.
+    pub fn write(&self, files: &mut FileTree) {
+        for (authority, (_, file)) in [&self.kubernetes, &self.etcd, &self.front_proxy].into_iter().zip(AUTHORITIES) {
+            authority.pair.write(files, &format!("{DIRECTORY}/{file}"));
+        }
+        let public = &self.service_account_public;
+        files.secret(SERVICE_ACCOUNT_KEY, &self.service_account_key, "service account key", public);
+        files.text(SERVICE_ACCOUNT_PUBLIC, public);
     }
 
     /// Issues a certificate with its own key.
@@ -134,10 +238,12 @@ impl Pki {
         let key = new_key()?;
         let certificate = params.signed_by(&key, &authority.issuer).map_err(|source| failed(&source))?;
         let organization = organization.map(|name| format!("O={name}, ")).unwrap_or_default();
-        Ok(Pair {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-            subject: format!("{organization}CN={name}"),
-        })
+        let subject = format!("{organization}CN={name}");
+        let origin = format!("{subject} {usage:?} {names:?} {addresses:?} by {}", authority.pair.certificate);
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem(), subject, origin })
     }
 }
+
+#[cfg(test)]
+#[path = "pki_tests.rs"]
+mod tests;

@@ -9,8 +9,7 @@ use crate::plan::access::Access;
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::FileTree;
 use crate::plan::layout::{Layout, NodeLayout, api_endpoint, reachable_address};
-use crate::plan::node::static_pods::PKI;
-use crate::plan::pki::{Authority, Pair, Pki, Usage};
+use crate::plan::pki::{DIRECTORY as PKI, Pki, Usage};
 use crate::yaml;
 
 pub mod container;
@@ -75,7 +74,8 @@ pub(crate) fn files(
         );
     }
     kubelet_access(&mut files, layout, node, pki)?;
-    files.certificate(format!("{PKI}/ca.crt"), &pki.kubernetes.pair.certificate, &pki.kubernetes.pair.subject);
+    let authority = &pki.kubernetes.pair;
+    files.certificate(format!("{PKI}/ca.crt"), &authority.certificate, &authority.subject, &authority.origin);
     match node.config.role {
         Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,
         Role::Worker => files.text(
@@ -118,11 +118,11 @@ fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki:
     let user = format!("system:node:{}", node.name);
     let client = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Client, &[], &[])?;
     let first = "/var/lib/kubelet/pki/kubelet-client-first.pem";
-    files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject);
+    files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject, &client.origin);
     files.link("/var/lib/kubelet/pki/kubelet-client-current.pem", first);
     let local = local_addresses(layout, node);
     let serving = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Server, &[&node.name], &local)?;
-    pair(files, "/var/lib/kubelet/pki/kubelet", &serving);
+    serving.write(files, "/var/lib/kubelet/pki/kubelet");
     // A control plane's kubelet talks to its own API server, so that it does not depend on another node at boot.
     let server = match node.config.role {
         Role::ControlPlane => api_endpoint(node.address),
@@ -130,17 +130,9 @@ fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki:
     };
     let authority = &pki.kubernetes.pair.certificate;
     let config = kubelet::kubelet_kubeconfig(&format!("https://{server}"), authority, &node.name)?;
-    files.secret("/etc/kubernetes/kubelet.conf", config, format!("kubeconfig of {user}"));
+    // It names the file with the key, and has none itself.
+    files.secret("/etc/kubernetes/kubelet.conf", config.clone(), format!("kubeconfig of {user}"), config);
     Ok(())
-}
-
-fn pair(files: &mut FileTree, path: &str, pair: &Pair) {
-    files.certificate(format!("{path}.crt"), &pair.certificate, &pair.subject);
-    files.secret(format!("{path}.key"), &pair.key, format!("key of {}", pair.subject));
-}
-
-fn authority(files: &mut FileTree, name: &str, authority: &Authority) {
-    pair(files, &format!("{PKI}/{name}"), &authority.pair);
 }
 
 fn control_plane(
@@ -151,22 +143,17 @@ fn control_plane(
     pki: &Pki,
     access: &Access,
 ) -> Result<()> {
-    authority(files, "ca", &pki.kubernetes);
-    authority(files, "etcd/ca", &pki.etcd);
-    authority(files, "front-proxy-ca", &pki.front_proxy);
-    files.secret(format!("{PKI}/sa.key"), &pki.service_account_key, "service account key");
-    files.text(format!("{PKI}/sa.pub"), &pki.service_account_public);
-
+    pki.write(files);
     let (names, addresses) = api_names(layout, node);
     let serving = pki.issue(&pki.kubernetes, "kube-apiserver", None, Usage::Server, &names, &addresses)?;
-    pair(files, &format!("{PKI}/apiserver"), &serving);
+    serving.write(files, &format!("{PKI}/apiserver"));
     let mut member = local_addresses(layout, node);
     if !layout.has_ipv6() {
         member.push(IpAddr::V6(Ipv6Addr::LOCALHOST));
     }
     for name in ["server", "peer"] {
         let issued = pki.issue(&pki.etcd, &node.name, None, Usage::Both, &["localhost", &node.name], &member)?;
-        pair(files, &format!("{PKI}/etcd/{name}"), &issued);
+        issued.write(files, &format!("{PKI}/etcd/{name}"));
     }
     let clients = [
         ("apiserver-kubelet-client", &pki.kubernetes, "kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins")),
@@ -175,7 +162,7 @@ fn control_plane(
         ("etcd/healthcheck-client", &pki.etcd, "kube-etcd-healthcheck-client", None),
     ];
     for (file, issuer, name, group) in clients {
-        pair(files, &format!("{PKI}/{file}"), &pki.issue(issuer, name, group, Usage::Client, &[], &[])?);
+        pki.issue(issuer, name, group, Usage::Client, &[], &[])?.write(files, &format!("{PKI}/{file}"));
     }
     component_configs(files, layout, node, pki, access)?;
     for (path, manifest) in static_pods::manifests(layout, node, &image.images)? {
@@ -210,7 +197,8 @@ fn component_configs(
     ];
     for (file, user, server, pair) in rows {
         let config = kubelet::kubeconfig(server, authority, user, &pair.certificate, &pair.key)?;
-        files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"));
+        let origin = format!("{server} {}", pair.origin);
+        files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"), origin);
     }
     Ok(())
 }

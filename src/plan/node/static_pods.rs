@@ -9,12 +9,11 @@ use crate::error::Result;
 use crate::plan::facts::Images;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::plan::node::flag_files::{HostPath, host_paths};
+use crate::plan::pki::DIRECTORY as PKI;
 use crate::yaml;
 
 /// Where the kubelet looks for static pods.
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
-/// Where certificates and keys of the control plane are.
-pub const PKI: &str = "/etc/kubernetes/pki";
 
 /// The four static pods of a control plane node: file name and manifest.
 pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<Vec<(String, String)>> {
