@@ -8,6 +8,7 @@ use crate::error::Result;
 pub mod access;
 mod allocation;
 pub mod beside;
+pub mod diff;
 pub mod facts;
 pub mod files;
 pub mod labels;

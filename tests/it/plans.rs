@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle::config::{IpFamily, Overrides, load};
+use coracle::config::{IpFamily, Node, Overrides, Role, load};
 use coracle::engine::spec::{CgroupVersion, EngineInfo, Privilege};
+use coracle::plan::diff::Changes;
+use coracle::plan::layout::Existing;
 use coracle::plan::pki::Pki;
 use coracle::plan::subnet::NodeSubnets;
 use coracle::plan::{self, Facts, Images, Layout, NodeImage, Plan, ProxySettings};
@@ -167,4 +169,29 @@ fn a_description_has_no_secret() {
         let line = pair.key.lines().nth(1).unwrap();
         assert!(!text.contains(line));
     }
+}
+
+/// What becomes of the files of nodes that exist when a node is added.
+fn changes(control_planes: usize, workers: usize, role: Role) -> String {
+    let before = make(control_planes, workers, CgroupVersion::V2, Privilege::Privileged, "");
+    let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    let facts = facts(CgroupVersion::V2, Privilege::Privileged, control_planes + workers + 1);
+    let old = before.layout;
+    let (cluster, existing) = (old.cluster.clone(), Existing::from(&old));
+    let subnets = NodeSubnets { v4: "172.18.0.0/22".parse().unwrap(), v6: None };
+    let layout = Layout::with_existing(cluster, existing, vec![Node::new(role)], subnets, 40000, "v1.36.3").unwrap();
+    let names: Vec<String> = old.nodes.iter().map(|node| node.name.clone()).collect();
+    let (before, after) = (plan::plan(old, &facts, &pki).unwrap(), plan::plan(layout, &facts, &pki).unwrap());
+    let exists = |plan: Plan| plan.nodes.into_iter().filter(|node| names.contains(&node.spec.name)).collect::<Vec<_>>();
+    Changes::of_plans(&exists(before), &exists(after)).to_string()
+}
+
+#[test]
+fn a_new_worker_changes_only_the_recorded_configuration() {
+    assert_eq!(changes(1, 1, Role::Worker), "dev-control-plane:\n  ~ /etc/coracle/cluster.yaml\n");
+}
+
+#[test]
+fn a_second_control_plane_changes_what_names_the_balancer_and_the_members_of_etcd() {
+    assert_eq!(changes(1, 1, Role::ControlPlane), "");
 }
