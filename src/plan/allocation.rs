@@ -1,4 +1,4 @@
-//! Which names, addresses and pod subnets are free in a cluster's network: what exists keeps its own. Pure.
+//! The names, addresses and pod subnets that are free in a cluster: new nodes get them, and existing nodes keep theirs. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,14 +12,14 @@ use crate::plan::subnet::{Division, overlaps};
 /// The load balancer's slot; nodes have the ones behind it.
 const BALANCER_SLOT: usize = 0;
 
-/// What containers of a cluster have taken, and the pools that new ones are given a part of.
+/// What the containers of a cluster have taken, and the pools that new ones get theirs from.
 ///
-/// The n-th slot is the n-th address of each family, so that a container's addresses end alike. The lowest free slot is
-/// given away first: with nothing taken that is the order of the nodes.
+/// The n-th slot is the n-th address of each family, so that all addresses of a container have the same ending. The lowest
+/// free slot is taken first; in a new cluster this gives the order of the nodes.
 pub(crate) struct Allocation {
     /// The parts of the network that fixed addresses come from, the primary family first.
     divisions: Vec<Division>,
-    /// The subnets that each node has a part of.
+    /// The subnets of which each node has a part.
     pod_subnets: Subnets,
     names: BTreeSet<String>,
     addresses: BTreeSet<IpAddr>,
@@ -34,7 +34,7 @@ impl Allocation {
         Self { divisions, pod_subnets, names, addresses, pod_cidrs, nodes: 0 }
     }
 
-    /// Takes what a node has.
+    /// Marks what an existing node has as taken.
     pub(crate) fn take(&mut self, name: &str, addresses: &[IpAddr], pod_cidrs: &[IpNet]) {
         self.names.insert(name.to_owned());
         self.pod_cidrs.extend(pod_cidrs);
@@ -42,12 +42,12 @@ impl Allocation {
         self.nodes += 1;
     }
 
-    /// Takes addresses of a container that is no node.
+    /// Marks the addresses of a container as taken.
     pub(crate) fn take_addresses(&mut self, addresses: &[IpAddr]) {
         self.addresses.extend(addresses);
     }
 
-    /// Name, addresses and pod subnets of a new node.
+    /// Allocates the name, the addresses and the pod subnets of a new node.
     pub(crate) fn node(&mut self, cluster: &str, role: Role) -> Result<(String, Vec<IpAddr>, Vec<IpNet>)> {
         let name = self.name(cluster, role);
         let addresses = self.addresses(BALANCER_SLOT + 1)?;
@@ -56,23 +56,23 @@ impl Allocation {
         Ok((name, addresses, pod_cidrs))
     }
 
-    /// Addresses of a new load balancer.
+    /// Allocates the addresses of a new load balancer.
     pub(crate) fn balancer(&mut self) -> Result<Vec<IpAddr>> {
         let addresses = self.addresses(BALANCER_SLOT)?;
         self.take_addresses(&addresses);
         Ok(addresses)
     }
 
-    /// The lowest free one of `NAME-worker`, `NAME-worker2`, `NAME-worker3` and so on.
+    /// The first free name of `NAME-worker`, `NAME-worker2`, `NAME-worker3` and so on.
     fn name(&self, cluster: &str, role: Role) -> String {
         let first = format!("{cluster}-{}", role.as_str());
-        // One of these is free: they are one more than there are names.
+        // There is one candidate more than there are names, so one is free.
         let numbered = (2..self.names.len() + 2).map(|number| format!("{first}{number}"));
         let free = std::iter::once(first.clone()).chain(numbered).find(|name| !self.names.contains(name));
         free.unwrap_or(first)
     }
 
-    /// The addresses of the lowest slot, from `first` on, of which no family's address is taken.
+    /// The addresses of the lowest slot, from `first` on, of which no address is taken in any family.
     fn addresses(&self, first: usize) -> Result<Vec<IpAddr>> {
         if self.divisions.is_empty() {
             return Err(Error::new(Code::ConfigInvalid, "the cluster has no pod subnet"));
@@ -88,7 +88,7 @@ impl Allocation {
         }
     }
 
-    /// The lowest /24 (/64 of IPv6) of each pod subnet that overlaps no node's, as kube-controller-manager divides them.
+    /// The lowest /24 (/64 of IPv6) of each pod subnet that overlaps no other node's; kube-controller-manager divides them alike.
     fn pod_cidrs(&self) -> Result<Vec<IpNet>> {
         let mut parts = Vec::new();
         for subnet in self.pod_subnets.iter() {

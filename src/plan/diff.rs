@@ -1,4 +1,4 @@
-//! Which files of which nodes change from one plan to another, or from what a node has to what it is to have. Pure.
+//! The files of each node that change from one plan to another, or from what a node has to a plan. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,16 +25,16 @@ pub struct Change {
     pub path: String,
     /// What happens to it.
     pub kind: Kind,
-    /// What it is, if it is a certificate or a secret: its content is never shown.
+    /// What it is, if it is a certificate or a secret, whose content is never shown.
     pub subject: Option<String>,
 }
 
-/// All changes, by node in the order of the plans and by path. As text it has a line for each node and for each file.
+/// All changes, ordered by node as in the plans, then by path. Its text has one line for each node and for each file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes(Vec<Change>);
 
 impl Changes {
-    /// The changes of nodes from one plan to another; a node that only one of them has gains or loses all of its files.
+    /// The changes from one plan to another; a node that is in only one of them gains or loses all of its files.
     pub fn of_plans(before: &[NodePlan], after: &[NodePlan]) -> Self {
         let none = FileTree::default();
         let files = |nodes: &'_ [NodePlan], name: &str| nodes.iter().position(|node| node.spec.name == name);
@@ -51,8 +51,8 @@ impl Changes {
 
     /// The changes of one node.
     ///
-    /// Certificates, keys and kubeconfigs that are issued for every plan anew count as changed only if they were made from
-    /// something else, such as other names. That is known of plans; files that were read from a node are compared by content.
+    /// Each plan issues its certificates, keys and kubeconfigs again, so these count as changed only if their origin differs,
+    /// such as the names in a certificate. Only plans know the origin; files read from a node are compared by content.
     pub fn of_node(node: &str, before: &FileTree, after: &FileTree) -> Self {
         let paths: BTreeSet<&str> = before.iter().chain(after.iter()).map(|(path, _)| path).collect();
         let change = |path: &str| {
@@ -80,7 +80,7 @@ impl Changes {
     }
 }
 
-/// Whether a file can stay as it is where the other one is wanted.
+/// Whether the old file can stay in place of the new one.
 fn is_same(old: &File, new: &File) -> bool {
     match (old, new) {
         (File::Certificate { origin: old, .. }, File::Certificate { origin: new, .. })
@@ -90,7 +90,7 @@ fn is_same(old: &File, new: &File) -> bool {
     }
 }
 
-/// What a file is whose content is not shown.
+/// A description of a file whose content must not be shown.
 fn subject(file: &File) -> Option<String> {
     match file {
         File::Certificate { subject, .. } => Some(format!("certificate {subject}")),

@@ -73,7 +73,7 @@ impl Registry {
 
     /// Its fixed address in a network with IPv6: Docker 20.10 cannot choose one in the half of a /64 that is left to it.
     ///
-    /// It is in the nodes' part, which the engine leaves alone, far beyond the addresses of the largest cluster.
+    /// It is in the nodes' part, which the engine leaves alone, far behind the addresses of the largest cluster.
     pub fn address(&self, subnets: &[IpNet]) -> Option<IpAddr> {
         let subnet = subnets.iter().find(|subnet| subnet.addr().is_ipv6())?;
         let of_name = self.name.bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % 0x2000);
@@ -84,23 +84,23 @@ impl Registry {
 /// Facts about the node image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {
-    /// What nodes are created from: the image's ID.
+    /// The image's ID, from which nodes are created.
     pub id: String,
-    /// What it is called.
+    /// Its name.
     pub reference: String,
-    /// Which image tags are in it.
+    /// The versions of the images in it.
     pub images: Images,
     /// The pause image, with its tag.
     pub pause: String,
-    /// The image has coracle's entrypoint with its shared store; otherwise it is one of kind's layout.
+    /// Whether the image has coracle's entrypoint with its shared store; otherwise it has kind's layout.
     pub shared_store: bool,
-    /// The image has the CNI plugin by which a pod waits for its network policies.
+    /// Whether the image has the CNI plugin by which a pod waits for its network policies.
     pub policy_plugin: bool,
-    /// The image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
+    /// Whether the image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
     pub ipv6_plugin: bool,
 }
 
-/// What the plan needs to know beside the layout.
+/// What the plan needs to know besides the layout.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The engine.
@@ -111,15 +111,15 @@ pub struct Facts {
     pub proxy: ProxySettings,
     /// The local registry that the cluster uses.
     pub registry: Option<Registry>,
-    /// Certificates of the CA of each registry that has its own, by its host.
+    /// CA certificates of the registries that have their own CA, by host.
     pub authorities: BTreeMap<String, String>,
     /// ID of this run.
     pub run: String,
     /// Privileges that the engine can grant.
     pub privilege: Privilege,
-    /// Devices of the host that nodes get when they are there, such as `/dev/fuse`.
+    /// Devices of the host that nodes get, such as `/dev/fuse`.
     pub devices: Vec<String>,
-    /// The host has `/lib/modules`, which kube-proxy may load modules from.
+    /// Whether the host has `/lib/modules`, from which kube-proxy may load modules.
     pub modules: bool,
 }
 

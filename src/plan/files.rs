@@ -1,4 +1,4 @@
-//! The files that a node gets before it first boots. Pure.
+//! The files that a node gets before its first boot. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,34 +10,34 @@ use crate::error::{Code, Error, Result};
 /// A file, its mode and whether it must stay secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum File {
-    /// Text that anybody may see.
+    /// Text that may be shown.
     Text {
         /// Content.
         content: String,
         /// Permission bits.
         mode: u32,
     },
-    /// A certificate: shown by its subject only.
+    /// A certificate, shown by its subject only.
     Certificate {
         /// PEM text.
         content: String,
-        /// Subject, for people.
+        /// The subject, as a description for people.
         subject: String,
-        /// What it was issued from: two of the same origin can replace each other, though keys and signatures differ.
+        /// What it was issued from; two certificates of the same origin can replace each other, though their keys differ.
         origin: String,
     },
-    /// A key or a file with a key in it: mode 0600, shown by name only.
+    /// A key or a file that contains one: mode 0600, shown by name only.
     Secret {
         /// Content.
         content: String,
-        /// What it is, for people.
+        /// A description for people.
         subject: String,
-        /// What it was made from, without anything secret: two of the same origin can replace each other.
+        /// What it was made from, without any secret; two files of the same origin can replace each other.
         origin: String,
     },
     /// A symbolic link to another path.
     Link {
-        /// Where it leads.
+        /// The path to which it leads.
         target: String,
     },
 }
@@ -74,7 +74,7 @@ impl FileTree {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o644 });
     }
 
-    /// Adds a text file with mode 0600, as kubeadm has its manifests.
+    /// Adds a text file with mode 0600, which kubeadm gives to manifests.
     pub fn private(&mut self, path: impl Into<String>, content: impl Into<String>) {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o600 });
     }
@@ -123,7 +123,7 @@ impl FileTree {
         self.0.iter().map(|(path, file)| (path.as_str(), file))
     }
 
-    /// One tar of all files, owned by root, for the engine's archive call.
+    /// A tar archive of all files, owned by root, for the engine's archive call.
     pub fn to_tar(&self, modified: u64) -> Result<Bytes> {
         let failed = |source: std::io::Error| Error::new(Code::StepFailed, "cannot pack files").cause(&source);
         let mut tar = tar::Builder::new(Vec::with_capacity(256 * 1024));
@@ -152,7 +152,7 @@ impl FileTree {
     }
 }
 
-/// A container with the files it gets before it first boots.
+/// A container and the files that it gets before its first boot.
 #[derive(Debug, Clone)]
 pub struct NodePlan {
     /// The container.

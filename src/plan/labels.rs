@@ -1,19 +1,19 @@
-//! The labels by which coracle knows what it made: every key and every role stands here, and nowhere else.
+//! The labels by which coracle recognises what it made. Every key and every role is defined here and nowhere else.
 
 use crate::config::{Cluster, Role};
 use crate::engine::spec::Labels;
 
 /// Label with the cluster's name, on everything that coracle makes.
 pub const CLUSTER: &str = "dev.coracle.cluster";
-/// Label with the container's role: `control-plane`, `worker` or `load-balancer`.
+/// Label with the container's role, such as `control-plane`, `worker` or `load-balancer`.
 pub const ROLE: &str = "dev.coracle.role";
-/// Label with the ID of the command run that made it.
+/// Label with the ID of the run of a command that made it.
 pub const RUN: &str = "dev.coracle.run";
-/// Label with the node's fixed addresses, with commas between them, the one of the primary family first.
+/// Label with the node's fixed addresses, separated by commas, the one of the primary family first.
 pub const ADDRESS: &str = "dev.coracle.address";
 /// Label with the Kubernetes version.
 pub const VERSION: &str = "dev.coracle.kubernetes-version";
-/// Label with the name of the node image, which the engine forgets because containers are created from its ID.
+/// Label with the name of the node image, which the engine does not keep because containers are created from its ID.
 pub const IMAGE: &str = "dev.coracle.image";
 /// Label of a node image with the name of its CNI plugin by which a pod waits for its network policies.
 pub const POLICY_PLUGIN: &str = "dev.coracle.policy-plugin";
@@ -37,7 +37,7 @@ pub fn of_cluster(cluster: &Cluster, run: &str) -> Labels {
     Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())])
 }
 
-/// The role as containers are labelled with it.
+/// The node role that a container's label means; `None` for containers that are not nodes.
 pub fn role_of(label: &str) -> Option<Role> {
     match label {
         "control-plane" => Some(Role::ControlPlane),

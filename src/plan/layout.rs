@@ -1,4 +1,4 @@
-//! Names, addresses and ports of a cluster. Pure.
+//! The names, addresses and ports of a cluster. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,32 +12,32 @@ use crate::plan::subnet::{Division, NodeSubnets, nth_address};
 /// The name of the engine's host in nodes and pods.
 pub const HOST_NAME: &str = "host.coracle.internal";
 
-/// The ending of names in the networks of clusters; no proxy is asked for them.
+/// The ending of names in the networks of clusters; requests to them bypass the proxy.
 pub const DOMAIN: &str = ".coracle.internal";
 
 /// Port of the API server in control plane nodes and the load balancer.
 pub const API_PORT: u16 = 6443;
 
-/// Names, addresses and ports of a cluster: everything that certificates and files are made from.
+/// The names, addresses and ports of a cluster, from which its certificates and files are made.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// The cluster as asked for.
+    /// The configuration of the cluster.
     pub cluster: Cluster,
     /// The IPv4 subnet of the cluster's network and its parts.
     pub division: Division,
     /// Its IPv6 subnet, if the cluster has this family.
     pub division_v6: Option<Division>,
-    /// Nodes in the order of the configuration.
+    /// Nodes: those that exist, then new ones in the order of the configuration.
     pub nodes: Vec<NodeLayout>,
     /// The load balancer in front of several control planes.
     pub balancer: Option<BalancerLayout>,
-    /// Host port on which the API server answers.
+    /// Host port of the API server.
     pub api_port: u16,
     /// Kubernetes version, such as `v1.36.3`.
     pub version: String,
 }
 
-/// A node's name, address and pods.
+/// The name of a node, its addresses and those of its pods.
 #[derive(Debug, Clone)]
 pub struct NodeLayout {
     /// Container, host and Node name.
@@ -48,11 +48,11 @@ pub struct NodeLayout {
     pub addresses: Vec<IpAddr>,
     /// Addresses of its pods, of all families.
     pub pod_cidrs: Vec<IpNet>,
-    /// As asked for.
+    /// The configuration of the node.
     pub config: Node,
 }
 
-/// The load balancer's name and address.
+/// The name of the load balancer and its addresses.
 #[derive(Debug, Clone)]
 pub struct BalancerLayout {
     /// Container and host name.
@@ -63,10 +63,10 @@ pub struct BalancerLayout {
     pub addresses: Vec<IpAddr>,
 }
 
-/// What a cluster has when nodes are added to it: all of it stays as it is.
+/// What a cluster has before nodes are added to it; none of it changes.
 #[derive(Debug, Clone, Default)]
 pub struct Existing {
-    /// Its nodes, in the order of their layout.
+    /// Its nodes, in their order.
     pub nodes: Vec<ExistingNode>,
     /// The addresses of its load balancer, if it has one.
     pub balancer: Option<Vec<IpAddr>>,
@@ -81,7 +81,7 @@ pub struct ExistingNode {
     pub addresses: Vec<IpAddr>,
     /// Addresses of its pods, of all families.
     pub pod_cidrs: Vec<IpNet>,
-    /// Its role, and what else its configuration says.
+    /// Its role and the rest of its configuration.
     pub config: Node,
 }
 
@@ -98,23 +98,23 @@ impl From<&Layout> for Existing {
     }
 }
 
-/// The address of the primary family, which comes first.
+/// The address of the primary family, which is the first one.
 fn primary(addresses: &[IpAddr]) -> Result<IpAddr> {
     let none = || Error::new(Code::ConfigInvalid, "a node of the cluster has no address");
     addresses.first().copied().ok_or_else(none)
 }
 
 impl Layout {
-    /// The layout of a new cluster: gives every node its name and addresses.
+    /// The layout of a new cluster.
     pub fn new(mut cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
         let new = std::mem::take(&mut cluster.nodes);
         Self::with_existing(cluster, Existing::default(), new, subnets, api_port, version)
     }
 
-    /// The layout of a cluster that gets more nodes: what exists keeps its names and addresses, and `new` nodes get what is
-    /// free. The nodes of `cluster` are replaced by the existing ones and the new ones after them.
+    /// The layout of a cluster to which nodes are added: what exists keeps its names and addresses, and the `new` nodes get
+    /// what is free. The nodes in `cluster` are replaced by the existing ones, followed by the new ones.
     ///
-    /// A cluster that gets its second control plane gets a load balancer; one that has a load balancer keeps it.
+    /// A cluster that gets its second control plane gets a load balancer too; a cluster that has one keeps it.
     pub fn with_existing(
         mut cluster: Cluster,
         existing: Existing,
@@ -162,12 +162,12 @@ impl Layout {
         Ok(Self { cluster, division, division_v6, nodes, balancer, api_port, version: version.to_owned() })
     }
 
-    /// Control plane nodes, the first one first.
+    /// Control plane nodes, in the order of the nodes.
     pub fn control_planes(&self) -> impl Iterator<Item = &NodeLayout> {
         self.nodes.iter().filter(|node| node.config.role == Role::ControlPlane)
     }
 
-    /// Where nodes reach the API: the load balancer, else the one control plane.
+    /// The endpoint at which nodes reach the API: the load balancer's, or else that of the only control plane.
     pub fn endpoint(&self) -> String {
         let address = match (&self.balancer, self.control_planes().next()) {
             (Some(balancer), _) => balancer.address,
@@ -177,7 +177,7 @@ impl Layout {
         api_endpoint(address)
     }
 
-    /// Where the host reaches the API.
+    /// The URL at which the host reaches the API.
     pub fn host_endpoint(&self) -> String {
         let address = reachable_address(self.cluster.networking.api_server_address);
         format!("https://{}", SocketAddr::new(address, self.api_port))
@@ -189,35 +189,35 @@ impl Layout {
         subnet.and_then(|subnet| nth_address(subnet, n)).map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// The host's addresses in the cluster's network, of the cluster's families.
+    /// The addresses of the host in the cluster's network, one for each of the cluster's families.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         let division = |v4: bool| if v4 { Some(self.division) } else { self.division_v6 };
         self.cluster.networking.families().filter_map(move |v4| Some(division(v4)?.gateway))
     }
 
-    /// Whether the cluster has addresses of IPv6.
+    /// Whether the cluster has IPv6 addresses.
     pub fn has_ipv6(&self) -> bool {
         self.division_v6.is_some()
     }
 
-    /// Whether the cluster has addresses of IPv6 only.
+    /// Whether the cluster has IPv6 addresses only.
     pub fn is_ipv6_only(&self) -> bool {
         self.cluster.networking.families().all(|v4| !v4)
     }
 
-    /// The address at which servers listen on all of a node's addresses.
+    /// The wildcard address for servers that listen on all addresses of a node.
     pub fn wildcard(&self) -> &'static str {
-        // Programs in Go listen on both families at either; they are told the one of their address, as kubeadm does.
+        // Programs in Go listen on both families with either; kubeadm, too, gives them the one of their address family.
         if self.cluster.networking.families().next() == Some(false) { "::" } else { "0.0.0.0" }
     }
 
-    /// `single` node: the control plane also runs workloads.
+    /// Whether the cluster has one node only, whose control plane also runs workloads.
     pub fn is_single(&self) -> bool {
         self.nodes.len() == 1
     }
 }
 
-/// The address at which a server that listens at this one is reached: a wildcard stands for the loopback.
+/// The address at which a server is reached that listens on this one: the loopback address for a wildcard.
 pub fn reachable_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -226,7 +226,7 @@ pub fn reachable_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The API server of a node or the load balancer with this address, as `address:port`.
+/// The endpoint of the API server or load balancer at this address, as `address:port`.
 pub fn api_endpoint(address: IpAddr) -> String {
     SocketAddr::new(address, API_PORT).to_string()
 }

@@ -139,7 +139,7 @@ fn a_second_control_plane_brings_the_balancer_and_moves_nothing() {
 }
 
 #[test]
-fn pod_subnets_that_somebody_else_divided_are_left_alone() {
+fn pod_subnets_of_another_size_are_not_used_twice() {
     let mut existing = Existing::from(&layout(1, 0));
     existing.nodes[0].pod_cidrs = vec!["10.244.0.0/23".parse().unwrap()];
     let layout = with_existing(false, existing, &[Role::Worker]).unwrap();

@@ -1,4 +1,4 @@
-//! What will be done: every name, address, port, label, mount and file of every node. Pure.
+//! The plan of a cluster: every name, address, port, label, mount and file of every node. Pure.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub use files::{File, FileTree, NodePlan};
 pub use layout::{Layout, NodeLayout, reachable_address};
 pub use node::CLUSTER_CONFIG;
 
-/// Everything that `create` will do.
+/// Everything that `create` is going to make.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Names and addresses.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub network: NetworkSpec,
     /// Nodes, then the load balancer.
     pub nodes: Vec<NodePlan>,
-    /// How to reach the API.
+    /// The API server and the credentials for it.
     pub access: Access,
 }
 
@@ -64,7 +64,7 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
 }
 
 impl Plan {
-    /// The plan as people read it: secrets by name, mode and subject only.
+    /// The plan for people to read: secrets are shown by name, mode and subject only.
     pub fn describe(&self) -> Value {
         let nodes: Vec<Value> =
             self.nodes.iter().map(|node| json!({"container": node.spec, "files": describe(&node.files)})).collect();

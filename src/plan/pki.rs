@@ -1,4 +1,4 @@
-//! Certificates and keys of a cluster: ECDSA P-256, valid for ten years, backdated by an hour for clocks that differ.
+//! The certificates and keys of a cluster: ECDSA P-256, valid for ten years, backdated by an hour for clocks that differ.
 
 use std::net::IpAddr;
 
@@ -22,10 +22,10 @@ const SERVICE_ACCOUNT_KEY: &str = "/etc/kubernetes/pki/sa.key";
 const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/pki/sa.pub";
 /// How long certificates are valid.
 const LIFETIME: Duration = Duration::days(3650);
-/// How far the beginning of their validity lies back.
+/// How long before their creation certificates become valid.
 const BACKDATED: Duration = Duration::hours(1);
 
-/// A certificate and its key as PEM, with a description for people.
+/// A certificate and its key, as PEM, with a description for people.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// Certificate.
@@ -34,12 +34,12 @@ pub struct Pair {
     pub key: String,
     /// Subject, such as `CN=kube-apiserver`.
     pub subject: String,
-    /// What it was issued from, without its own key and its time: two pairs of the same origin can replace each other.
+    /// What it was issued from, apart from its own key and the time; two pairs of the same origin can replace each other.
     pub origin: String,
 }
 
 impl Pair {
-    /// Adds its two files, `PATH.crt` and `PATH.key`.
+    /// Adds the files `PATH.crt` and `PATH.key`.
     pub fn write(&self, files: &mut FileTree, path: &str) {
         files.certificate(format!("{path}.crt"), &self.certificate, &self.subject, &self.origin);
         files.secret(format!("{path}.key"), &self.key, format!("key of {}", self.subject), &self.origin);
@@ -55,7 +55,7 @@ pub struct Authority {
 
 /// The authorities and the service account key of a cluster.
 pub struct Pki {
-    /// Signs everything of Kubernetes.
+    /// Signs the certificates of Kubernetes.
     pub kubernetes: Authority,
     /// Signs etcd's certificates.
     pub etcd: Authority,
@@ -71,16 +71,16 @@ pub struct Pki {
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// Proves a client.
+    /// It identifies a client.
     Client,
-    /// Proves a server.
+    /// It identifies a server.
     Server,
-    /// Both, as etcd's members need.
+    /// Both, for members of etcd.
     Both,
 }
 
 fn failed(source: &rcgen::Error) -> Error {
-    Error::new(Code::StepFailed, "cannot make a certificate").cause(source)
+    Error::new(Code::StepFailed, "cannot create a certificate").cause(source)
 }
 
 fn new_key() -> Result<KeyPair> {
@@ -111,7 +111,7 @@ fn authority_pair(name: &str, certificate: String, key: String) -> Pair {
     Pair { origin: certificate.clone(), certificate, key, subject: format!("CN={name}") }
 }
 
-/// Reads a file of a control plane by its path; `None` if it does not exist.
+/// Returns the content of a control plane's file, or `None` if the file does not exist.
 pub type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn unusable(path: &str, cause: &str) -> Error {
@@ -124,8 +124,8 @@ fn read_file(path: &str, read: Read<'_>) -> Result<String> {
 
 fn read_key(path: &str, read: Read<'_>) -> Result<(String, KeyPair)> {
     let text = read_file(path, read)?;
-    // The library's cause could quote what it read.
-    let key = KeyPair::from_pem(&text).map_err(|_| unusable(path, "it holds no private key"))?;
+    // The library's error is left out: it could quote the key.
+    let key = KeyPair::from_pem(&text).map_err(|_| unusable(path, "it does not contain a private key"))?;
     Ok((text, key))
 }
 
@@ -137,7 +137,7 @@ fn certificate_content(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(body).ok()
 }
 
-/// Whether the bytes have the part in them: enough to recognise a key or a name without a parser of certificates.
+/// Whether the bytes contain the part; this is enough to find a key or a name without a parser of certificates.
 fn has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -152,27 +152,28 @@ impl Authority {
         Ok(Self { pair: authority_pair(name, certificate, key.serialize_pem()), issuer: Issuer::new(params, key) })
     }
 
-    /// The authority of this name out of its files `FILE.crt` and `FILE.key`.
+    /// Reads the authority of this name from the files `FILE.crt` and `FILE.key`.
     fn from_files(name: &str, file: &str, read: Read<'_>, now: OffsetDateTime) -> Result<Self> {
         let (key_path, path) = (format!("{DIRECTORY}/{file}.key"), format!("{DIRECTORY}/{file}.crt"));
         let (key_text, key) = read_key(&key_path, read)?;
         let certificate = read_file(&path, read)?;
-        let content = certificate_content(&certificate).ok_or_else(|| unusable(&path, "it holds no certificate"))?;
+        let content =
+            certificate_content(&certificate).ok_or_else(|| unusable(&path, "it does not contain a certificate"))?;
         if !has(&content, key.public_key_raw()) {
             return Err(unusable(&path, &format!("it does not belong to the key in `{key_path}`")));
         }
-        // What the authority issues carries this name, and is trusted only if the authority's certificate does too.
+        // Certificates name their issuer, and are trusted only if the authority's certificate has this name.
         if !has(&content, name.as_bytes()) {
             return Err(unusable(&path, &format!("it is not the certificate of `{name}`")));
         }
-        // Name, usages and the kind of key identifier are all that an issuer takes from its parameters.
+        // An issuer takes nothing but its name, its usages and the kind of its key identifier from the parameters.
         let issuer = Issuer::new(authority_params(params(name, None, now)), key);
         Ok(Self { pair: authority_pair(name, certificate, key_text), issuer })
     }
 }
 
 impl Pki {
-    /// Makes new authorities and a new service account key; `now` is the time that validity counts from.
+    /// Creates authorities and a service account key; the validity of certificates starts at `now`.
     pub fn generate(now: OffsetDateTime) -> Result<Self> {
         let service_account = new_key()?;
         let [kubernetes, etcd, front_proxy] = AUTHORITIES;
@@ -186,23 +187,23 @@ impl Pki {
         })
     }
 
-    /// Reads the authorities and the service account key back from the files of a control plane; the first file that is
-    /// missing or broken is named in the error. `now` is the time that the validity of what is issued counts from.
+    /// Reads the authorities and the service account key back from the files of a control plane; the error names the first
+    /// file that is missing or broken. The validity of certificates that are then issued starts at `now`.
     pub fn from_files(read: Read<'_>, now: OffsetDateTime) -> Result<Self> {
         let [kubernetes, etcd, front_proxy] = AUTHORITIES;
         let authority = |(name, file): (&str, &str)| Authority::from_files(name, file, read, now);
         let (kubernetes, etcd, front_proxy) = (authority(kubernetes)?, authority(etcd)?, authority(front_proxy)?);
         let (service_account_key, key) = read_key(SERVICE_ACCOUNT_KEY, read)?;
         let service_account_public = read_file(SERVICE_ACCOUNT_PUBLIC, read)?;
-        // It may hold further keys, by which older tokens are still accepted.
+        // It may contain other keys too, with which older tokens stay valid.
         if !service_account_public.contains(key.public_key_pem().trim()) {
-            let cause = format!("it does not hold the public key of `{SERVICE_ACCOUNT_KEY}`");
+            let cause = format!("it does not contain the public key of `{SERVICE_ACCOUNT_KEY}`");
             return Err(unusable(SERVICE_ACCOUNT_PUBLIC, &cause));
         }
         Ok(Self { kubernetes, etcd, front_proxy, service_account_key, service_account_public, now })
     }
 
-    /// Adds the files of a control plane that [`Self::from_files`] reads.
+    /// Adds the files that [`Self::from_files`] reads to those of a control plane.
     pub fn write(&self, files: &mut FileTree) {
         for (authority, (_, file)) in [&self.kubernetes, &self.etcd, &self.front_proxy].into_iter().zip(AUTHORITIES) {
             authority.pair.write(files, &format!("{DIRECTORY}/{file}"));
@@ -212,7 +213,7 @@ impl Pki {
         files.text(SERVICE_ACCOUNT_PUBLIC, public);
     }
 
-    /// Issues a certificate with its own key.
+    /// Issues a certificate with a new key.
     pub fn issue(
         &self,
         authority: &Authority,

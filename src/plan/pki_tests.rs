@@ -28,7 +28,7 @@ fn content(pair: &Pair) -> Vec<u8> {
     certificate_content(&pair.certificate).unwrap()
 }
 
-/// The key identifier that a certificate has of its issuer (`authorityKeyIdentifier`, RFC 5280 4.2.1.1).
+/// The identifier of the issuer's key in a certificate (`authorityKeyIdentifier`, RFC 5280 4.2.1.1).
 fn authority_key_identifier(certificate: &[u8]) -> &[u8] {
     let start = [0x06, 0x03, 0x55, 0x1d, 0x23, 0x04, 0x18, 0x30, 0x16, 0x80, 0x14];
     let found = certificate.windows(start.len()).position(|window| window == start).unwrap() + start.len();
@@ -43,10 +43,10 @@ fn key_identifier(certificate: &[u8]) -> &[u8] {
 }
 
 #[test]
-fn what_a_control_plane_has_issues_for_the_same_authorities() {
+fn authorities_that_were_read_back_issue_certificates_of_the_same_authorities() {
     let first = pki();
     let second = read_back(&disk(&first)).unwrap();
-    let authority = |pki: &Pki| [&pki.kubernetes, &pki.etcd, &pki.front_proxy].map(|one| one.pair.clone());
+    let authority = |pki: &Pki| [&pki.kubernetes, &pki.etcd, &pki.front_proxy].map(|authority| authority.pair.clone());
     for (first, second) in authority(&first).into_iter().zip(authority(&second)) {
         assert_eq!((first.certificate, first.key, first.subject), (second.certificate, second.key, second.subject));
     }

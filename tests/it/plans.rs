@@ -171,7 +171,7 @@ fn a_description_has_no_secret() {
     }
 }
 
-/// What becomes of the files of nodes that exist when a node is added.
+/// The changes to the files of existing nodes when a node is added.
 fn changes(control_planes: usize, workers: usize, role: Role) -> String {
     let before = make(control_planes, workers, CgroupVersion::V2, Privilege::Privileged, "");
     let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
@@ -193,5 +193,21 @@ fn a_new_worker_changes_only_the_recorded_configuration() {
 
 #[test]
 fn a_second_control_plane_changes_what_names_the_balancer_and_the_members_of_etcd() {
-    assert_eq!(changes(1, 1, Role::ControlPlane), "");
+    let expected = "\
+dev-control-plane:
+  ~ /etc/coracle/api-service.nft
+  ~ /etc/coracle/cluster.yaml
+  ~ /etc/kubernetes/admin.conf (secret: kubeconfig of kubernetes-admin)
+  ~ /etc/kubernetes/manifests/etcd.yaml
+  ~ /etc/kubernetes/manifests/kube-controller-manager.yaml
+  ~ /etc/kubernetes/manifests/kube-scheduler.yaml
+  ~ /etc/kubernetes/pki/apiserver.crt (certificate CN=kube-apiserver)
+  ~ /etc/kubernetes/pki/apiserver.key (secret: key of CN=kube-apiserver)
+  ~ /etc/kubernetes/super-admin.conf (secret: kubeconfig of kubernetes-super-admin)
+dev-worker:
+  ~ /etc/coracle/api-service.nft
+  ~ /etc/kubernetes/kubelet.conf (secret: kubeconfig of system:node:dev-worker)
+  ~ /etc/systemd/system/kubelet.service.d/20-wait-for-api.conf
+";
+    assert_eq!(changes(1, 1, Role::ControlPlane), expected);
 }

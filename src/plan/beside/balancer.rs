@@ -12,7 +12,7 @@ use crate::plan::node::container::{api_port, container_labels, network_name, sys
 /// HAProxy's configuration file in the load balancer.
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
-/// The load balancer's container: HAProxy out of the node image.
+/// The load balancer's container and its file: HAProxy from the node image.
 pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> NodePlan {
     let spec = ContainerSpec {
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
@@ -31,9 +31,9 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
     NodePlan { spec, files }
 }
 
-/// HAProxy's configuration: TCP to every control plane whose API says that it is ready.
+/// HAProxy's configuration: it forwards TCP to every control plane whose API reports that it is ready.
 fn configuration(layout: &Layout) -> String {
-    // Host ports lead to the container's IPv4 address, also where nodes call it by IPv6.
+    // Host ports lead to the container's IPv4 address, even if nodes use its IPv6 address.
     let bind = if layout.has_ipv6() { format!("bind :::{API_PORT} v4v6") } else { format!("bind :{API_PORT}") };
     let mut text = format!(
         "global\n  maxconn 4096\n  log stdout format raw local0 notice\n\n\

@@ -12,23 +12,23 @@ use crate::plan::files::{FileTree, NodePlan};
 use crate::plan::labels;
 use crate::yaml;
 
-/// The port on the host, unless another one is wanted: the one in kind's guide. macOS itself has 5000.
+/// The default port on the host, the one in kind's guide. macOS uses 5000 itself.
 pub const DEFAULT_PORT: u16 = 5001;
-/// The ConfigMap by which tools find a cluster's registry (KEP-1755), and its name space.
+/// The ConfigMap by which tools find a cluster's registry (KEP-1755): its namespace and its name.
 pub const HOSTING: (&str, &str) = ("kube-public", "local-registry-hosting");
 
 const CONFIG: &str = "/etc/distribution/config.yml";
-/// The command in its container that removes what no tag leads to.
+/// The command in its container that deletes everything without a tag.
 pub const COLLECT: &[&str] = &["/registry", "garbage-collect", "--delete-untagged", CONFIG];
 const DATA: &str = "/var/lib/registry";
 
-/// Where a registry's container has a blob.
+/// The path of a blob in a registry's container.
 pub fn blob(digest: &str) -> String {
     let (algorithm, hash) = digest.split_once(':').unwrap_or(("sha256", digest));
     format!("{DATA}/docker/registry/v2/blobs/{algorithm}/{}/{hash}/data", hash.get(..2).unwrap_or_default())
 }
 
-/// The registry that a cluster uses when its configuration does not name one.
+/// The name of the registry that a cluster uses; `None` if its configuration says that it uses none.
 pub fn wanted(asked: Option<&LocalRegistry>) -> Option<&str> {
     match asked {
         None => Some(LocalRegistry::DEFAULT),
@@ -37,14 +37,14 @@ pub fn wanted(asked: Option<&LocalRegistry>) -> Option<&str> {
     }
 }
 
-/// The container. It belongs to no run and no cluster, so that removing one leaves it alone.
+/// The container. It belongs to no run and no cluster, so that deleting one of these does not affect it.
 pub fn plan(registry: &Registry, image: &str) -> Result<NodePlan> {
     let label = (labels::REGISTRY.to_owned(), registry.name.clone());
     let mut files = FileTree::default();
     files.text(CONFIG, configuration()?);
     let spec = ContainerSpec {
         command: Some(vec!["serve".to_owned(), CONFIG.to_owned()]),
-        // It would look for a collector of traces and complain that there is none.
+        // Without this it would look for a collector of traces, and log that it found none.
         environment: vec!["OTEL_TRACES_EXPORTER=none".to_owned()],
         labels: Labels::from([label.clone(), (labels::PORT.to_owned(), registry.port.to_string())]),
         mounts: vec![Mount::Volume {
@@ -64,7 +64,7 @@ pub fn plan(registry: &Registry, image: &str) -> Result<NodePlan> {
     Ok(NodePlan { spec, files })
 }
 
-/// The program's configuration. It keeps no list of blobs in memory, which would go wrong when garbage is collected.
+/// The program's configuration. It keeps no list of blobs in memory, which would be wrong after a garbage collection.
 fn configuration() -> Result<String> {
     yaml::to_string(&json!({
         "version": 0.1,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_one_is_used_unless_the_file_says_otherwise() {
+    fn the_shared_one_is_used_unless_the_configuration_says_otherwise() {
         assert_eq!(wanted(None), Some("coracle-registry"));
         assert_eq!(wanted(Some(&LocalRegistry::None)), None);
         assert_eq!(wanted(Some(&LocalRegistry::Named("mine".to_owned()))), Some("mine"));

@@ -11,7 +11,7 @@ use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
 use crate::plan::node::{entrypoint, proxy};
 use crate::plan::subnet::Division;
 
-/// The directory for volumes in every node. The nodes mount one directory there, so that a pod finds its volume on each of them.
+/// The directory of volumes in every node. All nodes mount the same directory there, so that a pod finds its volume on any node.
 pub const VOLUMES: &str = "/var/local-path-provisioner";
 
 /// The name of a cluster's network.
@@ -19,7 +19,7 @@ pub fn network_name(cluster: &str) -> String {
     format!("coracle-{cluster}")
 }
 
-/// The network: explicit subnets, where nodes have fixed addresses that the engine never hands out.
+/// The network: explicit subnets, in which nodes have fixed addresses that the engine never assigns.
 pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     let pool = |division: &Division| AddressPool {
         subnet: division.subnet,
@@ -56,9 +56,9 @@ pub(crate) fn container_labels(
 /// Kernel settings of a container.
 pub(crate) fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
     let settings = [
-        // The engine leaves IPv6 off but for the interfaces that it gives an address to; the loopback's is needed too.
+        // The engine enables IPv6 only for interfaces to which it assigns an address; the loopback interface needs it too.
         ("net.ipv6.conf.all.disable_ipv6", "0"),
-        // A pod's gateway, on the node's end of the pod's own link, answers at once and not after duplicate address detection.
+        // So a pod's gateway, at the node's end of the pod's link, answers at once, without duplicate address detection.
         ("net.ipv6.conf.default.accept_dad", "0"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -129,10 +129,10 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
         read_only,
         propagation: None,
     };
-    // The image's /var is small: its images are read where they lie in the image's layers. An image of kind's layout has
-    // them in /var, and pays for the copy.
+    // The image's /var is small, since its images are read from the image's layers. An image of kind's layout has its
+    // images in /var, and the engine copies them.
     let mut mounts = vec![volume(format!("{}-var", node.name), "/var")];
-    // One directory for all nodes, unless the user has another one for this node.
+    // All nodes share one directory, unless the user mounts another one there.
     if node.config.extra_mounts.iter().all(|mount| mount.container_path != VOLUMES) {
         mounts.push(match &layout.cluster.persist {
             Some(directory) => host(directory, VOLUMES, false),

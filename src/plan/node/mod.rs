@@ -1,4 +1,4 @@
-//! The files of a node: kubeadm's layout, complete before the first boot. Pure.
+//! The files of a node, laid out as by kubeadm and complete before the first boot. Pure.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
@@ -24,13 +24,13 @@ pub mod static_pods;
 
 /// The effective configuration of the cluster, kept in each control plane.
 pub const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
-/// What coracle's entrypoint reads.
+/// The file that coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
 
-/// Units do not inherit the environment of the container, where the proxy variables are.
+/// Passes the proxy variables to units, which do not inherit the environment of the container.
 const PROXY_DROP_IN: &str = "/etc/systemd/system/service.d/10-proxy.conf";
 
-/// The rules that make the API reachable for the first pods.
+/// The rules by which the first pods reach the API.
 const API_SERVICE_RULES: &str = "/etc/coracle/api-service.nft";
 
 /// All files of a node.
@@ -86,7 +86,7 @@ pub(crate) fn files(
     Ok(files)
 }
 
-/// What the entrypoint reads: pods of an IPv6 cluster can only ask an address of IPv6 for names.
+/// What the entrypoint reads. Pods of an IPv6 cluster need a name server with an IPv6 address.
 fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
     let mut lines = format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address);
     if let Some(division) = layout.division_v6.filter(|_| layout.is_ipv6_only()) {
@@ -95,13 +95,13 @@ fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
     lines
 }
 
-/// A drop-in for programs of Go: like the control plane's static pods they collect garbage early.
+/// A drop-in for programs in Go: they collect garbage early, like the static pods of the control plane.
 const SMALL_HEAP: &str = "[Service]\nEnvironment=GOGC=40\n";
 
-/// Rules by which the `kubernetes` service is reachable before kube-proxy has its own.
+/// Rules by which the `kubernetes` service is reachable before kube-proxy has set its own.
 ///
-/// A pod that is faster than kube-proxy would otherwise send its first packet into the void and wait for 30 s: seen with
-/// `CoreDNS`. The chain comes after kube-proxy's (priority -100), so that it only ever sees what kube-proxy left alone.
+/// Otherwise the first packet of a pod that starts before kube-proxy would be lost, and the pod would wait for 30 s, as
+/// `CoreDNS` did. The chain comes after that of kube-proxy (priority -100), and sees only packets that kube-proxy ignores.
 fn api_service_rules(layout: &Layout) -> String {
     let service = layout.service_address(1);
     let endpoint = layout.endpoint();
@@ -113,7 +113,7 @@ fn api_service_rules(layout: &Layout) -> String {
     )
 }
 
-/// The kubelet's client certificate, where rotation expects it, and its serving certificate.
+/// Adds the kubelet's client certificate, where rotation expects it, and its serving certificate.
 fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki: &Pki) -> Result<()> {
     let user = format!("system:node:{}", node.name);
     let client = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Client, &[], &[])?;
@@ -123,14 +123,14 @@ fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki:
     let local = local_addresses(layout, node);
     let serving = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Server, &[&node.name], &local)?;
     serving.write(files, "/var/lib/kubelet/pki/kubelet");
-    // A control plane's kubelet talks to its own API server, so that it does not depend on another node at boot.
+    // The kubelet of a control plane uses the API server of its own node, so that it does not need another node to boot.
     let server = match node.config.role {
         Role::ControlPlane => api_endpoint(node.address),
         Role::Worker => layout.endpoint(),
     };
     let authority = &pki.kubernetes.pair.certificate;
     let config = kubelet::kubelet_kubeconfig(&format!("https://{server}"), authority, &node.name)?;
-    // It names the file with the key, and has none itself.
+    // It contains no key but names the file with it, so it is its own origin.
     files.secret("/etc/kubernetes/kubelet.conf", config.clone(), format!("kubeconfig of {user}"), config);
     Ok(())
 }
@@ -172,7 +172,7 @@ fn control_plane(
     Ok(())
 }
 
-/// Kubeconfigs of the administrator and the control plane's components.
+/// Adds the kubeconfigs of the administrator and of the components of the control plane.
 fn component_configs(
     files: &mut FileTree,
     layout: &Layout,
@@ -203,7 +203,7 @@ fn component_configs(
     Ok(())
 }
 
-/// Names by which the API server is called, for its certificate.
+/// The names and addresses of the API server, for its certificate.
 fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec<IpAddr>) {
     let mut names = vec![
         "kubernetes",
@@ -226,7 +226,7 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
     (names, addresses)
 }
 
-/// All addresses at which a node is called, its loopback's included.
+/// All addresses of a node, with its loopback addresses.
 fn local_addresses(layout: &Layout, node: &NodeLayout) -> Vec<IpAddr> {
     let mut addresses = node.addresses.clone();
     addresses.push(IpAddr::from([127, 0, 0, 1]));

@@ -1,11 +1,11 @@
-//! Manifests as objects. Pure.
+//! The objects of a manifest. Pure.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Code, Error, Result};
 
-/// The documents of a YAML stream; `what` names the stream in errors.
+/// The documents of a YAML stream; errors call the stream `what`.
 pub fn documents(text: &str, what: &str) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {

@@ -1,4 +1,4 @@
-//! The objects that a new cluster gets through the API: what kubeadm would make, and coracle's agent. Pure.
+//! The objects that a new cluster gets through the API: those that kubeadm would create, and coracle's agent. Pure.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub use agent::objects as agent;
 pub use documents::documents;
 pub use node::object as node;
 
-/// Where objects come from that are not in the plan.
+/// Manifests of the node image, which the plan does not contain.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     /// The CNI plugin's manifest, a template with `{{ .PodSubnet }}`.
@@ -30,7 +30,7 @@ pub struct Manifests {
     pub storage: String,
 }
 
-/// Objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
+/// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
 pub fn objects(
     layout: &Layout,
     images: &Images,
