@@ -211,3 +211,13 @@ dev-worker:
 ";
     assert_eq!(changes(1, 1, Role::ControlPlane), expected);
 }
+
+#[test]
+fn a_control_planes_files_are_enough_to_issue_for_the_same_cluster() {
+    let plan = make(1, 0, CgroupVersion::V2, Privilege::Privileged, "");
+    let read = |path: &str| plan.nodes[0].files.get(path)?.content().map(str::to_owned);
+    let pki = Pki::from_files(&read, time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    let again = plan::plan(plan.layout.clone(), &facts(CgroupVersion::V2, Privilege::Privileged, 1), &pki).unwrap();
+    assert_eq!(again.access.authority, plan.access.authority);
+    assert_eq!(Changes::of_plans(&plan.nodes, &again.nodes).to_string(), "");
+}

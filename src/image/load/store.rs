@@ -39,7 +39,7 @@ const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that what removes the one removes the other.
 const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
 /// The role that tells a helper from nodes.
-const ROLE: &str = "reader";
+const ROLE: &str = labels::ContainerRole::Reader.as_str();
 /// Set to `save`, it makes the command leave the engine's store alone; for measurements.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 

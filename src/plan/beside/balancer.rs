@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::engine::spec::ContainerSpec;
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::{FileTree, NodePlan};
-use crate::plan::labels;
+use crate::plan::labels::ContainerRole;
 use crate::plan::layout::{API_PORT, BalancerLayout, Layout, api_endpoint};
 use crate::plan::node::container::{api_port, container_labels, network_name, sysctls};
 
@@ -17,7 +17,7 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
     let spec = ContainerSpec {
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), CONFIG.to_owned()]),
-        labels: container_labels(layout, facts, labels::BALANCER_ROLE, &balancer.addresses, image),
+        labels: container_labels(layout, facts, ContainerRole::LoadBalancer, &balancer.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
         sysctls: sysctls(layout),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege};
 use crate::plan::files::{FileTree, NodePlan};
-use crate::plan::labels;
+use crate::plan::labels::{self, ContainerRole};
 use crate::plan::node::container::network_name;
 
 /// Label with the services behind the tunnel's ports, in the order of the ports.
@@ -61,7 +61,7 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
         command: Some(vec!["-c".to_owned(), format!("nft -f {RULES} && exec sleep infinity")]),
         labels: Labels::from([
             (labels::CLUSTER.to_owned(), cluster.to_owned()),
-            (labels::ROLE.to_owned(), labels::TUNNEL_ROLE.to_owned()),
+            (labels::ROLE.to_owned(), ContainerRole::Tunnel.as_str().to_owned()),
             (labels::RUN.to_owned(), run.to_owned()),
             (TUNNEL_LABEL.to_owned(), entries.join(",")),
         ]),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
 use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 use crate::plan::facts::{Facts, NodeImage};
-use crate::plan::labels;
+use crate::plan::labels::{self, ContainerRole};
 use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
 use crate::plan::node::{entrypoint, proxy};
 use crate::plan::subnet::Division;
@@ -38,12 +38,12 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
 pub(crate) fn container_labels(
     layout: &Layout,
     facts: &Facts,
-    role: &str,
+    role: ContainerRole,
     addresses: &[IpAddr],
     image: &NodeImage,
 ) -> Labels {
     let mut labels = labels::of_cluster(&layout.cluster, &facts.run);
-    labels.insert(labels::ROLE.to_owned(), role.to_owned());
+    labels.insert(labels::ROLE.to_owned(), role.as_str().to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     labels.insert(labels::ADDRESS.to_owned(), addresses.join(","));
     labels.insert(labels::VERSION.to_owned(), image.images.kubernetes.clone());
@@ -75,7 +75,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
     ContainerSpec {
         entrypoint: (!image.shared_store).then(entrypoint::command),
         environment: proxy::environment(layout, &facts.proxy),
-        labels: container_labels(layout, facts, node.config.role.as_str(), &node.addresses, image),
+        labels: container_labels(layout, facts, ContainerRole::Node(node.config.role), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: node.addresses.clone(),
         dns_search: layout.cluster.networking.dns_search.clone(),

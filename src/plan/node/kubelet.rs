@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::Role;
+use crate::config::{Role, TaintEffect};
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
 use crate::plan::layout::{Layout, NodeLayout};
@@ -84,7 +84,8 @@ pub fn node_labels(layout: &Layout, node: &NodeLayout) -> Vec<(String, String)> 
 
 /// The initial taints of the Node object.
 pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
-    let taint = |key: &str, value: &str, effect: &str| {
+    let taint = |key: &str, value: &str, effect: TaintEffect| {
+        let effect = effect.as_str();
         if value.is_empty() {
             json!({"key": key, "effect": effect})
         } else {
@@ -92,9 +93,9 @@ pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
         }
     };
     match &node.config.taints {
-        Some(taints) => taints.iter().map(|wanted| taint(&wanted.key, &wanted.value, &wanted.effect)).collect(),
+        Some(taints) => taints.iter().map(|wanted| taint(&wanted.key, &wanted.value, wanted.effect)).collect(),
         None if node.config.role == Role::ControlPlane && !layout.is_single() => {
-            vec![taint("node-role.kubernetes.io/control-plane", "", "NoSchedule")]
+            vec![taint("node-role.kubernetes.io/control-plane", "", TaintEffect::NoSchedule)]
         }
         None => Vec::new(),
     }

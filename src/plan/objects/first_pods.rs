@@ -115,7 +115,7 @@ fn hash(template: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Taint;
+    use crate::config::{Taint, TaintEffect};
     use crate::plan::layout::tests::layout;
 
     fn deployment() -> Value {
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_scheduler_decides_where_nodes_have_taints_or_no_network() {
         let mut tainted = layout(1, 1);
-        let taint = Taint { key: "a".to_owned(), value: String::new(), effect: "NoExecute".to_owned() };
+        let taint = Taint { key: "a".to_owned(), value: String::new(), effect: TaintEffect::NoExecute };
         tainted.nodes[1].config.taints = Some(vec![taint]);
         assert!(nodes(&tainted, 2).is_empty());
         let mut without_cni = layout(1, 1);
