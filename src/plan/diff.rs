@@ -194,7 +194,7 @@ mod tests {
         let mut disk = FileTree::default();
         for (path, file) in first.iter() {
             let content = file.content().unwrap();
-            if path.ends_with(".key") { disk.private(path, content) } else { disk.text(path, content) }
+            if file.mode() == 0o600 { disk.private(path, content) } else { disk.text(path, content) }
         }
         assert!(Changes::of_node("n", &disk, &first).is_empty());
         assert_eq!(Changes::of_node("n", &disk, &issued("a")).iter().count(), 2);
