@@ -14,7 +14,7 @@ use crate::cluster::lifecycle::{first_pods, preflight, provision};
 use crate::cluster::registry::{self, authorities};
 use crate::config::{Cluster, Networking};
 use crate::engine::SharedEngine;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
 use crate::node_image::choose;
@@ -278,6 +278,10 @@ async fn provision_all(
             Err(error) if error.code() == Code::PortTaken && networking.api_server_port == 0 && attempt < TRIES => {
                 remove(&calls.engine, &Scope::Run(facts.run.clone())).await?;
                 attempt += 1;
+            }
+            Err(error) if error.reason() == Some(Reason::NameTaken) => {
+                let hint = "`coracle get clusters` lists clusters; choose another `--name`, or delete that one first";
+                return Err(error.with_code(Code::ClusterExists).hint(hint));
             }
             Err(error) => return Err(error),
         }

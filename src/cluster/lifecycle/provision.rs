@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::SharedEngine;
 use crate::engine::spec::{ContainerSpec, NetworkSpec, Privilege};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{NodePlan, labels};
 use crate::ui::Step;
@@ -107,7 +107,7 @@ async fn node(calls: Calls, mut node: NodePlan, mut created: Option<String>, lim
         }
         match once(&calls, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
-            Err((Some(id), error)) if node.spec.privilege == Privilege::Privileged && is_capability(&error) => {
+            Err((Some(id), error)) if is_capability(&node, &error) => {
                 limited.store(true, Ordering::Relaxed);
                 let engine = Arc::clone(&calls.engine);
                 calls.run(async move { engine.remove_container(&id).await }).await?;
@@ -118,9 +118,8 @@ async fn node(calls: Calls, mut node: NodePlan, mut created: Option<String>, lim
     }
 }
 
-fn is_capability(error: &Error) -> bool {
-    let text = error.to_string();
-    text.contains("unable to apply caps") || text.contains("operation not permitted")
+fn is_capability(node: &NodePlan, error: &Error) -> bool {
+    node.spec.privilege == Privilege::Privileged && error.reason() == Some(Reason::CapabilityMissing)
 }
 
 /// Seconds since the epoch: when files were made.
@@ -152,7 +151,7 @@ async fn start(calls: &Calls, id: &str) -> Result<()> {
     loop {
         let (engine, target) = (Arc::clone(&calls.engine), id.to_owned());
         match calls.run(async move { engine.start_container(&target).await }).await {
-            Err(error) if !error.to_string().contains("is ambiguous") => return Err(error),
+            Err(error) if error.reason() != Some(Reason::NetworkAmbiguous) => return Err(error),
             Err(error) if Instant::now() > until => {
                 return Err(
                     error.hint("`docker network ls` shows two networks of this name: remove the one that is not used")
