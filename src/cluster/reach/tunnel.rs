@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::{self, Calls};
+use crate::cluster::lifecycle::provision;
 use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
 use crate::engine::SharedEngine;
@@ -96,9 +96,8 @@ pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward]
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
     let plan = tunnel::plan(&cluster.name, &node.container.image, &create::run_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
-    let calls = Calls::new(engine.clone());
     let name = plan.spec.name.clone();
-    provision::nodes(&calls, &[plan], &network, step).await.map_err(|error| match error.reason() {
+    provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
         Some(Reason::NameTaken) => error
             .with_code(Code::StepFailed)
             .hint(format!("close the tunnel that is open, or remove the container: `docker rm --force {name}`")),
