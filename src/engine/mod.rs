@@ -16,6 +16,7 @@ mod conversation;
 mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod files;
 pub mod finishing;
 pub mod spec;
 mod words;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
+use crate::engine::files::run;
 use crate::error::{Code, Error};
 
 /// Lines of a log that are shown.
@@ -50,8 +51,9 @@ async fn exited(engine: &dyn Engine, node: &str, code: i64) -> Error {
 }
 
 pub(crate) async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
-    let output = engine.exec(node, command, None).await.ok()?;
-    (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    // Nobody sees the error: what cannot be asked is no reason.
+    let output = run(engine, node, command, None, Error::new(Code::StepFailed, command.join(" "))).await.ok()?;
+    Some(String::from_utf8_lossy(&output).into_owned())
 }
 
 /// Nothing starts on a full disk, and nothing says so: the log cannot be written either.

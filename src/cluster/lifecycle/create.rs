@@ -307,7 +307,7 @@ async fn install(
 ) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
-        let bytes = crate::cluster::access::read_file(&**engine, first, path).await?;
+        let bytes = crate::engine::files::read_file(&**engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;
