@@ -18,6 +18,7 @@ mod docker;
 pub(crate) mod fake;
 pub mod files;
 pub mod finishing;
+pub mod helper;
 pub mod spec;
 mod words;
 

@@ -197,7 +197,7 @@ pub async fn prepare(
             of_nodes.push(image.clone());
             continue;
         }
-        let image = choose::find(&**engine, named.as_deref(), run, step).await?;
+        let image = choose::find(engine, named.as_deref(), run, step).await?;
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
