@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use coracle::engine::connect::{Environment, connect};
+use coracle::engine::{address::Environment, connect::connect};
 use coracle::image::{Source, load_archive, load_docker_images};
 
 fn setting(name: &str) -> Option<String> {

@@ -11,6 +11,7 @@ use crate::engine::spec::{
 };
 use crate::error::Result;
 
+pub mod address;
 pub mod connect;
 mod conversation;
 mod docker;
@@ -22,7 +23,6 @@ pub mod helper;
 pub mod spec;
 mod words;
 
-pub use connect::{Address, connect};
 pub use conversation::{ByteStream, Conversation, Said};
 
 /// An engine that tasks can share.

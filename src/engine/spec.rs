@@ -173,8 +173,9 @@ pub enum Privilege {
     Network,
     /// Everything: the engine's `--privileged`.
     Privileged,
-    /// The explicit form for hosts that cannot grant every capability: all but `SYS_RESOURCE`.
-    Explicit,
+    /// What `--privileged` grants without `SYS_RESOURCE`, for hosts that cannot grant every capability.
+    #[serde(rename = "explicit")]
+    AllButSysResource,
 }
 
 /// A container to create.

@@ -66,7 +66,7 @@ fn container(name: &str, image: &str) -> ContainerSpec {
         mounts: vec![Mount::Volume { name: name.to_owned(), target: format!("/{STORE}"), labels: Labels::new() }],
         tmpfs: vec!["/run".to_owned()],
         // Unpacking a layer mounts it.
-        privilege: Privilege::Explicit,
+        privilege: Privilege::AllButSysResource,
         private_cgroup_namespace: true,
         ..ContainerSpec::new(name, image)
     }

@@ -86,7 +86,7 @@ fn one_node() {
 
 #[test]
 fn one_node_on_cgroup_v1_without_every_capability() {
-    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::Explicit, ""));
+    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::AllButSysResource, ""));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::cluster::found::Cluster;
 use crate::cluster::registry::{self, Found, Pruned};
 use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
 use crate::engine::SharedEngine;
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::engine::finishing::run_to_end;
 use crate::engine::spec::State;
 use crate::error::{Code, Error, Result};

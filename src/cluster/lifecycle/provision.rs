@@ -50,7 +50,7 @@ async fn node(
 ) -> Result<()> {
     loop {
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
-            node.spec.privilege = Privilege::Explicit;
+            node.spec.privilege = Privilege::AllButSysResource;
         }
         match once(engine, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the one that is missing.

@@ -2,7 +2,7 @@
 
 use bollard::errors::Error as Source;
 
-use crate::engine::Address;
+use crate::engine::address::Address;
 use crate::engine::spec::{ContainerSpec, ExecOutput, NetworkSpec};
 use crate::error::{Code, Error, Reason, Result};
 
@@ -68,6 +68,15 @@ fn is_gone(source: &Source) -> bool {
     let text = chain(source).to_lowercase();
     let signs = ["connection refused", "no such file", "connection closed", "connection reset", "broken pipe"];
     transport && signs.iter().any(|sign| text.contains(sign))
+}
+
+/// Turns "not there" into `None`.
+pub(super) fn absent_is_none<T>(result: Result<T, Source>, what: &str) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(source) if status(&source) == Some(404) => Ok(None),
+        Err(source) => Err(failed(what, &source)),
+    }
 }
 
 /// Success when the thing is gone, is being removed already, or was stopped already.

@@ -86,7 +86,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             config.privileged = Some(true);
             config.security_opt = Some(unconfined());
         }
-        Privilege::Explicit => explicit(&mut config),
+        Privilege::AllButSysResource => all_but_sys_resource(&mut config),
     }
     config
 }
@@ -96,7 +96,7 @@ fn unconfined() -> Vec<String> {
 }
 
 /// What `--privileged` grants, spelled out, without the one capability that some hosts cannot give.
-fn explicit(config: &mut HostConfig) {
+fn all_but_sys_resource(config: &mut HostConfig) {
     config.cap_add = Some(vec!["ALL".to_owned()]);
     config.cap_drop = Some(vec!["SYS_RESOURCE".to_owned()]);
     config.security_opt = Some(unconfined());

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use crate::engine::fake::files::OnConverse;
+use crate::engine::fake::files::{OnConverse, stream};
 use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
     CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Mount, Network,
@@ -164,12 +164,6 @@ impl FakeEngine {
             _ => work(&mut state),
         }
     }
-}
-
-fn stream(bytes: &[u8]) -> ByteStream {
-    let chunks: Vec<std::io::Result<Bytes>> =
-        bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    Box::pin(futures_util::stream::iter(chunks))
 }
 
 #[async_trait]
