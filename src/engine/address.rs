@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 
-/// The settings that decide which engine is meant, as values.
+/// The settings that decide which engine is used.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `DOCKER_HOST`.
@@ -39,7 +39,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The engine runs on this host, so that its files and published loopback ports are ours.
+    /// The engine runs on this host, so its files and published loopback ports can be used directly.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
@@ -56,12 +56,12 @@ impl Address {
         }
         let scheme = text.split("://").next().unwrap_or(text);
         Err(Error::new(Code::EngineUnsupported, format!("cannot use the engine at `{text}` (from {from})"))
-            .because(format!("coracle talks to `unix://` and `tcp://` engines, not to `{scheme}`"))
-            .hint("run coracle on the machine of the engine, or unset DOCKER_HOST (`docker context use default`)"))
+            .because(format!("coracle supports engines at `unix://` and `tcp://`, not at `{scheme}://`"))
+            .hint("run coracle on the engine's machine, or unset DOCKER_HOST (`docker context use default`)"))
     }
 }
 
-/// Decides which engine is meant.
+/// Finds out which engine is used.
 pub fn resolve(environment: &Environment) -> Result<Address> {
     if let Some(host) = &environment.docker_host {
         return Address::parse(host, "DOCKER_HOST");
@@ -82,8 +82,8 @@ fn current_context(environment: &Environment) -> Option<String> {
 
 fn context_host(environment: &Environment, name: &str) -> Result<String> {
     let missing = || {
-        Error::new(Code::EngineUnreachable, format!("there is no Docker context `{name}`"))
-            .hint("`docker context ls` lists them; `docker context use default` goes back to the local engine")
+        Error::new(Code::EngineUnreachable, format!("Docker context `{name}` does not exist"))
+            .hint("`docker context ls` lists all contexts; `docker context use default` selects the local engine")
     };
     let contexts = environment.docker_config.as_ref().ok_or_else(missing)?.join("contexts/meta");
     for entry in std::fs::read_dir(contexts).map_err(|_| missing())?.flatten() {
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(resolve(&with("tcp://10.0.0.1:2375")).unwrap(), Address::Tcp("10.0.0.1:2375".to_owned()));
         let error = resolve(&with("ssh://me@host")).unwrap_err();
         assert_eq!(error.code(), Code::EngineUnsupported);
-        assert!(error.to_string().contains("`ssh`"));
+        assert!(error.to_string().contains("`ssh://`"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Connects to the engine that is meant.
+//! Connects to the engine that the environment selects.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::engine::address::{Address, Environment, resolve};
 use crate::engine::docker::Docker;
 use crate::error::Result;
 
-/// Connects to the engine that is meant, and checks that it answers.
+/// Connects to the engine that the environment selects, and checks that it answers.
 pub async fn connect(environment: &Environment) -> Result<(SharedEngine, Address)> {
     let address = resolve(environment)?;
     let engine = Docker::connect(&address).await?;

@@ -42,7 +42,7 @@ impl Conversation {
                 Ok::<_, std::io::Error>(())
             };
             let written = written.await;
-            // Also when the input breaks off: the command would wait for more, and we for the command.
+            // Also when the input breaks off: otherwise the command waits for more, and we wait for the command.
             written.and(self.input.shutdown().await)
         };
         let gather = async {
@@ -56,7 +56,7 @@ impl Conversation {
         };
         let (wrote, gathered) = tokio::join!(feed, gather);
         gathered?;
-        // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
+        // A command that ends before it has read all its input closes the pipe: its exit code then tells why.
         let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
         match wrote {
             Err(source) if !closed.contains(&source.kind()) => Err(source),

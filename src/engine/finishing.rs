@@ -42,7 +42,7 @@ where
         () = stop.cancelled() => Err(interrupted()),
     };
     finishing.settle().await;
-    // What the work held was dropped with it, and is being removed.
+    // Helper containers were dropped with the work, and are being removed.
     helper::settle().await;
     result
 }

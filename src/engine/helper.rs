@@ -1,4 +1,4 @@
-//! A container that lives as long as a value: create, use, remove; also when the use fails or is interrupted.
+//! A container that lives as long as a value: created, used, and removed even if its use fails or is interrupted.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::engine::spec::{ContainerSpec, Mount};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};
 
-/// How often, and how many times, the engine is asked whether a dropped helper is gone.
+/// The interval and the number of attempts to remove a dropped helper.
 const REMOVAL: (Duration, u32) = (Duration::from_millis(20), 100);
 
-/// What creates and removes helpers, and helpers themselves: something to wait for.
+/// Helpers, and the tasks that create and remove them.
 static HELPERS: LazyLock<TaskTracker> = LazyLock::new(|| {
     let helpers = TaskTracker::new();
-    // It takes tasks nevertheless; only a closed one can be waited for.
+    // A closed tracker still accepts tasks, and only a closed one can be waited for.
     helpers.close();
     helpers
 });
 
-/// Waits until every helper of this process is gone, also those of work that was interrupted.
+/// Waits until every helper of this process is gone, including those of interrupted work.
 pub async fn settle() {
     HELPERS.wait().await;
 }
 
-/// A container that is made for one piece of work. It goes away with this value, and its named volumes with it.
+/// A container for one piece of work. Dropping this removes it, with its named volumes.
 pub struct Helper {
     engine: SharedEngine,
-    /// What is removed; `None` when it was removed.
+    /// `None` once they are removed.
     things: Option<Things>,
     name: String,
-    /// As long as this is held, `settle` waits.
+    /// `settle` waits as long as this is held.
     _alive: TaskTrackerToken,
 }
 
@@ -52,7 +52,7 @@ impl Helper {
         Self::of(engine, &spec, None).begin(spec).await
     }
 
-    /// Creates the container from an image that exists only for it: `archive` is loaded, and has the image by its name.
+    /// Creates the container from an image that exists only for it: the one in `archive`, with the name that `spec` gives.
     pub async fn of_archive(engine: &SharedEngine, archive: ByteStream, spec: ContainerSpec) -> Result<Self> {
         let helper = Self::of(engine, &spec, Some(spec.image.clone()));
         engine.load_images(archive).await?;
@@ -70,12 +70,12 @@ impl Helper {
         Self { engine, things: Some(things), name, _alive: HELPERS.token() }
     }
 
-    /// Creates the container in a task of its own: were it dropped half-way, its removal could come before it.
+    /// Creates the container in a task of its own: if this were dropped half-way, the removal could overtake the creation.
     async fn begin(self, spec: ContainerSpec) -> Result<Self> {
         let (sender, created) = oneshot::channel();
         HELPERS.spawn(async move {
             let result = self.engine.create_container(&spec).await;
-            // When nobody waits for it any more, the helper ends here.
+            // If the caller is gone, this drops the helper.
             drop(sender.send(match result {
                 Ok(_) => Ok(self),
                 Err(error) if error.reason() == Some(Reason::NameTaken) => {
@@ -98,7 +98,7 @@ impl Helper {
         &self.name
     }
 
-    /// Removes the container now, so that a failure is noticed.
+    /// Removes the container now, and reports a failure.
     pub async fn remove(mut self) -> Result<()> {
         let Some(things) = self.things.clone() else { return Ok(()) };
         remove(&*self.engine, &things).await?;
@@ -115,7 +115,7 @@ impl Drop for Helper {
         HELPERS.spawn_on(
             async move {
                 for _ in 0..REMOVAL.1 {
-                    // One with its input attached ends with that, and the engine removes what has ended: whoever is first.
+                    // An attached one ends with its input, and then the engine removes it too.
                     let removed = remove(&*engine, &things).await;
                     if removed.is_ok() && matches!(engine.inspect(&things.container).await, Ok(None)) {
                         return;
@@ -128,7 +128,7 @@ impl Drop for Helper {
     }
 }
 
-/// Removes all of it, as far as possible; the first failure is told.
+/// Removes as much as possible and returns the first failure.
 async fn remove(engine: &dyn Engine, things: &Things) -> Result<()> {
     let mut result = engine.remove_container(&things.container).await;
     for volume in &things.volumes {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_helper_whose_making_was_given_up_or_failed_is_removed() {
+    async fn a_helper_whose_creation_failed_or_was_dropped_is_removed() {
         for call in 1..4 {
             let fake = Arc::new(FakeEngine::new(&["app"]).losing_answer_at(call));
             let shared: SharedEngine = fake.clone();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_container_of_somebody_else_stays() {
+    async fn someone_elses_container_stays() {
         let fake = Arc::new(FakeEngine::new(&["app"]));
         fake.create_container(&ContainerSpec::new("helper", "app")).await.unwrap();
         let shared: SharedEngine = fake.clone();

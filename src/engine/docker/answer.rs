@@ -1,4 +1,4 @@
-//! The engine's answers as our types. Pure.
+//! Translates the engine's answers into our types. Pure.
 
 use std::pin::Pin;
 
@@ -25,7 +25,7 @@ pub(super) fn inspected(details: ContainerInspectResponse) -> Inspected {
     let description = serde_json::to_value(&details).unwrap_or_default();
     let state = details.state.unwrap_or_default();
     Inspected {
-        // One whose state the engine does not tell is given the benefit of the doubt.
+        // Without a state, nothing says that it ended.
         running: state.running.unwrap_or(true),
         exit_code: state.exit_code.unwrap_or_default(),
         restart_count: details.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The engine over its HTTP API: bollard is named in this folder only.
+//! The Docker engine, over its HTTP API. Only this directory uses bollard.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ mod translate;
 const REQUEST_TIMEOUT: u64 = 120;
 /// How long a transfer of images or archives may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Bytes of a command's output that are read at once; layers come this way.
+/// Bytes of a command's output that are read at once. Image layers are read this way.
 const OUTPUT_BUFFER: usize = 256 << 10;
 
 /// A connection to a Docker engine.
@@ -80,7 +80,9 @@ impl Docker {
             StartExecResults::Attached { output, input } => {
                 Ok((exec.id, Conversation { input, output: pieces(output) }))
             }
-            StartExecResults::Detached => Err(Error::new(Code::EngineFailed, what).because("the engine detached it")),
+            StartExecResults::Detached => {
+                Err(Error::new(Code::EngineFailed, what).because("the engine did not attach its output"))
+            }
         }
     }
 }
@@ -97,7 +99,8 @@ fn by_labels(labels: &[String]) -> HashMap<String, Vec<String>> {
 #[async_trait]
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo> {
-        let info = self.client.info().await.map_err(|source| failed("cannot ask the engine about itself", &source))?;
+        let info =
+            self.client.info().await.map_err(|source| failed("cannot read the engine's description", &source))?;
         let security = info.security_options.unwrap_or_default();
         let has = |name: &str| security.iter().any(|option| option.contains(name));
         let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
@@ -246,7 +249,7 @@ impl Engine for Docker {
         let mut body = translate::container(spec);
         let mut created = self.client.create_container(Some(options.clone()), body.clone()).await;
         if created.as_ref().is_err_and(|source| source.to_string().contains("invalid CapDrop")) {
-            // Engines since 23 know which capabilities there are, and refuse to take away what nobody has.
+            // Engines since 23 know which capabilities there are, and refuse to drop one that does not exist.
             body.host_config.get_or_insert_default().cap_drop = None;
             created = self.client.create_container(Some(options), body).await;
         }

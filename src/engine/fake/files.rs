@@ -1,4 +1,4 @@
-//! Tars of the fake engine, and what it is tested for.
+//! Tars and conversations of the fake engine, and its tests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,10 +11,10 @@ use tokio_util::io::{ReaderStream, SyncIoBridge};
 use crate::engine::{ByteStream, Conversation, Said};
 use crate::error::{Code, Error, Result};
 
-/// Answers a command that is talked to: container, command, its input and its output.
+/// Answers an interactive command: container, command, its input and its output.
 pub(crate) type OnConverse = Arc<dyn Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync>;
 
-/// Says nothing.
+/// Answers nothing.
 pub(crate) fn nobody() -> OnConverse {
     Arc::new(|_, _, _, _| {})
 }
@@ -49,7 +49,7 @@ pub(crate) fn unpack(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// The tar that an engine gives for a path: names begin with the last part of the path.
+/// The tar that an engine returns for a path: names begin with the last part of the path.
 pub(crate) fn pack(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Option<Vec<u8>> {
     let base = path.trim_end_matches('/').rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
     let below = format!("{}/", path.trim_end_matches('/'));
@@ -72,7 +72,7 @@ pub(crate) fn stream(bytes: &[u8]) -> ByteStream {
     Box::pin(futures_util::stream::iter(chunks))
 }
 
-/// The names in the manifest of what `docker save` gives.
+/// The names in the manifest of an archive in the format of `docker save`.
 pub(crate) fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
     let mut archive = tar::Archive::new(archive);
     let mut entries = archive.entries().ok()?.flatten();
