@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::basics::{is_true, name};
-use crate::cluster::{Cluster, PATIENCE, address_of, fetch};
-use crate::run::{LIMIT, contains, docker, ensure, eventually, run};
+use crate::harness::cluster::{Cluster, PATIENCE, address_of, fetch};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
 
 /// A page on both families that names its pod and who asks, in a pod on each node, and its Service on all families.
 const WHO: &str = r#"apiVersion: apps/v1
@@ -307,7 +307,7 @@ pub(super) fn restart_worker(cluster: &Cluster) -> Result<(), String> {
 
 /// The commands of the documentation, in their order, on this cluster.
 pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ip-families.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/ip-families.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let block = |language: &str| {
         let fence = format!("```{language}\n");

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, PATIENCE, fetch};
-use crate::run::{LIMIT, contains, docker, ensure, eventually, run, start};
+use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
 
 /// How soon another node answers when one is lost.
 const TAKEOVER: Duration = Duration::from_secs(5);
@@ -352,7 +352,7 @@ pub(super) fn cost(cluster: &Cluster) -> Result<(), String> {
 
 /// The page of the documentation, from top to bottom: `sh` blocks are run, `console` blocks print what they show.
 pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/load-balancer.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/load-balancer.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut folders = vec![Path::new(env!("CARGO_BIN_EXE_coracle")).parent().ok_or("no folder")?.to_path_buf()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));

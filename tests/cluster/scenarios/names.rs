@@ -5,15 +5,15 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
 /// The examples of the documentation, as one configuration.
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dns.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/dns.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     cluster.create(&format!("{HEAD}{}", blocks.collect::<String>()), &[])?;

@@ -1,15 +1,15 @@
-//! `docs/network-policy.md`, as it is written.
+//! `docs/reference/network-policy.md`, as it is written.
 
 use super::hello;
 use super::policy::{SOON, policies};
-use crate::cluster::Cluster;
-use crate::run::{contains, ensure, eventually};
+use crate::harness::cluster::Cluster;
+use crate::harness::run::{contains, ensure, eventually};
 
 /// The worked example of the documentation, command by command.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     policies(cluster, &[])?;
     hello::deploy(cluster)?;
-    let page = include_str!("../../../docs/network-policy.md");
+    let page = include_str!("../../../docs/reference/network-policy.md");
     let mut blocks = page.split("\n```");
     let mut commands = 0;
     while let (Some(_), Some(block)) = (blocks.next(), blocks.next()) {

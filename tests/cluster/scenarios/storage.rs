@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::hello;
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::guide::follow;
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::guide::follow;
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 const THREE: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster
@@ -19,9 +19,9 @@ pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     cluster.create(THREE, &[])
 }
 
-/// `docs/storage.md`.
+/// `docs/reference/storage.md`.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
-    follow(cluster, "../storage.md")
+    follow(cluster, "../reference/storage.md")
 }
 
 /// A claim of a class, and a pod on a node that uses it.
