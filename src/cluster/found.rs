@@ -40,7 +40,7 @@ impl Node {
 
     /// Whether its container runs.
     pub fn is_running(&self) -> bool {
-        self.container.state == "running"
+        self.container.is_running()
     }
 }
 

@@ -28,7 +28,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
         engine: EngineInfo {
             version: "28.0.0".to_owned(),
-            os_type: "linux".to_owned(),
+            os_type: coracle::engine::spec::OsType::Linux,
             architecture: "x86_64".to_owned(),
             storage_driver: "overlay2".to_owned(),
             cgroup,
@@ -88,7 +88,7 @@ fn one_node() {
 
 #[test]
 fn one_node_on_cgroup_v1_without_every_capability() {
-    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::Explicit, ""));
+    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::AllButSysResource, ""));
 }
 
 #[test]

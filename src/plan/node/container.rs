@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::engine::spec::{self, AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::labels::{self, ContainerRole};
 use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
@@ -99,7 +99,7 @@ pub(crate) fn api_port(layout: &Layout) -> PortBinding {
         host_address: layout.cluster.networking.api_server_address,
         host_port: layout.api_port,
         container_port: API_PORT,
-        protocol: "tcp".to_owned(),
+        protocol: spec::Protocol::Tcp,
     }
 }
 
@@ -108,12 +108,17 @@ fn port(mapping: &ExtraPortMapping) -> PortBinding {
         host_address: mapping.listen_address,
         host_port: mapping.host_port,
         container_port: mapping.container_port,
-        protocol: match mapping.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
+        protocol: mapping.protocol.into(),
+    }
+}
+
+impl From<Protocol> for spec::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
         }
-        .to_owned(),
     }
 }
 
@@ -149,8 +154,8 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
         read_only: mount.read_only,
         propagation: match mount.propagation {
             Propagation::None => None,
-            Propagation::HostToContainer => Some("rslave".to_owned()),
-            Propagation::Bidirectional => Some("rshared".to_owned()),
+            Propagation::HostToContainer => Some(spec::Propagation::Slave),
+            Propagation::Bidirectional => Some(spec::Propagation::Shared),
         },
     }));
     mounts
