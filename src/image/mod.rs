@@ -7,9 +7,6 @@ mod load;
 mod nodes;
 mod platform;
 mod reference;
-#[path = "../../node-image/agent/src/images/wire.rs"]
-#[allow(dead_code, reason = "what only the agent uses")]
-mod wire;
 
 pub use build::{Build, build};
 pub use find::check_docker_images;

@@ -4,49 +4,16 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::{fs, io};
 
+pub(crate) use coracle_shared::cni::FILE;
+use coracle_shared::cni::PodNetwork;
 use ipnet::IpNet;
-use serde_json::json;
 
-/// Name of the file in the CNI directory.
-pub(crate) const FILE: &str = "10-coracle.conflist";
 /// containerd reads `.conf`, `.conflist` and `.json` only, so it never sees a half-written file under this name.
 const TEMPORARY: &str = ".10-coracle.conflist.new";
 
-/// The configuration for a node with these pod subnets; `mtu` in bytes.
+/// The configuration for a node with these pod subnets; `mtu` in bytes. The node image that has this agent has its plugins.
 pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
-    let defaults = [(true, "0.0.0.0/0"), (false, "::/0")].into_iter();
-    let defaults = defaults.filter(|(v4, _)| pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv4() == *v4));
-    let routes: Vec<_> = defaults.map(|(_, destination)| json!({ "dst": destination })).collect();
-    // One range set for each family: a pod gets an address of each.
-    let ranges: Vec<_> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr.to_string() }])).collect();
-    let mut config = json!({
-        "cniVersion": "0.4.0",
-        "name": "coracle",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "mtu": mtu,
-                "ipam": {
-                    "type": "host-local",
-                    // On a tmpfs: after a restart of the node no address is held by a pod that is no more.
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": routes,
-                    "ranges": ranges,
-                },
-            },
-            { "type": "portmap", "capabilities": { "portMappings": true } },
-            // Last, when the pod's network is complete: the pod starts when its policies are in force.
-            { "type": "coracle-policy" },
-        ],
-    });
-    if pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6())
-        && let Some(plugins) = config["plugins"].as_array_mut()
-    {
-        // First: `ptp` waits until the kernel trusts the pod's IPv6 addresses, which this makes it do at once.
-        plugins.insert(0, json!({ "type": "coracle-ipv6" }));
-    }
-    format!("{config:#}\n")
+    PodNetwork { subnets: pod_cidrs, mtu, policy_plugin: true, ipv6_plugin: true }.render()
 }
 
 /// Whether the directory has a configuration that containerd would use, ours or another's.
@@ -86,26 +53,6 @@ pub(crate) fn write(directory: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_dual_stack_node_has_a_range_and_a_default_route_of_each_family() {
-        let text = render(&["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()], 1450);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["plugins"][0], json!({"type": "coracle-ipv6"}));
-        let ptp = &value["plugins"][1];
-        assert_eq!(ptp["mtu"], 1450);
-        assert_eq!(ptp["ipam"]["ranges"], json!([[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]]));
-        assert_eq!(ptp["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
-        assert_eq!(value["plugins"][2]["type"], "portmap");
-        assert_eq!(value["plugins"][3]["type"], "coracle-policy");
-    }
-
-    #[test]
-    fn an_ipv6_node_has_no_ipv4_route() {
-        let text = render(&["fd00:0:0:1::/64".parse().unwrap()], 1500);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["plugins"][1]["ipam"]["routes"], json!([{"dst": "::/0"}]));
-    }
 
     #[test]
     fn another_ones_configuration_counts_and_a_left_over_temporary_file_does_not() {

@@ -2,13 +2,8 @@
 
 use std::path::PathBuf;
 
+use coracle_shared::paths::{CNI_DIRECTORY, RUN_DIRECTORY};
 use ipnet::IpNet;
-
-/// Where containerd looks for CNI configurations.
-const CNI_DIRECTORY: &str = "/etc/cni/net.d";
-
-/// Where the CNI plugin finds the agent.
-pub(crate) const RUN_DIRECTORY: &str = "/run/coracle";
 
 /// Where the cluster's API is tried, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,12 +16,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use coracle_shared::cni::IPV6_PLUGIN;
+use coracle_shared::paths::RUN_DIRECTORY;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::RUN_DIRECTORY;
 use crate::object::NamespacedName;
 use crate::policy::records::{self, Record};
 use crate::policy::{Command, Request, SOCKET};
@@ -30,8 +31,6 @@ use crate::policy::{Command, Request, SOCKET};
 const LIMIT: Duration = Duration::from_secs(20);
 /// Between two attempts to reach an agent that may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The name of the plugin for IPv6.
-const IPV6: &str = "coracle-ipv6";
 /// What an interface starts with.
 const DETECTION: &str = "/proc/sys/net/ipv6/conf/default/accept_dad";
 /// Where the pods are that a cluster needs to boot.
@@ -99,7 +98,7 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
             "cniVersion": input.cni_version,
             "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         })),
-        "ADD" if input.plugin == IPV6 => {
+        "ADD" if input.plugin == IPV6_PLUGIN => {
             trust_addresses(&environment("CNI_NETNS"))
                 .map_err(|error| Failure::new(TRY_AGAIN, format!("cannot prepare the pod's network: {error}")))?;
             // The addresses come from the next plugin.
@@ -115,7 +114,7 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
             }
             Ok(result)
         }
-        "DEL" if input.plugin == IPV6 => Ok(Value::Null),
+        "DEL" if input.plugin == IPV6_PLUGIN => Ok(Value::Null),
         "DEL" => {
             if let Some(request) = request(Command::Del, environment, Vec::new()) {
                 del(run, &request);

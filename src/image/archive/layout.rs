@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use coracle_shared::content::{self, Packing};
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
 use crate::image::archive::{FileFacts, Scan, digest, invalid};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::wire::{self, Packing};
 
 /// Points to a blob.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -80,7 +80,7 @@ pub(crate) struct ArchiveImage {
     /// The configuration.
     pub config: String,
     /// The manifest; Docker's own layout has none.
-    pub manifest: Option<wire::Manifest>,
+    pub manifest: Option<content::Manifest>,
     /// The layers, lowest first.
     pub layers: Vec<ArchiveLayer>,
     /// Size of configuration and layers, bytes.

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Component, Path};
 
+use coracle_shared::content::Packing;
 use flate2::read::MultiGzDecoder;
 use flate2::write::MultiGzDecoder as GzipUnpacker;
 use sha2::{Digest, Sha256};
 use zstd::stream::write::Decoder as ZstdUnpacker;
 
 use crate::error::{Code, Error, Result};
-use crate::image::wire::Packing;
 
 pub(crate) mod directory;
 pub(crate) mod layout;

@@ -1,5 +1,6 @@
 //! The layout of OCI, as engines, Podman, Buildx and Skopeo write it.
 
+use coracle_shared::content;
 use serde::Deserialize;
 
 use crate::error::Result;
@@ -10,7 +11,6 @@ use crate::image::archive::layout::{
 use crate::image::archive::{Scan, invalid};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::wire;
 
 /// Indexes may contain indexes; nobody nests them deeper.
 const MAX_DEPTH: u8 = 4;
@@ -183,7 +183,7 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
         id: manifest.config.digest,
         listed: None,
         config: text(config, &config_path)?,
-        manifest: Some(wire::Manifest { media_type, content: text(content, &path)? }),
+        manifest: Some(content::Manifest { media_type, content: text(content, &path)? }),
         layers,
         size,
     })

@@ -1,5 +1,7 @@
 //! Archives: good ones of every layout are understood, damaged ones refused as a whole.
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::Layer;
 use futures_util::StreamExt;
 use proptest::prelude::*;
 use serde_json::json;
@@ -10,7 +12,6 @@ use crate::image::archive::testing::{OciArchive, docker_archive, gzip, layer, ta
 use crate::image::archive::{Check, digest, scan};
 use crate::image::load::hub::{Hub, Lacks};
 use crate::image::platform::Platform;
-use crate::image::wire::{Layer, Packing};
 
 fn node() -> Platform {
     Platform::of_engine("x86_64")

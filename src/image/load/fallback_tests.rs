@@ -3,6 +3,8 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{self, Answer, Order};
 use serde_json::Value;
 
 use crate::engine::Engine;
@@ -12,7 +14,6 @@ use crate::error::Code;
 use crate::image::archive::digest;
 use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
-use crate::image::wire::{self, Answer, Order, Packing};
 use crate::image::{SourceKind, settle};
 
 /// A helper that has the store's image, and what is wrong with what it says of it.

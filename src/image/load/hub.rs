@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use coracle_shared::wire::{self, Image, Layer, Order};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::engine::ByteStream;
 use crate::error::Result;
-use crate::image::wire::{self, Image, Layer, Order};
 
 /// Bytes handed on at once.
 const CHUNK: usize = 256 << 10;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_shared::wire::{self, Had, Name};
 use futures_util::future::try_join_all;
 
 use crate::engine::Engine;
@@ -17,7 +18,6 @@ use crate::image::load::source::Checked;
 use crate::image::load::transfer::{Received, Receiver, joined, transfer};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::wire::{self, Had, Name};
 
 #[cfg(test)]
 mod fallback_tests;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::Layer;
 use serde_json::value::RawValue;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -14,7 +16,6 @@ use crate::image::load::hub::{Feed, Hub};
 use crate::image::load::source::send_images;
 use crate::image::load::transfer::cut;
 use crate::image::platform::Platform;
-use crate::image::wire::{Layer, Packing};
 
 /// What the engine saves.
 pub(crate) struct Saved {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use coracle_shared::wire;
+use coracle_shared::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
@@ -9,8 +11,6 @@ use crate::engine::{ByteStream, Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
 use crate::image::load::install;
 use crate::image::nodes::tools::stopped;
-use crate::image::wire;
-use crate::image::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
 
 /// The program in nodes that takes images: the agent's.
 pub const RECEIVER: &str = "/usr/local/bin/coracle-agent";

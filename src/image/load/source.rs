@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use coracle_shared::wire::{Image, Layer};
+
 use crate::error::{Code, Error, Result};
 use crate::image::archive::directory;
 use crate::image::archive::layout::{ArchiveImage, resolve};
@@ -14,7 +16,6 @@ use crate::image::load::hub::{Feed, Hub};
 use crate::image::load::transfer::cut;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::wire::{Image, Layer};
 
 /// An archive that was read to its end and found to be good.
 #[derive(Debug)]

@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
+use coracle_shared::wire::{self, Answer, Chunks, Order, Reading, Wanted};
 use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -23,7 +25,6 @@ use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, N
 use crate::engine::{Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
 use crate::image::load::hub::{Feed, Hub};
-use crate::image::wire::{self, Answer, Chunks, Order, READER_CONTENT, READER_IMAGES, READER_LAYERS, Reading, Wanted};
 use crate::plan::labels;
 
 /// Where the helper has its program.

@@ -3,6 +3,10 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{
+    self, Answer, Chunks, Failure, Image, Layer, Order, Reading, Reason, Wanted, chunk_head, receive, send,
+};
 use futures_util::StreamExt;
 
 use crate::engine::Engine;
@@ -11,9 +15,6 @@ use crate::engine::spec::{Container, ContainerSpec, Labels};
 use crate::error::{Code, Error, Result};
 use crate::image::load::hub::{Feed, Hub, Lacks};
 use crate::image::load::store::{is_stale, open, settle, spec};
-use crate::image::wire::{
-    self, Answer, Chunks, Failure, Image, Layer, Order, Packing, Reading, Reason, Wanted, chunk_head, receive, send,
-};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{self, Answer, Failure, Had, Order, Reason, Stored};
 use serde_json::Value;
 
 use crate::engine::Engine;
@@ -12,7 +14,6 @@ use crate::engine::spec::{ContainerSpec, Image, Labels};
 use crate::error::{Code, Result};
 use crate::image::archive::digest;
 use crate::image::archive::testing::{docker_archive, gzip};
-use crate::image::wire::{self, Answer, Failure, Had, Order, Packing, Reason, Stored};
 use crate::image::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
 
 /// What nodes hold, by their names.

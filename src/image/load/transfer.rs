@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use coracle_shared::wire::{self, Name, Order, Stored};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -14,7 +15,6 @@ use crate::error::{Code, Error, Result};
 use crate::image::load::Progress;
 use crate::image::load::hub::{Feed, Hub, Lacks};
 use crate::image::load::session::Session;
-use crate::image::wire::{self, Name, Order, Stored};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);

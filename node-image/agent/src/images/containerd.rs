@@ -12,7 +12,7 @@ use tonic_prost::ProstCodec;
 
 use super::proto;
 use super::trouble::{Result, failed};
-use super::wire::Failure;
+use coracle_shared::wire::Failure;
 
 /// Where containerd listens in a node.
 const SOCKET: &str = "unix:///run/containerd/containerd.sock";

@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::sparse::Sparse;
-use super::wire::Packing;
+use coracle_shared::content::Packing;
 
 /// Bytes handled at once.
 const CHUNK: usize = 256 << 10;

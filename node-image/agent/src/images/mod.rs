@@ -24,12 +24,10 @@ mod trouble;
 mod unpack;
 #[cfg(test)]
 mod unpack_tests;
-#[allow(dead_code, reason = "what only the command uses")]
-mod wire;
 
 use std::process::ExitCode;
 
-use wire::Answer;
+use coracle_shared::wire::Answer;
 
 /// Runs `images WORD`.
 pub(crate) fn main(word: Option<&str>) -> ExitCode {

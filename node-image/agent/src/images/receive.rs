@@ -15,7 +15,7 @@ use super::staging::{Staged, Staging};
 use super::store::{Records, chain_ids, diff_ids, present};
 use super::trouble::{Result, damaged, failed};
 use super::unpack::unpack;
-use super::wire::{self, Answer, Image, Layer, Name, Order, Reason, Stored, VERSION, Want};
+use coracle_shared::wire::{self, Answer, Image, Layer, Name, Order, Reason, Stored, VERSION, Want};
 
 /// Chunks of a layer that are read before they are unpacked.
 const CHUNKS_AHEAD: usize = 8;

@@ -8,15 +8,12 @@ use super::content::digest;
 use super::proto;
 use super::store::{ID_LABEL, chain_ids, diff_ids};
 use super::trouble::Result;
-use super::wire::{Image, Name, Stored};
+use coracle_shared::labels::{LOADED, PINNED};
+use coracle_shared::wire::{Image, Name, Stored};
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-/// Keeps the kubelet from ever removing an image: there may be no registry that has it.
-const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
-/// Tells what was loaded from what the node image brought.
-const LOADED: (&str, &str) = ("dev.coracle.loaded", "true");
 /// The repository of images that come without a name; containerd keeps only what is named.
 const UNNAMED: &str = "localhost/loaded";
 
@@ -81,7 +78,7 @@ impl Prepared {
     /// Makes its names mean it.
     pub(super) async fn show(&self, containerd: &mut Containerd) -> Result<()> {
         for name in &self.names {
-            let mut labels = Labels::from([PINNED, LOADED].map(|(label, value)| (label.to_owned(), value.to_owned())));
+            let mut labels = Labels::from([PINNED, (LOADED, "true")].map(|(label, value)| (label.to_owned(), value.to_owned())));
             // Empty where the ID says it itself: the name may have meant another image.
             labels.insert(ID_LABEL.to_owned(), if self.id == self.image { String::new() } else { self.id.clone() });
             let image = proto::Image { name: name.clone(), labels, target: Some(self.target.clone()) };

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::containerd::Containerd;
 use super::proto::{Descriptor, Image};
 use super::trouble::{Result, damaged};
-use super::wire::{Had, Wanted};
+use coracle_shared::wire::{Had, Wanted};
 
 /// The ID under which an image was loaded, where it is not its configuration's digest: an index's or a manifest's.
 pub(super) const ID_LABEL: &str = "dev.coracle.id";

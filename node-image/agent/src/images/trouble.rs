@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::wire::{Failure, Reason};
+use coracle_shared::wire::{Failure, Reason};
 
 /// What can fail and say why.
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::super::wire::Packing;
+use coracle_shared::content::Packing;
 use super::{diff_ids, digest, hex, read_small, unexpected};
 
 /// No sane image leads to more manifests.

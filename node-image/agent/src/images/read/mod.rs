@@ -19,7 +19,9 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::wire::{self, Answer, Failure, Image, Layer, Manifest, Order, Packing, Reading, Reason, Wanted};
+use coracle_shared::content::{Manifest, Packing};
+use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
+use coracle_shared::wire::{self, Answer, Failure, Image, Layer, Order, Reading, Reason, Wanted};
 use blobs::Blobs;
 use overlay::Overlay;
 use tar_split::Split;
@@ -55,9 +57,9 @@ struct Found {
 /// Answers the request on standard input, then ends.
 pub(super) fn main() -> ExitCode {
     let places = Places {
-        images: Path::new(wire::READER_IMAGES),
-        layers: Path::new(wire::READER_LAYERS),
-        content: Path::new(wire::READER_CONTENT),
+        images: Path::new(READER_IMAGES),
+        layers: Path::new(READER_LAYERS),
+        content: Path::new(READER_CONTENT),
     };
     match serve(&places, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

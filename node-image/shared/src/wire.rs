@@ -1,4 +1,4 @@
-//! What coracle and its programs in nodes say to each other while images are loaded: one file, compiled into both.
+//! The messages between the command and its programs in nodes while images are loaded.
 //!
 //! Messages are JSON, one to a line. After a [`Order::Layer`] come the layer's bytes in chunks: a length (32 bits, the
 //! highest byte first) and so many bytes. Length 0 ends the layer.
@@ -8,36 +8,19 @@ use std::io::{self, BufRead, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::content::{Manifest, Packing};
+
 /// Raised when two sides of different versions would misunderstand each other.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// The longest message; a configuration or a manifest is in one.
 const MAX_MESSAGE: u64 = 16 << 20;
 /// The longest chunk.
 const MAX_CHUNK: u32 = 4 << 20;
 
-/// Where a reader finds `image/overlay2` of the engine's data root.
-pub(crate) const READER_IMAGES: &str = "/engine/images";
-/// Where a reader finds `overlay2` of the engine's data root.
-pub(crate) const READER_LAYERS: &str = "/engine/layers";
-/// Where a reader finds the content store of the engine's containerd.
-pub(crate) const READER_CONTENT: &str = "/engine/content";
-
-/// How the bytes of a layer are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Packing {
-    /// Not at all.
-    Plain,
-    /// With gzip.
-    Gzip,
-    /// With zstd.
-    Zstd,
-}
-
 /// What the receiver in a node is told, and what the reader of an engine's store says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
+pub enum Order {
     /// First of all: what the node shall have. The receiver answers with its [`Answer::State`].
     Want(Want),
     /// A layer, whose chunks follow.
@@ -52,7 +35,7 @@ pub(crate) enum Order {
 
 /// What a node shall have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Want {
+pub struct Want {
     /// [`VERSION`] of who asks.
     pub version: u32,
     /// The images.
@@ -61,7 +44,7 @@ pub(crate) struct Want {
 
 /// An image that a node shall have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// Image ID, as its source has it: the digest of the configuration, or of a manifest or an index.
     pub id: String,
     /// Full names; none when any name will do.
@@ -73,7 +56,7 @@ pub(crate) struct Wanted {
 /// What the reader of an engine's store is asked for. It answers with [`Answer::Found`], then sends the layers and images
 /// as a receiver takes them, or with [`Answer::Failed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Reading {
+pub struct Reading {
     /// [`VERSION`] of who asks.
     pub version: u32,
     /// The images.
@@ -84,7 +67,7 @@ pub(crate) struct Reading {
 
 /// A layer that is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Layer {
+pub struct Layer {
     /// Digest of it unpacked; unknown where the source tells it after the bytes.
     pub diff_id: Option<String>,
     /// How it is packed.
@@ -93,7 +76,7 @@ pub(crate) struct Layer {
 
 /// An image whose layers are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Image {
+pub struct Image {
     /// [`Wanted::id`] of the image; remembered, so that the same one is known the next time.
     pub id: String,
     /// Full names.
@@ -106,26 +89,17 @@ pub(crate) struct Image {
 
 /// Names for an image that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Name {
+pub struct Name {
     /// [`Wanted::id`] of the image.
     pub id: String,
     /// Full names.
     pub names: Vec<String>,
 }
 
-/// A manifest and its kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manifest {
-    /// Media type.
-    pub media_type: String,
-    /// The manifest, byte by byte.
-    pub content: String,
-}
-
 /// What a program in a node says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Answer {
+pub enum Answer {
     /// What the node has of the images that are wanted, in their order.
     State(Vec<Had>),
     /// All that a reader was asked for is there, with so many bytes.
@@ -138,7 +112,7 @@ pub(crate) enum Answer {
 
 /// What a node has of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Had {
+pub struct Had {
     /// Digest of its configuration if the whole image is there, under whatever name.
     pub image: Option<String>,
     /// Names that it does not have, or that another image has.
@@ -151,7 +125,7 @@ pub(crate) struct Had {
 
 /// An image that is visible now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stored {
+pub struct Stored {
     /// [`Wanted::id`] of the image.
     pub id: String,
     /// Digest of its configuration, which is the ID that the kubelet knows.
@@ -162,7 +136,7 @@ pub(crate) struct Stored {
 
 /// Why nothing was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// What kind of failure it is.
     pub reason: Reason,
     /// What happened, on one line.
@@ -172,7 +146,7 @@ pub(crate) struct Failure {
 /// Kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Reason {
+pub enum Reason {
     /// There is no space left.
     DiskFull,
     /// What was sent is not what its digest says, or no layer.
@@ -186,14 +160,14 @@ pub(crate) enum Reason {
 }
 
 /// Writes a message.
-pub(crate) fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
+pub fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     target.write_all(&line)
 }
 
 /// Reads a message; nothing at the end of the stream.
-pub(crate) fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
+pub fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     source.take(MAX_MESSAGE).read_until(b'\n', &mut line)?;
     match line.last() {
@@ -204,14 +178,14 @@ pub(crate) fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized))
 }
 
 /// What precedes a chunk of this many bytes; 0 ends the layer.
-pub(crate) fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
+pub fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
     let length = u32::try_from(length).ok().filter(|length| *length <= MAX_CHUNK);
     Ok(length.ok_or(io::ErrorKind::InvalidInput)?.to_be_bytes())
 }
 
 /// Reads the bytes of one layer out of its chunks.
 #[derive(Debug)]
-pub(crate) struct Chunks<'a, R: ?Sized> {
+pub struct Chunks<'a, R: ?Sized> {
     source: &'a mut R,
     left: u32,
     ended: bool,
@@ -219,7 +193,7 @@ pub(crate) struct Chunks<'a, R: ?Sized> {
 
 impl<'a, R: Read + ?Sized> Chunks<'a, R> {
     /// The layer whose chunks come next.
-    pub(crate) fn new(source: &'a mut R) -> Self {
+    pub fn new(source: &'a mut R) -> Self {
         Self { source, left: 0, ended: false }
     }
 }
