@@ -1,15 +1,15 @@
-//! What the files of an image archive mean: the layouts of Docker and OCI, brought to one form.
-//!
-//! Multi-platform images are reduced to the one manifest for the nodes' platform: an engine with containerd's store
-//! saves the whole index although it has one platform's blobs, and an import that follows the index then fails.
+//! The parts of an image archive, whichever layout it has.
 
 use std::collections::BTreeMap;
 
-use coracle_shared::content::{self, Packing};
+use coracle_shared::content;
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
-use crate::image::archive::{FileFacts, Scan, digest, invalid};
+use crate::image::archive::digest::digest;
+use crate::image::archive::invalid::invalid;
+use crate::image::archive::meter::FileFacts;
+use crate::image::archive::scan::Scan;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
@@ -56,16 +56,6 @@ pub(crate) struct RootFs {
     pub diff_ids: Vec<String>,
 }
 
-/// One image in Docker's own list.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct DockerEntry {
-    pub config: String,
-    #[serde(default)]
-    pub repo_tags: Option<Vec<String>>,
-    pub layers: Vec<String>,
-}
-
 /// One image of an archive, ready for a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArchiveImage {
@@ -96,24 +86,6 @@ pub(crate) struct ArchiveLayer {
     pub diff_id: String,
 }
 
-/// Finds the images of an archive. `Code::LoadFailed` when one is not for this platform.
-pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
-    let images = if scan.files.contains_key("oci-layout") {
-        crate::image::archive::oci::images(scan, platform)?
-    } else if scan.files.contains_key("manifest.json") {
-        docker_images(scan, platform)?
-    } else if scan.files.contains_key("repositories") {
-        return Err(invalid("it has the layout of Docker 1.9 and older"));
-    } else {
-        return Err(invalid("it has neither `manifest.json` nor `oci-layout`")
-            .hint("what `docker export` writes is a file system: make an image of it with `docker import`"));
-    };
-    if images.is_empty() {
-        return Err(invalid("there is no image in it"));
-    }
-    Ok(images)
-}
-
 /// Reads a JSON file of the archive.
 pub(crate) fn json<'a, T: Deserialize<'a>>(scan: &'a Scan, path: &str) -> Result<T> {
     let content = scan.kept.get(path).ok_or_else(|| missing_or_wrong(scan, path))?;
@@ -137,60 +109,6 @@ pub(crate) fn digest_of(scan: &Scan, path: &str, facts: &FileFacts) -> Option<St
 pub(crate) fn wrong_platform(what: &str, found: &Platform, node: &Platform) -> Error {
     Error::new(Code::LoadFailed, format!("image {what} is for {found}, and the nodes are {node}"))
         .hint(format!("build or pull it with `--platform {node}`"))
-}
-
-fn docker_images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
-    let entries: Vec<DockerEntry> = json(scan, "manifest.json")?;
-    entries.iter().map(|entry| docker_image(scan, entry, platform)).collect()
-}
-
-fn docker_image(scan: &Scan, entry: &DockerEntry, node: &Platform) -> Result<ArchiveImage> {
-    let config: ImageConfig = json(scan, &entry.config)?;
-    let content = scan.kept.get(&entry.config).ok_or_else(|| missing_or_wrong(scan, &entry.config))?;
-    let id = digest(content);
-    let stem = entry.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-    if stem.len() == 64 && id != format!("sha256:{stem}") {
-        return Err(invalid(format!("`{}` in it is damaged: its digest is {id}", entry.config)));
-    }
-    if config.platform.distance(node).is_none() {
-        let name = entry.repo_tags.iter().flatten().next().unwrap_or(&id);
-        return Err(wrong_platform(&format!("`{name}`"), &config.platform, node));
-    }
-    if entry.layers.len() != config.rootfs.diff_ids.len() {
-        return Err(invalid(format!("`manifest.json` and `{}` in it disagree about the layers", entry.config)));
-    }
-    let mut layers = Vec::new();
-    let mut size = content.len() as u64;
-    for (path, diff_id) in entry.layers.iter().zip(&config.rootfs.diff_ids) {
-        let (path, layer_size) = docker_layer(scan, path, diff_id)?;
-        layers.push(ArchiveLayer { path, diff_id: diff_id.clone() });
-        size += layer_size;
-    }
-    Ok(ArchiveImage {
-        names: entry.repo_tags.iter().flatten().map(|name| parse_name(name)).collect::<Result<_>>()?,
-        asked: id.clone(),
-        id,
-        listed: None,
-        config: text(content, &entry.config)?,
-        manifest: None,
-        layers,
-        size,
-    })
-}
-
-fn docker_layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, u64)> {
-    // Docker 20.10 writes a layer that two images share once, and links to it.
-    let mut path = path;
-    for _ in 0..8 {
-        path = scan.links.get(path).map_or(path, String::as_str);
-    }
-    let facts = scan.files.get(path).ok_or_else(|| missing_or_wrong(scan, path))?;
-    let digest = digest_of(scan, path, facts);
-    let unpacked = if facts.packing == Packing::Plain { digest.as_ref() } else { facts.unpacked.as_ref() };
-    if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
-        return Err(invalid(format!("layer `{path}` in it is damaged: its digest is not {diff_id}")));
-    }
-    Ok((path.to_owned(), facts.size))
 }
 
 /// The text of a small file.

@@ -4,23 +4,25 @@ use coracle_shared::content;
 use serde::Deserialize;
 
 use crate::error::Result;
+use crate::image::archive::docker::DockerEntry;
+use crate::image::archive::invalid::invalid;
 use crate::image::archive::layout::{
-    ArchiveImage, ArchiveLayer, Descriptor, DockerEntry, ImageConfig, Manifest, digest_of, json, missing_or_wrong,
-    parse_name, text, wrong_platform,
+    ArchiveImage, ArchiveLayer, Descriptor, ImageConfig, Manifest, digest_of, json, missing_or_wrong, parse_name, text,
+    wrong_platform,
 };
-use crate::image::archive::{Scan, invalid};
+use crate::image::archive::scan::Scan;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
 
-/// Indexes may contain indexes; nobody nests them deeper.
+/// Indexes may contain indexes; none in practice is nested deeper.
 const MAX_DEPTH: u8 = 4;
 /// The full name of an image, in an entry of an OCI index.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// The repository of images that come without one.
 const UNNAMED: &str = "localhost/loaded";
-/// A tag, or by custom a name, in an entry of an OCI index.
+/// A tag, or by convention a name, in an entry of an OCI index.
 const REFERENCE_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-/// Marks an entry that says something about an image and is none.
+/// Marks an entry that describes another image and is none itself.
 const KIND_ANNOTATION: &str = "vnd.docker.reference.type";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 

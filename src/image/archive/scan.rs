@@ -1,28 +1,19 @@
 //! Reads image archives: what `docker save`, Podman, Buildx and Skopeo write, compressed with gzip or zstd or not.
 //!
 //! An archive is read once from front to back. Small JSON files are kept, everything else passes by: it is measured,
-//! if wanted hashed, and handed on. What the files mean is found out at the end (`layout`), because the engine
+//! hashed if that is wanted, and handed on. What the files mean is found out at the end (`images`), because the engine
 //! writes its lists last.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Component, Path};
 
 use coracle_shared::content::Packing;
 use flate2::read::MultiGzDecoder;
-use flate2::write::MultiGzDecoder as GzipUnpacker;
-use sha2::{Digest, Sha256};
-use zstd::stream::write::Decoder as ZstdUnpacker;
 
 use crate::error::{Code, Error, Result};
-
-pub(crate) mod directory;
-pub(crate) mod layout;
-pub(crate) mod oci;
-#[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
-mod tests;
+use crate::image::archive::invalid::invalid;
+use crate::image::archive::meter::{FileFacts, Meter};
 
 /// JSON files up to this size (bytes) are kept in memory; registries take no larger manifests.
 const MAX_JSON: u64 = 4 << 20;
@@ -32,19 +23,6 @@ const MAX_KEPT: u64 = 48 << 20;
 const CHUNK: usize = 256 << 10;
 /// No sane archive has more files.
 const MAX_FILES: usize = 100_000;
-
-/// What is known about one file of an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileFacts {
-    /// Size in bytes.
-    pub size: u64,
-    /// Digest of its bytes, if it was computed.
-    pub digest: Option<String>,
-    /// Digest of its bytes when unpacked, if it was computed.
-    pub unpacked: Option<String>,
-    /// How it is packed.
-    pub packing: Packing,
-}
 
 /// How much of an archive is verified while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +56,6 @@ pub(crate) struct Entry<'a> {
 
 /// Takes the files that are not kept, and their content.
 pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Entry<'_>, &mut dyn Read) -> io::Result<()>;
-
-/// An archive that is damaged or none.
-pub(crate) fn invalid(why: impl Into<String>) -> Error {
-    Error::new(Code::ArchiveInvalid, "the image archive cannot be used")
-        .because(why)
-        .hint("make it again: `docker save --output FILE IMAGE`; nothing was sent to a node")
-}
 
 pub(crate) fn unreadable(source: &io::Error) -> Error {
     let text = source.to_string();
@@ -214,105 +185,4 @@ pub(crate) fn read_file(
         return Err(invalid("it is cut off"));
     }
     meter.facts(path)
-}
-
-/// Measures and hashes what is read through it.
-struct Meter<R> {
-    source: R,
-    size: u64,
-    hash: Option<Sha256>,
-    unpacked: Option<Unpacker>,
-    packing: Packing,
-}
-
-/// Hashes what comes out of a packed file.
-enum Unpacker {
-    Gzip(GzipUnpacker<HashWriter>),
-    Zstd(ZstdUnpacker<'static, HashWriter>),
-}
-
-impl Unpacker {
-    fn new(packing: Packing) -> Option<Self> {
-        let hash = HashWriter(Sha256::new());
-        match packing {
-            Packing::Plain => None,
-            Packing::Gzip => Some(Self::Gzip(GzipUnpacker::new(hash))),
-            // It fails only where there is no memory.
-            Packing::Zstd => ZstdUnpacker::new(hash).ok().map(Self::Zstd),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Gzip(unpacker) => unpacker.write_all(bytes),
-            Self::Zstd(unpacker) => unpacker.write_all(bytes),
-        }
-    }
-
-    fn finish(self) -> io::Result<String> {
-        match self {
-            Self::Gzip(unpacker) => unpacker.finish().map(|hash| digest_of(hash.0)),
-            Self::Zstd(mut unpacker) => {
-                unpacker.flush()?;
-                Ok(digest_of(unpacker.into_inner().0))
-            }
-        }
-    }
-}
-
-struct HashWriter(Sha256);
-
-impl Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<R: Read> Meter<R> {
-    fn new(source: R, hash: bool, unpack: bool, packing: Packing) -> Self {
-        let unpacked = if unpack { Unpacker::new(packing) } else { None };
-        Self { source, size: 0, hash: hash.then(Sha256::new), unpacked, packing }
-    }
-
-    fn facts(self, path: &str) -> Result<FileFacts> {
-        let digest = self.hash.map(digest_of);
-        let unpacked = match (self.unpacked, self.packing) {
-            (Some(unpacked), _) => {
-                let digest = unpacked.finish();
-                Some(digest.map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))?)
-            }
-            (None, Packing::Plain) => digest.clone(),
-            (None, _) => None,
-        };
-        Ok(FileFacts { size: self.size, digest, unpacked, packing: self.packing })
-    }
-}
-
-impl<R: Read> Read for Meter<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        let bytes = &buffer[..count];
-        self.size += count as u64;
-        if let Some(hash) = &mut self.hash {
-            hash.update(bytes);
-        }
-        if let Some(unpacked) = &mut self.unpacked {
-            unpacked.write(bytes)?;
-        }
-        Ok(count)
-    }
-}
-
-fn digest_of(hash: Sha256) -> String {
-    format!("sha256:{:x}", hash.finalize())
-}
-
-/// The digest of some bytes.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    digest_of(Sha256::new_with_prefix(bytes))
 }

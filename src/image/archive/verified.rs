@@ -1,47 +1,54 @@
-//! Archives of images: a file, standard input, or a directory in OCI's layout.
+//! An archive that can be trusted: a file, standard input, or a directory in OCI's layout.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use coracle_shared::wire::{Image, Layer};
+use coracle_shared::content::Packing;
 
 use crate::error::{Code, Error, Result};
 use crate::image::archive::directory;
-use crate::image::archive::layout::{ArchiveImage, resolve};
-use crate::image::archive::{Check, Scan, scan};
-use crate::image::load::Source;
-use crate::image::load::hub::{Feed, Hub};
-use crate::image::load::transfer::cut;
+use crate::image::archive::images::resolve;
+use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::scan::{Check, Scan, scan};
 use crate::image::platform::Platform;
-use crate::image::reference::Reference;
+
+/// Where an archive is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveInput {
+    /// A file, or a directory in OCI's layout.
+    File(PathBuf),
+    Stdin,
+}
 
 /// An archive that was read to its end and found to be good.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct VerifiedArchive {
     content: Content,
-    found: Scan,
-    /// Its images.
+    pub found: Scan,
     pub images: Vec<ArchiveImage>,
 }
 
 #[derive(Debug)]
 enum Content {
     File(File),
-    Folder(PathBuf),
+    Directory(PathBuf),
 }
 
-impl Checked {
-    /// Reads and verifies a whole archive; standard input goes to a temporary file on the way.
-    pub(crate) fn open(source: &Source, platform: &Platform) -> Result<Self> {
-        let (content, found) = match source {
-            Source::File(path) if path.is_dir() => {
-                (Content::Folder(path.clone()), directory::scan(path, Check::Everything)?)
+/// Takes layers: the digest of the unpacked layer, how it is packed, and its bytes.
+pub(crate) type LayerSink<'a> = &'a mut dyn FnMut(&str, Packing, &mut dyn Read) -> io::Result<()>;
+
+impl VerifiedArchive {
+    /// Reads and verifies a whole archive; standard input is copied to a temporary file on the way.
+    pub(crate) fn open(input: &ArchiveInput, platform: &Platform) -> Result<Self> {
+        let (content, found) = match input {
+            ArchiveInput::File(path) if path.is_dir() => {
+                (Content::Directory(path.clone()), directory::scan(path, Check::Everything)?)
             }
-            Source::File(path) => {
+            ArchiveInput::File(path) => {
                 let what = format!("`{}`", path.display());
-                let mut file = File::open(path).map_err(|source| unreadable(&what, &source))?;
+                let mut file = File::open(path).map_err(|source| cannot_read(&what, &source))?;
                 // A pipe (`<(docker save …)`) cannot be read twice.
                 if file.metadata().is_ok_and(|data| data.is_file()) {
                     let found = scan(&mut file, Check::Everything, &mut |_, _| Ok(()))?;
@@ -50,7 +57,7 @@ impl Checked {
                     spool(file)?
                 }
             }
-            Source::Stdin => spool(io::stdin().lock())?,
+            ArchiveInput::Stdin => spool(io::stdin().lock())?,
         };
         let images = resolve(&found, platform)?;
         Ok(Self { content, found, images })
@@ -61,18 +68,47 @@ impl Checked {
         self.images.retain(wanted);
         self
     }
+
+    /// Reads the archive again and hands on the layers of its images, except the small ones, which `found` has kept.
+    pub(crate) fn read_layers(&mut self, sink: LayerSink<'_>) -> Result<()> {
+        let Self { content, found, images } = self;
+        let layers: BTreeMap<&str, &str> = images
+            .iter()
+            .flat_map(|image| &image.layers)
+            .map(|layer| (layer.path.as_str(), layer.diff_id.as_str()))
+            .collect();
+        match content {
+            Content::File(file) => {
+                file.rewind().map_err(|source| cannot_read("the image archive", &source))?;
+                scan(file, Check::Structure, &mut |entry, bytes| match layers.get(entry.path) {
+                    Some(diff_id) => sink(diff_id, entry.packing, bytes),
+                    None => Ok(()),
+                })?;
+            }
+            Content::Directory(directory) => {
+                for (path, diff_id) in layers.into_iter().filter(|(path, _)| !found.kept.contains_key(*path)) {
+                    let Some(facts) = found.files.get(path) else { continue };
+                    let path = directory.join(path);
+                    let what = format!("`{}`", path.display());
+                    let mut file = File::open(path).map_err(|source| cannot_read(&what, &source))?;
+                    sink(diff_id, facts.packing, &mut file).map_err(|source| cannot_read(&what, &source))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-fn unreadable(what: &str, source: &io::Error) -> Error {
+fn cannot_read(what: &str, source: &io::Error) -> Error {
     Error::new(Code::FileFailed, format!("cannot read {what}")).cause(source)
 }
 
-/// Copies what is read to a temporary file and verifies it at the same time.
+/// Copies the input to a temporary file and verifies it at the same time.
 fn spool(source: impl Read) -> Result<(Content, Scan)> {
     let failed = |source: &io::Error| {
         Error::new(Code::FileFailed, "cannot write the image archive to a temporary file")
             .cause(source)
-            .hint("`TMPDIR` chooses a directory with more space")
+            .hint("set `TMPDIR` to a directory with more space")
     };
     let file = tempfile::tempfile().map_err(|source| failed(&source))?;
     let mut copy = Spool { source, file, failure: None };
@@ -98,64 +134,4 @@ impl<R: Read> Read for Spool<R> {
         }
         Ok(count)
     }
-}
-
-impl Feed for Checked {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
-        let Self { content, found, images } = *self;
-        let layers: BTreeMap<&str, &str> = images
-            .iter()
-            .flat_map(|image| &image.layers)
-            .map(|layer| (layer.path.as_str(), layer.diff_id.as_str()))
-            .collect();
-        match content {
-            Content::File(mut file) => {
-                file.rewind().map_err(|source| unreadable("the image archive", &source))?;
-                let mut failure = None;
-                let again = scan(file, Check::Structure, &mut |entry, content| {
-                    let Some(diff_id) = layers.get(entry.path) else { return Ok(()) };
-                    let sent =
-                        hub.layer(&Layer { diff_id: Some((*diff_id).to_owned()), packing: entry.packing }, content);
-                    failure = sent.as_ref().err().map(cut);
-                    sent
-                });
-                again.map_err(|error| failure.unwrap_or(error))?;
-            }
-            Content::Folder(folder) => {
-                let big = layers.iter().filter(|(path, _)| !found.kept.contains_key(**path));
-                for (path, diff_id) in big {
-                    send_file(&folder.join(path), &found, (path, diff_id), hub)?;
-                }
-            }
-        }
-        send_images(&found, &images, hub)
-    }
-}
-
-fn send_file(file: &Path, found: &Scan, (path, diff_id): (&str, &str), hub: &mut Hub) -> Result<()> {
-    let Some(facts) = found.files.get(path) else { return Ok(()) };
-    let mut file = File::open(file).map_err(|source| unreadable(&format!("`{}`", file.display()), &source))?;
-    let layer = Layer { diff_id: Some(diff_id.to_owned()), packing: facts.packing };
-    hub.layer(&layer, &mut file).map_err(|source| cut(&source))
-}
-
-/// Sends what was kept in memory, and then the images: all their layers were sent before.
-pub(crate) fn send_images(found: &Scan, images: &[ArchiveImage], hub: &mut Hub) -> Result<()> {
-    let mut sent = BTreeSet::new();
-    for layer in images.iter().flat_map(|image| &image.layers).filter(|layer| sent.insert(&layer.path)) {
-        if let (Some(content), Some(facts)) = (found.kept.get(&layer.path), found.files.get(&layer.path)) {
-            let known = Layer { diff_id: Some(layer.diff_id.clone()), packing: facts.packing };
-            hub.layer(&known, &mut content.as_slice()).map_err(|source| cut(&source))?;
-        }
-    }
-    for image in images {
-        let image = Image {
-            id: image.asked.clone(),
-            names: image.names.iter().map(Reference::to_string).collect(),
-            config: image.config.clone(),
-            manifest: image.manifest.clone(),
-        };
-        hub.image(&image).map_err(|source| cut(&source))?;
-    }
-    Ok(())
 }

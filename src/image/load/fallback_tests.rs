@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, Image};
 use crate::error::Code;
-use crate::image::archive::digest;
+use crate::image::archive::digest::digest;
 use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
 use crate::image::{SourceKind, settle};

@@ -1,77 +1,24 @@
-//! Brings images into nodes: each is asked what it has, and what some lack is read once and sent to all of them.
+//! Brings images into nodes: each node is asked what it has, and what some lack is read once and sent to all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_shared::wire::{self, Had, Name};
+use coracle_shared::wire::{Had, Name, Wanted};
 use futures_util::future::try_join_all;
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::image::find::find_images;
-use crate::image::load::hub::{Feed, Lacks};
+use crate::image::archive::verified::{ArchiveInput, VerifiedArchive};
+use crate::image::load::fan_out::{Missing, Source};
+use crate::image::load::lookup::look_up;
 use crate::image::load::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
 use crate::image::load::save::save;
 use crate::image::load::session::Session;
-use crate::image::load::source::Checked;
+use crate::image::load::store;
 use crate::image::load::transfer::{Received, Receiver, joined, transfer};
+use crate::image::load::wanted::WantedImage;
 use crate::image::platform::Platform;
-use crate::image::reference::Reference;
-
-#[cfg(test)]
-mod fallback_tests;
-pub(crate) mod hub;
-mod install;
-pub(crate) mod report;
-mod save;
-pub(crate) mod session;
-pub(crate) mod source;
-pub(crate) mod store;
-#[cfg(test)]
-mod store_tests;
-#[cfg(test)]
-mod tests;
-pub(crate) mod transfer;
-
-/// Told per node: bytes sent, and bytes to send as far as known.
-pub type Progress<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
-
-/// Where an archive is read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file, or a directory in OCI's layout.
-    File(PathBuf),
-    /// Standard input.
-    Stdin,
-}
-
-/// An image that nodes should have.
-#[derive(Debug, Clone)]
-pub(crate) struct Wanted {
-    /// What the engine is asked for.
-    pub key: String,
-    /// Image ID, as the engine or the archive has it.
-    pub id: String,
-    /// Names that the nodes shall know.
-    pub names: Vec<Reference>,
-    /// Digests of its unpacked layers, lowest first.
-    pub diff_ids: Vec<String>,
-    /// Size, bytes.
-    pub size: u64,
-}
-
-/// The nodes that are named, or all. `Code::NotFound` when one is not of the cluster.
-pub fn select_nodes(all: &[String], named: &[String]) -> Result<Vec<String>> {
-    if named.is_empty() {
-        return Ok(all.to_vec());
-    }
-    if let Some(name) = named.iter().find(|name| !all.contains(name)) {
-        return Err(Error::new(Code::NotFound, format!("there is no node `{name}`"))
-            .hint(format!("the nodes are: {}", all.join(", "))));
-    }
-    Ok(all.iter().filter(|node| named.contains(node)).cloned().collect())
-}
+use crate::image::progress::Progress;
 
 /// Loads images of the engine into nodes; only what they do not have.
 pub async fn load_docker_images(
@@ -80,13 +27,13 @@ pub async fn load_docker_images(
     images: &[String],
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
-    let (wanted, sessions) = tokio::try_join!(find_images(&**engine, images), open(&**engine, nodes))?;
+    let (wanted, sessions) = tokio::try_join!(look_up(&**engine, images), open(&**engine, nodes))?;
     let mut load = Load::ask(&**engine, sessions, wanted.clone()).await?;
     if load.missing().is_empty() {
         return load.run(None, progress).await;
     }
     let info = engine.info().await?;
-    let asked: Vec<wire::Wanted> = load.missing().iter().map(Wanted::asked).collect();
+    let asked: Vec<Wanted> = load.missing().iter().map(WantedImage::request).collect();
     // Why the store cannot be read helps nobody: it works nevertheless.
     if let Ok(store) = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await {
         match load.run(Some((SourceKind::EngineStore, Box::new(store))), progress).await {
@@ -97,26 +44,26 @@ pub async fn load_docker_images(
         load = Load::ask(&**engine, open(&**engine, nodes).await?, wanted).await?;
     }
     let missing = load.missing();
-    let feed: Option<(_, Box<dyn Feed>)> = if missing.is_empty() {
+    let source: Option<(_, Box<dyn Source>)> = if missing.is_empty() {
         None
     } else {
         let platform = Platform::of_engine(&info.architecture);
         Some((SourceKind::EngineSave, Box::new(save(&**engine, missing, platform).await?)))
     };
-    load.run(feed, progress).await
+    load.run(source, progress).await
 }
 
 /// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.
 pub async fn load_archive(
     engine: &dyn Engine,
     nodes: &[String],
-    source: &Source,
+    input: &ArchiveInput,
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
     let platform = Platform::of_engine(&engine.info().await?.architecture);
-    let source = source.clone();
-    let checked = joined(tokio::task::spawn_blocking(move || Checked::open(&source, &platform)).await)?;
-    let wanted = checked.images.iter().map(|image| Wanted {
+    let input = input.clone();
+    let archive = joined(tokio::task::spawn_blocking(move || VerifiedArchive::open(&input, &platform)).await)?;
+    let wanted = archive.images.iter().map(|image| WantedImage {
         key: String::new(),
         id: image.id.clone(),
         names: image.names.clone(),
@@ -125,10 +72,10 @@ pub async fn load_archive(
     });
     let load = Load::ask(engine, open(engine, nodes).await?, wanted.collect()).await?;
     let missing = load.missing();
-    let checked = checked.only(|image| missing.iter().any(|missing| missing.id == image.id));
-    let feed: Option<(_, Box<dyn Feed>)> =
-        if missing.is_empty() { None } else { Some((SourceKind::Archive, Box::new(checked))) };
-    load.run(feed, progress).await
+    let archive = archive.only(|image| missing.iter().any(|missing| missing.id == image.id));
+    let source: Option<(_, Box<dyn Source>)> =
+        if missing.is_empty() { None } else { Some((SourceKind::Archive, Box::new(archive))) };
+    load.run(source, progress).await
 }
 
 async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Session)>> {
@@ -141,13 +88,13 @@ async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Sess
 
 /// A load whose nodes have said what they have.
 struct Load {
-    wanted: Vec<Wanted>,
+    wanted: Vec<WantedImage>,
     nodes: Vec<(String, Session, Vec<Had>)>,
 }
 
 impl Load {
-    async fn ask(engine: &dyn Engine, sessions: Vec<(String, Session)>, wanted: Vec<Wanted>) -> Result<Self> {
-        let asked: Vec<wire::Wanted> = wanted.iter().map(Wanted::asked).collect();
+    async fn ask(engine: &dyn Engine, sessions: Vec<(String, Session)>, wanted: Vec<WantedImage>) -> Result<Self> {
+        let asked: Vec<Wanted> = wanted.iter().map(WantedImage::request).collect();
         let asked = &asked;
         let one = |(node, session): (String, Session)| async move {
             let (session, had) = session.ask(engine, asked).await?;
@@ -157,7 +104,7 @@ impl Load {
     }
 
     /// The images that some node does not have, under whatever name.
-    fn missing(&self) -> Vec<Wanted> {
+    fn missing(&self) -> Vec<WantedImage> {
         let lacks = |index: usize| self.nodes.iter().any(|(_, _, had)| had[index].image.is_none());
         let missing = self.wanted.iter().enumerate().filter(|(index, _)| lacks(*index));
         missing.map(|(_, image)| image.clone()).collect()
@@ -170,24 +117,25 @@ impl Load {
     }
 
     /// Sends what is missing, and gives the names.
-    async fn run(self, feed: Option<(SourceKind, Box<dyn Feed>)>, progress: Progress<'_>) -> Result<LoadReport> {
+    async fn run(self, source: Option<(SourceKind, Box<dyn Source>)>, progress: Progress<'_>) -> Result<LoadReport> {
         let Self { wanted, nodes } = self;
         let mut loads = Vec::new();
         let mut receivers = Vec::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
         for (node, session, had) in nodes {
             ids.extend(wanted.iter().zip(&had).filter_map(|(image, had)| Some((image.id.clone(), had.image.clone()?))));
-            let (load, lacks, names) = compare(&node, &wanted, &had);
+            let (load, missing, names) = compare(&node, &wanted, &had);
             loads.push(load);
-            if !lacks.images.is_empty() || !names.is_empty() {
-                receivers.push(Receiver { node, session, lacks, names });
+            if !missing.images.is_empty() || !names.is_empty() {
+                receivers.push(Receiver { node, session, missing, names });
             }
         }
-        let source = feed.as_ref().map(|(kind, _)| *kind);
-        let lacking = |image: &&Wanted| receivers.iter().any(|receiver| receiver.lacks.images.contains(&image.id));
+        let kind = source.as_ref().map(|(kind, _)| *kind);
+        let lacking =
+            |image: &&WantedImage| receivers.iter().any(|receiver| receiver.missing.images.contains(&image.id));
         let total = wanted.iter().filter(lacking).map(|image| image.size).sum();
         if !receivers.is_empty() {
-            let received = transfer(receivers, feed.map(|(_, feed)| feed), total, progress).await?;
+            let received = transfer(receivers, source.map(|(_, source)| source), total, progress).await?;
             for load in &mut loads {
                 let Some(received) = received.get(&load.node) else { continue };
                 load.add(received);
@@ -195,38 +143,38 @@ impl Load {
             }
         }
         let images = wanted.into_iter().map(|image| LoadedImage {
-            names: image.shown(),
+            names: image.titles(),
             id: ids.get(&image.id).cloned().unwrap_or(image.id),
             size: image.size,
             layers: image.diff_ids.len(),
         });
-        Ok(LoadReport { source, images: images.collect(), nodes: loads })
+        Ok(LoadReport { source: kind, images: images.collect(), nodes: loads })
     }
 }
 
 /// What a node has, lacks, and shall give names to.
-fn compare(node: &str, wanted: &[Wanted], had: &[Had]) -> (NodeLoad, Lacks, Vec<Name>) {
+fn compare(node: &str, wanted: &[WantedImage], had: &[Had]) -> (NodeLoad, Missing, Vec<Name>) {
     let mut load = NodeLoad { node: node.to_owned(), ..NodeLoad::default() };
-    let mut lacks = Lacks::default();
+    let mut missing = Missing::default();
     let mut names = Vec::new();
     let mut present = BTreeSet::new();
     for (image, had) in wanted.iter().zip(had) {
         load.moved.extend(had.moved.iter().cloned());
         if had.image.is_none() {
-            load.sent.extend(image.shown());
-            lacks.images.insert(image.id.clone());
+            load.sent.extend(image.titles());
+            missing.images.insert(image.id.clone());
             let (there, absent) = image.diff_ids.split_at(had.layers.min(image.diff_ids.len()));
-            lacks.layers.extend(absent.iter().cloned());
+            missing.layers.extend(absent.iter().cloned());
             present.extend(there.iter().cloned());
         } else if had.lacks.is_empty() {
-            load.present.extend(image.shown());
+            load.present.extend(image.titles());
         } else {
             load.named.extend(had.lacks.iter().cloned());
             names.push(Name { id: image.id.clone(), names: had.lacks.clone() });
         }
     }
     load.layers_present = present.len();
-    (load, lacks, names)
+    (load, missing, names)
 }
 
 impl NodeLoad {
@@ -234,23 +182,5 @@ impl NodeLoad {
         // What only got a name cost nothing worth telling.
         self.bytes = if self.sent.is_empty() { 0 } else { received.bytes };
         self.layers_sent = received.layers;
-    }
-}
-
-impl Wanted {
-    fn asked(&self) -> wire::Wanted {
-        wire::Wanted {
-            id: self.id.clone(),
-            names: self.names.iter().map(Reference::to_string).collect(),
-            diff_ids: self.diff_ids.clone(),
-        }
-    }
-
-    fn shown(&self) -> Vec<String> {
-        if self.names.is_empty() {
-            vec![self.id.clone()]
-        } else {
-            self.names.iter().map(Reference::to_string).collect()
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The engine's own stream of images, passed on while it is read: what no node lacks is read over.
+//! The engine's own stream of images, passed on while it is read: what no node lacks is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,44 +9,45 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
-use crate::image::archive::layout::{ArchiveImage, resolve};
-use crate::image::archive::{Check, Entry, digest, scan};
-use crate::image::load::Wanted;
-use crate::image::load::hub::{Feed, Hub};
-use crate::image::load::source::send_images;
-use crate::image::load::transfer::cut;
+use crate::image::archive::digest::digest;
+use crate::image::archive::images::resolve;
+use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::scan::{Check, Entry, scan};
+use crate::image::load::archive::send_images;
+use crate::image::load::fan_out::{FanOut, Source, not_sent};
+use crate::image::load::wanted::WantedImage;
 use crate::image::platform::Platform;
 
 /// What the engine saves.
 pub(crate) struct Saved {
     stream: ByteStream,
     /// What it was asked for.
-    wanted: Vec<Wanted>,
+    wanted: Vec<WantedImage>,
     platform: Platform,
 }
 
 /// Asks the engine to save images.
-pub(crate) async fn save(engine: &dyn Engine, wanted: Vec<Wanted>, platform: Platform) -> Result<Saved> {
+pub(crate) async fn save(engine: &dyn Engine, wanted: Vec<WantedImage>, platform: Platform) -> Result<Saved> {
     let keys: BTreeSet<String> = wanted.iter().map(|image| image.key.clone()).collect();
     let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
     Ok(Saved { stream, wanted, platform })
 }
 
-impl Feed for Saved {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
+impl Source for Saved {
+    fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         let source = SyncIoBridge::new(StreamReader::new(self.stream));
         let known = Known::of(&self.wanted);
         let mut failure = None;
         let found = scan(source, Check::Structure, &mut |entry, content| {
             let Some(layer) = known.layer(entry) else { return Ok(()) };
-            let sent = hub.layer(&layer, content);
-            failure = sent.as_ref().err().map(cut);
+            let sent = fan_out.layer(&layer, content);
+            failure = sent.as_ref().err().map(not_sent);
             sent
         });
         let found = found.map_err(|error| failure.unwrap_or_else(|| of_engine(error)))?;
         let mut images = resolve(&found, &self.platform).map_err(of_engine)?;
         identify(&mut images, &self.wanted)?;
-        send_images(&found, &images, hub)
+        send_images(&found, &images, fan_out)
     }
 }
 
@@ -55,19 +56,19 @@ fn of_engine(error: Error) -> Error {
     if error.code() != Code::ArchiveInvalid {
         return error;
     }
-    Error::new(Code::LoadFailed, "what the engine saves of the images cannot be used")
+    Error::new(Code::LoadFailed, "what the engine saves for the images cannot be used")
         .because(error.cause_text().unwrap_or(error.message()).to_owned())
         .hint("see what `docker save` says; pull or build the image again")
 }
 
 /// Gives images the ID and the names by which they were asked for.
-fn identify(images: &mut Vec<ArchiveImage>, wanted: &[Wanted]) -> Result<()> {
+fn identify(images: &mut Vec<ArchiveImage>, wanted: &[WantedImage]) -> Result<()> {
     let mut named: Vec<ArchiveImage> = Vec::new();
     for image in wanted {
         let same = |other: &&ArchiveImage| other.id == image.id || other.listed.as_ref() == Some(&image.id);
         let Some(found) = images.iter().find(same) else {
             return Err(Error::new(Code::LoadFailed, format!("the engine did not save image `{}`", image.key))
-                .hint("was it removed or tagged anew just now? try again"));
+                .hint("it may have been removed or tagged again in the meantime; try again"));
         };
         match named.iter_mut().find(|other| other.asked == image.id) {
             Some(other) => other.names.extend(image.names.iter().cloned()),
@@ -87,7 +88,7 @@ struct Known {
 }
 
 impl Known {
-    fn of(wanted: &[Wanted]) -> Self {
+    fn of(wanted: &[WantedImage]) -> Self {
         let mut chains = BTreeMap::new();
         for image in wanted {
             let mut below: Option<String> = None;

@@ -9,11 +9,9 @@ use tokio::io::AsyncWriteExt;
 
 use crate::engine::{ByteStream, Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
-use crate::image::load::install;
+use crate::image::load::install::{self, RECEIVER};
 use crate::image::nodes::tools::stopped;
 
-/// The program in nodes that takes images: the agent's.
-pub const RECEIVER: &str = "/usr/local/bin/coracle-agent";
 /// What a shell or engine says that did not find the program.
 const NO_PROGRAM: &[&str] = &["no such file or directory", "executable file not found"];
 /// What could not be done.

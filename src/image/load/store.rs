@@ -24,17 +24,18 @@ use crate::agent;
 use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
 use crate::engine::{Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
-use crate::image::load::hub::{Feed, Hub};
+use crate::image::load::fan_out::{FanOut, Source};
 use crate::plan::labels;
 
 /// Where the helper has its program.
 const PROGRAM: &str = "/usr/local/bin/coracle-reader";
 /// How long the helper may take to find everything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest first line of the helper.
 const MAX_LINE: u64 = 64 << 10;
-/// How often, and how many times, it is looked whether the engine has removed a helper.
-const REMOVED: (Duration, u32) = (Duration::from_millis(20), 100);
+/// The pause between two looks whether the engine has removed a helper, and the largest number of looks.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+const MAX_REMOVAL_ATTEMPTS: u32 = 100;
 /// A helper that does not run this long after it was made belongs to a command that was killed.
 const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that what removes the one removes the other.
@@ -60,7 +61,7 @@ pub async fn settle() {
 type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// The layers and images that were asked for, on their way out of the engine's store.
-pub(crate) struct StoreFeed {
+pub(crate) struct StoreSource {
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
@@ -83,13 +84,13 @@ impl Drop for Helper {
 }
 
 async fn remove(engine: &dyn Engine, name: &str) {
-    for _ in 0..REMOVED.1 {
+    for _ in 0..MAX_REMOVAL_ATTEMPTS {
         // It ends with its input, and the engine removes what has ended: whoever is first.
         let _ = engine.remove_container(name).await;
         if !matches!(engine.inspect(name).await, Ok(Some(_))) {
             return;
         }
-        tokio::time::sleep(REMOVED.0).await;
+        tokio::time::sleep(REMOVAL_PAUSE).await;
     }
 }
 
@@ -121,7 +122,7 @@ pub(crate) async fn open(
     node: &str,
     images: &[Wanted],
     layers: Vec<String>,
-) -> Result<StoreFeed> {
+) -> Result<StoreSource> {
     if std::env::var(CHOICE).is_ok_and(|choice| choice == "save") {
         return Err(unreadable(format!("{CHOICE} is `save`")));
     }
@@ -145,12 +146,12 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
         return Err(unreadable("the engine maps users"));
     }
     let root = info.data_root.trim_end_matches('/');
-    let folder = |source: String, target: &str| Mount::Folder { source, target: target.to_owned() };
-    let content = |root: &str| vec![folder(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
+    let directory = |source: String, target: &str| Mount::Folder { source, target: target.to_owned() };
+    let content = |root: &str| vec![directory(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
     Ok(match info.storage_driver.as_str() {
         "overlay2" => vec![vec![
-            folder(format!("{root}/image/overlay2"), READER_IMAGES),
-            folder(format!("{root}/overlay2"), READER_LAYERS),
+            directory(format!("{root}/image/overlay2"), READER_IMAGES),
+            directory(format!("{root}/overlay2"), READER_LAYERS),
         ]],
         // The name of containerd's driver: a containerd that the engine runs itself, or the system's.
         "overlayfs" => vec![content(&format!("{root}/containerd/daemon")), content("/var/lib/containerd")],
@@ -205,15 +206,15 @@ pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
 }
 
 /// Asks the helper, which answers when it has found everything.
-async fn ask(helper: Helper, ends: Conversation, images: &[Wanted], layers: Vec<String>) -> Result<StoreFeed> {
+async fn ask(helper: Helper, ends: Conversation, images: &[Wanted], layers: Vec<String>) -> Result<StoreSource> {
     let ids = images.iter().map(|image| image.id.clone()).collect();
     let reading = Reading { version: wire::VERSION, images: images.to_vec(), layers };
-    let answered = tokio::time::timeout(PATIENCE, first_answer(ends, &reading)).await;
+    let answered = tokio::time::timeout(SEARCH_TIMEOUT, first_answer(ends, &reading)).await;
     let lost = |source: &io::Error| unreadable("the helper does not answer").cause(source);
     let (answer, output) =
         answered.map_err(|_| unreadable("the helper is too slow"))?.map_err(|source| lost(&source))?;
     match answer {
-        Answer::Found(_) => Ok(StoreFeed { output, images: ids, _helper: helper, _reading: TASKS.token() }),
+        Answer::Found(_) => Ok(StoreSource { output, images: ids, _helper: helper, _reading: TASKS.token() }),
         Answer::Failed(failure) => Err(unreadable(failure.message)),
         _ => Err(unreadable("the helper is of another version")),
     }
@@ -243,8 +244,8 @@ async fn first_answer(ends: Conversation, reading: &Reading) -> io::Result<(Answ
     Ok((serde_json::from_slice(&line)?, output))
 }
 
-impl Feed for StoreFeed {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
+impl Source for StoreSource {
+    fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         // What is named first goes away last.
         let Self { _reading, _helper, images, output } = *self;
         let mut output = SyncIoBridge::new(output);
@@ -253,16 +254,16 @@ impl Feed for StoreFeed {
                 match order {
                     Order::Layer(layer) => {
                         let mut chunks = Chunks::new(&mut output);
-                        hub.layer(&layer, &mut chunks)?;
+                        fan_out.layer(&layer, &mut chunks)?;
                         // Who takes none of it has not read it.
                         io::copy(&mut chunks, &mut io::sink())?;
                     }
-                    Order::Image(image) if images.contains(&image.id) => hub.image(&image)?,
+                    Order::Image(image) if images.contains(&image.id) => fan_out.image(&image)?,
                     _ => return Err(io::ErrorKind::InvalidData.into()),
                 }
             }
             // The helper was ended between two of them.
-            if hub.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            if fan_out.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
         pass().map_err(|source| unreadable("reading it broke off").cause(&source))
     }

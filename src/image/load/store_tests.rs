@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{Container, ContainerSpec, Labels};
 use crate::error::{Code, Error, Result};
-use crate::image::load::hub::{Feed, Hub, Lacks};
+use crate::image::load::fan_out::{FanOut, Missing, Source};
 use crate::image::load::store::{is_stale, open, settle, spec};
 use crate::plan::labels;
 
@@ -69,11 +69,11 @@ async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
     let info = engine.info().await?;
     let shared: Arc<dyn Engine> = engine.clone();
     let source = open(&shared, &info, NODE, &[wanted()], vec!["one".to_owned()]).await?;
-    let lacks = Lacks { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
-    let (mut hub, mut outlets) = Hub::new([lacks]);
-    let fed = tokio::task::spawn_blocking(move || Box::new(source).feed(&mut hub));
+    let missing = Missing { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
+    let (mut fan_out, mut streams) = FanOut::new([missing]);
+    let fed = tokio::task::spawn_blocking(move || Box::new(source).send(&mut fan_out));
     let mut received = Vec::new();
-    while let Some(chunk) = outlets[0].stream.next().await {
+    while let Some(chunk) = streams[0].stream.next().await {
         received.extend_from_slice(&chunk.unwrap());
     }
     fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").cause(&source))??;

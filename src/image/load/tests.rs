@@ -12,9 +12,9 @@ use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, Image, Labels};
 use crate::error::{Code, Result};
-use crate::image::archive::digest;
+use crate::image::archive::digest::digest;
 use crate::image::archive::testing::{docker_archive, gzip};
-use crate::image::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
+use crate::image::{ArchiveInput, LoadReport, SourceKind, load_archive, load_docker_images};
 
 /// What nodes hold, by their names.
 pub(crate) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
@@ -322,10 +322,10 @@ async fn a_stream_of_the_engine_that_breaks_off_leaves_no_image() {
     assert!(stores.lock().unwrap().get("a").is_none_or(|store| store.names.is_empty()));
 }
 
-fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Source) {
+fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, ArchiveInput) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let source = Source::File(file.path().to_owned());
+    let source = ArchiveInput::File(file.path().to_owned());
     (file, source)
 }
 
@@ -358,7 +358,7 @@ async fn an_archive_can_come_through_a_pipe() {
     let archive = gzip(&docker_archive(&["app:1"], &["one"]));
     let write_end = path.clone();
     let writer = std::thread::spawn(move || std::fs::write(write_end, archive).unwrap());
-    load_archive(&*engine, &nodes, &Source::File(path), &|_, _, _| {}).await.unwrap();
+    load_archive(&*engine, &nodes, &ArchiveInput::File(path), &|_, _, _| {}).await.unwrap();
     writer.join().unwrap();
     assert_eq!(stores.lock().unwrap()["a"].names.len(), 1);
 }
@@ -370,18 +370,8 @@ async fn files_that_cannot_be_read_are_named() {
     for (path, code) in
         [(directory.path().join("absent"), Code::FileFailed), (directory.path().to_owned(), Code::ArchiveInvalid)]
     {
-        let error = load_archive(&*engine, &[], &Source::File(path.clone()), &|_, _, _| {}).await.unwrap_err();
+        let error = load_archive(&*engine, &[], &ArchiveInput::File(path.clone()), &|_, _, _| {}).await.unwrap_err();
         assert_eq!(error.code(), code);
         assert!(error.message().contains(&path.display().to_string()));
     }
-}
-
-#[test]
-fn only_nodes_of_the_cluster_can_be_named() {
-    let all = list(&["c-control-plane", "c-worker"]);
-    assert_eq!(select_nodes(&all, &[]).unwrap(), all);
-    assert_eq!(select_nodes(&all, &list(&["c-worker"])).unwrap(), ["c-worker"]);
-    let error = select_nodes(&all, &list(&["worker"])).unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    assert_eq!(error.hints(), ["the nodes are: c-control-plane, c-worker"]);
 }

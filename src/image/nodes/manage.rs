@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::image::find::similar;
 use crate::image::nodes::inventory::{LOADED, NodeContainer, Store, StoredImage, familiar, inventory, short};
 use crate::image::nodes::tools::{crictl, run};
 use crate::image::reference::{Reference, is_id};
+use crate::image::similar::similar;
 
 /// Marks names so that neither the kubelet removes their images, nor they are taken for the node image's.
 const PIN: &str = "for name; do ctr --namespace=k8s.io images label \"$name\" \
@@ -23,7 +23,7 @@ const UNTAG: &str = "ctr --namespace=k8s.io images remove --sync \"$@\" >/dev/nu
 
 /// What was removed from a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Removed {
+pub struct ImageRemoval {
     /// Name of the node.
     pub node: String,
     /// Names that were removed from images that stay.
@@ -100,13 +100,18 @@ fn find(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
 
 /// What goes from one node.
 #[derive(Debug, Default)]
-struct Removal {
+struct RemovalPlan {
     untagged: Vec<String>,
     images: Vec<RemovedImage>,
 }
 
 /// Removes names, and images with their last name, from nodes. Nothing goes when something is in use, unless `force`.
-pub async fn remove(engine: &dyn Engine, nodes: &[String], images: &[String], force: bool) -> Result<Vec<Removed>> {
+pub async fn remove(
+    engine: &dyn Engine,
+    nodes: &[String],
+    images: &[String],
+    force: bool,
+) -> Result<Vec<ImageRemoval>> {
     let stores = inventory(engine, nodes).await?;
     let named = find(&stores, images)?;
     let removals = stores.iter().map(|store| plan(store, &named, force)).collect::<Result<Vec<_>>>()?;
@@ -114,8 +119,8 @@ pub async fn remove(engine: &dyn Engine, nodes: &[String], images: &[String], fo
 }
 
 /// What to remove from a node; an error when that must not be.
-fn plan(store: &Store, named: &[Named], force: bool) -> Result<Removal> {
-    let mut removal = Removal::default();
+fn plan(store: &Store, named: &[Named], force: bool) -> Result<RemovalPlan> {
+    let mut removal = RemovalPlan::default();
     let mut images = store.images.clone();
     for one in named {
         for image in &mut images {
@@ -203,11 +208,11 @@ fn check_unused(store: &Store, name: &str, force: bool, uses: impl Fn(&&NodeCont
 
 async fn carry_out<'a>(
     engine: &dyn Engine,
-    removals: impl Iterator<Item = (&'a str, Removal)>,
-) -> Result<Vec<Removed>> {
-    let one = |(node, removal): (&'a str, Removal)| async move {
-        let Removal { untagged, images } = removal;
-        let mut removed = Removed { node: node.to_owned(), untagged, images, freed: 0 };
+    removals: impl Iterator<Item = (&'a str, RemovalPlan)>,
+) -> Result<Vec<ImageRemoval>> {
+    let one = |(node, removal): (&'a str, RemovalPlan)| async move {
+        let RemovalPlan { untagged, images } = removal;
+        let mut removed = ImageRemoval { node: node.to_owned(), untagged, images, freed: 0 };
         if removed.untagged.is_empty() && removed.images.is_empty() {
             return Ok(removed);
         }
@@ -249,7 +254,7 @@ pub async fn prune(
     nodes: &[String],
     wanted: &BTreeSet<String>,
     dry_run: bool,
-) -> Result<Vec<Removed>> {
+) -> Result<Vec<ImageRemoval>> {
     let stores = inventory(engine, all).await?;
     let used: BTreeSet<&str> =
         stores.iter().flat_map(|store| &store.containers).map(|container| container.image.as_str()).collect();
@@ -261,13 +266,13 @@ pub async fn prune(
                 && !wanted.iter().any(|name| image.has(name))
         };
         let images = store.images.iter().filter(unused).map(RemovedImage::of).collect();
-        (store.node.as_str(), Removal { untagged: Vec::new(), images })
+        (store.node.as_str(), RemovalPlan { untagged: Vec::new(), images })
     });
     if dry_run {
-        let only = |(node, removal): (&str, Removal)| Removed {
+        let only = |(node, removal): (&str, RemovalPlan)| ImageRemoval {
             node: node.to_owned(),
             images: removal.images,
-            ..Removed::default()
+            ..ImageRemoval::default()
         };
         return Ok(removals.map(only).collect());
     }

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, ExecOutput};
 use crate::error::Code;
-use crate::image::{Removed, inventory, list, prune, remove, tag};
+use crate::image::{ImageRemoval, inventory, list, prune, remove, tag};
 
 const APP: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OLD: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -92,7 +92,7 @@ async fn an_image_is_one_line_with_its_nodes_and_pods() {
     assert_eq!(flags, [(true, false), (true, true), (false, false), (false, false)]);
 }
 
-async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<Removed>>, Vec<String>) {
+async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<ImageRemoval>>, Vec<String>) {
     let engine = engine().await;
     let images: Vec<String> = images.iter().map(|text| (*text).to_owned()).collect();
     let result = remove(&engine, &nodes(), &images, force).await;
@@ -158,7 +158,7 @@ async fn prune_leaves_what_is_used_wanted_or_of_the_node_image() {
     let engine = engine().await;
     let pruned = prune(&engine, &nodes(), &nodes()[..1], &BTreeSet::new(), true).await.unwrap();
     let titles =
-        |pruned: &[Removed]| pruned[0].images.iter().map(crate::image::RemovedImage::title).collect::<Vec<_>>();
+        |pruned: &[ImageRemoval]| pruned[0].images.iter().map(crate::image::RemovedImage::title).collect::<Vec<_>>();
     assert_eq!((pruned.len(), titles(&pruned)), (1, vec!["222222222222".to_owned(), "quay.io/a/b:3".to_owned()]));
     assert_eq!(changes(&engine), Vec::<String>::new());
 

@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Result};
-use crate::image::load::Progress;
 use crate::image::nodes::tools::{CRICTL, unseen};
+use crate::image::progress::Progress;
 use crate::image::reference::Reference;
 use crate::plan::beside::registry::DOMAIN;
 
