@@ -1,7 +1,7 @@
 //! The messages between the command and its programs in nodes while images are loaded.
 //!
-//! Messages are JSON, one to a line. After a [`Order::Layer`] come the layer's bytes in chunks: a length (32 bits, the
-//! highest byte first) and so many bytes. Length 0 ends the layer.
+//! Messages are JSON, one to a line. After a [`Message::Layer`] come the layer's bytes in chunks: a length (32 bits, the
+//! highest byte first) and that many bytes. Length 0 ends the layer.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -17,12 +17,13 @@ const MAX_MESSAGE: u64 = 16 << 20;
 /// The longest chunk.
 const MAX_CHUNK: u32 = 4 << 20;
 
-/// What the receiver in a node is told, and what the reader of an engine's store says.
+/// What the receiver in a node gets, and what the reader of an engine's store sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// First of all: what the node shall have. The receiver answers with its [`Answer::State`].
-    Want(Want),
+pub enum Message {
+    /// First of all: what the node should have. The receiver answers with its [`Answer::State`].
+    #[serde(rename = "want")]
+    Request(Request),
     /// A layer, whose chunks follow.
     Layer(Layer),
     /// An image, whose layers the node has or has been sent.
@@ -33,21 +34,21 @@ pub enum Order {
     Commit,
 }
 
-/// What a node shall have.
+/// What a node should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Want {
-    /// [`VERSION`] of who asks.
+pub struct Request {
+    /// [`VERSION`] of the side that asks.
     pub version: u32,
     /// The images.
-    pub images: Vec<Wanted>,
+    pub images: Vec<ImageRequest>,
 }
 
-/// An image that a node shall have.
+/// An image that a node should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Image ID, as its source has it: the digest of the configuration, or of a manifest or an index.
+pub struct ImageRequest {
+    /// Image ID as its source has it: the digest of the configuration, or of a manifest or an index.
     pub id: String,
-    /// Full names; none when any name will do.
+    /// Full names; empty if any name will do.
     pub names: Vec<String>,
     /// Digests of its unpacked layers, lowest first.
     pub diff_ids: Vec<String>,
@@ -56,90 +57,89 @@ pub struct Wanted {
 /// What the reader of an engine's store is asked for. It answers with [`Answer::Found`], then sends the layers and images
 /// as a receiver takes them, or with [`Answer::Failed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reading {
-    /// [`VERSION`] of who asks.
+pub struct ReadRequest {
+    /// [`VERSION`] of the side that asks.
     pub version: u32,
     /// The images.
-    pub images: Vec<Wanted>,
+    pub images: Vec<ImageRequest>,
     /// Digests of the unpacked layers that are to be sent.
     pub layers: Vec<String>,
 }
 
-/// A layer that is sent.
+/// A layer whose chunks follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Digest of it unpacked; unknown where the source tells it after the bytes.
+    /// Digest of it unpacked; unknown where the source gives it only after the bytes.
     pub diff_id: Option<String>,
     /// How it is packed.
     pub packing: Packing,
 }
 
-/// An image whose layers are there.
+/// An image, whose layers the node has or was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// [`Wanted::id`] of the image; remembered, so that the same one is known the next time.
+    /// [`ImageRequest::id`] of the image; the node remembers it, so that it recognizes the image the next time.
     pub id: String,
     /// Full names.
     pub names: Vec<String>,
-    /// The configuration, byte by byte.
+    /// The configuration, with every byte as it is.
     pub config: String,
-    /// The manifest, byte by byte. Where the source has none the node writes one.
+    /// The manifest; where the source has none, the node writes one.
     pub manifest: Option<Manifest>,
 }
 
-/// Names for an image that is there.
+/// Names for an image that the node has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
-    /// [`Wanted::id`] of the image.
+    /// [`ImageRequest::id`] of the image.
     pub id: String,
     /// Full names.
     pub names: Vec<String>,
 }
 
-/// What a program in a node says.
+/// What a program in a node answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// What the node has of the images that are wanted, in their order.
-    State(Vec<Had>),
-    /// All that a reader was asked for is there, with so many bytes.
+    /// What the node has of the requested images, in the order of the request.
+    State(Vec<ImageState>),
+    /// Everything that the reader was asked for exists, and has so many bytes.
     Found(u64),
-    /// Everything is visible.
+    /// Everything is stored and visible.
     Done(Vec<Stored>),
-    /// Nothing of what was sent is in the node.
+    /// Nothing that was sent is stored in the node.
     Failed(Failure),
 }
 
 /// What a node has of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Had {
-    /// Digest of its configuration if the whole image is there, under whatever name.
+pub struct ImageState {
+    /// Digest of its configuration if the node has the whole image, under whatever name.
     pub image: Option<String>,
-    /// Names that it does not have, or that another image has.
+    /// Names that no image has, or another one.
     pub lacks: Vec<String>,
-    /// Those of them that another image has.
+    /// Those of them that another image has now.
     pub moved: Vec<String>,
-    /// How many of its lowest layers are there.
+    /// How many of its lowest layers the node has.
     pub layers: usize,
 }
 
 /// An image that is visible now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// [`Wanted::id`] of the image.
+    /// [`ImageRequest::id`] of the image.
     pub id: String,
-    /// Digest of its configuration, which is the ID that the kubelet knows.
+    /// Digest of its configuration: the ID that the kubelet knows.
     pub image: String,
-    /// Names that it has now.
+    /// Its names.
     pub names: Vec<String>,
 }
 
 /// Why nothing was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure it is.
     pub reason: Reason,
-    /// What happened, on one line.
+    /// What happened, in one line.
     pub message: String,
 }
 
@@ -147,26 +147,25 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// There is no space left.
+    /// No space is left.
     DiskFull,
-    /// What was sent is not what its digest says, or no layer.
+    /// What was sent does not match its digest, or is no layer.
     Damaged,
-    /// The program is of another version than who asks.
+    /// The program has another version than the side that asks.
     Version,
-    /// The source cannot be read in this way; another may do.
+    /// The source cannot be read in this way; another way may work.
     Unreadable,
     /// Anything else.
     Other,
 }
 
-/// Writes a message.
 pub fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     target.write_all(&line)
 }
 
-/// Reads a message; nothing at the end of the stream.
+/// Reads a message; `None` at the end of the stream.
 pub fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     source.take(MAX_MESSAGE).read_until(b'\n', &mut line)?;
@@ -228,22 +227,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_arrives_as_it_was_sent_and_messages_go_on_after_it() {
-        let layer = Order::Layer(Layer { diff_id: None, packing: Packing::Gzip });
+    fn a_layer_arrives_as_it_was_sent_and_messages_continue_after_it() {
+        let layer = Message::Layer(Layer { diff_id: None, packing: Packing::Gzip });
         let mut stream = Vec::new();
         send(&mut stream, &layer).unwrap();
         for chunk in [&b"one\n"[..], b"{two}", b""] {
             stream.extend_from_slice(&chunk_head(chunk.len()).unwrap());
             stream.extend_from_slice(chunk);
         }
-        send(&mut stream, &Order::Commit).unwrap();
+        send(&mut stream, &Message::Commit).unwrap();
         let mut source = stream.as_slice();
-        assert_eq!(receive::<Order>(&mut source).unwrap(), Some(layer));
+        assert_eq!(receive::<Message>(&mut source).unwrap(), Some(layer));
         let mut bytes = Vec::new();
         Chunks::new(&mut source).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"one\n{two}");
-        assert_eq!(receive(&mut source).unwrap(), Some(Order::Commit));
-        assert_eq!(receive::<Order>(&mut source).unwrap(), None);
+        assert_eq!(receive(&mut source).unwrap(), Some(Message::Commit));
+        assert_eq!(receive::<Message>(&mut source).unwrap(), None);
+    }
+
+    #[test]
+    fn programs_of_older_nodes_understand_the_messages() {
+        let image = ImageRequest { id: "i".to_owned(), names: vec!["n".to_owned()], diff_ids: vec!["d".to_owned()] };
+        let request = Message::Request(Request { version: VERSION, images: vec![image] });
+        let mut line = Vec::new();
+        send(&mut line, &request).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"want\":{\"version\":1,\"images\":[{\"id\":\"i\",\"names\":[\"n\"],\"diff_ids\":[\"d\"]}]}}\n"
+        );
+        let state = ImageState { image: None, lacks: Vec::new(), moved: Vec::new(), layers: 2 };
+        let mut line = Vec::new();
+        send(&mut line, &Answer::State(vec![state])).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"state\":[{\"image\":null,\"lacks\":[],\"moved\":[],\"layers\":2}]}\n"
+        );
     }
 
     #[test]
@@ -253,6 +271,6 @@ mod tests {
             let error = Chunks::new(&mut cut).read_to_end(&mut Vec::new()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
-        assert!(receive::<Order>(&mut &b"{\"layer\""[..]).is_err());
+        assert!(receive::<Message>(&mut &b"{\"layer\""[..]).is_err());
     }
 }

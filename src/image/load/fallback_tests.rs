@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 
 use coracle_shared::content::Packing;
-use coracle_shared::wire::{self, Answer, Order};
+use coracle_shared::wire::{self, Answer, Message};
 use serde_json::Value;
 
 use crate::engine::Engine;
@@ -18,12 +18,12 @@ use crate::image::{SourceKind, settle};
 
 /// A helper that has the store's image, and what is wrong with what it says of it.
 fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {
-    let Some(reading) = wire::receive::<wire::Reading>(input)? else { return Ok(()) };
+    let Some(reading) = wire::receive::<wire::ReadRequest>(input)? else { return Ok(()) };
     wire::send(output, &Answer::Found(1))?;
     let files = files(archive);
     for diff_id in &reading.layers {
         let layer = files.values().find(|content| digest(content) == *diff_id).unwrap();
-        wire::send(output, &Order::Layer(wire::Layer { diff_id: Some(diff_id.clone()), packing: Packing::Plain }))?;
+        wire::send(output, &Message::Layer(wire::Layer { diff_id: Some(diff_id.clone()), packing: Packing::Plain }))?;
         let mut bytes = layer.clone();
         match what {
             "ends in a layer" => bytes.truncate(700),
@@ -44,7 +44,7 @@ fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn 
     let config = String::from_utf8(files[list[0]["Config"].as_str().unwrap()].clone()).unwrap();
     for wanted in reading.images {
         let image = wire::Image { id: wanted.id, names: wanted.names, config: config.clone(), manifest: None };
-        wire::send(output, &Order::Image(image))?;
+        wire::send(output, &Message::Image(image))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use coracle_shared::wire::{self, Image, Layer, Order};
+use coracle_shared::wire::{self, Image, Layer, Message};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -79,7 +79,7 @@ impl FanOut {
         if !self.nodes.iter().any(|node| node.takes) {
             return Ok(());
         }
-        self.message(&Order::Layer(layer.clone()))?;
+        self.message(&Message::Layer(layer.clone()))?;
         loop {
             let chunk = chunk(content)?;
             let is_last = chunk.len() <= 4;
@@ -95,7 +95,7 @@ impl FanOut {
         for node in &mut self.nodes {
             node.takes = node.missing.images.remove(&image.id);
         }
-        self.message(&Order::Image(image.clone()))
+        self.message(&Message::Image(image.clone()))
     }
 
     /// Whether every node was sent the images that it lacks.
@@ -106,10 +106,10 @@ impl FanOut {
     /// Tells all nodes that everything was sent.
     pub(crate) fn commit(mut self) -> io::Result<()> {
         self.nodes.iter_mut().for_each(|node| node.takes = true);
-        self.message(&Order::Commit)
+        self.message(&Message::Commit)
     }
 
-    fn message(&mut self, order: &Order) -> io::Result<()> {
+    fn message(&mut self, order: &Message) -> io::Result<()> {
         let mut line = Vec::new();
         wire::send(&mut line, order)?;
         self.send(&line.into())

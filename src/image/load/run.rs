@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coracle_shared::wire::{Had, Name, Wanted};
+use coracle_shared::wire::{ImageRequest, ImageState, Name};
 use futures_util::future::try_join_all;
 
 use crate::engine::Engine;
@@ -33,7 +33,7 @@ pub async fn load_docker_images(
         return load.run(None, progress).await;
     }
     let info = engine.info().await?;
-    let asked: Vec<Wanted> = load.missing().iter().map(WantedImage::request).collect();
+    let asked: Vec<ImageRequest> = load.missing().iter().map(WantedImage::request).collect();
     // Why the store cannot be read helps nobody: it works nevertheless.
     if let Ok(store) = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await {
         match load.run(Some((SourceKind::EngineStore, Box::new(store))), progress).await {
@@ -89,12 +89,12 @@ async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Sess
 /// A load whose nodes have said what they have.
 struct Load {
     wanted: Vec<WantedImage>,
-    nodes: Vec<(String, Session, Vec<Had>)>,
+    nodes: Vec<(String, Session, Vec<ImageState>)>,
 }
 
 impl Load {
     async fn ask(engine: &dyn Engine, sessions: Vec<(String, Session)>, wanted: Vec<WantedImage>) -> Result<Self> {
-        let asked: Vec<Wanted> = wanted.iter().map(WantedImage::request).collect();
+        let asked: Vec<ImageRequest> = wanted.iter().map(WantedImage::request).collect();
         let asked = &asked;
         let one = |(node, session): (String, Session)| async move {
             let (session, had) = session.ask(engine, asked).await?;
@@ -153,7 +153,7 @@ impl Load {
 }
 
 /// What a node has, lacks, and shall give names to.
-fn compare(node: &str, wanted: &[WantedImage], had: &[Had]) -> (NodeLoad, Missing, Vec<Name>) {
+fn compare(node: &str, wanted: &[WantedImage], had: &[ImageState]) -> (NodeLoad, Missing, Vec<Name>) {
     let mut load = NodeLoad { node: node.to_owned(), ..NodeLoad::default() };
     let mut missing = Missing::default();
     let mut names = Vec::new();

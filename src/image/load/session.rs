@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use coracle_shared::wire;
-use coracle_shared::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
+use coracle_shared::wire::{Answer, Failure, ImageRequest, ImageState, Message, Reason, Request, Stored, VERSION};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// Asks what is there of some images. A node that does not have the program, or another one, gets it first.
-    pub(crate) async fn ask(mut self, engine: &dyn Engine, images: &[Wanted]) -> Result<(Self, Vec<Had>)> {
+    pub(crate) async fn ask(mut self, engine: &dyn Engine, images: &[ImageRequest]) -> Result<(Self, Vec<ImageState>)> {
         match self.question(images).await? {
             Answer::State(had) => return Ok((self, had)),
             Answer::Failed(Failure { reason: Reason::Version, .. }) => {}
@@ -54,10 +54,10 @@ impl Session {
         }
     }
 
-    async fn question(&mut self, images: &[Wanted]) -> Result<Answer> {
+    async fn question(&mut self, images: &[ImageRequest]) -> Result<Answer> {
         let mut line = Vec::new();
-        let want = Order::Want(Want { version: VERSION, images: images.to_vec() });
-        wire::send(&mut line, &want).map_err(|source| self.wrong("it cannot be asked").cause(&source))?;
+        let request = Message::Request(Request { version: VERSION, images: images.to_vec() });
+        wire::send(&mut line, &request).map_err(|source| self.wrong("it cannot be asked").cause(&source))?;
         // A program that is not there does not listen; its answer tells.
         let written = self.conversation.input.write_all(&line).await;
         match self.answer().await {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
-use coracle_shared::wire::{self, Answer, Chunks, Order, Reading, Wanted};
+use coracle_shared::wire::{self, Answer, Chunks, ImageRequest, Message, ReadRequest};
 use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -120,7 +120,7 @@ pub(crate) async fn open(
     engine: &Arc<dyn Engine>,
     info: &EngineInfo,
     node: &str,
-    images: &[Wanted],
+    images: &[ImageRequest],
     layers: Vec<String>,
 ) -> Result<StoreSource> {
     if std::env::var(CHOICE).is_ok_and(|choice| choice == "save") {
@@ -206,9 +206,9 @@ pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
 }
 
 /// Asks the helper, which answers when it has found everything.
-async fn ask(helper: Helper, ends: Conversation, images: &[Wanted], layers: Vec<String>) -> Result<StoreSource> {
+async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers: Vec<String>) -> Result<StoreSource> {
     let ids = images.iter().map(|image| image.id.clone()).collect();
-    let reading = Reading { version: wire::VERSION, images: images.to_vec(), layers };
+    let reading = ReadRequest { version: wire::VERSION, images: images.to_vec(), layers };
     let answered = tokio::time::timeout(SEARCH_TIMEOUT, first_answer(ends, &reading)).await;
     let lost = |source: &io::Error| unreadable("the helper does not answer").cause(source);
     let (answer, output) =
@@ -220,7 +220,7 @@ async fn ask(helper: Helper, ends: Conversation, images: &[Wanted], layers: Vec<
     }
 }
 
-async fn first_answer(ends: Conversation, reading: &Reading) -> io::Result<(Answer, Output)> {
+async fn first_answer(ends: Conversation, reading: &ReadRequest) -> io::Result<(Answer, Output)> {
     let mut line = Vec::new();
     wire::send(&mut line, reading)?;
     let mut input: Pin<Box<dyn AsyncWrite + Send>> = ends.input;
@@ -250,15 +250,15 @@ impl Source for StoreSource {
         let Self { _reading, _helper, images, output } = *self;
         let mut output = SyncIoBridge::new(output);
         let mut pass = || -> io::Result<()> {
-            while let Some(order) = wire::receive::<Order>(&mut output)? {
+            while let Some(order) = wire::receive::<Message>(&mut output)? {
                 match order {
-                    Order::Layer(layer) => {
+                    Message::Layer(layer) => {
                         let mut chunks = Chunks::new(&mut output);
                         fan_out.layer(&layer, &mut chunks)?;
                         // Who takes none of it has not read it.
                         io::copy(&mut chunks, &mut io::sink())?;
                     }
-                    Order::Image(image) if images.contains(&image.id) => fan_out.image(&image)?,
+                    Message::Image(image) if images.contains(&image.id) => fan_out.image(&image)?,
                     _ => return Err(io::ErrorKind::InvalidData.into()),
                 }
             }

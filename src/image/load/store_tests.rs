@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use coracle_shared::content::Packing;
 use coracle_shared::wire::{
-    self, Answer, Chunks, Failure, Image, Layer, Order, Reading, Reason, Wanted, chunk_head, receive, send,
+    self, Answer, Chunks, Failure, Image, ImageRequest, Layer, Message, ReadRequest, Reason, chunk_head, receive, send,
 };
 use futures_util::StreamExt;
 
@@ -19,8 +19,8 @@ use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> ImageRequest {
+    ImageRequest {
         id: "sha256:app".to_owned(),
         names: vec!["docker.io/library/app:1".to_owned()],
         diff_ids: vec!["one".to_owned()],
@@ -38,15 +38,15 @@ fn engine(answer: Answer, breaks: bool) -> FakeEngine {
     FakeEngine::new(&["node:v1"]).on_converse(move |_, command, input, output| {
         assert_eq!(command, ["images", "read"]);
         // Nothing when the load was given up before it asked.
-        let Ok(Some(reading)) = receive::<Reading>(input) else { return };
+        let Ok(Some(reading)) = receive::<ReadRequest>(input) else { return };
         assert_eq!((reading.version, reading.layers, reading.images.len()), (wire::VERSION, vec!["one".to_owned()], 1));
         let _ = send(output, &answer);
         if !matches!(answer, Answer::Found(_)) {
             return;
         }
-        let head = Order::Layer(Layer { diff_id: Some("one".to_owned()), packing: Packing::Plain });
-        let Wanted { id, names, .. } = reading.images[0].clone();
-        let image = Order::Image(Image { id, names, config: "{}".to_owned(), manifest: None });
+        let head = Message::Layer(Layer { diff_id: Some("one".to_owned()), packing: Packing::Plain });
+        let ImageRequest { id, names, .. } = reading.images[0].clone();
+        let image = Message::Image(Image { id, names, config: "{}".to_owned(), manifest: None });
         let mut say = || -> std::io::Result<()> {
             send(output, &head)?;
             for _ in 0..7 {
@@ -78,10 +78,10 @@ async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
     }
     fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").cause(&source))??;
     let mut rest = received.as_slice();
-    assert!(matches!(receive::<Order>(&mut rest).unwrap(), Some(Order::Layer(_))));
+    assert!(matches!(receive::<Message>(&mut rest).unwrap(), Some(Message::Layer(_))));
     let mut layer = Vec::new();
     Chunks::new(&mut rest).read_to_end(&mut layer).unwrap();
-    let Some(Order::Image(image)) = receive(&mut rest).unwrap() else { panic!("no image") };
+    let Some(Message::Image(image)) = receive(&mut rest).unwrap() else { panic!("no image") };
     Ok((layer.len(), image))
 }
 

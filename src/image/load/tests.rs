@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use coracle_shared::content::Packing;
-use coracle_shared::wire::{self, Answer, Failure, Had, Order, Reason, Stored};
+use coracle_shared::wire::{self, Answer, Failure, ImageState, Message, Reason, Stored};
 use serde_json::Value;
 
 use crate::engine::Engine;
@@ -61,10 +61,10 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
     let mut stored = Vec::new();
     loop {
         match wire::receive(input).ok()?? {
-            Order::Want(_) => return None,
-            Order::Layer(_) if node == "full" => return failed(Reason::DiskFull),
-            Order::Layer(_) if node == "broken" => return failed(Reason::Other),
-            Order::Layer(layer) => {
+            Message::Request(_) => return None,
+            Message::Layer(_) if node == "full" => return failed(Reason::DiskFull),
+            Message::Layer(_) if node == "broken" => return failed(Reason::Other),
+            Message::Layer(layer) => {
                 let mut bytes = Vec::new();
                 wire::Chunks::new(input).read_to_end(&mut bytes).ok()?;
                 if layer.packing == Packing::Gzip {
@@ -77,7 +77,7 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 }
                 next.layers.insert(found);
             }
-            Order::Image(image) => {
+            Message::Image(image) => {
                 let config: Value = serde_json::from_str(&image.config).unwrap();
                 let layers: Vec<&str> =
                     config["rootfs"]["diff_ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -88,10 +88,10 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 next.images.insert(image.id.clone(), id.clone());
                 stored.push(Stored { id: image.id, image: id, names: image.names });
             }
-            Order::Name(name) => {
+            Message::Name(name) => {
                 stored.push(Stored { image: next.images[&name.id].clone(), id: name.id, names: name.names });
             }
-            Order::Commit => break,
+            Message::Commit => break,
         }
     }
     for image in &stored {
@@ -105,14 +105,14 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
 pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
     let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
     store.asked += 1;
-    let Some(Order::Want(want)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
+    let Some(Message::Request(request)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
     let had = want.images.iter().map(|wanted| {
         let image = store.images.get(&wanted.id).cloned();
         let lacks = |name: &&String| image.is_none() || store.names.get(*name) != image.as_ref();
         let lacks: Vec<String> = wanted.names.iter().filter(lacks).cloned().collect();
         let moved = lacks.iter().filter(|name| store.names.contains_key(*name)).cloned().collect();
         let layers = wanted.diff_ids.iter().take_while(|layer| store.layers.contains(*layer)).count();
-        Had { lacks, moved, image: image.clone(), layers }
+        ImageState { lacks, moved, image: image.clone(), layers }
     });
     match node {
         "bare" if store.asked == 1 => {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_shared::wire::{self, Name, Order, Stored};
+use coracle_shared::wire::{self, Message, Name, Stored};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -103,7 +103,7 @@ fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut) -> Result<()> {
 fn name_messages(names: &[Name]) -> Result<ByteStream> {
     let mut lines = Vec::new();
     for name in names {
-        wire::send(&mut lines, &Order::Name(name.clone())).map_err(|source| not_sent(&source))?;
+        wire::send(&mut lines, &Message::Name(name.clone())).map_err(|source| not_sent(&source))?;
     }
     Ok(futures_util::stream::once(async move { Ok(Bytes::from(lines)) }).boxed())
 }

@@ -1,6 +1,6 @@
 //! The images that nodes should have, whichever source has them.
 
-use coracle_shared::wire::Wanted;
+use coracle_shared::wire::ImageRequest;
 
 use crate::image::reference::Reference;
 
@@ -21,8 +21,8 @@ pub(crate) struct WantedImage {
 
 impl WantedImage {
     /// What a node is asked.
-    pub(crate) fn request(&self) -> Wanted {
-        Wanted {
+    pub(crate) fn request(&self) -> ImageRequest {
+        ImageRequest {
             id: self.id.clone(),
             names: self.names.iter().map(Reference::to_string).collect(),
             diff_ids: self.diff_ids.clone(),

@@ -11,8 +11,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::proto;
-use super::trouble::{Result, failed};
-use coracle_shared::wire::Failure;
+use super::trouble::{Result, Trouble, failed};
 
 /// Where containerd listens in a node.
 const SOCKET: &str = "unix:///run/containerd/containerd.sock";
@@ -247,7 +246,7 @@ impl Containerd {
     }
 }
 
-impl From<Status> for Failure {
+impl From<Status> for Trouble {
     fn from(status: Status) -> Self {
         failed(format!("containerd: {}", status.message()))
     }

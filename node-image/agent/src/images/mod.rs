@@ -40,7 +40,7 @@ pub(crate) fn main(word: Option<&str>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Whoever does not listen any more needs no answer.
-            let _ = receive::answer(&Answer::Failed(failure));
+            let _ = receive::answer(&Answer::Failed(failure.into()));
             ExitCode::FAILURE
         }
     }

@@ -13,9 +13,9 @@ use super::content::{Chunks, pump};
 use super::record::{self, Prepared};
 use super::staging::{Staged, Staging};
 use super::store::{Records, chain_ids, diff_ids, present};
-use super::trouble::{Result, damaged, failed};
+use super::trouble::{Result, Trouble, damaged, failed};
 use super::unpack::unpack;
-use coracle_shared::wire::{self, Answer, Image, Layer, Name, Order, Reason, Stored, VERSION, Want};
+use coracle_shared::wire::{self, Answer, Image, Layer, Message, Name, Reason, Request, Stored, VERSION};
 
 /// Chunks of a layer that are read before they are unpacked.
 const CHUNKS_AHEAD: usize = 8;
@@ -34,15 +34,15 @@ pub(super) fn main() -> Result<()> {
     // A larger pipe is faster, not better.
     let _ = rustix::pipe::fcntl_setpipe_size(io::stdin(), PIPE);
     let mut input = BufReader::with_capacity(PIPE, io::stdin().lock());
-    let Some(Order::Want(want)) = wire::receive(&mut input)? else {
+    let Some(Message::Request(request)) = wire::receive(&mut input)? else {
         return Err(failed("the first message is not what is wanted"));
     };
-    if want.version != VERSION {
-        let message = format!("this node speaks version {VERSION}, not {}", want.version);
-        return Err(wire::Failure { reason: Reason::Version, message });
+    if request.version != VERSION {
+        let message = format!("this node speaks version {VERSION}, not {}", request.version);
+        return Err(Trouble { reason: Reason::Version, message });
     }
     let containerd = runtime.block_on(Containerd::connect())?;
-    let mut receiver = Receiver { runtime, containerd, want, staging: None, work: Work::default() };
+    let mut receiver = Receiver { runtime, containerd, request, staging: None, work: Work::default() };
     let state = receiver.state()?;
     answer(&state)?;
     match receiver.orders(&mut input) {
@@ -69,7 +69,7 @@ pub(super) fn answer(answer: &Answer) -> Result<()> {
 struct Receiver {
     runtime: Runtime,
     containerd: Containerd,
-    want: Want,
+    request: Request,
     staging: Option<Staging>,
     work: Work,
 }
@@ -84,11 +84,11 @@ struct Work {
 
 impl Receiver {
     fn state(&mut self) -> Result<Answer> {
-        let Self { runtime, containerd, want, .. } = self;
+        let Self { runtime, containerd, request, .. } = self;
         runtime.block_on(async {
             let records = Records::read(containerd).await?;
             let mut had = Vec::new();
-            for wanted in &want.images {
+            for wanted in &request.images {
                 had.push(records.had(containerd, wanted).await?);
             }
             Ok(Answer::State(had))
@@ -99,11 +99,11 @@ impl Receiver {
     fn orders(&mut self, input: &mut impl BufRead) -> Result<Option<Vec<Stored>>> {
         loop {
             match wire::receive(input) {
-                Ok(Some(Order::Layer(layer))) => self.layer(&layer, input)?,
-                Ok(Some(Order::Image(image))) => self.work.images.push(image),
-                Ok(Some(Order::Name(name))) => self.work.names.push(name),
-                Ok(Some(Order::Commit)) => return self.commit().map(Some),
-                Ok(Some(Order::Want(_))) => return Err(failed("a second message of what is wanted")),
+                Ok(Some(Message::Layer(layer))) => self.layer(&layer, input)?,
+                Ok(Some(Message::Image(image))) => self.work.images.push(image),
+                Ok(Some(Message::Name(name))) => self.work.names.push(name),
+                Ok(Some(Message::Commit)) => return self.commit().map(Some),
+                Ok(Some(Message::Request(_))) => return Err(failed("a second message of what is wanted")),
                 Ok(None) => return Ok(None),
                 Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 Err(source) => return Err(source.into()),
@@ -115,18 +115,18 @@ impl Receiver {
     fn begin(&mut self) -> Result<&mut Staging> {
         if self.staging.is_none() {
             let staging = Staging::open()?;
-            let Self { runtime, containerd, want, .. } = self;
+            let Self { runtime, containerd, request, .. } = self;
             runtime.block_on(async {
                 let expiry = jiff::Timestamp::now() + EXPIRY;
                 containerd.begin_lease(format!("coracle-{}", staging.run()), expiry.to_string()).await?;
                 // What is there now must not go while the rest comes.
-                for wanted in &want.images {
+                for wanted in &request.images {
                     let chains = chain_ids(&wanted.diff_ids);
                     if let Some(top) = present(containerd, &chains).await?.checked_sub(1) {
                         containerd.keep_snapshot(&chains[top]).await?;
                     }
                 }
-                Ok::<_, wire::Failure>(())
+                Ok::<_, Trouble>(())
             })?;
             self.staging = Some(staging);
         }
@@ -168,8 +168,8 @@ impl Receiver {
                 Ok(std::fs::remove_dir_all(directory)?)
             }
             Err(source) => {
-                let failure = wire::Failure::from(source);
-                Err(wire::Failure { message: format!("cannot unpack layer {digest}: {}", failure.message), ..failure })
+                let failure = Trouble::from(source);
+                Err(Trouble { message: format!("cannot unpack layer {digest}: {}", failure.message), ..failure })
             }
         }
     }

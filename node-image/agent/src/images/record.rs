@@ -78,7 +78,8 @@ impl Prepared {
     /// Makes its names mean it.
     pub(super) async fn show(&self, containerd: &mut Containerd) -> Result<()> {
         for name in &self.names {
-            let mut labels = Labels::from([PINNED, (LOADED, "true")].map(|(label, value)| (label.to_owned(), value.to_owned())));
+            let mut labels =
+                Labels::from([PINNED, (LOADED, "true")].map(|(label, value)| (label.to_owned(), value.to_owned())));
             // Empty where the ID says it itself: the name may have meant another image.
             labels.insert(ID_LABEL.to_owned(), if self.id == self.image { String::new() } else { self.id.clone() });
             let image = proto::Image { name: name.clone(), labels, target: Some(self.target.clone()) };

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::containerd::Containerd;
 use super::proto::{Descriptor, Image};
 use super::trouble::{Result, damaged};
-use coracle_shared::wire::{Had, Wanted};
+use coracle_shared::wire::{ImageRequest, ImageState};
 
 /// The ID under which an image was loaded, where it is not its configuration's digest: an index's or a manifest's.
 pub(super) const ID_LABEL: &str = "dev.coracle.id";
@@ -77,7 +77,7 @@ impl Records {
     }
 
     /// What is there of an image.
-    pub(super) async fn had(&self, containerd: &mut Containerd, wanted: &Wanted) -> Result<Had> {
+    pub(super) async fn had(&self, containerd: &mut Containerd, wanted: &ImageRequest) -> Result<ImageState> {
         let mut found = self.find(&wanted.id).map(|(_, image)| image.clone());
         let mut chains = chain_ids(&wanted.diff_ids);
         if let Some(image) = &found {
@@ -105,7 +105,7 @@ impl Records {
                 moved.push(name.clone());
             }
         }
-        Ok(Had { image: found, lacks, moved, layers })
+        Ok(ImageState { image: found, lacks, moved, layers })
     }
 }
 

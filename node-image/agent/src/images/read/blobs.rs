@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use coracle_shared::content::Packing;
 use super::{diff_ids, digest, hex, read_small, unexpected};
+use coracle_shared::content::Packing;
 
 /// No sane image leads to more manifests.
 const MAX_MANIFESTS: usize = 500;

@@ -19,10 +19,10 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use blobs::Blobs;
 use coracle_shared::content::{Manifest, Packing};
 use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
-use coracle_shared::wire::{self, Answer, Failure, Image, Layer, Order, Reading, Reason, Wanted};
-use blobs::Blobs;
+use coracle_shared::wire::{self, Answer, Failure, Image, ImageRequest, Layer, Message, ReadRequest, Reason};
 use overlay::Overlay;
 use tar_split::Split;
 
@@ -73,7 +73,7 @@ pub(super) fn main() -> ExitCode {
 
 /// Answers one request: sends the layers and images that are wanted, or says why not.
 fn serve(places: &Places<'_>, input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
-    let Some(reading) = wire::receive::<Reading>(input)? else { return Ok(()) };
+    let Some(reading) = wire::receive::<ReadRequest>(input)? else { return Ok(()) };
     let found = match find(places, &reading) {
         Ok(found) => found,
         Err(error) => {
@@ -88,20 +88,20 @@ fn serve(places: &Places<'_>, input: &mut dyn BufRead, output: &mut dyn Write) -
             Source::Split(_) => Packing::Plain,
             Source::Blob(_, packing) => *packing,
         };
-        wire::send(output, &Order::Layer(Layer { diff_id: Some(diff_id), packing }))?;
+        wire::send(output, &Message::Layer(Layer { diff_id: Some(diff_id), packing }))?;
         let mut chunks = Chunker { target: output, buffer: Vec::with_capacity(CHUNK) };
         // Whoever reads this sees that the layer has no end.
         source.write(&mut chunks)?;
         chunks.end()?;
     }
     for image in found.images {
-        wire::send(output, &Order::Image(image))?;
+        wire::send(output, &Message::Image(image))?;
     }
     output.flush()
 }
 
 /// Finds all that is wanted, and whether it can be read.
-fn find(places: &Places<'_>, reading: &Reading) -> io::Result<Found> {
+fn find(places: &Places<'_>, reading: &ReadRequest) -> io::Result<Found> {
     if reading.version != wire::VERSION {
         return Err(unexpected("the command is of another version"));
     }
@@ -120,7 +120,12 @@ fn find(places: &Places<'_>, reading: &Reading) -> io::Result<Found> {
     }
 }
 
-fn find_overlay(store: &Overlay, wanted: &Wanted, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
+fn find_overlay(
+    store: &Overlay,
+    wanted: &ImageRequest,
+    missing: &mut BTreeSet<&str>,
+    found: &mut Found,
+) -> io::Result<()> {
     let image = store.image(&wanted.id)?;
     for (diff_id, chain_id) in image.layers {
         if missing.remove(diff_id.as_str()) {
@@ -133,7 +138,7 @@ fn find_overlay(store: &Overlay, wanted: &Wanted, missing: &mut BTreeSet<&str>, 
     Ok(())
 }
 
-fn find_blobs(store: &Blobs, wanted: &Wanted, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
+fn find_blobs(store: &Blobs, wanted: &ImageRequest, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
     let image = store.image(&wanted.id, &wanted.diff_ids)?;
     for (digest, diff_id) in image.layers.iter().zip(&wanted.diff_ids) {
         if missing.remove(diff_id.as_str()) {
@@ -147,7 +152,7 @@ fn find_blobs(store: &Blobs, wanted: &Wanted, missing: &mut BTreeSet<&str>, foun
     Ok(())
 }
 
-fn of(wanted: &Wanted, config: Vec<u8>, manifest: Option<Manifest>) -> io::Result<Image> {
+fn of(wanted: &ImageRequest, config: Vec<u8>, manifest: Option<Manifest>) -> io::Result<Image> {
     Ok(Image { id: wanted.id.clone(), names: wanted.names.clone(), config: text(config)?, manifest })
 }
 
