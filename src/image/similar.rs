@@ -5,7 +5,7 @@ const SIMILAR: f64 = 0.75;
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;
 
-/// The names that are most like one of the texts.
+/// The names that are most similar to one of the texts.
 pub(crate) fn similar(texts: &[&str], names: &[String]) -> Vec<String> {
     let mut similar: Vec<(f64, &String)> = names
         .iter()

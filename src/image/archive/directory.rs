@@ -1,4 +1,4 @@
-//! A directory in OCI's layout, read as an archive of the same files is.
+//! A directory in OCI's layout, read like an archive of the same files.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,15 +21,15 @@ pub(crate) fn scan(directory: &Path, check: Check) -> Result<Scan> {
         let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(|source| failed(path, &source))?.file_name();
-            names.push(name.into_string().map_err(|_| invalid("a file name in it is not UTF-8"))?);
+            names.push(name.into_string().map_err(|_| invalid("one of its file names is not UTF-8"))?);
         }
         names.sort();
         Ok(names)
     };
     if !directory.join(LISTS[0]).is_file() {
         return Err(Error::new(Code::ArchiveInvalid, format!("`{}` is a directory", directory.display()))
-            .because(format!("it has no `{}`, so it is not in OCI's layout", LISTS[0]))
-            .hint("name an archive, or a directory that Buildx, Podman or Skopeo wrote in OCI's layout"));
+            .because(format!("it has no file `{}`, so it does not have OCI's layout", LISTS[0]))
+            .hint("give the path of an archive, or of a directory in OCI's layout from Buildx, Podman or Skopeo"));
     }
     let mut paths: Vec<String> = LISTS.iter().map(|name| (*name).to_owned()).collect();
     paths.retain(|path| directory.join(path).is_file());

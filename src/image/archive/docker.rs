@@ -1,4 +1,4 @@
-//! The layout of Docker itself: `manifest.json` lists the images and the files of their layers.
+//! Docker's own layout: `manifest.json` lists the images and the files of their layers.
 
 use coracle_shared::content::Packing;
 use serde::Deserialize;
@@ -34,14 +34,14 @@ fn image(scan: &Scan, entry: &DockerEntry, node: &Platform) -> Result<ArchiveIma
     let id = digest(content);
     let stem = entry.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
     if stem.len() == 64 && id != format!("sha256:{stem}") {
-        return Err(invalid(format!("`{}` in it is damaged: its digest is {id}", entry.config)));
+        return Err(invalid(format!("its file `{}` is damaged: the digest is {id}", entry.config)));
     }
     if config.platform.distance(node).is_none() {
         let name = entry.repo_tags.iter().flatten().next().unwrap_or(&id);
         return Err(wrong_platform(&format!("`{name}`"), &config.platform, node));
     }
     if entry.layers.len() != config.rootfs.diff_ids.len() {
-        return Err(invalid(format!("`manifest.json` and `{}` in it disagree about the layers", entry.config)));
+        return Err(invalid(format!("its files `manifest.json` and `{}` disagree about the layers", entry.config)));
     }
     let mut layers = Vec::new();
     let mut size = content.len() as u64;
@@ -72,7 +72,7 @@ fn layer(scan: &Scan, path: &str, diff_id: &str) -> Result<(String, u64)> {
     let digest = digest_of(scan, path, facts);
     let unpacked = if facts.packing == Packing::Plain { digest.as_ref() } else { facts.unpacked.as_ref() };
     if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
-        return Err(invalid(format!("layer `{path}` in it is damaged: its digest is not {diff_id}")));
+        return Err(invalid(format!("its layer `{path}` is damaged: the digest is not {diff_id}")));
     }
     Ok((path.to_owned(), facts.size))
 }

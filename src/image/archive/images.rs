@@ -10,7 +10,7 @@ use crate::image::archive::scan::Scan;
 use crate::image::archive::{docker, oci};
 use crate::image::platform::Platform;
 
-/// Finds the images of an archive. `Code::LoadFailed` when one is not for this platform.
+/// Finds the images of an archive. `Code::LoadFailed` if one is not for this platform.
 pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
     let images = if scan.files.contains_key("oci-layout") {
         oci::images(scan, platform)?
@@ -20,10 +20,10 @@ pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveIma
         return Err(invalid("it has the layout of Docker 1.9 and older"));
     } else {
         return Err(invalid("it has neither `manifest.json` nor `oci-layout`")
-            .hint("what `docker export` writes is a file system: make an image of it with `docker import`"));
+            .hint("`docker export` writes a file system, not an image: turn it into one with `docker import`"));
     };
     if images.is_empty() {
-        return Err(invalid("there is no image in it"));
+        return Err(invalid("it contains no image"));
     }
     Ok(images)
 }

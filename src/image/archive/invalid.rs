@@ -1,10 +1,10 @@
-//! What is said of a file that is no usable image archive.
+//! The error for a file that is no usable image archive.
 
 use crate::error::{Code, Error};
 
-/// An archive that is damaged or none.
+/// The file is damaged, or no image archive.
 pub(crate) fn invalid(why: impl Into<String>) -> Error {
     Error::new(Code::ArchiveInvalid, "the image archive cannot be used")
         .because(why)
-        .hint("make it again: `docker save --output FILE IMAGE`; nothing was sent to a node")
+        .hint("create it again with `docker save --output FILE IMAGE`; nothing was sent to the nodes")
 }

@@ -17,16 +17,13 @@ use crate::image::reference::Reference;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
-    /// Kind of the blob.
     #[serde(default)]
     pub media_type: String,
-    /// Digest of the blob.
     pub digest: String,
-    /// Size of the blob, bytes.
+    /// Bytes.
     pub size: u64,
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// Notes about it.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -41,7 +38,7 @@ pub(crate) struct Manifest {
     pub layers: Vec<Descriptor>,
 }
 
-/// What is needed of an image's configuration.
+/// The part of an image's configuration that is needed here.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ImageConfig {
     #[serde(flatten)]
@@ -49,25 +46,22 @@ pub(crate) struct ImageConfig {
     pub rootfs: RootFs,
 }
 
-/// The layers of an image.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RootFs {
     #[serde(default)]
     pub diff_ids: Vec<String>,
 }
 
-/// One image of an archive, ready for a node.
+/// An image of an archive, ready for a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArchiveImage {
-    /// Full names.
     pub names: Vec<Reference>,
     /// Image ID: the digest of its configuration.
     pub id: String,
-    /// The ID by which it was asked for.
+    /// The ID by which it was requested.
     pub asked: String,
-    /// Digest of what the archive's own list points to, perhaps an index.
+    /// Digest of the manifest or index that the list of the archive points to.
     pub listed: Option<String>,
-    /// The configuration.
     pub config: String,
     /// The manifest; Docker's own layout has none.
     pub manifest: Option<content::Manifest>,
@@ -77,46 +71,46 @@ pub(crate) struct ArchiveImage {
     pub size: u64,
 }
 
-/// One layer of an image of an archive.
+/// A layer of an image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArchiveLayer {
-    /// Where it is in the archive.
+    /// Its path in the archive.
     pub path: String,
-    /// Digest of it unpacked.
+    /// Digest of the unpacked layer.
     pub diff_id: String,
 }
 
 /// Reads a JSON file of the archive.
 pub(crate) fn json<'a, T: Deserialize<'a>>(scan: &'a Scan, path: &str) -> Result<T> {
     let content = scan.kept.get(path).ok_or_else(|| missing_or_wrong(scan, path))?;
-    serde_json::from_slice(content).map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))
+    serde_json::from_slice(content).map_err(|source| invalid(format!("its file `{path}` is damaged: {source}")))
 }
 
 /// A file that cannot be used.
 pub(crate) fn missing_or_wrong(scan: &Scan, path: &str) -> Error {
     match scan.files.get(path) {
-        Some(_) => invalid(format!("`{path}` in it is damaged")),
-        None => invalid(format!("`{path}` is missing in it")),
+        Some(_) => invalid(format!("its file `{path}` is damaged")),
+        None => invalid(format!("its file `{path}` is missing")),
     }
 }
 
-/// The digest of a file if it is known; of kept ones it always is.
+/// The digest of a file, if it is known; that of a kept file always is.
 pub(crate) fn digest_of(scan: &Scan, path: &str, facts: &FileFacts) -> Option<String> {
     facts.digest.clone().or_else(|| scan.kept.get(path).map(|content| digest(content)))
 }
 
 /// An image that the nodes cannot run.
 pub(crate) fn wrong_platform(what: &str, found: &Platform, node: &Platform) -> Error {
-    Error::new(Code::LoadFailed, format!("image {what} is for {found}, and the nodes are {node}"))
+    Error::new(Code::LoadFailed, format!("image {what} is for {found}, but the nodes are {node}"))
         .hint(format!("build or pull it with `--platform {node}`"))
 }
 
 /// The text of a small file.
 pub(crate) fn text(content: &[u8], path: &str) -> Result<String> {
-    String::from_utf8(content.to_vec()).map_err(|_| invalid(format!("`{path}` in it is damaged")))
+    String::from_utf8(content.to_vec()).map_err(|_| invalid(format!("its file `{path}` is damaged")))
 }
 
 /// Reads a name that the archive gives.
 pub(crate) fn parse_name(name: &str) -> Result<Reference> {
-    name.parse().map_err(|_| invalid(format!("`{name}` in it is not an image name")))
+    name.parse().map_err(|_| invalid(format!("its image name `{name}` is not valid")))
 }

@@ -14,13 +14,12 @@ use crate::image::archive::invalid::invalid;
 /// What is known about one file of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileFacts {
-    /// Size in bytes.
+    /// Bytes.
     pub size: u64,
     /// Digest of its bytes, if it was computed.
     pub digest: Option<String>,
-    /// Digest of its bytes when unpacked, if it was computed.
+    /// Digest of the unpacked bytes, if it was computed.
     pub unpacked: Option<String>,
-    /// How it is packed.
     pub packing: Packing,
 }
 
@@ -46,7 +45,7 @@ impl Unpacker {
         match packing {
             Packing::Plain => None,
             Packing::Gzip => Some(Self::Gzip(GzipUnpacker::new(hash))),
-            // It fails only where there is no memory.
+            // It fails only if there is no memory.
             Packing::Zstd => ZstdUnpacker::new(hash).ok().map(Self::Zstd),
         }
     }
@@ -88,13 +87,13 @@ impl<R: Read> Meter<R> {
         Self { source, size: 0, hash: hash.then(Sha256::new), unpacked, packing }
     }
 
-    /// What was found, when everything was read.
+    /// The facts, once everything was read.
     pub(crate) fn facts(self, path: &str) -> Result<FileFacts> {
         let digest = self.hash.map(finish);
         let unpacked = match (self.unpacked, self.packing) {
             (Some(unpacked), _) => {
                 let digest = unpacked.finish();
-                Some(digest.map_err(|source| invalid(format!("`{path}` in it is damaged: {source}")))?)
+                Some(digest.map_err(|source| invalid(format!("its file `{path}` is damaged: {source}")))?)
             }
             (None, Packing::Plain) => digest.clone(),
             (None, _) => None,

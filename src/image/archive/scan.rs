@@ -1,4 +1,4 @@
-//! Reads image archives: what `docker save`, Podman, Buildx and Skopeo write, compressed with gzip or zstd or not.
+//! Reads image archives: those of `docker save`, Podman, Buildx and Skopeo, plain or compressed with gzip or zstd.
 //!
 //! An archive is read once from front to back. Small JSON files are kept, everything else passes by: it is measured,
 //! hashed if that is wanted, and handed on. What the files mean is found out at the end (`images`), because the engine
@@ -15,13 +15,13 @@ use crate::error::{Code, Error, Result};
 use crate::image::archive::invalid::invalid;
 use crate::image::archive::meter::{FileFacts, Meter};
 
-/// JSON files up to this size (bytes) are kept in memory; registries take no larger manifests.
+/// JSON files up to this size (bytes) are kept in memory; registries accept no larger manifests.
 const MAX_JSON: u64 = 4 << 20;
-/// What all kept files may take together, bytes.
+/// The largest size of all kept files together, bytes.
 const MAX_KEPT: u64 = 48 << 20;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
-/// No sane archive has more files.
+/// No sensible archive has more files.
 const MAX_FILES: usize = 100_000;
 
 /// How much of an archive is verified while it is read.
@@ -29,16 +29,16 @@ const MAX_FILES: usize = 100_000;
 pub(crate) enum Check {
     /// Every byte, by its digest.
     Everything,
-    /// The structure; the node compares the digests of what it receives.
+    /// The structure; the node checks the digests of what it receives.
     Structure,
 }
 
-/// All that one reading found.
+/// Everything that was found in one pass.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    /// Files by path.
+    /// The files, by path.
     pub files: BTreeMap<String, FileFacts>,
-    /// Links by path, to the path of the file.
+    /// The links, by path, with the path of the file that each leads to.
     pub links: BTreeMap<String, String>,
     /// The content of the small JSON files.
     pub kept: BTreeMap<String, Vec<u8>>,
@@ -46,11 +46,9 @@ pub(crate) struct Scan {
 
 /// A file that passes by.
 pub(crate) struct Entry<'a> {
-    /// Its path.
     pub path: &'a str,
-    /// How it is packed.
     pub packing: Packing,
-    /// What was kept of the files before it.
+    /// The files before it that were kept.
     pub kept: &'a BTreeMap<String, Vec<u8>>,
 }
 
@@ -59,13 +57,13 @@ pub(crate) type Sink<'a> = &'a mut dyn FnMut(&Entry<'_>, &mut dyn Read) -> io::R
 
 pub(crate) fn unreadable(source: &io::Error) -> Error {
     let text = source.to_string();
-    // What the tar reader says of an end in the middle has no kind of its own.
+    // The tar reader has no error kind of its own for an archive that ends early.
     let cut = source.kind() == io::ErrorKind::UnexpectedEof
-        || ["unexpected EOF", "entire block"].iter().any(|said| text.contains(said));
+        || ["unexpected EOF", "entire block"].iter().any(|words| text.contains(words));
     invalid(if cut { "it is cut off".to_owned() } else { text })
 }
 
-/// Unpacks the whole archive if it is compressed.
+/// Decompresses the whole archive if it is compressed.
 fn unpacked<'a>(source: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
     let mut source = BufReader::with_capacity(CHUNK, source);
     let head = source.fill_buf().map_err(|source| unreadable(&source))?;
@@ -88,7 +86,7 @@ fn unpacked<'a>(source: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
 fn packed_otherwise(format: &str, command: &str) -> Error {
     Error::new(Code::ArchiveInvalid, "the image archive cannot be used")
         .because(format!("it is compressed with {format}"))
-        .hint(format!("unpack it first: `{command}`; gzip and zstd are read as they are"))
+        .hint(format!("decompress it first with `{command}`; only gzip and zstd are read directly"))
 }
 
 fn packing(head: &[u8]) -> Packing {
@@ -124,10 +122,10 @@ pub(crate) fn scan(source: impl Read, check: Check, sink: Sink<'_>) -> Result<Sc
             _ => {}
         }
         if kept > MAX_KEPT || found.files.len() > MAX_FILES {
-            return Err(invalid("it has more files than an image archive can have"));
+            return Err(invalid("it has more files than an image archive may have"));
         }
     }
-    // What compresses it has a checksum at its end, and whoever writes into a pipe wants it read to the end.
+    // A compressed archive has a checksum at its end, and a program that writes to a pipe needs it read to the end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|source| unreadable(&source))?;
     Ok(found)
 }
@@ -135,7 +133,7 @@ pub(crate) fn scan(source: impl Read, check: Check, sink: Sink<'_>) -> Result<Sc
 fn tar_error(source: &io::Error, first: bool) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof => unreadable(source),
-        _ if first => invalid("it is not a tar archive").hint("an image file system alone is no archive of an image"),
+        _ if first => invalid("it is not a tar archive").hint("the file system of an image alone is no image archive"),
         _ => unreadable(source),
     }
 }
@@ -146,7 +144,7 @@ fn clean(path: &Path) -> Result<String> {
     for component in path.components() {
         match component {
             Component::Normal(part) => {
-                parts.push(part.to_str().ok_or_else(|| invalid("a file name in it is not UTF-8"))?);
+                parts.push(part.to_str().ok_or_else(|| invalid("one of its file names is not UTF-8"))?);
             }
             Component::ParentDir => {
                 parts.pop();
@@ -170,7 +168,7 @@ pub(crate) fn read_file(
     entry.by_ref().take(16).read_to_end(&mut head).map_err(|source| unreadable(&source))?;
     let packing = packing(&head);
     let is_json = head.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"{[".contains(byte));
-    // Engines do not compress layers; whoever does so needs the digest of the compressed bytes.
+    // Engines do not compress layers; where a tool has done so, the digest of the compressed bytes is needed.
     let hash = check == Check::Everything || packing != Packing::Plain && !path.starts_with("blobs/");
     let mut meter = Meter::new(io::Cursor::new(head).chain(entry), hash, check == Check::Everything, packing);
     if is_json && size <= MAX_JSON {

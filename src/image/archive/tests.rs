@@ -90,7 +90,7 @@ fn an_image_for_another_platform_is_named() {
     oci.list(image, &json!({"io.containerd.image.name": "app:1"}));
     let error = refusal(&oci.build());
     assert_eq!(error.code(), Code::LoadFailed);
-    assert_eq!(error.to_string(), "image `app:1` is for linux/arm64, and the nodes are linux/amd64");
+    assert_eq!(error.to_string(), "image `app:1` is for linux/arm64, but the nodes are linux/amd64");
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn what_is_no_image_archive_is_refused_with_a_reason() {
         (b"BZh91AY", "it is compressed with bzip2"),
         (&cut[..cut.len() / 2], "it is cut off"),
         (&gzip(&cut)[..200], "it is cut off"),
-        (&tar_of(&[("manifest.json".to_owned(), b"[]".to_vec())]), "there is no image in it"),
-        (&tar_of(&[("manifest.json".to_owned(), b"{]".to_vec())]), "`manifest.json` in it is damaged"),
+        (&tar_of(&[("manifest.json".to_owned(), b"[]".to_vec())]), "it contains no image"),
+        (&tar_of(&[("manifest.json".to_owned(), b"{]".to_vec())]), "its file `manifest.json` is damaged"),
     ] {
         let error = refusal(bytes);
         assert_eq!(error.code(), Code::ArchiveInvalid);

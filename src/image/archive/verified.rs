@@ -36,7 +36,7 @@ enum Content {
     Directory(PathBuf),
 }
 
-/// Takes layers: the digest of the unpacked layer, how it is packed, and its bytes.
+/// Receives layers: the digest of the unpacked layer, how it is packed, and its bytes.
 pub(crate) type LayerSink<'a> = &'a mut dyn FnMut(&str, Packing, &mut dyn Read) -> io::Result<()>;
 
 impl VerifiedArchive {

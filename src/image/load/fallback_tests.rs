@@ -1,4 +1,4 @@
-//! What the engine's store does not give as it should is saved by the engine; when that fails too, nodes are as before.
+//! Images that cannot be read from the engine's store are saved by the engine; if that fails too, the nodes are unchanged.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
 use crate::image::{SourceKind, settle};
 
-/// A helper that has the store's image, and what is wrong with what it says of it.
+/// A helper that has the image of the store; `what` is the fault in what it sends.
 fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {
     let Some(reading) = wire::receive::<wire::ReadRequest>(input)? else { return Ok(()) };
     wire::send(output, &Answer::Found(1))?;

@@ -20,7 +20,7 @@ use crate::image::load::wanted::WantedImage;
 use crate::image::platform::Platform;
 use crate::image::progress::Progress;
 
-/// Loads images of the engine into nodes; only what they do not have.
+/// Loads images of the engine into nodes; only what they lack is sent.
 pub async fn load_docker_images(
     engine: &Arc<dyn Engine>,
     nodes: &[String],
@@ -33,11 +33,11 @@ pub async fn load_docker_images(
         return load.run(None, progress).await;
     }
     let info = engine.info().await?;
-    let asked: Vec<ImageRequest> = load.missing().iter().map(WantedImage::request).collect();
-    // Why the store cannot be read helps nobody: it works nevertheless.
-    if let Ok(store) = store::open(engine, &info, &nodes[0], &asked, load.missing_layers()).await {
+    let requests: Vec<ImageRequest> = load.missing().iter().map(WantedImage::request).collect();
+    // The reason why the store cannot be read is of no use to the user: the images are loaded nevertheless.
+    if let Ok(store) = store::open(engine, &info, &nodes[0], &requests, load.missing_layers()).await {
         match load.run(Some((SourceKind::EngineStore, Box::new(store))), progress).await {
-            // What comes out of it broke off, or is not what it should be: the nodes have forgotten all of it.
+            // Its output ended early, or was not what it should be: the nodes have discarded all of it.
             Err(error) if error.code() == Code::LoadFailed => {}
             done => return done,
         }
@@ -53,7 +53,7 @@ pub async fn load_docker_images(
     load.run(source, progress).await
 }
 
-/// Loads all images of an archive into nodes. Nothing reaches a node before the whole archive is found to be good.
+/// Loads all images of an archive into nodes. Nothing is sent before the whole archive was verified.
 pub async fn load_archive(
     engine: &dyn Engine,
     nodes: &[String],
@@ -79,14 +79,14 @@ pub async fn load_archive(
 }
 
 async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Session)>> {
-    let one = |node: &String| {
+    let session = |node: &String| {
         let node = node.clone();
         async move { Ok::<_, Error>((node.clone(), Session::open(engine, &node).await?)) }
     };
-    try_join_all(nodes.iter().map(one)).await
+    try_join_all(nodes.iter().map(session)).await
 }
 
-/// A load whose nodes have said what they have.
+/// A load whose nodes have reported what they have.
 struct Load {
     wanted: Vec<WantedImage>,
     nodes: Vec<(String, Session, Vec<ImageState>)>,
@@ -94,46 +94,48 @@ struct Load {
 
 impl Load {
     async fn ask(engine: &dyn Engine, sessions: Vec<(String, Session)>, wanted: Vec<WantedImage>) -> Result<Self> {
-        let asked: Vec<ImageRequest> = wanted.iter().map(WantedImage::request).collect();
-        let asked = &asked;
-        let one = |(node, session): (String, Session)| async move {
-            let (session, had) = session.ask(engine, asked).await?;
-            Ok::<_, Error>((node, session, had))
+        let requests: Vec<ImageRequest> = wanted.iter().map(WantedImage::request).collect();
+        let requests = &requests;
+        let state = |(node, session): (String, Session)| async move {
+            let (session, states) = session.ask(engine, requests).await?;
+            Ok::<_, Error>((node, session, states))
         };
-        Ok(Self { nodes: try_join_all(sessions.into_iter().map(one)).await?, wanted })
+        Ok(Self { nodes: try_join_all(sessions.into_iter().map(state)).await?, wanted })
     }
 
-    /// The images that some node does not have, under whatever name.
+    /// The images that at least one node does not have, under whatever name.
     fn missing(&self) -> Vec<WantedImage> {
-        let lacks = |index: usize| self.nodes.iter().any(|(_, _, had)| had[index].image.is_none());
-        let missing = self.wanted.iter().enumerate().filter(|(index, _)| lacks(*index));
+        let is_missing = |index: usize| self.nodes.iter().any(|(_, _, states)| states[index].image.is_none());
+        let missing = self.wanted.iter().enumerate().filter(|(index, _)| is_missing(*index));
         missing.map(|(_, image)| image.clone()).collect()
     }
 
-    /// The layers that some node does not have.
+    /// The layers that at least one node does not have.
     fn missing_layers(&self) -> Vec<String> {
-        let lacks = self.nodes.iter().flat_map(|(node, _, had)| compare(node, &self.wanted, had).1.layers);
-        lacks.collect::<BTreeSet<String>>().into_iter().collect()
+        let layers = self.nodes.iter().flat_map(|(node, _, states)| compare(node, &self.wanted, states).1.layers);
+        layers.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
-    /// Sends what is missing, and gives the names.
+    /// Sends what is missing, and sets the names.
     async fn run(self, source: Option<(SourceKind, Box<dyn Source>)>, progress: Progress<'_>) -> Result<LoadReport> {
         let Self { wanted, nodes } = self;
         let mut loads = Vec::new();
         let mut receivers = Vec::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
-        for (node, session, had) in nodes {
-            ids.extend(wanted.iter().zip(&had).filter_map(|(image, had)| Some((image.id.clone(), had.image.clone()?))));
-            let (load, missing, names) = compare(&node, &wanted, &had);
+        for (node, session, states) in nodes {
+            ids.extend(
+                wanted.iter().zip(&states).filter_map(|(image, state)| Some((image.id.clone(), state.image.clone()?))),
+            );
+            let (load, missing, names) = compare(&node, &wanted, &states);
             loads.push(load);
             if !missing.images.is_empty() || !names.is_empty() {
                 receivers.push(Receiver { node, session, missing, names });
             }
         }
         let kind = source.as_ref().map(|(kind, _)| *kind);
-        let lacking =
+        let is_sent =
             |image: &&WantedImage| receivers.iter().any(|receiver| receiver.missing.images.contains(&image.id));
-        let total = wanted.iter().filter(lacking).map(|image| image.size).sum();
+        let total = wanted.iter().filter(is_sent).map(|image| image.size).sum();
         if !receivers.is_empty() {
             let received = transfer(receivers, source.map(|(_, source)| source), total, progress).await?;
             for load in &mut loads {
@@ -152,25 +154,25 @@ impl Load {
     }
 }
 
-/// What a node has, lacks, and shall give names to.
-fn compare(node: &str, wanted: &[WantedImage], had: &[ImageState]) -> (NodeLoad, Missing, Vec<Name>) {
+/// What a node has, what it lacks, and which names it should set.
+fn compare(node: &str, wanted: &[WantedImage], states: &[ImageState]) -> (NodeLoad, Missing, Vec<Name>) {
     let mut load = NodeLoad { node: node.to_owned(), ..NodeLoad::default() };
     let mut missing = Missing::default();
     let mut names = Vec::new();
     let mut present = BTreeSet::new();
-    for (image, had) in wanted.iter().zip(had) {
-        load.moved.extend(had.moved.iter().cloned());
-        if had.image.is_none() {
+    for (image, state) in wanted.iter().zip(states) {
+        load.moved.extend(state.moved.iter().cloned());
+        if state.image.is_none() {
             load.sent.extend(image.titles());
             missing.images.insert(image.id.clone());
-            let (there, absent) = image.diff_ids.split_at(had.layers.min(image.diff_ids.len()));
+            let (had, absent) = image.diff_ids.split_at(state.layers.min(image.diff_ids.len()));
             missing.layers.extend(absent.iter().cloned());
-            present.extend(there.iter().cloned());
-        } else if had.lacks.is_empty() {
+            present.extend(had.iter().cloned());
+        } else if state.lacks.is_empty() {
             load.present.extend(image.titles());
         } else {
-            load.named.extend(had.lacks.iter().cloned());
-            names.push(Name { id: image.id.clone(), names: had.lacks.clone() });
+            load.named.extend(state.lacks.iter().cloned());
+            names.push(Name { id: image.id.clone(), names: state.lacks.clone() });
         }
     }
     load.layers_present = present.len();
@@ -179,7 +181,7 @@ fn compare(node: &str, wanted: &[WantedImage], had: &[ImageState]) -> (NodeLoad,
 
 impl NodeLoad {
     fn add(&mut self, received: &Received) {
-        // What only got a name cost nothing worth telling.
+        // A name alone costs nothing worth mentioning.
         self.bytes = if self.sent.is_empty() { 0 } else { received.bytes };
         self.layers_sent = received.layers;
     }

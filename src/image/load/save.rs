@@ -1,4 +1,4 @@
-//! The engine's own stream of images, passed on while it is read: what no node lacks is skipped.
+//! The engine's own stream of images, sent on while it is read: what no node lacks is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use crate::image::load::fan_out::{FanOut, Source, not_sent};
 use crate::image::load::wanted::WantedImage;
 use crate::image::platform::Platform;
 
-/// What the engine saves.
+/// The stream of images that the engine saves.
 pub(crate) struct Saved {
     stream: ByteStream,
-    /// What it was asked for.
+    /// The images that were requested.
     wanted: Vec<WantedImage>,
     platform: Platform,
 }
@@ -51,17 +51,17 @@ impl Source for Saved {
     }
 }
 
-/// What the engine sends is not the user's file.
+/// The error without the words about a user's file: the engine has sent this one.
 fn of_engine(error: Error) -> Error {
     if error.code() != Code::ArchiveInvalid {
         return error;
     }
-    Error::new(Code::LoadFailed, "what the engine saves for the images cannot be used")
+    Error::new(Code::LoadFailed, "the images cannot be used as the engine saves them")
         .because(error.cause_text().unwrap_or(error.message()).to_owned())
-        .hint("see what `docker save` says; pull or build the image again")
+        .hint("check whether `docker save` works; pull or build the image again")
 }
 
-/// Gives images the ID and the names by which they were asked for.
+/// Gives the images the IDs and the names by which they were requested.
 fn identify(images: &mut Vec<ArchiveImage>, wanted: &[WantedImage]) -> Result<()> {
     let mut named: Vec<ArchiveImage> = Vec::new();
     for image in wanted {
@@ -81,9 +81,9 @@ fn identify(images: &mut Vec<ArchiveImage>, wanted: &[WantedImage]) -> Result<()
     Ok(())
 }
 
-/// The layers that may come, by what is known of the images before they do.
+/// The layers that may arrive, by what is known about the images beforehand.
 struct Known {
-    /// Digest of the unpacked layer, by the name of the layer together with all below it.
+    /// Digests of the unpacked layers, by the ID of the chain of a layer and all layers below it.
     chains: BTreeMap<String, String>,
 }
 
@@ -102,7 +102,7 @@ impl Known {
         Self { chains }
     }
 
-    /// Which layer a file is; one of unknown digest if it may be a layer, and none if it cannot be one.
+    /// The layer that a file is: one without a digest if it may be a layer, and `None` if it cannot be one.
     fn layer(&self, entry: &Entry<'_>) -> Option<Layer> {
         let packing = entry.packing;
         if let Some(hex) = entry.path.strip_prefix("blobs/sha256/") {
@@ -122,7 +122,7 @@ impl Known {
         Some(Layer { diff_id, packing })
     }
 
-    /// Docker names a layer by the digest of its description, of which the layer itself is one part, and keeps that part back.
+    /// Docker names a layer by the digest of its description, which contains the ID of the layer's chain, but leaves that ID out of the archive.
     fn by_old_id(&self, id: &str, description: &[u8]) -> Option<String> {
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(description).ok()?;
         fields.remove("id");
@@ -133,7 +133,7 @@ impl Known {
         let system = fields.remove("os");
         for (chain, diff_id) in &self.chains {
             fields.insert("layer_id".to_owned(), raw(chain)?);
-            // The topmost layer's has the operating system, the others' get it after their ID.
+            // The description of the topmost layer has the operating system in it; the others get it only after their ID was made.
             for system in [None, system.clone()] {
                 fields.remove("os");
                 fields.extend(system.map(|system| ("os".to_owned(), system)));

@@ -1,4 +1,4 @@
-//! Loading into nodes that only exist in memory: what is sent, what is not, and what people read when it fails.
+//! Loading into nodes that only exist in memory: what is sent, what is not, and the errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read, Write};
@@ -16,10 +16,10 @@ use crate::image::archive::digest::digest;
 use crate::image::archive::testing::{docker_archive, gzip};
 use crate::image::{ArchiveInput, LoadReport, SourceKind, load_archive, load_docker_images};
 
-/// What nodes hold, by their names.
+/// The stores of nodes, by the names of the nodes.
 pub(crate) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
 
-/// What a node holds.
+/// The image store of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Store {
     /// Image IDs by name.
@@ -27,7 +27,7 @@ pub(crate) struct Store {
     /// Digests of configurations by the IDs that images were asked for by.
     images: BTreeMap<String, String>,
     pub layers: BTreeSet<String>,
-    /// How often the program was asked.
+    /// How often the program was started.
     asked: usize,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// What the program in a node does with a store.
+/// Receives images into a store, as the program in a node does.
 fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Answer> {
     let failed = |reason| Some(Answer::Failed(Failure { reason, message: "it does not work".to_owned() }));
     let mut next = store.clone();
@@ -101,12 +101,12 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
     Some(Answer::Done(stored))
 }
 
-/// What the program in a node says.
+/// The node's side of the conversation.
 pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
     let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
     store.asked += 1;
-    let Some(Message::Request(request)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
-    let had = want.images.iter().map(|wanted| {
+    let Some(Message::Request(request)) = wire::receive(input).unwrap() else { panic!("nothing was requested") };
+    let states = request.images.iter().map(|wanted| {
         let image = store.images.get(&wanted.id).cloned();
         let lacks = |name: &&String| image.is_none() || store.names.get(*name) != image.as_ref();
         let lacks: Vec<String> = wanted.names.iter().filter(lacks).cloned().collect();
@@ -123,7 +123,7 @@ pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, out
             wire::send(output, &Answer::Failed(failure)).unwrap();
         }
         _ => {
-            wire::send(output, &Answer::State(had.collect())).unwrap();
+            wire::send(output, &Answer::State(states.collect())).unwrap();
             let answer = receive(&mut store, node, input);
             stores.lock().unwrap().insert(node.to_owned(), store);
             if let Some(answer) = answer {
@@ -141,7 +141,7 @@ async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (A
     let saved_layers = layers_of(&saved);
     let engine = FakeEngine::new(&["node"])
         .on_converse(move |node, command, input, output| {
-            // Of a reader of the engine's store nothing is heard here.
+            // A reader of the engine's store gives no answer here.
             if command.last().is_some_and(|word| word == "receive") {
                 converse(&held, node, input, output);
             }
@@ -169,7 +169,7 @@ pub(crate) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&
     load_docker_images(&engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
-/// Digests of an archive's layers, as the engine tells them of an image.
+/// Digests of an archive's layers, as the engine reports them for an image.
 pub(crate) fn layers_of(archive: &[u8]) -> Vec<String> {
     let files = files(archive);
     let layers = files.iter().filter(|(path, _)| path.ends_with("/layer.tar")).map(|(_, content)| digest(content));
@@ -182,7 +182,7 @@ pub(crate) fn id_of(archive: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_name_that_meant_another_image_before_is_told() {
+async fn a_name_that_belonged_to_another_image_before_is_reported() {
     let (one, two) = (docker_archive(&["app:1"], &["one"]), docker_archive(&["app:1"], &["two"]));
     let nodes = list(&["a", "b"]);
     let (engine, _) = engine_with(&nodes, vec![image(&id_of(&two), &["app:1"])], two.clone()).await;
@@ -259,7 +259,7 @@ async fn what_the_engine_does_not_have_is_named_with_what_is_similar() {
 }
 
 #[tokio::test]
-async fn every_text_that_is_no_name_is_told() {
+async fn every_text_that_is_no_name_is_reported() {
     let (engine, _) = engine_with(&list(&["a"]), Vec::new(), Vec::new()).await;
     let error = load(&engine, &list(&["a"]), &["Upper:1", "app", "a b", &"0".repeat(64)]).await.unwrap_err();
     assert_eq!(error.code(), Code::UsageInvalid);

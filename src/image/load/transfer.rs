@@ -29,7 +29,7 @@ pub(crate) struct Receiver {
     pub names: Vec<Name>,
 }
 
-/// What a node has now.
+/// What a node received.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     pub bytes: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Received {
 
 /// Unwraps the result of a blocking task.
 pub(crate) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.map_err(|source| Error::new(Code::LoadFailed, "reading the images was interrupted").cause(&source))?
+    result.map_err(|source| Error::new(Code::LoadFailed, "reading the images failed unexpectedly").cause(&source))?
 }
 
 /// Runs the source and all nodes that receive from it; returns what each received.

@@ -71,7 +71,7 @@ fn nodes() -> Vec<String> {
     vec!["a".to_owned(), "b".to_owned()]
 }
 
-/// What was run in node `a` that changes something.
+/// The commands in node `a` that change something.
 fn changes(engine: &FakeEngine) -> Vec<String> {
     let all = engine.transcript().into_iter().filter(|call| call.starts_with("exec a "));
     all.filter(|call| call.contains(" rmi ") || call.contains("images remove") || call.contains("images tag"))
@@ -101,7 +101,7 @@ async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<Imag
 }
 
 #[tokio::test]
-async fn a_name_goes_alone_and_the_last_one_with_its_image() {
+async fn a_name_is_removed_alone_and_the_last_one_with_its_image() {
     let (result, changes) = removed(&["app:2"], false).await;
     assert_eq!(result.unwrap()[0].untagged, [full("app:2")]);
     assert!(
@@ -140,13 +140,13 @@ async fn what_is_used_or_came_with_the_node_image_stays() {
         assert!(error.cause_text().unwrap().contains("node image"), "{error}");
         assert_eq!(changes, Vec::<String>::new());
     }
-    // A name that was given to it later may go.
+    // A name that was added later may be removed.
     let (result, _) = removed(&["mine:1"], false).await;
     assert_eq!(result.unwrap()[0].untagged, [full("mine:1")]);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_with_similar_names() {
+async fn a_missing_image_is_reported_with_similar_names() {
     let (result, _) = removed(&["ap:1"], false).await;
     let error = result.unwrap_err();
     assert_eq!(error.code(), Code::ImageMissing);
