@@ -1,4 +1,4 @@
-//! The node's CNI configuration, where nobody else has put one.
+//! Writes the node's CNI configuration where there is none.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,7 +8,7 @@ pub(crate) use coracle_shared::cni::FILE;
 use coracle_shared::cni::PodNetwork;
 use ipnet::IpNet;
 
-/// containerd reads `.conf`, `.conflist` and `.json` only, so it never sees a half-written file under this name.
+/// containerd reads only `.conf`, `.conflist` and `.json`, so it never sees a half-written file under this name.
 const TEMPORARY: &str = ".10-coracle.conflist.new";
 
 /// The configuration for a node with these pod subnets; `mtu` in bytes. The node image that has this agent has its plugins.
@@ -32,7 +32,7 @@ pub(crate) fn is_configured(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether our own file hands out other addresses than the node has: it was planned before the cluster gave them out.
+/// Whether our own file has other pod subnets than the node: it was written before the cluster assigned them.
 pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     let Ok(text) = fs::read_to_string(directory.join(FILE)) else { return false };
     let Ok(config) = serde_json::from_str::<serde_json::Value>(&text) else { return true };
@@ -42,7 +42,7 @@ pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     present != pod_cidrs
 }
 
-/// Writes the configuration; it appears at once and whole.
+/// Writes the configuration; the complete file appears at once.
 pub(crate) fn write(directory: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let temporary = directory.join(TEMPORARY);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_ones_configuration_counts_and_a_left_over_temporary_file_does_not() {
+    fn a_foreign_configuration_counts_and_a_left_over_temporary_file_does_not() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(TEMPORARY), "{").unwrap();
         fs::write(directory.path().join("README"), "").unwrap();
