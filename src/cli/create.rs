@@ -13,7 +13,7 @@ use crate::cli::input;
 use crate::cli::options::{JsonOption, KubeconfigOption, NameOption, duration};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::{self, Cluster};
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
 use crate::ui::Format;

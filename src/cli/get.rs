@@ -144,7 +144,7 @@ fn nodes_table(nodes: &[(&Cluster, status::NodeStatus)], wide: bool) -> Table {
     };
     let mut table = Table::new(titles);
     for (cluster, node) in nodes {
-        let mut row = vec![node.name.clone(), node.role.clone(), node.container.clone(), node.address.clone()];
+        let mut row = vec![node.name.clone(), node.role.clone(), node.container.to_string(), node.address.clone()];
         if wide {
             row.extend([node.version.clone(), cluster.name.clone(), node.image.clone()]);
         }

@@ -38,7 +38,7 @@ fn text(status: &status::Status) -> String {
     for node in &status.nodes {
         let ready = if node.ready { "yes" } else { "no" };
         let cause = node.cause.clone().unwrap_or_default();
-        table.row(vec![node.name.clone(), node.role.clone(), node.container.clone(), ready.to_owned(), cause]);
+        table.row(vec![node.name.clone(), node.role.clone(), node.container.to_string(), ready.to_owned(), cause]);
     }
     let api = if status.api_alive { "answers" } else { "does not answer" };
     format!(

@@ -10,7 +10,7 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::load::{LoadOptions, Origin, load};
 use crate::cluster;
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::Result;
 use crate::image::{self, Reference};
 use crate::ui::Format;
@@ -48,7 +48,7 @@ impl Run for Build {
         self.load.select(&cluster)?;
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         let plan = image::Build {
-            folder: self.directory,
+            directory: self.directory,
             file: self.file,
             tags,
             arguments: self.arguments,

@@ -13,7 +13,8 @@ use crate::cluster::found::Cluster;
 use crate::cluster::registry;
 use crate::engine::SharedEngine;
 use crate::error::{Result, counted};
-use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::DEFAULT_PORT;
+use crate::plan::facts::Registry;
 use crate::ui::{Format, Step};
 
 #[derive(Debug, Args)]

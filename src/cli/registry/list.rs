@@ -9,6 +9,7 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::output::{OutputFormat, Printed, Table, TableOption};
 use crate::cluster::registry::{self, Found};
+use crate::engine::spec::State;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -33,9 +34,9 @@ impl Run for List {
             text: &|_| table(&found).to_string(),
         };
         context.ui.data(&printed.render(format)?)?;
-        for found in found.iter().filter(|found| found.state != "running" && format.is_none()) {
+        for found in found.iter().filter(|found| found.state != State::Running && format.is_none()) {
             let name = &found.registry.name;
-            let again = if found.state == "paused" { "docker unpause" } else { "coracle registry create --name" };
+            let again = if found.state == State::Paused { "docker unpause" } else { "coracle registry create --name" };
             context.ui.hint(format!("`{again} {name}` starts it again"));
         }
         Ok(ExitCode::SUCCESS)
@@ -45,7 +46,7 @@ impl Run for List {
 fn table(found: &[Found]) -> Table {
     let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
     for one in found {
-        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), one.clusters.join(", ")]);
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.to_string(), one.clusters.join(", ")]);
     }
     table
 }
