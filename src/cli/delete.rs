@@ -60,7 +60,7 @@ async fn several(context: &Context, arguments: &DeleteClusters) -> Result<()> {
     let (engine, _) = context.engine().await?;
     if arguments.all {
         let clusters = cluster::list(&*engine).await?;
-        names = clusters.iter().filter_map(|cluster| cluster.name.parse().ok()).collect();
+        names = clusters.into_iter().map(|cluster| cluster.name).collect();
     }
     let mut first = Ok(());
     for name in names {

@@ -58,7 +58,7 @@ async fn logs(context: &Context, arguments: &ExportLogs) -> Result<()> {
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let directory = match &arguments.directory {
         Some(directory) => directory.clone(),
-        None => new_folder(&cluster.name)?,
+        None => new_folder(cluster.name.as_str())?,
     };
     let export = tokio::select! {
         export = cluster::logs::export_logs(&*engine, &cluster, &directory) => export?,

@@ -87,7 +87,7 @@ pub(crate) async fn run(context: &Context, get: Get) -> Result<()> {
 }
 
 fn running(cluster: &Cluster) -> usize {
-    cluster.nodes.iter().filter(|node| node.is_running()).count()
+    cluster.running().count()
 }
 
 fn clusters_text(clusters: &[Cluster], output: Option<OutputFormat>) -> Result<String> {
@@ -99,16 +99,18 @@ fn clusters_text(clusters: &[Cluster], output: Option<OutputFormat>) -> Result<S
     });
     let mut values = Vec::new();
     for cluster in clusters {
+        let version = cluster.version.as_deref().unwrap_or_default();
+        let endpoint = cluster.endpoint.as_deref().unwrap_or_default();
         let (count, running) = (cluster.nodes.len().to_string(), running(cluster));
-        let mut row = vec![cluster.name.clone(), cluster.version().to_owned(), count];
+        let mut row = vec![cluster.name.to_string(), version.to_owned(), count];
         if wide {
-            row.extend([running.to_string(), cluster.endpoint().to_owned()]);
+            row.extend([running.to_string(), endpoint.to_owned()]);
         }
         table.row(row);
         values.push(json!({
             "name": cluster.name,
-            "kubernetesVersion": cluster.version(),
-            "apiServer": cluster.endpoint(),
+            "kubernetesVersion": version,
+            "apiServer": endpoint,
             "nodes": cluster.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(),
             "running": running,
         }));
@@ -132,7 +134,7 @@ fn nodes_text(clusters: &[Cluster], output: Option<OutputFormat>) -> Result<Stri
             }));
             let mut row = vec![node.name, node.role, node.container, node.address];
             if wide {
-                row.extend([node.version, cluster.name.clone(), node.image]);
+                row.extend([node.version, cluster.name.to_string(), node.image]);
             }
             table.row(row);
         }

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::cli::Context;
 use crate::cli::options::NameOption;
 use crate::cluster::found::Cluster;
-use crate::cluster::{self, access};
+use crate::cluster::{self, access, files};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, arguments: KubectlArguments) -> Resul
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let binary = binary(&*engine, &cluster, context).await?;
     let entry = access::entry(&*engine, &cluster, false).await?;
-    let config = private_file(&kubeconfig::render(&entry)?, &cluster.name)?;
+    let config = private_file(&kubeconfig::render(&entry)?, cluster.name.as_str())?;
     let failed = std::process::Command::new(&binary).arg("--kubeconfig").arg(&config).args(&arguments.arguments).exec();
     Err(Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).cause(&failed))
 }
@@ -58,7 +58,8 @@ fn private_file(text: &str, cluster: &str) -> Result<PathBuf> {
 
 /// kubectl of the cluster's version in the cache; copied out of a node the first time.
 async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Result<PathBuf> {
-    let folder = cache()?.join("kubectl").join(cluster.version());
+    let version = cluster.version.as_deref().unwrap_or_default();
+    let folder = cache()?.join("kubectl").join(version);
     let path = folder.join("kubectl");
     if path.exists() {
         return Ok(path);
@@ -67,9 +68,9 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
         Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(source)
     };
     let node = cluster.control_plane().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no control plane"))?;
-    let step = context.ui.step(format!("Copying kubectl {} out of the node", cluster.version()));
+    let step = context.ui.step(format!("Copying kubectl {} out of the node", version));
     let missing = || Error::new(Code::NotFound, "there is no kubectl in the node").on_node(&node.name);
-    let bytes = access::read_file(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
+    let bytes = files::read(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
     std::fs::create_dir_all(&folder).map_err(|source| failed(&source))?;
     let file = tempfile::NamedTempFile::new_in(&folder).map_err(|source| failed(&source))?;
     std::fs::write(file.path(), bytes).map_err(|source| failed(&source))?;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, Request};
 use serde_json::Value;
 
 use crate::error::{Code, Error, Result};
-use crate::plan::Access;
+use crate::plan::Credentials;
 
 pub mod apply;
 pub mod manifest;
@@ -14,8 +16,10 @@ pub mod ready;
 mod resources;
 pub mod workload;
 
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(15);
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The kind and name of an object, for people.
 pub fn title(object: &Value) -> String {
@@ -68,30 +72,24 @@ impl From<Failure> for Error {
 }
 
 impl Client {
-    /// A client with the rights of `system:masters`, which work before RBAC is there.
-    pub async fn new(access: &Access) -> Result<Self> {
-        let pair = &access.super_admin;
-        let text = crate::plan::node::kubelet::kubeconfig(
-            &access.server,
-            &access.authority,
-            "kubernetes-super-admin",
-            &pair.certificate,
-            &pair.key,
-        )?;
-        Self::from_kubeconfig(&text).await
+    /// A client of the API server with these credentials.
+    pub fn connect(credentials: &Credentials) -> Result<Self> {
+        let mut config = kube::Config::new(credentials.server.parse().map_err(|source| failed(&source))?);
+        config.root_cert = Some(certificates(&credentials.authority).map_err(|source| failed(&source))?);
+        config.auth_info.client_certificate_data = Some(BASE64.encode(&credentials.certificate));
+        config.auth_info.client_key_data = Some(BASE64.encode(&credentials.key).into());
+        Self::with(config)
     }
 
-    /// A client from the text of a kubeconfig.
-    pub async fn from_kubeconfig(text: &str) -> Result<Self> {
-        let failed = |source: &dyn std::error::Error| {
-            Error::new(Code::ApiFailed, "cannot make a client of the Kubernetes API").cause(source)
-        };
-        let kubeconfig = kube::config::Kubeconfig::from_yaml(text).map_err(|source| failed(&source))?;
-        let options = kube::config::KubeConfigOptions::default();
-        let mut config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|source| failed(&source))?;
-        config.connect_timeout = Some(Duration::from_secs(5));
-        config.read_timeout = Some(REQUEST);
+    /// A client that nobody vouches for, of a server without TLS.
+    #[cfg(test)]
+    pub(crate) fn anonymous(server: &str) -> Self {
+        Self::with(kube::Config::new(server.parse().unwrap())).unwrap()
+    }
+
+    fn with(mut config: kube::Config) -> Result<Self> {
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(REQUEST_TIMEOUT);
         // The cluster is on this host: a proxy of the environment is never on the way.
         config.proxy_url = None;
         Ok(Self(kube::Client::try_from(config).map_err(|source| failed(&source))?))
@@ -112,9 +110,9 @@ impl Client {
             .header("Content-Type", content_type)
             .body(bytes)
             .map_err(|source| Failure::Transport(source.to_string()))?;
-        let answer = tokio::time::timeout(REQUEST, self.0.request_text(request)).await;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.0.request_text(request)).await;
         match answer {
-            Err(_) => Err(Failure::Transport(format!("no answer within {} s", REQUEST.as_secs()))),
+            Err(_) => Err(Failure::Transport(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
             // Health endpoints answer with plain text.
             Ok(Ok(text)) => Ok(serde_json::from_str(&text).unwrap_or(Value::String(text))),
             Ok(Err(kube::Error::Api(status))) => {
@@ -129,5 +127,38 @@ impl Client {
     /// Reads an object or a list.
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.send(Method::GET, path, "application/json", None).await
+    }
+}
+
+fn failed(source: &dyn std::error::Error) -> Error {
+    Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").cause(source)
+}
+
+/// The certificates of a PEM text, as DER.
+fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, base64::DecodeError> {
+    let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let bodies = blocks.map(|block| block.split("-----END").next().unwrap_or_default());
+    bodies.map(|body| BASE64.decode(body.split_whitespace().collect::<String>())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::pki::Pki;
+
+    #[tokio::test]
+    async fn a_client_is_made_of_credentials() {
+        let pki = Pki::generate(time::OffsetDateTime::now_utc()).unwrap();
+        let pair = &pki.kubernetes.pair;
+        let credentials = Credentials {
+            server: "https://127.0.0.1:1".to_owned(),
+            authority: pair.certificate.clone(),
+            certificate: pair.certificate.clone(),
+            key: pair.key.clone(),
+        };
+        assert_eq!(certificates(&pair.certificate.repeat(2)).unwrap().len(), 2);
+        assert!(Client::connect(&credentials).is_ok());
+        let without_server = Credentials { server: String::new(), ..credentials };
+        assert_eq!(Client::connect(&without_server).err().unwrap().code(), Code::ApiFailed);
     }
 }

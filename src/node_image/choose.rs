@@ -118,7 +118,7 @@ pub(crate) async fn file_inside(calls: &Calls, image: &str, run: &str, path: &st
     calls
         .run(async move {
             engine.create_container(&spec).await?;
-            let content = crate::cluster::access::read_file(&*engine, &name, &path).await;
+            let content = crate::cluster::files::read(&*engine, &name, &path).await;
             engine.remove_container(&name).await?;
             content
         })

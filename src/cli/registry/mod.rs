@@ -192,7 +192,7 @@ async fn delete(context: &Context, arguments: &DeleteArguments) -> Result<()> {
         context.ui.warn(format!("cluster `{cluster}` still names the registry: {why}"));
     }
     if !removed.told.is_empty() {
-        let clusters = removed.told.join(", ");
+        let clusters = joined(&removed.told);
         context.ui.note(format!("It is gone from {clusters} too: what runs goes on, and nothing is pulled from it"));
     }
     if !removed.container && !removed.volume {
@@ -303,10 +303,14 @@ async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
     Ok(())
 }
 
+fn joined(clusters: &[ClusterName]) -> String {
+    clusters.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn table(found: &[Found]) -> Table {
     let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
     for one in found {
-        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), one.clusters.join(", ")]);
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), joined(&one.clusters)]);
     }
     table
 }

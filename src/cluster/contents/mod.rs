@@ -84,7 +84,7 @@ pub(crate) async fn install(
 ) -> Result<()> {
     let cluster = &plan.layout.cluster;
     if let Some(registry) = &contents.registry {
-        registry::attach(calls, client, registry, cluster.name.as_str(), deadline).await?;
+        registry::attach(calls, client, registry, &cluster.name, deadline).await?;
     }
     let nodes: Vec<(String, Vec<u16>)> = plan
         .layout

@@ -63,10 +63,10 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
         .map(|node| NodeStatus {
             name: node.name.clone(),
             role: node.role.as_str().to_owned(),
-            container: node.container.state.clone(),
-            address: node.container.labels.get(crate::plan::labels::ADDRESS).cloned().unwrap_or_default(),
-            version: node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default(),
-            image: node.container.labels.get(crate::plan::labels::IMAGE).unwrap_or(&node.container.image).clone(),
+            container: node.state().to_owned(),
+            address: node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            version: node.version.clone().unwrap_or_default(),
+            image: node.image.clone(),
             ready: false,
             cause: None,
         })
@@ -84,9 +84,9 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         list = client.get("/api/v1/nodes").await.unwrap_or_default();
     }
     let objects = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for node in &mut nodes {
+    for (node, found) in nodes.iter_mut().zip(&cluster.nodes) {
         let cause = match objects.iter().find(|object| object["metadata"]["name"] == *node.name) {
-            _ if node.container != "running" => Some(format!("its container is {}", node.container)),
+            _ if !found.is_running() => Some(format!("its container is {}", node.container)),
             None if api_alive => Some("it is not registered".to_owned()),
             None => Some("the API server does not answer".to_owned()),
             Some(object) => unready(object),
@@ -95,9 +95,9 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         node.cause = cause;
     }
     Status {
-        name: cluster.name.clone(),
-        version: cluster.version().to_owned(),
-        endpoint: cluster.endpoint().to_owned(),
+        name: cluster.name.to_string(),
+        version: cluster.version.clone().unwrap_or_default(),
+        endpoint: cluster.endpoint.clone().unwrap_or_default(),
         api_alive,
         nodes,
     }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::contents;
 use crate::cluster::health::diagnose;
 use crate::cluster::health::wait::{conditions, wait};
 use crate::cluster::lifecycle::delete::{Scope, remove};
 use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::lifecycle::{first_pods, preflight, provision};
 use crate::cluster::registry::{self, authorities};
+use crate::cluster::{access, contents, files};
 use crate::config::{Cluster, Networking};
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
@@ -152,7 +152,7 @@ async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run:
     step.finish();
 
     let deadline = Instant::now() + options.wait;
-    let client = Client::new(&plan.access).await?;
+    let client = Client::connect(&plan.access.super_admin())?;
     let step = ui.step("Starting the control plane");
     watched(calls, &plan, deadline, &step, register(&client, &plan, deadline)).await?;
     step.finish();
@@ -303,7 +303,7 @@ async fn install(
 ) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
-        let bytes = crate::cluster::access::read_file(&*calls.engine, first, path).await?;
+        let bytes = files::read(&*calls.engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;
@@ -362,13 +362,7 @@ async fn explained(calls: &Calls, plan: &Plan, error: Error) -> Error {
 }
 
 fn entry(plan: &Plan) -> Entry {
-    Entry {
-        name: plan.layout.cluster.name.context(),
-        server: plan.access.server.clone(),
-        ca_pem: plan.access.authority.clone(),
-        client_cert_pem: plan.access.admin.certificate.clone(),
-        client_key_pem: plan.access.admin.key.clone(),
-    }
+    access::entry_of(plan.layout.cluster.name.context(), plan.access.admin())
 }
 
 /// The plan without making anything, for `--dry-run`.

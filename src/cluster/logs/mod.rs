@@ -85,7 +85,9 @@ async fn export_node(engine: &dyn Engine, node: &Node, top: &Folder) {
     export_container(engine, name, &folder).await;
     match download(engine, name, VERSION).await {
         Ok(Some(tar)) => folder.only_file("kubernetes-version.txt", &tar),
-        Ok(None) => folder.text("kubernetes-version.txt", &format!("{}\n", version_of(node))),
+        Ok(None) => {
+            folder.text("kubernetes-version.txt", &format!("{}\n", node.version.as_deref().unwrap_or_default()))
+        }
         Err(error) => folder.problem("kubernetes-version.txt", &error),
     }
     if node.is_running() {
@@ -129,10 +131,6 @@ async fn export_container(engine: &dyn Engine, name: &str, folder: &Folder) {
         Ok(None) => folder.problem("inspect.json", &Error::new(Code::NotFound, "the container is gone")),
         Err(error) => folder.problem("inspect.json", &error),
     }
-}
-
-fn version_of(node: &Node) -> String {
-    node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default()
 }
 
 async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Result<Vec<u8>> {

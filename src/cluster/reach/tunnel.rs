@@ -9,6 +9,7 @@ use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision::{self, Calls};
 use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
+use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::plan::beside::tunnel::{self, Forward};
@@ -93,15 +94,15 @@ fn host_port(wanted: u16, protocol: &str) -> Result<u16> {
 pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward], step: &Step) -> Result<()> {
     close(engine, &cluster.name).await?;
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
-    let plan = tunnel::plan(&cluster.name, &node.container.image, &create::run_id(), forwards);
+    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &create::run_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
     let calls = Calls::new(engine.clone());
     provision::nodes(&calls, &[plan], &network, step).await
 }
 
 /// Closes it.
-pub async fn close(engine: &SharedEngine, cluster: &str) -> Result<()> {
-    engine.remove_container(&tunnel::name(cluster)).await
+pub async fn close(engine: &SharedEngine, cluster: &ClusterName) -> Result<()> {
+    engine.remove_container(&tunnel::name(cluster.as_str())).await
 }
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ pub async fn urls(
 fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Reach> {
     let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let nodes = cluster.nodes.first().map(crate::cluster::Node::addresses).unwrap_or_default();
-    let nodes: Vec<&str> = nodes.into_iter().filter(|address| has_family(service, address)).collect();
+    let addresses = cluster.nodes.first().map(|node| node.addresses.as_slice()).unwrap_or_default();
+    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(|address| has_family(service, *address)).collect();
     let mut all = Vec::new();
     for port in ports {
         let title = port["name"].as_str().unwrap_or_default();
@@ -89,8 +89,8 @@ fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Re
             for address in ingress.iter().filter_map(|one| one["ip"].as_str()) {
                 add(&mut all, address, number.into());
             }
-            for (node_port, address) in node_port.iter().flat_map(|port| nodes.iter().map(move |node| (port, node))) {
-                add(&mut all, address, *node_port);
+            if let Some(node_port) = node_port {
+                addresses.iter().for_each(|address| add(&mut all, &address.to_string(), node_port));
             }
         }
     }
@@ -98,8 +98,8 @@ fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Re
 }
 
 /// Whether a Service has addresses of the family of this one: on its other addresses a node does not answer for it.
-fn has_family(service: &Value, address: &str) -> bool {
-    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+fn has_family(service: &Value, address: IpAddr) -> bool {
+    let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
     service["spec"]["ipFamilies"].as_array().is_none_or(|families| families.iter().any(|one| one == family))
 }
 
@@ -148,11 +148,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Role;
+    use crate::cluster::found::group;
     use crate::engine::spec::{Container, Labels};
+    use crate::plan::labels;
 
     fn cluster(ports: Vec<PortBinding>) -> Cluster {
-        let labels = Labels::from([(crate::plan::labels::ADDRESS.to_owned(), "172.18.0.3".to_owned())]);
+        let labels = [(labels::CLUSTER, "dev"), (labels::ROLE, "control-plane"), (labels::ADDRESS, "172.18.0.3")];
+        let labels = Labels::from(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
         let container = Container {
             id: String::new(),
             name: "dev-control-plane".to_owned(),
@@ -165,8 +167,7 @@ mod tests {
             ports,
             created: 0,
         };
-        let node = crate::cluster::found::Node { name: container.name.clone(), role: Role::ControlPlane, container };
-        Cluster { name: "dev".to_owned(), nodes: vec![node], balancer: None, tunnel: None }
+        group(vec![container]).pop().unwrap()
     }
 
     #[test]
@@ -189,8 +190,7 @@ mod tests {
     #[test]
     fn node_addresses_are_those_of_the_services_families() {
         let mut cluster = cluster(Vec::new());
-        let label = cluster.nodes[0].container.labels.get_mut(crate::plan::labels::ADDRESS).unwrap();
-        "172.18.0.3,fdc0:ac1e::3".clone_into(label);
+        cluster.nodes[0].addresses.push("fdc0:ac1e::3".parse().unwrap());
         let urls = |families: &[&str]| -> Vec<String> {
             let ports = json!([{"port": 80, "nodePort": 30080}]);
             let service = json!({"spec": {"type": "NodePort", "ipFamilies": families, "ports": ports}});

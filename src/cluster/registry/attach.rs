@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision::Calls;
-use crate::cluster::registry::{configuration, put, stopped};
+use crate::cluster::registry::{put, stopped};
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
@@ -25,7 +26,7 @@ pub async fn attach(
     calls: &Calls,
     client: &Client,
     registry: &Registry,
-    cluster: &str,
+    cluster: &ClusterName,
     deadline: Instant,
 ) -> Result<()> {
     let object = registry::hosting(registry)?;
@@ -33,8 +34,8 @@ pub async fn attach(
     tokio::try_join!(connected, apply::apply(client, &object, deadline)).map(drop)
 }
 
-async fn connect(calls: &Calls, registry: &Registry, cluster: &str) -> Result<()> {
-    let (engine, registry, name) = (calls.engine.clone(), registry.clone(), network_name(cluster));
+async fn connect(calls: &Calls, registry: &Registry, cluster: &ClusterName) -> Result<()> {
+    let (engine, registry, name) = (calls.engine.clone(), registry.clone(), network_name(cluster.as_str()));
     let networks = engine.networks().await?;
     let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
     let address = registry.address(subnets.unwrap_or_default());
@@ -50,12 +51,12 @@ pub async fn users(engine: &dyn Engine, registry: &str) -> Result<Vec<Cluster>> 
 
 async fn uses(engine: &dyn Engine, cluster: &Cluster, registry: &str) -> Result<bool> {
     // What cannot be read any more says nothing else than a file without the field.
-    let asked = configuration(engine, cluster).await.ok().flatten().and_then(|config| config.registry);
+    let asked = cluster.configuration(engine).await.ok().flatten().and_then(|config| config.registry);
     Ok(registry::wanted(asked.as_ref()) == Some(registry))
 }
 
 /// Makes a registry known to clusters that are there, all at once; returns what each of them said.
-pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]) -> Vec<(String, Result<()>)> {
+pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]) -> Vec<(ClusterName, Result<()>)> {
     let one = async |cluster: &Cluster| {
         let work = async {
             try_join_all(cluster.nodes.iter().map(|node| tell(&*calls.engine, &node.name, registry))).await?;
@@ -73,7 +74,7 @@ pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]
 }
 
 /// Says which clusters could not be told of a registry; returns the others.
-pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> Vec<String> {
+pub fn report(told: Vec<(ClusterName, Result<()>)>, registry: &Registry, ui: &Ui) -> Vec<ClusterName> {
     let mut connected = Vec::new();
     for (cluster, result) in told {
         match result {

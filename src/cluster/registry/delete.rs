@@ -8,6 +8,7 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::registry::attach::API;
 use crate::cluster::registry::{Found, list, stopped};
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::engine::SharedEngine;
 use crate::error::Result;
@@ -27,9 +28,9 @@ pub struct Removed {
     /// The volume is still there.
     pub kept: bool,
     /// Clusters that no longer have it.
-    pub told: Vec<String>,
+    pub told: Vec<ClusterName>,
     /// Clusters that could not be told, and why.
-    pub untold: Vec<(String, String)>,
+    pub untold: Vec<(ClusterName, String)>,
 }
 
 /// Removes a registry, and what clusters know of it; its images only if `volumes`.

@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use crate::cluster::access;
+use crate::cluster::files;
 use crate::cluster::found::Cluster;
 use crate::cluster::registry::put;
-use crate::config::{self, Overrides, Registry};
+use crate::config::Registry;
 use crate::engine::spec::ExecOutput;
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::FileTree;
-use crate::plan::node::CLUSTER_CONFIG;
 use crate::plan::node::credentials::{self, ANSWER, CONFIG, FLAGS, HOSTS, Login};
 
 /// Hosts for which the cluster's nodes have, or had, credentials.
@@ -26,18 +25,11 @@ pub async fn known_hosts(engine: &dyn Engine, cluster: &Cluster) -> Result<BTree
 
 /// The registries of the configuration that the cluster was created from.
 pub async fn configured(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Registry>> {
-    Ok(configuration(engine, cluster).await?.map(|config| config.registries).unwrap_or_default())
-}
-
-/// The configuration that a cluster was created from.
-pub(crate) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
-    let Some(node) = cluster.control_plane() else { return Ok(None) };
-    let Some(text) = access::read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
-    config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
+    Ok(cluster.configuration(engine).await?.map(|config| config.registries).unwrap_or_default())
 }
 
 async fn hosts(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {
-    let text = access::read_file(engine, node, HOSTS).await?.unwrap_or_default();
+    let text = files::read(engine, node, HOSTS).await?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
 }
 
@@ -51,7 +43,7 @@ pub async fn give(engine: &dyn Engine, nodes: &[String], logins: &[Login]) -> Re
 
 /// Gives credentials to the nodes of a cluster that run. Says how many kubelets had to start again for it.
 pub async fn log_in(engine: &dyn Engine, cluster: &Cluster, logins: &[Login]) -> Result<usize> {
-    let running: Vec<_> = cluster.nodes.iter().filter(|node| node.is_running()).collect();
+    let running: Vec<_> = cluster.running().collect();
     if let (true, Some(first)) = (running.is_empty(), cluster.nodes.first()) {
         return Err(Error::new(Code::StepFailed, format!("no node of cluster `{}` runs", cluster.name))
             .because("credentials are kept in the memory of nodes that run")
@@ -65,7 +57,7 @@ async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Resul
     give_one(engine, node, logins).await?;
     let mut all = hosts(engine, node).await?;
     all.extend(logins.iter().map(|login| login.host.clone()));
-    let before = access::read_file(engine, node, CONFIG).await?;
+    let before = files::read(engine, node, CONFIG).await?;
     let mut files = FileTree::default();
     credentials::node_files(&mut files, &all)?;
     put(engine, node, &files).await?;

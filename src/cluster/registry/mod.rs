@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::catalog;
 use crate::cluster::addon::build_one;
-use crate::cluster::found::Node;
+use crate::cluster::found::{Node, cluster_of};
 use crate::cluster::lifecycle::provision::{self, Calls};
-use crate::config::LocalRegistry;
+use crate::config::{ClusterName, LocalRegistry};
 use crate::engine::Engine;
 use crate::engine::spec::Container;
 use crate::error::{Code, Error, Result};
@@ -28,7 +28,6 @@ mod ready;
 
 pub use attach::{attach, attach_all, report, users};
 pub use delete::{Removed, remove};
-use login::configuration;
 pub use login::{configured, give, known_hosts, log_in};
 pub use prune::{Pruned, prune};
 pub use ready::wait;
@@ -45,7 +44,7 @@ pub struct Found {
     /// State of its container.
     pub state: String,
     /// Clusters that it is connected to.
-    pub clusters: Vec<String>,
+    pub clusters: Vec<ClusterName>,
     /// Its container.
     #[serde(skip)]
     container: Container,
@@ -63,11 +62,12 @@ pub async fn list(engine: &dyn Engine) -> Result<Vec<Found>> {
         let registry =
             Registry { name: label(labels::REGISTRY), port: label(labels::PORT).parse().unwrap_or(DEFAULT_PORT) };
         let of = |network: &&crate::engine::spec::Network| container.networks.contains(&network.name);
-        let mut clusters: Vec<String> = networks
+        let mut clusters: Vec<ClusterName> = networks
             .iter()
             .filter(of)
-            .filter_map(|network| network.labels.get(labels::CLUSTER).filter(|name| network.name == network_name(name)))
-            .cloned()
+            .filter_map(|network| {
+                cluster_of(&network.labels).filter(|name| network.name == network_name(name.as_str()))
+            })
             .collect();
         clusters.sort();
         Found { host: registry.host(), registry, state: container.state.clone(), clusters, container }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::cluster::access;
+use crate::cluster::files;
 use crate::cluster::registry::{Found, find, name_option, paused};
 use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
@@ -69,7 +69,7 @@ async fn collect(engine: &dyn Engine, found: &Found, dry_run: bool) -> Result<To
 /// Sizes of blobs.
 async fn sizes(engine: &dyn Engine, container: &str, digests: &[String]) -> Result<BTreeMap<String, u64>> {
     let size = async |digest: &String| {
-        let size = access::file_size(engine, container, &blob(digest)).await?;
+        let size = files::size(engine, container, &blob(digest)).await?;
         Ok::<_, Error>((digest.clone(), size.unwrap_or_default()))
     };
     stream::iter(digests.iter().map(size)).buffer_unordered(AT_ONCE).try_collect().await

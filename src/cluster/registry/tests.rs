@@ -180,7 +180,7 @@ async fn a_cluster_goes_and_its_registry_stays() {
     cluster(&engine, "t-a").await;
     engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
     let shared: SharedEngine = engine.clone();
-    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
+    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     clusters::remove(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
     assert!(find(&*shared, "t-one").await.unwrap().unwrap().clusters.is_empty());
@@ -214,7 +214,7 @@ async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
     }
     let users = async |registry: &str| {
         let clusters = users(&engine, registry).await.unwrap();
-        clusters.into_iter().map(|cluster| cluster.name).collect::<Vec<_>>()
+        clusters.into_iter().map(|cluster| cluster.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(users(LocalRegistry::DEFAULT).await, ["t-a", "t-b"]);
     assert_eq!(users("t-one").await, ["t-d"]);
@@ -231,7 +231,7 @@ async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
     let told = attach_all(&Calls::new(shared.clone()), &registry("t-one", 5051), &clusters).await;
     assert!(told[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{told:?}");
     // When it starts, it finds the registry nevertheless.
-    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
+    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     assert!(engine.files("t-a-control-plane").keys().any(|path| path.ends_with("localhost:5051/hosts.toml")));
 }
 
