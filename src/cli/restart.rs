@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::cli::Context;
 use crate::cli::create::duration;
 use crate::cluster::found::Cluster;
-use crate::cluster::rollout::{self, Meaning};
+use crate::cluster::rollout::{self, ImageNames};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::image::LoadReport;
@@ -26,10 +26,10 @@ pub(crate) struct RestartOption {
 }
 
 /// What the names of the images mean now.
-fn meaning(report: &LoadReport) -> Meaning {
+fn meaning(report: &LoadReport) -> ImageNames {
     let names = report.images.iter().flat_map(|image| image.names.iter().map(|name| (name.clone(), image.id.clone())));
     let nodes = report.nodes.iter().map(|node| node.node.clone());
-    Meaning { nodes: nodes.collect(), names: names.collect::<BTreeMap<_, _>>() }
+    ImageNames { nodes: nodes.collect(), names: names.collect::<BTreeMap<_, _>>() }
 }
 
 /// Restarts what runs old images if that is asked for, else says that something does. Returns what the result tells of it.

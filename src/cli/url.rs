@@ -43,6 +43,6 @@ pub(crate) async fn run(context: &Context, arguments: UrlArguments) -> Result<()
     }
     match arguments.output {
         Some(format @ (OutputFormat::Json | OutputFormat::Yaml)) => context.ui.data(&structured(format, &json!(urls))?),
-        _ => context.ui.data(&urls.iter().flat_map(|reach| [reach.url.as_str(), "\n"]).collect::<String>()),
+        _ => context.ui.data(&urls.iter().flat_map(|service| [service.url.as_str(), "\n"]).collect::<String>()),
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::cluster::addon::state::{self, Enabled};
 use crate::cluster::addon::{ADDON_LABEL, Site};
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::{self, Failure, manifest};
+use crate::kubernetes::{Failure, manifest, object};
 use crate::ui::Ui;
 
 /// How many objects of users an error lists.
@@ -55,7 +55,7 @@ pub async fn disable(site: &Site<'_>, names: &[String], force: bool, wait: Durat
         let addon = enabled.remove(index);
         let step = ui.step(format!("Disabling add-on {}", addon.name));
         let objects = [vec![state::marker_of(&addon.name)], addon.objects].concat();
-        manifest::remove(site.client, &objects, (ADDON_LABEL, &addon.name), deadline).await?;
+        manifest::delete(site.client, &objects, (ADDON_LABEL, &addon.name), deadline).await?;
         step.finish();
         for name in &addon.requires {
             let needed = enabled.iter().any(|other| other.requires.contains(name));
@@ -102,7 +102,7 @@ async fn check_unused(site: &Site<'_>, enabled: &[Enabled], names: &[String]) ->
 async fn user_objects(site: &Site<'_>, addon: &Enabled) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for definition in addon.objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition") {
-        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let name = object::name(definition);
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
         let list = match site.client.get(&path).await {
             Ok(definition) => match collection(&definition) {
@@ -135,13 +135,12 @@ fn collection(definition: &Value) -> Option<String> {
 /// The objects of a list that no add-on made.
 fn of_users(list: &Value) -> Vec<String> {
     let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
-    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let users = items.iter().filter(|item| item["metadata"]["labels"][ADDON_LABEL].is_null());
+    let users = object::items(list).iter().filter(|item| item["metadata"]["labels"][ADDON_LABEL].is_null());
     users
         .map(|item| {
             let mut item = item.clone();
             item["kind"] = Value::String(kind.clone());
-            kubernetes::title(&item)
+            object::title(&item)
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! How a cluster does: its containers, its API server and its nodes.
+//! The health of a cluster: of its containers, its API server and its nodes.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,13 +7,13 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::create::is_alive;
 use crate::engine::Engine;
+use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 
-/// How a cluster does.
+/// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Name of the cluster.
     pub name: String,
     /// Kubernetes version.
     pub version: String,
@@ -21,41 +21,38 @@ pub struct Status {
     pub endpoint: String,
     /// The API server answers.
     pub api_alive: bool,
-    /// Its nodes.
     pub nodes: Vec<NodeStatus>,
 }
 
-/// How a node does.
+/// The health of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// Container and Node name.
+    /// Name of the container and of the Node object.
     pub name: String,
-    /// What it does.
     pub role: String,
     /// State of its container.
     pub container: String,
-    /// Its address in the cluster's network.
+    /// Its addresses in the cluster's network, with commas between them.
     pub address: String,
     /// Kubernetes version of its image.
     pub version: String,
-    /// Name of its image.
     pub image: String,
     /// The Node object is Ready.
     pub ready: bool,
-    /// Why not.
+    /// The reason why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
 impl Status {
-    /// Everything runs and is Ready.
+    /// The API server answers and every node is Ready.
     pub fn is_healthy(&self) -> bool {
         self.api_alive && self.nodes.iter().all(|node| node.ready)
     }
 }
 
-/// Nodes as their containers tell, without asking the API.
+/// What the containers show of the nodes, without asking the API.
 pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
     cluster
         .nodes
@@ -73,7 +70,7 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
         .collect()
 }
 
-/// Asks containers and the API how the cluster does.
+/// The health of a cluster, from its containers and its API.
 pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     let mut nodes = nodes(cluster);
     let client = access::client(engine, cluster).await.ok();
@@ -83,11 +80,11 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         api_alive = is_alive(client).await;
         list = client.get("/api/v1/nodes").await.unwrap_or_default();
     }
-    let objects = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let objects = object::items(&list);
     for (node, found) in nodes.iter_mut().zip(&cluster.nodes) {
-        let cause = match objects.iter().find(|object| object["metadata"]["name"] == *node.name) {
+        let cause = match objects.iter().find(|object| object::name(object) == node.name) {
             _ if !found.is_running() => Some(format!("its container is {}", node.container)),
-            None if api_alive => Some("it is not registered".to_owned()),
+            None if api_alive => Some("it has not registered".to_owned()),
             None => Some("the API server does not answer".to_owned()),
             Some(object) => unready(object),
         };
