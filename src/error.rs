@@ -8,7 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Declares the error codes with their stable ID, exit code and one-line meaning.
 macro_rules! codes {
     ($($(#[doc = $meaning:literal])+ $variant:ident = $id:literal, $exit:literal;)+) => {
-        /// What went wrong, as a stable ID that scripts and `docs/errors.md` use.
+        /// What went wrong, as a stable ID that scripts and `docs/reference/errors.md` use.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[doc = $meaning])+ $variant,)+ }
 
@@ -21,7 +21,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $id,)+ }
             }
 
-            /// The process exit code, one of those in `docs/errors.md`.
+            /// The process exit code, one of those in `docs/reference/errors.md`.
             pub fn exit_code(self) -> u8 {
                 match self { $(Self::$variant => $exit,)+ }
             }

@@ -1,4 +1,4 @@
-//! The examples in `configs/` and in `docs/configuration.md` load as they are.
+//! The examples in `configs/` and in `docs/reference/configuration.md` load as they are.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn every_example_file_loads_without_a_warning() {
 
 #[test]
 fn every_example_of_the_documentation_loads() {
-    let page = fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/reference/configuration.md")).unwrap();
     let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 6, "{}", examples.len());
     for (index, example) in examples.iter().enumerate() {

@@ -6,8 +6,9 @@ use serde_json::json;
 use crate::catalog::Addon;
 use crate::cli::Context;
 use crate::cli::options::JsonOption;
-use crate::cluster::lifecycle::provision::Calls;
-use crate::cluster::{self, addon};
+use crate::cluster::addon;
+use crate::engine::SharedEngine;
+use crate::engine::finishing::run_to_end;
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
 
@@ -58,11 +59,8 @@ pub(crate) async fn run(context: &Context, command: Build) -> Result<()> {
 
 async fn addons(context: &Context, arguments: &BuildAddons) -> Result<()> {
     let (engine, _) = context.engine().await?;
-    let calls = Calls::new(engine);
-    let built = tokio::select! {
-        built = addon::build(&calls, &arguments.addons, &context.ui) => built?,
-        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
-    };
+    let work = async |engine: SharedEngine| addon::build(&*engine, &arguments.addons, &context.ui).await;
+    let built = run_to_end(&engine, &context.stop, work).await?;
     let told = |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
     context.ui.result(&json!({"addons": built.iter().map(told).collect::<Vec<_>>()}));
     for (addon, _) in built.iter().filter(|(_, new)| !new) {
@@ -81,7 +79,7 @@ async fn node_image(context: &Context, arguments: BuildNodeImage) -> Result<()> 
         built = node_image::build(&*engine, &options, &progress) => built?,
         () = context.stop.cancelled() => {
             node_image::clean_up(&*engine).await?;
-            return Err(cluster::lifecycle::provision::interrupted());
+            return Err(crate::engine::finishing::interrupted());
         }
     };
     step.finish();

@@ -62,7 +62,7 @@ async fn logs(context: &Context, arguments: &ExportLogs) -> Result<()> {
     };
     let export = tokio::select! {
         export = cluster::logs::export_logs(&*engine, &cluster, &directory) => export?,
-        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(crate::engine::finishing::interrupted()),
     };
     for problem in &export.problems {
         context.ui.warn(problem.clone());

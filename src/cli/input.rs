@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::lifecycle::provision::interrupted;
+use crate::engine::finishing::interrupted;
 use crate::error::{Code, Error, Result};
 
 /// Reads all of standard input as text; a thread that still waits for it ends with the process.

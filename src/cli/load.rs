@@ -118,7 +118,7 @@ pub(crate) async fn run(context: &Context, load: Load) -> Result<()> {
     };
     let report = tokio::select! {
         report = work => report,
-        () = context.stop.cancelled() => Err(cluster::lifecycle::provision::interrupted()),
+        () = context.stop.cancelled() => Err(crate::engine::finishing::interrupted()),
     };
     image::settle().await;
     let report = report?;
@@ -126,7 +126,7 @@ pub(crate) async fn run(context: &Context, load: Load) -> Result<()> {
     let rest = restart::after_load(context, &*engine, &cluster, &report, &target.restart);
     let restarted = tokio::select! {
         restarted = rest => restarted?,
-        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(crate::engine::finishing::interrupted()),
     };
     let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
     if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {

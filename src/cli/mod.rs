@@ -7,10 +7,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::engine::Address;
 use crate::engine::SharedEngine;
 use crate::engine::connect::Environment;
+use crate::engine::finishing::interrupted;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
 

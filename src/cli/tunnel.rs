@@ -5,8 +5,8 @@ use clap::Args;
 use crate::cli::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
-use crate::cluster::lifecycle::provision::interrupted;
 use crate::cluster::reach::tunnel;
+use crate::engine::finishing::interrupted;
 use crate::error::Result;
 
 #[derive(Debug, Args)]

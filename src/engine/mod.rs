@@ -14,6 +14,7 @@ mod conversation;
 mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod finishing;
 pub mod spec;
 
 pub use connect::{Address, connect};

@@ -1,8 +1,8 @@
 //! Which node image a cluster is created from.
 
-use crate::cluster::lifecycle::provision::{Calls, throw_away};
 use crate::engine::Engine;
 use crate::engine::spec::Image;
+use crate::engine::spec::{ContainerSpec, Labels};
 use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
 use crate::plan::facts::POLICY_PLUGIN;
@@ -18,15 +18,15 @@ pub const PUBLISHED: &str =
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
 ///
 /// A container that it needs to look into an image has the label of `run`.
-pub async fn find(calls: &Calls, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
+pub async fn find(engine: &dyn Engine, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
     if let Some(reference) = named {
-        return present_or_pulled(calls, reference, run, step).await;
+        return present_or_pulled(engine, reference, run, step).await;
     }
-    if let Some(reference) = newest_local(&*calls.engine).await? {
-        return present_or_pulled(calls, &reference, run, step).await;
+    if let Some(reference) = newest_local(engine).await? {
+        return present_or_pulled(engine, &reference, run, step).await;
     }
     let how = "build it once: `coracle build node-image`";
-    present_or_pulled(calls, PUBLISHED, run, step).await.map_err(|error| match error.code() {
+    present_or_pulled(engine, PUBLISHED, run, step).await.map_err(|error| match error.code() {
         Code::ImageMissing => {
             Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how)
         }
@@ -46,10 +46,9 @@ async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     Ok(tags.max_by_key(version).cloned())
 }
 
-async fn present_or_pulled(calls: &Calls, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
-    let engine = &*calls.engine;
+async fn present_or_pulled(engine: &dyn Engine, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
     if let Some(image) = engine.image(reference).await? {
-        return describe(calls, reference, &image, run).await;
+        return describe(engine, reference, &image, run).await;
     }
     step.detail("image", &format!("pulling {reference}"));
     engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| match error.code() {
@@ -60,12 +59,12 @@ async fn present_or_pulled(calls: &Calls, reference: &str, run: &str, step: &Ste
             .hint("`docker images` lists what is here; `coracle build node-image` builds one"),
     })?;
     match engine.image(reference).await? {
-        Some(image) => describe(calls, reference, &image, run).await,
+        Some(image) => describe(engine, reference, &image, run).await,
         None => Err(Error::new(Code::ImageMissing, format!("the engine pulled `{reference}` but does not have it"))),
     }
 }
 
-async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> Result<NodeImage> {
+async fn describe(engine: &dyn Engine, reference: &str, image: &Image, run: &str) -> Result<NodeImage> {
     let unknown = |cause: &str| {
         Error::new(Code::ImageMissing, format!("`{reference}` is not a node image"))
             .because(cause)
@@ -75,7 +74,7 @@ async fn describe(calls: &Calls, reference: &str, image: &Image, run: &str) -> R
     let shared_store = ours.is_some();
     let kubernetes = match ours {
         Some(version) => version,
-        None => version_inside(calls, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
+        None => version_inside(engine, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
     let has = |label: &str, plugin: &str| image.labels.get(label).is_some_and(|name| name == plugin);
     let (etcd, coredns, pause) = usual_images(&kubernetes)
@@ -106,21 +105,25 @@ fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
 }
 
 /// The Kubernetes version in an image of kind's layout.
-async fn version_inside(calls: &Calls, image: &Image, run: &str) -> Result<Option<String>> {
-    let text = file_inside(calls, &image.id, run, "/kind/version").await?;
+async fn version_inside(engine: &dyn Engine, image: &Image, run: &str) -> Result<Option<String>> {
+    let text = file_inside(engine, &image.id, run, "/kind/version").await?;
     Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// A file of an image, read from a container that never starts.
-pub(crate) async fn file_inside(calls: &Calls, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) async fn file_inside(engine: &dyn Engine, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("coracle-look-{}", std::process::id());
-    let (engine, spec, path) = (calls.engine.clone(), throw_away(&name, image, run), path.to_owned());
-    calls
-        .run(async move {
-            engine.create_container(&spec).await?;
-            let content = crate::cluster::files::read(&*engine, &name, &path).await;
-            engine.remove_container(&name).await?;
-            content
-        })
-        .await
+    engine.create_container(&throw_away(&name, image, run)).await?;
+    let content = crate::cluster::files::read(engine, &name, path).await;
+    engine.remove_container(&name).await?;
+    content
+}
+
+/// A container of a run that is only looked into, never started.
+pub(crate) fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
+    ContainerSpec {
+        entrypoint: Some(vec!["/bin/true".to_owned()]),
+        labels: Labels::from([(labels::RUN.to_owned(), run.to_owned())]),
+        ..ContainerSpec::new(name, image)
+    }
 }

@@ -1,4 +1,4 @@
-//! `docs/errors.md` against the error codes.
+//! `docs/reference/errors.md` against the error codes.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::sources::read;
 
 /// The sections of the page: ID and what follows its heading.
 fn sections() -> BTreeMap<String, String> {
-    let page = read("docs/errors.md");
+    let page = read("docs/reference/errors.md");
     page.split("\n### `")
         .skip(1)
         .map(|section| {

@@ -8,5 +8,7 @@ mod documents;
 mod errors;
 mod help;
 mod layers;
+mod markdown;
 mod plans;
+mod sentences;
 mod sources;

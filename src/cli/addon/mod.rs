@@ -11,8 +11,9 @@ use crate::cli::options::{NameOption, OutputFormat};
 use crate::cli::output::{Table, structured};
 use crate::cluster::addon::{self, Disabled, Listed, Site};
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::{self, access};
+use crate::engine::SharedEngine;
+use crate::engine::finishing::run_to_end;
 use crate::error::{Code, Result};
 use crate::kubernetes::Client;
 
@@ -108,40 +109,33 @@ fn table(listed: &[Listed]) -> Table {
 }
 
 /// The cluster for which add-ons are: the nodes that run, with their published ports.
-fn site<'a>(calls: &'a Calls, client: &'a Client, cluster: &Cluster) -> Site<'a> {
+fn site<'a>(engine: &'a SharedEngine, client: &'a Client, cluster: &Cluster) -> Site<'a> {
     let ports = |node: &cluster::Node| node.container.ports.iter().map(|port| port.container_port).collect();
     let running = cluster.nodes.iter().filter(|node| node.is_running());
     let nodes = running.map(|node| (node.name.clone(), ports(node))).collect();
-    Site { calls, client, nodes, run: format!("addon-{}", std::process::id()) }
+    Site { engine, client, nodes, run: format!("addon-{}", std::process::id()) }
 }
 
 async fn enable(context: &Context, arguments: &EnableArguments) -> Result<()> {
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let client = access::client(&*engine, &cluster).await?;
-    let calls = Calls::new(engine);
     for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
         context.ui.note(format!("Node {} does not run and gets no images: enable again when it does", node.name));
     }
-    let work = async {
-        let addons = addon::prepare(&calls, &arguments.addons, None, &context.ui).await?;
-        let site = site(&calls, &client, &cluster);
+    let work = async |engine: SharedEngine| {
+        let addons = addon::prepare(&*engine, &arguments.addons, None, &context.ui).await?;
+        let site = site(&engine, &client, &cluster);
         addon::enable(&site, &addons, &arguments.addons, arguments.wait, &context.ui).await
     };
-    let result = tokio::select! {
-        result = work => result,
-        () = context.stop.cancelled() => Err(interrupted()),
-    };
-    calls.settle().await;
-    result
+    run_to_end(&engine, &context.stop, work).await
 }
 
 async fn disable(context: &Context, arguments: &DisableArguments) -> Result<()> {
     let (engine, _) = context.engine().await?;
     let cluster = cluster::find(&*engine, &arguments.name.get()?).await?;
     let client = access::client(&*engine, &cluster).await?;
-    let calls = Calls::new(engine);
-    let site = site(&calls, &client, &cluster);
+    let site = site(&engine, &client, &cluster);
     let disabled = addon::disable(&site, &arguments.addons, arguments.force, arguments.wait, &context.ui).await?;
     for one in disabled {
         match one {

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, arguments: BuildImage) -> Result<()> 
     context.ui.note(format!("Building {}", names.join(", ")));
     tokio::select! {
         built = image::build(&plan, &address, context.ui.stream()) => built?,
-        () = context.stop.cancelled() => return Err(cluster::lifecycle::provision::interrupted()),
+        () = context.stop.cancelled() => return Err(crate::engine::finishing::interrupted()),
     }
     load::run(context, Load::docker_images(names, into)).await
 }

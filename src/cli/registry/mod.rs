@@ -8,11 +8,11 @@ use crate::cli::options::{JsonOption, OutputFormat, parse_name};
 use crate::cli::output::{Table, size, structured};
 use crate::cluster;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::registry::{self, Found, Pruned};
 use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
 use crate::engine::SharedEngine;
 use crate::engine::connect::Environment;
+use crate::engine::finishing::run_to_end;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
 use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
@@ -149,23 +149,17 @@ async fn create(context: &Context, arguments: &CreateArguments) -> Result<()> {
     let there = registry::find(&*engine, &name).await?.map(|found| found.registry.port);
     let port = arguments.port.or(there).unwrap_or(DEFAULT_PORT);
     let registry = Registry { name, port };
-    let calls = Calls::new(engine);
-    let work = async {
-        let new = registry::ensure(&calls, &registry, local, &context.ui).await?;
+    let work = async |engine: SharedEngine| {
+        let new = registry::ensure(&*engine, &registry, local, &context.ui).await?;
         if local {
-            registry::wait(&*calls.engine, &registry).await?;
+            registry::wait(&*engine, &registry).await?;
         }
         let step = (!clusters.is_empty()).then(|| context.ui.step(format!("Connecting {}", counted(clusters.len()))));
-        let told = registry::attach_all(&calls, &registry, &clusters).await;
+        let told = registry::attach_all(&*engine, &registry, &clusters).await;
         step.into_iter().for_each(Step::finish);
         Ok((new, told))
     };
-    let result = tokio::select! {
-        result = work => result,
-        () = context.stop.cancelled() => Err(interrupted()),
-    };
-    calls.settle().await;
-    let (new, told) = result?;
+    let (new, told) = run_to_end(&engine, &context.stop, work).await?;
     let connected = registry::report(told, &registry, &context.ui);
     let host = registry.host();
     let places =

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::catalog::{self, Addon};
-use crate::cluster::lifecycle::provision::Calls;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::{Client, manifest};
@@ -28,8 +28,8 @@ pub const ADDON_LABEL: &str = "dev.coracle.addon";
 
 /// The cluster that add-ons are for.
 pub struct Site<'a> {
-    /// Calls of the engine that the nodes are on.
-    pub calls: &'a Calls,
+    /// The engine that the nodes are on.
+    pub engine: &'a SharedEngine,
     /// A client of its API.
     pub client: &'a Client,
     /// Its nodes, the first control plane first, with those of their ports that the host publishes.
@@ -87,28 +87,28 @@ pub async fn list(client: Option<&Client>) -> Result<Vec<Listed>> {
 }
 
 /// Builds what the engine does not have of these add-ons' images. Returns the add-ons, each after what it requires.
-pub async fn prepare(calls: &Calls, names: &[String], cache: Option<PathBuf>, ui: &Ui) -> Result<Vec<Addon>> {
+pub async fn prepare(engine: &dyn Engine, names: &[String], cache: Option<PathBuf>, ui: &Ui) -> Result<Vec<Addon>> {
     let addons = catalog::with_requirements(names)?;
     for addon in &addons {
-        build_one(calls, addon, &format!("add-on {}", addon.name), cache.clone(), ui).await?;
+        build_one(engine, addon, &format!("add-on {}", addon.name), cache.clone(), ui).await?;
     }
     Ok(addons)
 }
 
 /// Builds an image that the engine does not have yet; `false` when it has it.
 pub(crate) async fn build_one(
-    calls: &Calls,
+    engine: &dyn Engine,
     addon: &Addon,
     called: &str,
     cache: Option<PathBuf>,
     ui: &Ui,
 ) -> Result<bool> {
-    if node_image::is_built(&*calls.engine, addon).await? {
+    if node_image::is_built(engine, addon).await? {
         return Ok(false);
     }
     let step = ui.step(format!("Building {called} {}", addon.about.version));
     let progress = |thing: &str, text: &str| step.detail(thing, text);
-    node_image::build_addon(&*calls.engine, addon, cache, &progress).await.map_err(|error| {
+    node_image::build_addon(engine, addon, cache, &progress).await.map_err(|error| {
         error.hint(format!("where there is Go and a Go proxy, once: `coracle build addons {}`", addon.name))
     })?;
     step.finish();
@@ -149,7 +149,7 @@ pub(crate) async fn apply(
                 step.detail(node, &format!("{} of {} MiB", done >> 20, total >> 20));
                 step.bytes(done, total);
             };
-            load_docker_images(&site.calls.engine, &nodes, &[image], &progress).await?;
+            load_docker_images(site.engine, &nodes, &[image], &progress).await?;
         }
         let objects = objects(site, addon).await?;
         let known = before.iter().find(|other| other.name == addon.name);
@@ -186,7 +186,7 @@ async fn objects(site: &Site<'_>, addon: &Addon) -> Result<Vec<Value>> {
     let image = addon.image().unwrap_or_default();
     let mut text = String::new();
     if addon.about.files.is_some() {
-        let found = crate::node_image::choose::file_inside(site.calls, &image, &site.run, MANIFESTS).await?;
+        let found = crate::node_image::choose::file_inside(&**site.engine, &image, &site.run, MANIFESTS).await?;
         let found = found.ok_or_else(|| {
             Error::new(Code::ImageMissing, format!("`{image}` has no {MANIFESTS}"))
                 .hint(format!("build it again: `docker rmi {image}`, `coracle build addons {}`", addon.name))
@@ -199,18 +199,18 @@ async fn objects(site: &Site<'_>, addon: &Addon) -> Result<Vec<Value>> {
 }
 
 /// Builds the images of add-ons and of the local registry, all of them when none is named. Says which were new.
-pub async fn build(calls: &Calls, names: &[String], ui: &Ui) -> Result<Vec<(Addon, bool)>> {
+pub async fn build(engine: &dyn Engine, names: &[String], ui: &Ui) -> Result<Vec<(Addon, bool)>> {
     let registry = catalog::registry()?;
     let all: Vec<String> = catalog::names().into_iter().map(str::to_owned).collect();
     let of_clusters: Vec<String> = names.iter().filter(|name| **name != registry.name).cloned().collect();
     let addons = catalog::with_requirements(if names.is_empty() { &all } else { &of_clusters })?;
     let mut built = Vec::new();
     for addon in addons {
-        let new = build_one(calls, &addon, &format!("add-on {}", addon.name), None, ui).await?;
+        let new = build_one(engine, &addon, &format!("add-on {}", addon.name), None, ui).await?;
         built.push((addon, new));
     }
     if names.is_empty() || names.contains(&registry.name) {
-        let new = build_one(calls, &registry, "the registry", None, ui).await?;
+        let new = build_one(engine, &registry, "the registry", None, ui).await?;
         built.push((registry, new));
     }
     Ok(built)
@@ -226,9 +226,9 @@ mod tests {
     #[tokio::test]
     async fn a_program_runs_where_its_ports_are_published() {
         let client = Client::anonymous("http://127.0.0.1:1");
-        let calls = Calls::new(Arc::new(FakeEngine::new(&[])));
+        let engine: SharedEngine = Arc::new(FakeEngine::new(&[]));
         let node = |name: &str, ports: &[u16]| (name.to_owned(), ports.to_vec());
-        let mut site = Site { calls: &calls, client: &client, run: String::new(), nodes: Vec::new() };
+        let mut site = Site { engine: &engine, client: &client, run: String::new(), nodes: Vec::new() };
         site.nodes = vec![node("a", &[6443]), node("b", &[80]), node("c", &[80, 443])];
         assert_eq!(site.node_for(&[80, 443]), "c");
         assert_eq!(site.node_for(&[]), "a");

@@ -7,9 +7,9 @@ use crate::cluster::addon::{self, Site};
 use crate::cluster::contents::manifests::Document;
 use crate::cluster::health::wait::conditions;
 use crate::cluster::lifecycle::create::Options;
-use crate::cluster::lifecycle::provision::Calls;
 use crate::cluster::registry;
 use crate::config::{Cluster, LocalRegistry};
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
@@ -31,14 +31,14 @@ pub(crate) struct Contents {
 
 /// Checks all that can be known before something is made; builds the images of add-ons.
 pub(crate) async fn prepare(
-    calls: &Calls,
+    engine: &SharedEngine,
     cluster: &Cluster,
     facts: &Facts,
     options: &Options,
     ui: &Ui,
 ) -> Result<Contents> {
-    let documents = check(calls, cluster).await?;
-    let addons = addon::prepare(calls, &cluster.addons, None, ui).await?;
+    let documents = check(engine, cluster).await?;
+    let addons = addon::prepare(&**engine, &cluster.addons, None, ui).await?;
     if let Some(directory) = cluster.persist.as_ref().filter(|_| options.local) {
         std::fs::create_dir_all(directory).map_err(|source| {
             Error::new(Code::FileFailed, format!("cannot make the directory `{directory}` for volumes")).cause(&source)
@@ -47,19 +47,18 @@ pub(crate) async fn prepare(
     let registry = facts.registry.clone();
     // One that the file does not name stays as it is, also when it is stopped.
     if let Some(registry) = registry.as_ref().filter(|_| cluster.registry.is_some()) {
-        let new = registry::ensure(calls, registry, options.local, ui).await?;
+        let new = registry::ensure(&**engine, registry, options.local, ui).await?;
         // As with `registry create`, the clusters that are there share it.
         if new && registry.name == LocalRegistry::DEFAULT {
-            let clusters = registry::users(&*calls.engine, &registry.name).await?;
-            registry::report(registry::attach_all(calls, registry, &clusters).await, registry, ui);
+            let clusters = registry::users(&**engine, &registry.name).await?;
+            registry::report(registry::attach_all(&**engine, registry, &clusters).await, registry, ui);
         }
     }
     Ok(Contents { documents, addons, registry, logins: options.logins.clone() })
 }
 
 /// Checks without making anything, and reads the manifests.
-pub(crate) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Document>> {
-    let engine = &*calls.engine;
+pub(crate) async fn check(engine: &SharedEngine, cluster: &Cluster) -> Result<Vec<Document>> {
     if let Some(directory) = &cluster.persist {
         let users = engine.containers(&[format!("{}={directory}", labels::PERSIST)]).await?;
         if let Some(node) = users.first() {
@@ -68,14 +67,14 @@ pub(crate) async fn check(calls: &Calls, cluster: &Cluster) -> Result<Vec<Docume
                 .hint("delete that cluster, or give this one another directory in `persist`"));
         }
     }
-    manifests::check(engine, &cluster.manifests, &cluster.images).await
+    manifests::check(&**engine, &cluster.manifests, &cluster.images).await
 }
 
 /// Puts everything into a cluster that is usable, and waits until it works.
 ///
 /// Everything is applied before something is awaited: a manifest may bring the network that add-ons need.
 pub(crate) async fn install(
-    calls: &Calls,
+    engine: &SharedEngine,
     client: &Client,
     plan: &Plan,
     contents: &Contents,
@@ -84,7 +83,7 @@ pub(crate) async fn install(
 ) -> Result<()> {
     let cluster = &plan.layout.cluster;
     if let Some(registry) = &contents.registry {
-        registry::attach(calls, client, registry, &cluster.name, deadline).await?;
+        registry::attach(&**engine, client, registry, &cluster.name, deadline).await?;
     }
     let nodes: Vec<(String, Vec<u16>)> = plan
         .layout
@@ -96,14 +95,14 @@ pub(crate) async fn install(
         })
         .collect();
     let names: Vec<String> = nodes.iter().map(|(name, _)| name.clone()).collect();
-    registry::give(&*calls.engine, &names, &contents.logins).await?;
+    registry::give(&**engine, &names, &contents.logins).await?;
     if !cluster.images.is_empty() {
         let step = ui.step(format!("Loading {}", cluster.images.join(", ")));
         let progress = |_: &str, done: u64, total: u64| step.bytes(done, total);
-        load_docker_images(&calls.engine, &names, &cluster.images, &progress).await?;
+        load_docker_images(engine, &names, &cluster.images, &progress).await?;
         step.finish();
     }
-    let site = Site { calls, client, nodes, run: run.to_owned() };
+    let site = Site { engine, client, nodes, run: run.to_owned() };
     let applied = addon::apply(&site, &contents.addons, &cluster.addons, deadline, ui).await?;
     // Without a network no pod starts, until the user brings one.
     let awaited = conditions(cluster).1.is_empty() || !contents.documents.is_empty();

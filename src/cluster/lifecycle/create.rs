@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::health::diagnose;
 use crate::cluster::health::wait::{conditions, wait};
 use crate::cluster::lifecycle::delete::{Scope, remove};
-use crate::cluster::lifecycle::provision::{Calls, interrupted};
 use crate::cluster::lifecycle::{first_pods, preflight, provision};
 use crate::cluster::registry::{self, authorities};
 use crate::cluster::{access, contents, files};
 use crate::config::{Cluster, Networking};
 use crate::engine::SharedEngine;
+use crate::engine::finishing::run_to_end;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
@@ -72,13 +72,9 @@ pub async fn create(
     ui: &Ui,
     stop: &CancellationToken,
 ) -> Result<Created> {
-    let calls = Calls::new(engine.clone());
     let run = run_id();
-    let work = steps(&calls, cluster.clone(), options, ui, &run);
-    let result = tokio::select! {
-        result = work => result,
-        () = stop.cancelled() => Err(interrupted()),
-    };
+    let work = async |engine: SharedEngine| steps(&engine, cluster.clone(), options, ui, &run).await;
+    let result = run_to_end(engine, stop, work).await;
     // From here on the cluster is there: an interruption must not leave an entry for nodes that are then removed.
     let result = match result {
         Ok(plan) => kubeconfig::merge(&options.kubeconfig, &entry(&plan), true).await.map(|_| plan),
@@ -88,7 +84,6 @@ pub async fn create(
         Ok(plan) => return Ok(created(&plan)),
         Err(error) => error,
     };
-    calls.settle().await;
     if options.retain {
         return Err(error.hint(format!(
             "the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`",
@@ -140,41 +135,46 @@ fn created(plan: &Plan) -> Created {
 }
 
 /// The whole pipeline, top to bottom.
-async fn steps(calls: &Calls, cluster: Cluster, options: &Options, ui: &Ui, run: &str) -> Result<Plan> {
+async fn steps(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui, run: &str) -> Result<Plan> {
     let step = ui.step("Preparing the node image");
-    let facts = prepare(calls, &cluster, options, run, &step).await?;
+    let facts = prepare(engine, &cluster, options, run, &step).await?;
     step.finish();
-    let contents = contents::prepare(calls, &cluster, &facts, options, ui).await?;
+    let contents = contents::prepare(engine, &cluster, &facts, options, ui).await?;
 
     let step =
         ui.step(format!("Creating {} node{}", cluster.nodes.len(), if cluster.nodes.len() == 1 { "" } else { "s" }));
-    let (plan, pki) = provision_all(calls, &cluster, options, &facts, &step).await?;
+    let (plan, pki) = provision_all(engine, &cluster, options, &facts, &step).await?;
     step.finish();
 
     let deadline = Instant::now() + options.wait;
     let client = Client::connect(&plan.access.super_admin())?;
     let step = ui.step("Starting the control plane");
-    watched(calls, &plan, deadline, &step, register(&client, &plan, deadline)).await?;
+    watched(engine, &plan, deadline, &step, register(&client, &plan, deadline)).await?;
     step.finish();
 
     let step = ui.step("Installing network, DNS and storage");
-    let work = install(calls, &client, &plan, &facts, &pki, deadline);
-    watched(calls, &plan, deadline, &step, work).await?;
+    let work = install(engine, &client, &plan, &facts, &pki, deadline);
+    watched(engine, &plan, deadline, &step, work).await?;
     step.finish();
 
     let (conditions, _) = conditions(&cluster);
     let step = ui.step("Waiting until the cluster is usable");
     let work = wait(&client, &conditions, deadline, &step);
-    watched(calls, &plan, deadline, &step, work).await?;
+    watched(engine, &plan, deadline, &step, work).await?;
     step.finish();
 
-    contents::install(calls, &client, &plan, &contents, (deadline, run), ui).await?;
+    contents::install(engine, &client, &plan, &contents, (deadline, run), ui).await?;
     Ok(plan)
 }
 
 /// Checks everything that can be known before something is made, and finds the node images.
-pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &str, step: &Step) -> Result<Facts> {
-    let engine = &*calls.engine;
+pub async fn prepare(
+    engine: &SharedEngine,
+    cluster: &Cluster,
+    options: &Options,
+    run: &str,
+    step: &Step,
+) -> Result<Facts> {
     let info = engine.info().await?;
     preflight::engine(&info, options.local, cluster)?;
     if options.local {
@@ -197,11 +197,11 @@ pub async fn prepare(calls: &Calls, cluster: &Cluster, options: &Options, run: &
             of_nodes.push(image.clone());
             continue;
         }
-        let image = choose::find(calls, named.as_deref(), run, step).await?;
+        let image = choose::find(&**engine, named.as_deref(), run, step).await?;
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
-    let registry = registry::of_cluster(engine, cluster.registry.as_ref()).await?;
+    let registry = registry::of_cluster(&**engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| std::path::Path::new(path).exists();
     let fuse = options.local && on_host("/dev/fuse");
     Ok(Facts {
@@ -257,26 +257,26 @@ async fn subnets(engine: &SharedEngine, networking: &Networking) -> Result<Vec<N
 
 /// Makes the network and the containers; tries again when a port that coracle chose was taken meanwhile.
 async fn provision_all(
-    calls: &Calls,
+    engine: &SharedEngine,
     cluster: &Cluster,
     options: &Options,
     facts: &Facts,
     step: &Step,
 ) -> Result<(Plan, Pki)> {
     let networking = &cluster.networking;
-    let subnets = subnets(&calls.engine, networking).await?;
+    let subnets = subnets(engine, networking).await?;
     let mut attempt = 1;
     loop {
         let chosen = choose_ports(cluster)?;
         let layout = |subnet| Layout::new(chosen.clone(), subnet, api_port(cluster, options.local)?, &version(facts));
         let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
-        let (network, subnet) = provision::network(calls, &subnets, spec).await?;
+        let (network, subnet) = provision::network(&**engine, &subnets, spec).await?;
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let plan = plan::plan(layout(subnet)?, facts, &pki)?;
-        match provision::nodes(calls, &plan.nodes, &network, step).await {
+        match provision::nodes(&**engine, &plan.nodes, &network, step).await {
             Ok(()) => return Ok((plan, pki)),
             Err(error) if error.code() == Code::PortTaken && networking.api_server_port == 0 && attempt < TRIES => {
-                remove(&calls.engine, &Scope::Run(facts.run.clone())).await?;
+                remove(engine, &Scope::Run(facts.run.clone())).await?;
                 attempt += 1;
             }
             Err(error) => return Err(error),
@@ -294,7 +294,7 @@ async fn register(client: &Client, plan: &Plan, deadline: Instant) -> Result<()>
 
 /// Applies what kubeadm would have made, the agent and the storage class.
 async fn install(
-    calls: &Calls,
+    engine: &SharedEngine,
     client: &Client,
     plan: &Plan,
     facts: &Facts,
@@ -303,7 +303,7 @@ async fn install(
 ) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
-        let bytes = files::read(&*calls.engine, first, path).await?;
+        let bytes = files::read(&**engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;
@@ -319,7 +319,7 @@ async fn install(
 
 /// Does `work`, and ends early when a node or a component will never come up.
 async fn watched<T>(
-    calls: &Calls,
+    engine: &SharedEngine,
     plan: &Plan,
     deadline: Instant,
     step: &Step,
@@ -330,7 +330,7 @@ async fn watched<T>(
         loop {
             sleep(DIAGNOSE).await;
             for node in &plan.layout.nodes {
-                let Some(error) = diagnose::failing(&*calls.engine, &node.name).await else { continue };
+                let Some(error) = diagnose::failing(&**engine, &node.name).await else { continue };
                 // Seen twice: a component that failed once while another one started gets its second chance.
                 if suspected.replace(error.message().to_owned()).is_some_and(|message| message == error.message()) {
                     return error;
@@ -345,16 +345,16 @@ async fn watched<T>(
     match result {
         Err(error) if Instant::now() >= deadline => {
             step.detail("asking", "the nodes for the reason");
-            Err(explained(calls, plan, error).await)
+            Err(explained(engine, plan, error).await)
         }
         other => other,
     }
 }
 
 /// A deadline that passed, with the component that is to blame if one is.
-async fn explained(calls: &Calls, plan: &Plan, error: Error) -> Error {
+async fn explained(engine: &SharedEngine, plan: &Plan, error: Error) -> Error {
     for node in &plan.layout.nodes {
-        if let Some(cause) = diagnose::failing(&*calls.engine, &node.name).await {
+        if let Some(cause) = diagnose::failing(&**engine, &node.name).await {
             return cause;
         }
     }
@@ -367,10 +367,9 @@ fn entry(plan: &Plan) -> Entry {
 
 /// The plan without making anything, for `--dry-run`.
 pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui) -> Result<Plan> {
-    let calls = Calls::new(engine.clone());
     let step = ui.step("Planning");
-    let facts = prepare(&calls, &cluster, options, &run_id(), &step).await?;
-    contents::check(&calls, &cluster).await?;
+    let facts = prepare(engine, &cluster, options, &run_id(), &step).await?;
+    contents::check(engine, &cluster).await?;
     let subnet = subnets(engine, &cluster.networking).await?.into_iter().next().ok_or_else(provision::no_subnet)?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let layout = Layout::new(choose_ports(&cluster)?, subnet, api_port(&cluster, options.local)?, &version(&facts))?;

@@ -131,7 +131,7 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
 async fn without_the_first_container_no_other_one_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let spec = crate::cluster::lifecycle::provision::throw_away("t-fake-control-plane", "sha256:1234", "another");
+    let spec = crate::node_image::choose::throw_away("t-fake-control-plane", "sha256:1234", "another");
     engine.create_container(&spec).await.unwrap();
     let error = failure(&engine, &options(folder.path())).await;
     assert_eq!(error.code(), Code::ClusterExists);

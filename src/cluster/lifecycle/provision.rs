@@ -1,88 +1,30 @@
 //! From a plan to running containers: a network, then all nodes at once.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::engine::SharedEngine;
-use crate::engine::spec::{ContainerSpec, NetworkSpec, Privilege};
+use crate::engine::Engine;
+use crate::engine::spec::{NetworkSpec, Privilege};
 use crate::error::{Code, Error, Result};
+use crate::plan::NodePlan;
 use crate::plan::subnet::NodeSubnets;
-use crate::plan::{NodePlan, labels};
 use crate::ui::Step;
 
 /// How long two networks of one name may be there while containers start.
 const TWO_NETWORKS: Duration = Duration::from_secs(10);
 
-/// Engine calls that change something: they run to their end even when the command is interrupted, so that what they
-/// made can be found and removed.
-#[derive(Clone)]
-pub struct Calls {
-    /// The engine.
-    pub engine: SharedEngine,
-    tracker: TaskTracker,
-    cancelled: CancellationToken,
-}
-
-impl Calls {
-    /// No call is under way.
-    pub fn new(engine: SharedEngine) -> Self {
-        Self { engine, tracker: TaskTracker::new(), cancelled: CancellationToken::new() }
-    }
-
-    /// Runs a call to its end, unless the command was interrupted before it began.
-    pub async fn run<T, F>(&self, call: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        if self.cancelled.is_cancelled() {
-            return Err(interrupted());
-        }
-        self.tracker
-            .spawn(call)
-            .await
-            .map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").cause(&source))?
-    }
-
-    /// Starts no further call, and waits for those under way.
-    pub async fn settle(&self) {
-        self.cancelled.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
-    }
-}
-
-/// The error of an interrupted command.
-pub fn interrupted() -> Error {
-    Error::new(Code::Interrupted, "interrupted")
-}
-
-/// A container of a run that is only looked into, never started.
-pub fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
-    ContainerSpec {
-        entrypoint: Some(vec!["/bin/true".to_owned()]),
-        labels: BTreeMap::from([(labels::RUN.to_owned(), run.to_owned())]),
-        ..ContainerSpec::new(name, image)
-    }
-}
-
 /// Creates the network with the first of the subnets that is free, and returns its ID and subnets.
 pub async fn network(
-    calls: &Calls,
+    engine: &dyn Engine,
     choices: &[NodeSubnets],
     spec: impl Fn(NodeSubnets) -> Result<NetworkSpec>,
 ) -> Result<(String, NodeSubnets)> {
     let mut last = None;
     for subnets in choices {
-        let (engine, spec) = (Arc::clone(&calls.engine), spec(*subnets)?);
-        match calls.run(async move { engine.create_network(&spec).await }).await {
+        match engine.create_network(&spec(*subnets)?).await {
             Ok(id) => return Ok((id, *subnets)),
             // Somebody was faster, or has a route there that we cannot see: the next one.
             Err(error) if error.code() == Code::SubnetClash => last = Some(error),
@@ -100,17 +42,21 @@ pub fn no_subnet() -> Error {
 }
 
 /// Creates one container, unless it is there already, gives it its files and starts it.
-async fn node(calls: Calls, mut node: NodePlan, mut created: Option<String>, limited: Arc<AtomicBool>) -> Result<()> {
+async fn node(
+    engine: &dyn Engine,
+    mut node: NodePlan,
+    mut created: Option<String>,
+    limited: &AtomicBool,
+) -> Result<()> {
     loop {
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
             node.spec.privilege = Privilege::Explicit;
         }
-        match once(&calls, &node, created.take()).await {
+        match once(engine, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
             Err((Some(id), error)) if node.spec.privilege == Privilege::Privileged && is_capability(&error) => {
                 limited.store(true, Ordering::Relaxed);
-                let engine = Arc::clone(&calls.engine);
-                calls.run(async move { engine.remove_container(&id).await }).await?;
+                engine.remove_container(&id).await?;
             }
             Err((_, error)) => return Err(error.on_node(&node.spec.name)),
             Ok(()) => return Ok(()),
@@ -128,30 +74,27 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default()
 }
 
-async fn make(calls: &Calls, node: &NodePlan) -> Result<String> {
-    let (engine, spec) = (Arc::clone(&calls.engine), node.spec.clone());
-    calls.run(async move { engine.create_container(&spec).await }).await
+async fn make(engine: &dyn Engine, node: &NodePlan) -> Result<String> {
+    engine.create_container(&node.spec).await
 }
 
-async fn once(calls: &Calls, node: &NodePlan, created: Option<String>) -> Result<(), (Option<String>, Error)> {
+async fn once(engine: &dyn Engine, node: &NodePlan, created: Option<String>) -> Result<(), (Option<String>, Error)> {
     let id = match created {
         Some(id) => id,
-        None => make(calls, node).await.map_err(|error| (None, error))?,
+        None => make(engine, node).await.map_err(|error| (None, error))?,
     };
     let failed = |error| (Some(id.clone()), error);
     let tar = node.files.to_tar(now()).map_err(failed)?;
-    let (engine, target) = (Arc::clone(&calls.engine), id.clone());
-    calls.run(async move { engine.upload(&target, tar).await }).await.map_err(failed)?;
-    start(calls, &id).await.map_err(failed)
+    engine.upload(&id, tar).await.map_err(failed)?;
+    start(engine, &id).await.map_err(failed)
 }
 
 /// Starts a container. The engine finds its network by name, of which there are two while another run that was too late for
 /// the cluster's name has not removed its own.
-async fn start(calls: &Calls, id: &str) -> Result<()> {
+async fn start(engine: &dyn Engine, id: &str) -> Result<()> {
     let until = Instant::now() + TWO_NETWORKS;
     loop {
-        let (engine, target) = (Arc::clone(&calls.engine), id.to_owned());
-        match calls.run(async move { engine.start_container(&target).await }).await {
+        match engine.start_container(id).await {
             Err(error) if !error.to_string().contains("is ambiguous") => return Err(error),
             Err(error) if Instant::now() > until => {
                 return Err(
@@ -167,30 +110,24 @@ async fn start(calls: &Calls, id: &str) -> Result<()> {
 /// Creates the first container, which claims the cluster's name, then the others, and starts all at once.
 ///
 /// Were all created at once, two runs of one name could each get one of the containers, and both would fail.
-pub async fn nodes(calls: &Calls, nodes: &[NodePlan], network: &str, step: &Step) -> Result<()> {
-    let limited = Arc::new(AtomicBool::new(false));
-    let mut tasks = JoinSet::new();
+pub async fn nodes(engine: &dyn Engine, nodes: &[NodePlan], network: &str, step: &Step) -> Result<()> {
+    let limited = AtomicBool::new(false);
+    let mut work = Vec::new();
     let mut claim = None;
     for (index, plan) in nodes.iter().enumerate() {
         step.detail(&plan.spec.name, "creating");
-        let name = plan.spec.name.clone();
         let mut plan = plan.clone();
         plan.spec.network = Some(network.to_owned());
         if index == 0 {
-            claim = Some(make(calls, &plan).await.map_err(|error| error.on_node(&name))?);
+            claim = Some(make(engine, &plan).await.map_err(|error| error.on_node(&plan.spec.name))?);
         }
-        let work = node(calls.clone(), plan, claim.take(), Arc::clone(&limited));
-        tasks.spawn(async move { (name, work.await) });
+        let (name, claimed, limited) = (plan.spec.name.clone(), claim.take(), &limited);
+        work.push(async move {
+            node(engine, plan, claimed, limited).await?;
+            step.detail(&name, "started");
+            Ok(())
+        });
     }
-    let mut first = Ok(());
-    // Every task is awaited, also after a failure: nothing may still be creating while the clean-up looks around.
-    while let Some(ended) = tasks.join_next().await {
-        let (name, result) = ended.map_err(|source| Error::new(Code::StepFailed, "a task was lost").cause(&source))?;
-        match result {
-            Ok(()) => step.detail(&name, "started"),
-            Err(error) if first.is_ok() => first = Err(error),
-            Err(_) => {}
-        }
-    }
-    first
+    // Every node is awaited, also after a failure: nothing may still be creating while the clean-up looks around.
+    join_all(work).await.into_iter().collect()
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::{self, Calls};
+use crate::cluster::lifecycle::provision;
 use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
 use crate::config::ClusterName;
@@ -101,8 +101,7 @@ pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward]
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
     let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &create::run_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
-    let calls = Calls::new(engine.clone());
-    provision::nodes(&calls, &[plan], &network, step).await
+    provision::nodes(&**engine, &[plan], &network, step).await
 }
 
 /// Closes the tunnel.

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::provision::Calls;
 use crate::cluster::registry::{put, stopped};
 use crate::config::ClusterName;
 use crate::engine::Engine;
@@ -23,23 +22,23 @@ pub(crate) const API: Duration = Duration::from_secs(10);
 
 /// Makes a registry reachable in the network of a cluster whose nodes know it, and tells tools about it.
 pub async fn attach(
-    calls: &Calls,
+    engine: &dyn Engine,
     client: &Client,
     registry: &Registry,
     cluster: &ClusterName,
     deadline: Instant,
 ) -> Result<()> {
     let object = registry::hosting(registry)?;
-    let connected = connect(calls, registry, cluster);
+    let connected = connect(engine, registry, cluster);
     tokio::try_join!(connected, apply::apply(client, &object, deadline)).map(drop)
 }
 
-async fn connect(calls: &Calls, registry: &Registry, cluster: &ClusterName) -> Result<()> {
-    let (engine, registry, name) = (calls.engine.clone(), registry.clone(), network_name(cluster.as_str()));
+async fn connect(engine: &dyn Engine, registry: &Registry, cluster: &ClusterName) -> Result<()> {
+    let name = network_name(cluster.as_str());
     let networks = engine.networks().await?;
     let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
     let address = registry.address(subnets.unwrap_or_default());
-    calls.run(async move { engine.connect_network(&name, &registry.name, &registry.alias(), address).await }).await
+    engine.connect_network(&name, &registry.name, &registry.alias(), address).await
 }
 
 /// The clusters that use a registry by what their configuration says, or does not say.
@@ -56,17 +55,17 @@ async fn uses(engine: &dyn Engine, cluster: &Cluster, registry: &str) -> Result<
 }
 
 /// Makes a registry known to clusters that are there, all at once; returns what each of them said.
-pub async fn attach_all(calls: &Calls, registry: &Registry, clusters: &[Cluster]) -> Vec<(ClusterName, Result<()>)> {
+pub async fn attach_all(engine: &dyn Engine, registry: &Registry, clusters: &[Cluster]) -> Vec<(ClusterName, Result<()>)> {
     let one = async |cluster: &Cluster| {
         let work = async {
-            try_join_all(cluster.nodes.iter().map(|node| tell(&*calls.engine, &node.name, registry))).await?;
+            try_join_all(cluster.nodes.iter().map(|node| tell(engine, &node.name, registry))).await?;
             if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
                 // Its API would only keep everybody waiting.
-                connect(calls, registry, &cluster.name).await?;
+                connect(engine, registry, &cluster.name).await?;
                 return Err(stopped(node));
             }
-            let client = access::client(&*calls.engine, cluster).await?;
-            attach(calls, &client, registry, &cluster.name, Instant::now() + API).await
+            let client = access::client(engine, cluster).await?;
+            attach(engine, &client, registry, &cluster.name, Instant::now() + API).await
         };
         (cluster.name.clone(), work.await)
     };

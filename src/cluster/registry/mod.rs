@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::catalog;
 use crate::cluster::addon::build_one;
 use crate::cluster::found::{Node, cluster_of};
-use crate::cluster::lifecycle::provision::{self, Calls};
+use crate::cluster::lifecycle::provision;
 use crate::config::{ClusterName, LocalRegistry};
 use crate::engine::Engine;
 use crate::engine::spec::Container;
@@ -101,8 +101,7 @@ pub(crate) async fn of_cluster(engine: &dyn Engine, asked: Option<&LocalRegistry
 }
 
 /// Makes sure that the registry is there and runs; `false` when it did already. `local`: the engine is on this host.
-pub async fn ensure(calls: &Calls, registry: &Registry, local: bool, ui: &Ui) -> Result<bool> {
-    let engine = &*calls.engine;
+pub async fn ensure(engine: &dyn Engine, registry: &Registry, local: bool, ui: &Ui) -> Result<bool> {
     let found = find(engine, &registry.name).await?;
     if let Some(found) = &found {
         same_port(&found.registry, registry.port)?;
@@ -117,15 +116,15 @@ pub async fn ensure(calls: &Calls, registry: &Registry, local: bool, ui: &Ui) ->
     if found.is_none() {
         // The program takes minutes to build: what is in the way is told before.
         free_port(engine, registry, local).await?;
-        build_one(calls, &recipe, "the registry", None, ui).await?;
+        build_one(engine, &recipe, "the registry", None, ui).await?;
     }
     let step = ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
     let plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
     let made = match found {
         Some(_) => None,
-        None => make(calls, &plan, registry).await?,
+        None => make(engine, &plan, registry).await?,
     };
-    if let Err(error) = start(calls, plan, registry).await {
+    if let Err(error) = start(engine, plan, registry).await {
         if let Some(id) = made {
             // It would only be in the way.
             engine.remove_container(&id).await?;
@@ -140,11 +139,10 @@ pub async fn ensure(calls: &Calls, registry: &Registry, local: bool, ui: &Ui) ->
 }
 
 /// Creates the container; `None` when another run was faster.
-async fn make(calls: &Calls, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
-    let (engine, spec) = (calls.engine.clone(), plan.spec.clone());
-    match calls.run(async move { engine.create_container(&spec).await }).await {
+async fn make(engine: &dyn Engine, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
+    match engine.create_container(&plan.spec).await {
         Ok(id) => Ok(Some(id)),
-        Err(error) if error.code() == Code::ClusterExists => match find(&*calls.engine, &registry.name).await? {
+        Err(error) if error.code() == Code::ClusterExists => match find(engine, &registry.name).await? {
             Some(other) => same_port(&other.registry, registry.port).map(|()| None),
             None => Err(taken_name(&registry.name)),
         },
@@ -153,13 +151,13 @@ async fn make(calls: &Calls, plan: &NodePlan, registry: &Registry) -> Result<Opt
 }
 
 /// Gives the container its configuration and starts it; right also for one that was interrupted here, or runs.
-async fn start(calls: &Calls, plan: NodePlan, registry: &Registry) -> Result<()> {
-    let (engine, tar) = (calls.engine.clone(), plan.files.to_tar(0)?);
-    let work = async move {
+async fn start(engine: &dyn Engine, plan: NodePlan, registry: &Registry) -> Result<()> {
+    let tar = plan.files.to_tar(0)?;
+    let work = async {
         engine.upload(&plan.spec.name, tar).await?;
         engine.start_container(&plan.spec.name).await
     };
-    calls.run(work).await.map_err(|error| match error.code() {
+    work.await.map_err(|error| match error.code() {
         Code::PortTaken => by_a_program(registry, &error.cause_text().unwrap_or_default()),
         _ => error,
     })

@@ -31,7 +31,7 @@ async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Resu
     let engine = Arc::new(engine);
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let result = ensure(&Calls::new(shared), registry, false, &ui).await;
+    let result = ensure(&*shared, registry, false, &ui).await;
     (engine, result)
 }
 
@@ -55,11 +55,11 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let calls = Calls::new(shared);
-    assert!(!ensure(&calls, &wanted, false, &ui).await.unwrap());
+    let shared = shared;
+    assert!(!ensure(&*shared, &wanted, false, &ui).await.unwrap());
     engine.stop_container("t-one", 0).await.unwrap();
-    assert!(ensure(&calls, &wanted, false, &ui).await.unwrap());
-    let error = ensure(&calls, &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
+    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
     assert_eq!(error.code(), Code::RegistryExists);
     assert!(error.to_string().contains("5051"), "{error}");
 }
@@ -67,14 +67,14 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
 #[tokio::test]
 async fn two_runs_at_once_make_one_registry() {
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image()));
-    let calls = Calls::new(engine.clone());
+    let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
     let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
-    assert!(make(&calls, &plan, &wanted).await.unwrap().is_some());
-    assert!(make(&calls, &plan, &wanted).await.unwrap().is_none());
-    assert!(ensure(&calls, &wanted, false, &ui).await.unwrap());
+    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_some());
+    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_none());
+    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
     assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, "running");
 }
@@ -97,7 +97,7 @@ async fn a_taken_port_keeps_the_images_of_before() {
     let shared: SharedEngine = engine.clone();
     remove(&shared, "t-one", false).await.unwrap();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let error = ensure(&Calls::new(shared), &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
 }
@@ -107,9 +107,9 @@ async fn a_taken_port_is_told_before_anything_is_built() {
     let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = program.local_addr().unwrap().port();
     let engine = Arc::new(FakeEngine::new(&[]));
-    let calls = Calls::new(engine.clone());
+    let shared: SharedEngine = engine.clone();
     let (ui, said) = Ui::captured(UiOptions::default());
-    let error = ensure(&calls, &registry("t-one", port), true, &ui).await.unwrap_err();
+    let error = ensure(&*shared, &registry("t-one", port), true, &ui).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!((said.stderr(), engine.left()), (String::new(), Vec::new()));
     drop(program);
@@ -117,7 +117,7 @@ async fn a_taken_port_is_told_before_anything_is_built() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine;
-    let error = ensure(&Calls::new(shared), &registry("t-two", 5051), false, &ui).await.unwrap_err();
+    let error = ensure(&*shared, &registry("t-two", 5051), false, &ui).await.unwrap_err();
     assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
 }
 
@@ -228,7 +228,7 @@ async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
     cluster(&engine, "t-a").await;
     let shared: SharedEngine = engine.clone();
     let clusters = crate::cluster::list(&*shared).await.unwrap();
-    let told = attach_all(&Calls::new(shared.clone()), &registry("t-one", 5051), &clusters).await;
+    let told = attach_all(&*shared, &registry("t-one", 5051), &clusters).await;
     assert!(told[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{told:?}");
     // When it starts, it finds the registry nevertheless.
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);

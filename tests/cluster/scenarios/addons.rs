@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, PATIENCE, json};
 use crate::guide::follow;
 use crate::run::{contains, docker, ensure, eventually, run};
 
-/// The configuration of `docs/ingress-and-gateway.md` without its add-ons, which are enabled later.
+/// The configuration of `docs/reference/ingress-and-gateway.md` without its add-ons, which are enabled later.
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster
 nodes:
@@ -47,9 +47,9 @@ fn objects(cluster: &Cluster) -> Result<BTreeSet<String>, String> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// `docs/add-ons.md`: `kubectl top` shows figures, and the HorizontalPodAutoscaler follows the load both ways.
+/// `docs/reference/add-ons.md`: `kubectl top` shows figures, and the HorizontalPodAutoscaler follows the load both ways.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
-    follow(cluster, "../add-ons.md")?;
+    follow(cluster, "../reference/add-ons.md")?;
     let gone = cluster.kubectl_output(&["top", "nodes"])?;
     ensure(gone.code != 0, || format!("figures without metrics-server: {}", gone.told()))
 }
@@ -89,10 +89,10 @@ pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
     contains(&unknown.stderr, "metrics-server")
 }
 
-/// `docs/ingress-and-gateway.md`: hosts, paths, TLS and weights, from this machine.
+/// `docs/reference/ingress-and-gateway.md`: hosts, paths, TLS and weights, from this machine.
 pub(super) fn ingress_page(cluster: &Cluster) -> Result<(), String> {
     // The share of each backend is exact, whichever pod the first request meets.
-    follow(cluster, "../ingress-and-gateway.md")
+    follow(cluster, "../reference/ingress-and-gateway.md")
 }
 
 /// Kinds with objects of users are not taken away.

@@ -307,7 +307,7 @@ pub(super) fn restart_worker(cluster: &Cluster) -> Result<(), String> {
 
 /// The commands of the documentation, in their order, on this cluster.
 pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ip-families.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/ip-families.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let block = |language: &str| {
         let fence = format!("```{language}\n");

@@ -352,7 +352,7 @@ pub(super) fn cost(cluster: &Cluster) -> Result<(), String> {
 
 /// The page of the documentation, from top to bottom: `sh` blocks are run, `console` blocks print what they show.
 pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/load-balancer.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/load-balancer.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut folders = vec![Path::new(env!("CARGO_BIN_EXE_coracle")).parent().ok_or("no folder")?.to_path_buf()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));

@@ -13,7 +13,7 @@ const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
 /// The examples of the documentation, as one configuration.
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dns.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/dns.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     cluster.create(&format!("{HEAD}{}", blocks.collect::<String>()), &[])?;

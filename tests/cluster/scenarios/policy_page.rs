@@ -1,4 +1,4 @@
-//! `docs/network-policy.md`, as it is written.
+//! `docs/reference/network-policy.md`, as it is written.
 
 use super::hello;
 use super::policy::{SOON, policies};
@@ -9,7 +9,7 @@ use crate::run::{contains, ensure, eventually};
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     policies(cluster, &[])?;
     hello::deploy(cluster)?;
-    let page = include_str!("../../../docs/network-policy.md");
+    let page = include_str!("../../../docs/reference/network-policy.md");
     let mut blocks = page.split("\n```");
     let mut commands = 0;
     while let (Some(_), Some(block)) = (blocks.next(), blocks.next()) {

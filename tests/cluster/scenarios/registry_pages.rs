@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, json};
 use crate::guide::follow_as;
 use crate::run::{contains, docker, ensure, free_port};
 
-/// Follows `docs/registry.md`, with a registry of its own: the page's one is the user's.
+/// Follows `docs/reference/registry.md`, with a registry of its own: the page's one is the user's.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     let name = format!("{}page-{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("volume", &name);
@@ -27,7 +27,7 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
         ("localhost:5001", &format!("localhost:{port}")),
         ("dev, test", &cluster.name),
     ];
-    follow_as(cluster, "../registry.md", &words)?;
+    follow_as(cluster, "../reference/registry.md", &words)?;
     cluster.kubectl(&["delete", "pod", "hello", "--now"])?;
     let left = docker(&["volume", "ls", "--quiet", "--filter", &format!("name={name}")])?;
     ensure(left.is_empty(), || format!("left: {left}"))?;
@@ -37,7 +37,7 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     contains(&text, &format!("host: {}\n", host(cluster)?))
 }
 
-/// Follows `docs/image-commands.md`, with an image of its own name.
+/// Follows `docs/reference/image-commands.md`, with an image of its own name.
 pub(super) fn image_page(cluster: &Cluster) -> Result<(), String> {
     let image = format!("{}app-{}:1", cleanup::PREFIX, std::process::id());
     cleanup::register_object("image", &image);
@@ -48,7 +48,7 @@ pub(super) fn image_page(cluster: &Cluster) -> Result<(), String> {
         ("7c71bfd0f116   59.7 MB", "… MB"),
         ("app:1", &image),
     ];
-    follow_as(cluster, "../image-commands.md", &words)?;
+    follow_as(cluster, "../reference/image-commands.md", &words)?;
     cluster.kubectl(&["delete", "deployment", "app", "--cascade=foreground", "--timeout=60s"])?;
     let id = docker(&["image", "inspect", "--format={{.Id}}", &image])?;
     cleanup::register_object("image", id.trim());

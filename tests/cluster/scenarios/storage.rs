@@ -19,9 +19,9 @@ pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     cluster.create(THREE, &[])
 }
 
-/// `docs/storage.md`.
+/// `docs/reference/storage.md`.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
-    follow(cluster, "../storage.md")
+    follow(cluster, "../reference/storage.md")
 }
 
 /// A claim of a class, and a pod on a node that uses it.
