@@ -118,6 +118,21 @@ pub struct Snippet {
     pub text: String,
 }
 
+/// What the engine found, for callers that act on it. Users see the code and the text only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Another container has the name.
+    NameTaken,
+    /// The container is stopped or paused.
+    NotRunning,
+    /// The engine cannot grant a capability that the container asks for.
+    CapabilityMissing,
+    /// Two networks have the name that the container was given.
+    NetworkAmbiguous,
+    /// The container has no such program.
+    ProgramMissing,
+}
+
 /// What failed, on which node, why, and what to do.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Parts>);
@@ -125,6 +140,7 @@ pub struct Error(Box<Parts>);
 #[derive(Debug, Clone)]
 struct Parts {
     code: Code,
+    reason: Option<Reason>,
     message: String,
     node: Option<String>,
     cause: Option<String>,
@@ -138,6 +154,7 @@ impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             code,
+            reason: None,
             message: message.into(),
             node: None,
             cause: None,
@@ -145,6 +162,20 @@ impl Error {
             lines: Vec::new(),
             problems: Vec::new(),
         }))
+    }
+
+    /// Replaces the code by the one that the failure has for the user.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// Adds what the engine found.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<Option<Reason>>) -> Self {
+        self.0.reason = reason.into();
+        self
     }
 
     /// Adds the cause, one line; the whole chain of a source error.
@@ -201,6 +232,11 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         self.0.code
+    }
+
+    /// What the engine found, if callers may have to act on it.
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
     }
 
     /// What failed, one line.

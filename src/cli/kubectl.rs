@@ -9,8 +9,8 @@ use clap::Args;
 use crate::cli::Context;
 use crate::cli::options::NameOption;
 use crate::cluster::found::Cluster;
-use crate::cluster::{self, access, files};
-use crate::engine::Engine;
+use crate::cluster::{self, access};
+use crate::engine::{Engine, files};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
 
@@ -70,7 +70,7 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
     let node = cluster.control_plane().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no control plane"))?;
     let step = context.ui.step(format!("Copying kubectl {} out of the node", version));
     let missing = || Error::new(Code::NotFound, "there is no kubectl in the node").on_node(&node.name);
-    let bytes = files::read(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
+    let bytes = files::read_file(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
     std::fs::create_dir_all(&folder).map_err(|source| failed(&source))?;
     let file = tempfile::NamedTempFile::new_in(&folder).map_err(|source| failed(&source))?;
     std::fs::write(file.path(), bytes).map_err(|source| failed(&source))?;

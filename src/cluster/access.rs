@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::cluster::files;
 use crate::cluster::found::Cluster;
 use crate::engine::Engine;
+use crate::engine::files::read_file;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Entry;
 use crate::kubernetes::Client;
@@ -48,7 +48,7 @@ async fn inside(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
         Error::new(Code::NotFound, format!("cluster `{}` has no control plane", cluster.name))
             .hint(format!("it was never completed; delete it: `coracle delete cluster --name {}`", cluster.name))
     })?;
-    let text = files::read(engine, &node.name, ADMIN).await?.ok_or_else(|| {
+    let text = read_file(engine, &node.name, ADMIN).await?.ok_or_else(|| {
         Error::new(Code::NotFound, format!("`{ADMIN}` does not exist")).on_node(&node.name).hint(format!(
             "the cluster was never completed; delete it: `coracle delete cluster --name {}`",
             cluster.name

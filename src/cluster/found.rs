@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::cluster::files;
 use crate::config::{self, ClusterName, Overrides, Role};
 use crate::engine::Engine;
-use crate::engine::spec::{Container, Labels};
+use crate::engine::files::read_file;
+use crate::engine::spec::{Container, Labels, State};
 use crate::error::{Code, Error, Result};
 use crate::plan::{CLUSTER_CONFIG, labels};
 
@@ -53,14 +53,14 @@ impl Node {
         }
     }
 
-    /// State of its container, as the engine calls it.
-    pub fn state(&self) -> &str {
-        &self.container.state
+    /// State of its container.
+    pub fn state(&self) -> State {
+        self.container.state
     }
 
     /// Whether its container runs.
     pub fn is_running(&self) -> bool {
-        self.state() == "running"
+        self.container.is_running()
     }
 }
 
@@ -94,7 +94,7 @@ impl Cluster {
     /// The effective configuration, from a control plane; `None` for a cluster that has none (yet).
     pub async fn configuration(&self, engine: &dyn Engine) -> Result<Option<config::Cluster>> {
         let Some(node) = self.control_plane() else { return Ok(None) };
-        let Some(text) = files::read(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
+        let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
         config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
     }
 }
@@ -162,7 +162,7 @@ mod tests {
             id: String::new(),
             name: name.to_owned(),
             image: "sha256:1".to_owned(),
-            state: "running".to_owned(),
+            state: State::Running,
             labels: values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             addresses: Vec::new(),
             networks: Vec::new(),

@@ -3,7 +3,6 @@
 pub mod access;
 pub mod addon;
 pub mod contents;
-pub mod files;
 pub mod found;
 pub mod health;
 pub mod lifecycle;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::engine::spec::{Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, Volume};
+use crate::engine::spec::{
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+};
 use crate::error::Result;
 
 pub mod connect;
@@ -14,8 +16,10 @@ mod conversation;
 mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod files;
 pub mod finishing;
 pub mod spec;
+mod words;
 
 pub use connect::{Address, connect};
 pub use conversation::{ByteStream, Conversation, Said};
@@ -23,8 +27,8 @@ pub use conversation::{ByteStream, Conversation, Said};
 /// An engine that tasks can share.
 pub type SharedEngine = Arc<dyn Engine>;
 
-/// Tells how many bytes of how many are done, for a progress display.
-pub type Seen<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+/// Is given the bytes that are done and the bytes in all, for a progress display.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
 /// The container engine. Removing what is absent succeeds; everything else that the engine refuses is an error.
 #[async_trait]
@@ -36,7 +40,7 @@ pub trait Engine: Send + Sync {
     /// All images that have a name.
     async fn images(&self) -> Result<Vec<Image>>;
     /// Pulls an image from its registry.
-    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()>;
+    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()>;
     /// Takes images from one tar, as `docker save` gives it.
     async fn load_images(&self, tar: ByteStream) -> Result<()>;
     /// Removes an image name (and the image with its last name).
@@ -55,13 +59,14 @@ pub trait Engine: Send + Sync {
     -> Result<()>;
     /// Disconnects a container from a network; also one that was not connected.
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()>;
-    /// Creates a container without starting it and returns its ID. `Code::ClusterExists` when the name is taken.
+    /// Creates a container without starting it and returns its ID. `Reason::NameTaken` when the name is taken.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String>;
     /// Unpacks a tar into a container's root, also one that was not started yet; volumes included.
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()>;
     /// A path of a container as a tar; also of one that is stopped.
     async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>>;
-    /// Starts a container. `Code::PortTaken` when a published port is in use.
+    /// Starts a container. `Code::PortTaken` when a published port is in use; `Reason::CapabilityMissing` or
+    /// `Reason::NetworkAmbiguous` when another try can succeed.
     async fn start_container(&self, container: &str) -> Result<()>;
     /// Stops a container, killing it after `seconds`.
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()>;
@@ -73,7 +78,8 @@ pub trait Engine: Send + Sync {
     async fn volumes(&self, labels: &[String]) -> Result<Vec<Volume>>;
     /// Removes a volume.
     async fn remove_volume(&self, name: &str) -> Result<()>;
-    /// Runs a command in a container, optionally with an input stream, and gathers what it says.
+    /// Runs a command in a container, optionally with an input stream, and gathers its output. `Reason::NotRunning` when
+    /// the container is stopped or paused; `Code::DiskFull` when the engine has no space to begin the command.
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput>;
     /// Runs a command in a container and leaves both ends of it to the caller.
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation>;
@@ -81,6 +87,6 @@ pub trait Engine: Send + Sync {
     async fn attach(&self, container: &str) -> Result<Conversation>;
     /// The last `tail` lines of a container's output (all with `None`).
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>>;
-    /// The engine's full description of a container, as JSON.
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>>;
+    /// What the engine knows of a container.
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>>;
 }

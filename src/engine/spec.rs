@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use crate::engine::words::{OsType, Propagation, Protocol, State};
+
 /// Labels of a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
 
@@ -23,8 +25,8 @@ pub enum CgroupVersion {
 pub struct EngineInfo {
     /// Engine version, such as `20.10.24`.
     pub version: String,
-    /// Operating system type, `linux` or `windows`.
-    pub os_type: String,
+    /// Which kind of containers it runs.
+    pub os_type: OsType,
     /// CPU architecture as the kernel names it, such as `x86_64`.
     pub architecture: String,
     /// The storage driver, such as `overlay2`.
@@ -130,9 +132,9 @@ pub enum Mount {
         target: String,
         /// Without write access.
         read_only: bool,
-        /// Mount propagation: `private`, `rslave` or `rshared`.
+        /// Which mounts travel to the other side.
         #[serde(skip_serializing_if = "Option::is_none")]
-        propagation: Option<String>,
+        propagation: Option<Propagation>,
     },
     /// A path of the engine's host, read-only, and without what is mounted below it.
     Folder {
@@ -152,8 +154,8 @@ pub struct PortBinding {
     pub host_port: u16,
     /// Port in the container.
     pub container_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
 }
 
 /// The engine's name for having no network at all.
@@ -268,8 +270,8 @@ pub struct Container {
     pub name: String,
     /// Image reference or ID it was made from.
     pub image: String,
-    /// State: `created`, `running`, `paused`, `restarting`, `exited`, `dead`.
-    pub state: String,
+    /// What it is doing.
+    pub state: State,
     /// Labels.
     pub labels: Labels,
     /// Addresses on its networks.
@@ -282,6 +284,30 @@ pub struct Container {
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.
     pub created: i64,
+}
+
+impl Container {
+    /// Whether its program runs.
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+}
+
+/// What the engine knows of one container beyond what a list of them shows.
+#[derive(Clone, PartialEq)]
+pub struct Inspected {
+    /// Its program runs, or the engine is about to start it again.
+    pub running: bool,
+    /// Exit code of its last end.
+    pub exit_code: i64,
+    /// How often the engine has started it again.
+    pub restart_count: u64,
+    /// ID of the image that it was made from.
+    pub image: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// The engine's full description. It holds the values of environment variables, which may be secret.
+    pub description: serde_json::Value,
 }
 
 /// A volume of the engine.

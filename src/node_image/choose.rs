@@ -1,6 +1,7 @@
 //! Which node image a cluster is created from.
 
 use crate::engine::Engine;
+use crate::engine::files::read_file;
 use crate::engine::spec::Image;
 use crate::engine::spec::{ContainerSpec, Labels};
 use crate::error::{Code, Error, Result};
@@ -114,7 +115,7 @@ async fn version_inside(engine: &dyn Engine, image: &Image, run: &str) -> Result
 pub(crate) async fn file_inside(engine: &dyn Engine, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("coracle-look-{}", std::process::id());
     engine.create_container(&throw_away(&name, image, run)).await?;
-    let content = crate::cluster::files::read(engine, &name, path).await;
+    let content = read_file(engine, &name, path).await;
     engine.remove_container(&name).await?;
     content
 }

@@ -7,7 +7,8 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::engine::spec::{ContainerSpec, ExecOutput, Labels, Mount, Privilege};
+use crate::engine::files::run;
+use crate::engine::spec::{ContainerSpec, Labels, Mount, Privilege};
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::node_image::archive;
@@ -99,7 +100,7 @@ async fn import(engine: &dyn Engine, name: &str, archives: &[std::path::PathBuf;
     }
     check_snapshots(engine, name).await?;
     let images = ctr(engine, name, &["images", "list", "--quiet"], None).await?;
-    for image in String::from_utf8_lossy(&images.stdout).lines() {
+    for image in String::from_utf8_lossy(&images).lines() {
         ctr(engine, name, &["images", "label", image, "io.cri-containerd.pinned=pinned"], None).await?;
     }
     Ok(())
@@ -114,14 +115,10 @@ async fn check_snapshots(engine: &dyn Engine, name: &str) -> Result<()> {
     }
 }
 
-async fn ctr(engine: &dyn Engine, name: &str, arguments: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
+async fn ctr(engine: &dyn Engine, name: &str, arguments: &[&str], input: Option<ByteStream>) -> Result<Vec<u8>> {
     let command = [&["/bin/ctr", "--namespace=k8s.io"], arguments].concat();
-    let output = engine.exec(name, &command, input).await?;
-    if output.exit_code == 0 {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::new(Code::BuildFailed, format!("`ctr {}` failed", arguments.join(" "))).lines(said.lines()))
+    let failure = Error::new(Code::BuildFailed, format!("`ctr {}` failed", arguments.join(" ")));
+    run(engine, name, &command, input, failure).await
 }
 
 /// The parts of the store that an image carries, as file name in the cache and directory below the store.

@@ -26,7 +26,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
         engine: EngineInfo {
             version: "28.0.0".to_owned(),
-            os_type: "linux".to_owned(),
+            os_type: coracle::engine::spec::OsType::Linux,
             architecture: "x86_64".to_owned(),
             storage_driver: "overlay2".to_owned(),
             cgroup,

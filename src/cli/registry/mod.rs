@@ -13,6 +13,7 @@ use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_na
 use crate::engine::SharedEngine;
 use crate::engine::connect::Environment;
 use crate::engine::finishing::run_to_end;
+use crate::engine::spec::State;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
 use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
@@ -247,9 +248,9 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
         _ => table(&found).to_string(),
     };
     context.ui.data(&text)?;
-    for one in found.iter().filter(|one| one.state != "running" && arguments.output.is_none()) {
+    for one in found.iter().filter(|one| one.state != State::Running && arguments.output.is_none()) {
         let name = &one.registry.name;
-        let again = if one.state == "paused" { "docker unpause" } else { "coracle registry create --name" };
+        let again = if one.state == State::Paused { "docker unpause" } else { "coracle registry create --name" };
         context.ui.hint(format!("`{again} {name}` starts it again"));
     }
     Ok(())
@@ -304,7 +305,7 @@ fn joined(clusters: &[ClusterName]) -> String {
 fn table(found: &[Found]) -> Table {
     let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
     for one in found {
-        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), joined(&one.clusters)]);
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.to_string(), joined(&one.clusters)]);
     }
     table
 }

@@ -7,6 +7,7 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::create::is_alive;
 use crate::engine::Engine;
+use crate::engine::spec::State;
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 
@@ -32,7 +33,7 @@ pub struct NodeStatus {
     pub name: String,
     pub role: String,
     /// State of its container.
-    pub container: String,
+    pub container: State,
     /// Its addresses in the cluster's network, with commas between them.
     pub address: String,
     /// Kubernetes version of its image.
@@ -60,7 +61,7 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
         .map(|node| NodeStatus {
             name: node.name.clone(),
             role: node.role.as_str().to_owned(),
-            container: node.state().to_owned(),
+            container: node.state(),
             address: node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             version: node.version.clone().unwrap_or_default(),
             image: node.image.clone(),
@@ -81,9 +82,9 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         list = client.get("/api/v1/nodes").await.unwrap_or_default();
     }
     let objects = object::items(&list);
-    for (node, found) in nodes.iter_mut().zip(&cluster.nodes) {
+    for node in &mut nodes {
         let cause = match objects.iter().find(|object| object::name(object) == node.name) {
-            _ if !found.is_running() => Some(format!("its container is {}", node.container)),
+            _ if node.container != State::Running => Some(format!("its container is {}", node.container)),
             None if api_alive => Some("it has not registered".to_owned()),
             None => Some("the API server does not answer".to_owned()),
             Some(object) => unready(object),

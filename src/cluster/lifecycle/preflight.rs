@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::config::{Cluster, ClusterName, IpFamily, Protocol};
-use crate::engine::spec::{EngineInfo, Network, Privilege, Volume};
+use crate::engine::spec::{EngineInfo, Network, OsType, Privilege, Volume};
 use crate::error::{Code, Error, Result};
 
 /// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.
@@ -21,7 +21,7 @@ pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Result<()> {
     let refuse = |cause: &str, hint: &str| {
         Err(Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint))
     };
-    if info.os_type != "linux" {
+    if info.os_type != OsType::Linux {
         return refuse("it runs Windows containers", "switch Docker Desktop to Linux containers");
     }
     if info.rootless {

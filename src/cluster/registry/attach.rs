@@ -55,7 +55,11 @@ async fn uses(engine: &dyn Engine, cluster: &Cluster, registry: &str) -> Result<
 }
 
 /// Makes a registry known to clusters that are there, all at once; returns what each of them said.
-pub async fn attach_all(engine: &dyn Engine, registry: &Registry, clusters: &[Cluster]) -> Vec<(ClusterName, Result<()>)> {
+pub async fn attach_all(
+    engine: &dyn Engine,
+    registry: &Registry,
+    clusters: &[Cluster],
+) -> Vec<(ClusterName, Result<()>)> {
     let one = async |cluster: &Cluster| {
         let work = async {
             try_join_all(cluster.nodes.iter().map(|node| tell(engine, &node.name, registry))).await?;

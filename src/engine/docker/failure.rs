@@ -3,8 +3,8 @@
 use bollard::errors::Error as Source;
 
 use crate::engine::Address;
-use crate::engine::spec::{ContainerSpec, NetworkSpec};
-use crate::error::{Code, Error, Result};
+use crate::engine::spec::{ContainerSpec, ExecOutput, NetworkSpec};
+use crate::error::{Code, Error, Reason, Result};
 
 /// The HTTP status of the engine's answer.
 pub(super) fn status(source: &Source) -> Option<u16> {
@@ -26,17 +26,34 @@ fn said(source: &Source) -> String {
 /// An engine error with no meaning of its own.
 pub(super) fn failed(what: &str, source: &Source) -> Error {
     let said = said(source);
-    if said.contains("no space left on device") {
-        return Error::new(Code::DiskFull, what).because(said).hint(
-            "the engine's disk is full: `docker system df` shows what takes space, `docker system prune` frees some",
-        );
+    if said.contains(NO_SPACE) {
+        return disk_full(what, said);
     }
     if is_gone(source) {
         return Error::new(Code::EngineUnreachable, "the Docker engine does not answer any more")
             .because(format!("{what}: {}", chain(source)))
             .hint("start it: `sudo systemctl start docker`; `docker info` must answer");
     }
-    Error::new(Code::EngineFailed, what).because(said)
+    let stopped = said.contains("is not running") || said.contains("is paused");
+    Error::new(Code::EngineFailed, what).because(said).with_reason(stopped.then_some(Reason::NotRunning))
+}
+
+/// The kernel's word for a full disk.
+const NO_SPACE: &str = "no space left on device";
+
+fn disk_full(what: &str, said: String) -> Error {
+    Error::new(Code::DiskFull, what)
+        .because(said)
+        .hint("the engine's disk is full: `docker system df` shows what takes space, `docker system prune` frees some")
+}
+
+/// The output of a command, unless the engine could not begin the command: it then writes why where the output goes.
+pub(super) fn exec(what: &str, output: ExecOutput) -> Result<ExecOutput> {
+    let said = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
+    if output.exit_code != 0 && said.starts_with("OCI runtime exec failed") && said.contains(NO_SPACE) {
+        return Err(disk_full(what, said.trim().to_owned()));
+    }
+    Ok(output)
 }
 
 /// The error with what is behind it.
@@ -113,9 +130,9 @@ pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
     let what = format!("cannot create container `{}`", spec.name);
     let said = said(source);
     match status(source) {
-        Some(409) if said.contains("already in use") => Error::new(Code::ClusterExists, what)
-            .because(format!("there is a container with the name `{}`", spec.name))
-            .hint("`coracle get clusters` lists clusters; choose another `--name`, or delete that one first"),
+        Some(409) if said.contains("already in use") => Error::new(Code::EngineFailed, what)
+            .because(format!("a container named `{}` already exists", spec.name))
+            .with_reason(Reason::NameTaken),
         Some(404) if said.to_lowercase().contains("no such image") => {
             Error::new(Code::ImageMissing, what).because(said).hint("build it: `coracle build node-image`")
         }
@@ -128,7 +145,11 @@ pub(super) fn start(container: &str, source: &Source) -> Error {
     let said = said(source);
     let port = ["port is already allocated", "address already in use", "Ports are not available"];
     if !port.iter().any(|text| said.contains(text)) {
-        return failed(&format!("cannot start container `{container}`"), source);
+        let error = failed(&format!("cannot start container `{container}`"), source);
+        return match start_reason(&said) {
+            Some(reason) => error.with_reason(reason),
+            None => error,
+        };
     }
     let what = match address_in(&said) {
         Some(address) => format!("port {} on {} is taken", address.port(), address.ip()),
@@ -139,6 +160,15 @@ pub(super) fn start(container: &str, source: &Source) -> Error {
     Error::new(Code::PortTaken, what).because(said).hint(format!(
         "`ss {who}` shows who has it; free it, or set another `hostPort` or `networking.apiServerPort` in the configuration"
     ))
+}
+
+/// What keeps a container from starting that another try may avoid.
+fn start_reason(said: &str) -> Option<Reason> {
+    let has = |text: &str| said.contains(text);
+    if has("unable to apply caps") || has("operation not permitted") {
+        return Some(Reason::CapabilityMissing);
+    }
+    has("is ambiguous").then_some(Reason::NetworkAmbiguous)
 }
 
 /// The first address with a port in what the engine said.
@@ -179,5 +209,25 @@ mod tests {
     fn a_full_disk_is_recognised() {
         let error = start("0123", &answer("mkdir /var/lib/docker/overlay2/x: no space left on device"));
         assert_eq!(error.code(), Code::DiskFull);
+        let said = "OCI runtime exec failed: write /run/x: no space left on device: unknown";
+        let output = ExecOutput { exit_code: 126, stdout: said.into(), stderr: Vec::new() };
+        assert_eq!(exec("cannot run `stat`", output).unwrap_err().code(), Code::DiskFull);
+        let by_the_program =
+            ExecOutput { exit_code: 1, stdout: "tar: no space left on device".into(), stderr: Vec::new() };
+        assert!(exec("cannot run `tar`", by_the_program).is_ok());
+    }
+
+    #[test]
+    fn what_a_caller_acts_on_has_a_reason() {
+        let said = "failed to create task: runc create failed: unable to apply caps: operation not permitted: unknown";
+        assert_eq!(start("0123", &answer(said)).reason(), Some(Reason::CapabilityMissing));
+        let said = "network coracle-dev is ambiguous (2 matches found on name)";
+        assert_eq!(start("0123", &answer(said)).reason(), Some(Reason::NetworkAmbiguous));
+        assert_eq!(start("0123", &answer("no such file")).reason(), None);
+        let said = "Container 0123 is not running";
+        assert_eq!(failed("cannot run `true`", &answer(said)).reason(), Some(Reason::NotRunning));
+        let taken = Source::DockerResponseServerError { status_code: 409, message: "is already in use by".to_owned() };
+        let error = create(&ContainerSpec::new("dev-control-plane", "node"), &taken);
+        assert_eq!((error.code(), error.reason()), (Code::EngineFailed, Some(Reason::NameTaken)));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::body_full;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{ContainerSummary, NetworkDisconnectRequest};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, NetworkDisconnectRequest};
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -15,9 +15,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::engine::conversation::said;
 use crate::engine::docker::failure::{absent_is_fine, failed};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, PortBinding, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, OsType,
+    PortBinding, Protocol, State, Volume,
 };
-use crate::engine::{Address, ByteStream, Conversation, Engine, Seen};
+use crate::engine::{Address, ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod failure;
@@ -98,7 +99,7 @@ impl Engine for Docker {
         let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
         Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
-            os_type: info.os_type.unwrap_or_default(),
+            os_type: info.os_type.and_then(|name| name.parse().ok()).unwrap_or(OsType::Unknown),
             architecture: info.architecture.unwrap_or_default(),
             storage_driver: info.driver.unwrap_or_default(),
             cgroup: if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 },
@@ -149,16 +150,16 @@ impl Engine for Docker {
             .collect())
     }
 
-    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()> {
+    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
         let what = format!("cannot pull image `{reference}`");
         let options = query::CreateImageOptionsBuilder::default().from_image(reference).build();
         let mut layers: HashMap<String, (u64, u64)> = HashMap::new();
         let mut stream = self.transfer.create_image(Some(options), None, None);
-        while let Some(progress) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
-            let (Some(layer), Some(detail)) = (progress.id, progress.progress_detail) else { continue };
+        while let Some(update) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
+            let (Some(layer), Some(detail)) = (update.id, update.progress_detail) else { continue };
             let number = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or_default();
             layers.insert(layer, (number(detail.current), number(detail.total)));
-            seen(layers.values().map(|layer| layer.0).sum(), layers.values().map(|layer| layer.1).sum());
+            progress(layers.values().map(|layer| layer.0).sum(), layers.values().map(|layer| layer.1).sum());
         }
         Ok(())
     }
@@ -310,7 +311,7 @@ impl Engine for Docker {
         let mut output = conversation.hold(input).await.map_err(|source| failed(&what, &source.into()))?;
         let ended = self.transfer.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
         output.exit_code = ended.exit_code.unwrap_or(-1);
-        Ok(output)
+        failure::exec(&what, output)
     }
 
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
@@ -337,10 +338,24 @@ impl Engine for Docker {
         Ok(text)
     }
 
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
         let found = absent_is_none(found, &format!("cannot inspect container `{container}`"))?;
-        Ok(found.and_then(|details| serde_json::to_value(details).ok()))
+        Ok(found.map(inspected))
+    }
+}
+
+fn inspected(details: ContainerInspectResponse) -> Inspected {
+    let description = serde_json::to_value(&details).unwrap_or_default();
+    let state = details.state.unwrap_or_default();
+    Inspected {
+        // One whose state the engine does not tell is given the benefit of the doubt.
+        running: state.running.unwrap_or(true),
+        exit_code: state.exit_code.unwrap_or_default(),
+        restart_count: details.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        image: details.image.unwrap_or_default(),
+        labels: details.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
+        description,
     }
 }
 
@@ -358,7 +373,7 @@ fn container_of(summary: ContainerSummary) -> Container {
         id: summary.id.unwrap_or_default(),
         name: names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
         image: summary.image.unwrap_or_default(),
-        state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
+        state: summary.state.and_then(|state| state.to_string().parse().ok()).unwrap_or(State::Unknown),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
         addresses: networks.values().flat_map(assigned).collect(),
         network_ids: networks.values().filter_map(|settings| settings.network_id.clone()).collect(),
@@ -373,7 +388,7 @@ fn port_of(port: bollard::models::PortSummary) -> Option<PortBinding> {
         host_address: port.ip?.parse().ok()?,
         host_port: port.public_port?,
         container_port: port.private_port,
-        protocol: port.typ.map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_string()),
+        protocol: port.typ.and_then(|name| name.to_string().parse().ok()).unwrap_or(Protocol::Tcp),
     })
 }
 

@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
-use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege};
+use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation};
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -139,11 +139,10 @@ fn mount(mount: &Mount) -> EngineMount {
             source: Some(source.clone()),
             target: Some(target.clone()),
             read_only: Some(*read_only),
-            bind_options: propagation.as_deref().map(|name| MountBindOptions {
-                propagation: Some(match name {
-                    "rshared" => MountBindOptionsPropagationEnum::RSHARED,
-                    "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
-                    _ => MountBindOptionsPropagationEnum::RPRIVATE,
+            bind_options: propagation.map(|propagation| MountBindOptions {
+                propagation: Some(match propagation {
+                    Propagation::Shared => MountBindOptionsPropagationEnum::RSHARED,
+                    Propagation::Slave => MountBindOptionsPropagationEnum::RSLAVE,
                 }),
                 ..MountBindOptions::default()
             }),

@@ -71,7 +71,8 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NetworkSpec, PortBinding, Privilege};
+    use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NetworkSpec, PortBinding, Privilege, Protocol};
+    use crate::error::Reason;
 
     fn network(name: &str, subnet: &str) -> NetworkSpec {
         NetworkSpec {
@@ -100,7 +101,7 @@ mod tests {
                 host_address: "127.0.0.1".parse().unwrap(),
                 host_port: port,
                 container_port: 6443,
-                protocol: "tcp".to_owned(),
+                protocol: Protocol::Tcp,
             }],
             privilege: Privilege::Privileged,
             restart: true,
@@ -121,7 +122,8 @@ mod tests {
         made(&engine).await.unwrap();
         let code = |result: Result<String>| result.unwrap_err().code();
         assert_eq!(code(engine.create_network(&network("other", "10.0.0.128/25")).await), Code::SubnetClash);
-        assert_eq!(code(engine.create_container(&container("a", 81)).await), Code::ClusterExists);
+        let taken = engine.create_container(&container("a", 81)).await.unwrap_err();
+        assert_eq!(taken.reason(), Some(Reason::NameTaken));
         assert_eq!(code(engine.create_container(&container("b", 80)).await), Code::EngineFailed);
         let other_image = ContainerSpec { image: "other".to_owned(), ..container("b", 81) };
         assert_eq!(code(engine.create_container(&other_image).await), Code::ImageMissing);
@@ -132,7 +134,7 @@ mod tests {
         assert_eq!(engine.start_container("c").await.unwrap_err().code(), Code::PortTaken);
         assert!(engine.remove_network("net").await.is_err());
         assert!(engine.remove_volume("a-data").await.is_err());
-        assert!(engine.exec("b", &["true"], None).await.unwrap_err().to_string().contains("is not running"));
+        assert!(engine.exec("b", &["true"], None).await.unwrap_err().reason() == Some(Reason::NotRunning));
         for name in ["a", "b", "c", "absent"] {
             engine.remove_container(name).await.unwrap();
             engine.remove_volume(&format!("{name}-data")).await.unwrap();

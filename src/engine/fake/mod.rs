@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use crate::engine::fake::files::OnConverse;
-use crate::engine::fake::state::{Held, State, matches, refused};
+use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Labels, Mount, Network, NetworkSpec, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Mount, Network,
+    NetworkSpec, OsType, State, Volume,
 };
-use crate::engine::{ByteStream, Conversation, Engine, Seen};
+use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod files;
@@ -39,7 +40,7 @@ enum Trouble {
 
 /// The engine in memory.
 pub(crate) struct FakeEngine {
-    state: Mutex<State>,
+    state: Mutex<Holdings>,
     trouble: Trouble,
     on_exec: OnExec,
     on_converse: OnConverse,
@@ -59,7 +60,7 @@ impl FakeEngine {
             environment: Vec::new(),
             size: 1000,
         };
-        let state = State { images: images.iter().map(image).collect(), ..State::default() };
+        let state = Holdings { images: images.iter().map(image).collect(), ..Holdings::default() };
         Self {
             state: Mutex::new(state),
             trouble: Trouble::None,
@@ -149,7 +150,7 @@ impl FakeEngine {
     }
 
     /// Notes a call, and does its work unless this is the one that fails.
-    fn call<T>(&self, what: String, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn call<T>(&self, what: String, work: impl FnOnce(&mut Holdings) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(what);
         let number = state.calls.len();
@@ -177,7 +178,7 @@ impl Engine for FakeEngine {
         self.call("info".to_owned(), |_| {
             Ok(EngineInfo {
                 version: "20.10.24".to_owned(),
-                os_type: "linux".to_owned(),
+                os_type: OsType::Linux,
                 architecture: "x86_64".to_owned(),
                 storage_driver: "overlay2".to_owned(),
                 cgroup: CgroupVersion::V2,
@@ -206,7 +207,7 @@ impl Engine for FakeEngine {
         self.call("images".to_owned(), |state| Ok(state.images.clone()))
     }
 
-    async fn pull_image(&self, reference: &str, _seen: Seen<'_>) -> Result<()> {
+    async fn pull_image(&self, reference: &str, _progress: Progress<'_>) -> Result<()> {
         self.call(format!("pull_image {reference}"), |_| {
             Err(Error::new(Code::EngineFailed, format!("cannot pull image `{reference}`"))
                 .because("there is no registry"))
@@ -271,7 +272,7 @@ impl Engine for FakeEngine {
                 held.connected.contains(&network.name)
                     || held.spec.network.as_ref().is_some_and(|name| *name == network.id || *name == network.name)
             };
-            if state.containers.iter().any(|held| held.state == "running" && uses(held)) {
+            if state.containers.iter().any(|held| held.state == State::Running && uses(held)) {
                 return Err(refused(format!("network {} has active endpoints", network.name)));
             }
             state.networks.retain(|other| other.id != network.id);
@@ -327,7 +328,7 @@ impl Engine for FakeEngine {
     async fn stop_container(&self, container: &str, _seconds: i32) -> Result<()> {
         self.call(format!("stop_container {container}"), |state| {
             if let Ok(held) = state.find_mut(container) {
-                held.state = "exited";
+                held.state = State::Exited;
             }
             Ok(())
         })
@@ -396,7 +397,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
-        self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::description)))
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
+        self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::inspected)))
     }
 }

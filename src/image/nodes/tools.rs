@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 
 /// containerd's socket; crictl's own configuration is not relied on, nor on its limit of 2 s.
 pub(crate) const CRICTL: [&str; 3] =
@@ -30,8 +30,7 @@ pub(crate) fn unseen(error: Error, node: &str) -> Error {
 
 /// What to say when the engine runs nothing in a node: that the node does not run, if it is that.
 pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
-    let text = error.to_string();
-    if text.contains("is not running") || text.contains("is paused") {
+    if error.reason() == Some(Reason::NotRunning) {
         return Error::new(code, what)
             .on_node(node)
             .because("it is not running")

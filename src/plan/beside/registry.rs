@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::LocalRegistry;
-use crate::engine::spec::{ContainerSpec, Labels, Mount, PortBinding};
+use crate::engine::spec::{ContainerSpec, Labels, Mount, PortBinding, Protocol};
 use crate::error::Result;
 use crate::plan::files::FileTree;
 use crate::plan::node::containerd::CERTS;
@@ -98,7 +98,7 @@ pub fn plan(registry: &Registry, image: &str) -> Result<NodePlan> {
             host_address: IpAddr::from([127, 0, 0, 1]),
             host_port: registry.port,
             container_port: PORT,
-            protocol: "tcp".to_owned(),
+            protocol: Protocol::Tcp,
         }],
         restart: true,
         ..ContainerSpec::new(&registry.name, image)

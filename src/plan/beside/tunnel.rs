@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege};
+use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege, Protocol};
 use crate::plan::files::FileTree;
 use crate::plan::node::container::network_name;
 use crate::plan::{NodePlan, labels};
@@ -23,8 +23,8 @@ pub struct Forward {
     pub service: String,
     /// The service's port.
     pub port: u16,
-    /// `tcp` or `udp`.
-    pub protocol: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
     /// What a URL of it begins with, such as `https`.
     pub scheme: String,
     /// The service's address in the cluster's network.
@@ -51,9 +51,10 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
         host_address: IpAddr::from([127, 0, 0, 1]),
         host_port: forward.host_port,
         container_port,
-        protocol: forward.protocol.clone(),
+        protocol: forward.protocol,
     };
-    let entries: Vec<String> = forwards.iter().map(|one| entry(&one.service, one.port, &one.protocol)).collect();
+    let entries: Vec<String> =
+        forwards.iter().map(|one| entry(&one.service, one.port, one.protocol.as_str())).collect();
     let mut files = FileTree::default();
     files.text(RULES, rules(forwards));
     let spec = ContainerSpec {
@@ -102,7 +103,7 @@ mod tests {
 
     fn forward(service: &str, port: u16, protocol: &str) -> Forward {
         let address = Ipv4Addr::new(172, 18, 1, 1);
-        let (service, protocol, scheme) = (service.to_owned(), protocol.to_owned(), "http".to_owned());
+        let (service, protocol, scheme) = (service.to_owned(), protocol.parse().unwrap(), "http".to_owned());
         Forward { service, port, protocol, scheme, address, host_port: 8080 }
     }
 

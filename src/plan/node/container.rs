@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::engine::spec::{self, AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 use crate::plan::beside::balancer;
 use crate::plan::layout::HOST_NAME;
 use crate::plan::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
@@ -105,7 +105,7 @@ fn api_port(layout: &Layout) -> PortBinding {
         host_address: layout.cluster.networking.api_server_address,
         host_port: layout.api_port,
         container_port: API_PORT,
-        protocol: "tcp".to_owned(),
+        protocol: spec::Protocol::Tcp,
     }
 }
 
@@ -114,12 +114,17 @@ fn port(mapping: &ExtraPortMapping) -> PortBinding {
         host_address: mapping.listen_address,
         host_port: mapping.host_port,
         container_port: mapping.container_port,
-        protocol: match mapping.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
+        protocol: mapping.protocol.into(),
+    }
+}
+
+impl From<Protocol> for spec::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
         }
-        .to_owned(),
     }
 }
 
@@ -155,8 +160,8 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
         read_only: mount.read_only,
         propagation: match mount.propagation {
             Propagation::None => None,
-            Propagation::HostToContainer => Some("rslave".to_owned()),
-            Propagation::Bidirectional => Some("rshared".to_owned()),
+            Propagation::HostToContainer => Some(spec::Propagation::Slave),
+            Propagation::Bidirectional => Some(spec::Propagation::Shared),
         },
     }));
     mounts
