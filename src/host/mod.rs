@@ -1,4 +1,5 @@
 //! This machine: the Docker client's configuration, the environment, and the limits of the host.
 
 pub mod credentials;
+mod docker_config;
 pub mod proxy;

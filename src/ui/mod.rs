@@ -1,4 +1,4 @@
-//! The only place that speaks to the user: data on stdout, talk on stderr.
+//! The only place that writes to the user: data to stdout, messages to stderr.
 
 mod report;
 mod sink;
@@ -30,7 +30,7 @@ pub enum Format {
     Json,
 }
 
-/// What decides how [`Ui`] speaks.
+/// What decides how [`Ui`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line or of the terminal")]
 pub struct UiOptions {
@@ -46,8 +46,6 @@ pub struct UiOptions {
     pub unicode: bool,
     /// How often `-v` was given; from 1 on, details show as lines of their own.
     pub verbose: u8,
-    /// Answer every question with yes, as `--yes` asks for.
-    pub yes: bool,
 }
 
 impl UiOptions {
@@ -73,7 +71,7 @@ impl UiOptions {
     }
 }
 
-/// Speaks to the user; cheap to clone, usable from every task at once.
+/// Writes to the user; cheap to clone, usable from every task at once.
 #[derive(Debug, Clone)]
 pub struct Ui(Arc<Inner>);
 
@@ -88,13 +86,13 @@ struct Inner {
 }
 
 impl Ui {
-    /// Speaks on this process's stdout and stderr.
+    /// Writes to this process's stdout and stderr.
     pub fn new(options: UiOptions) -> Self {
         let tree = options.terminal && !options.quiet && options.format == Format::Plain;
         Self::with_sink(options, Sink::process(), tree.then(MultiProgress::new))
     }
 
-    /// Speaks into memory, for tests; never draws a tree.
+    /// Writes into memory, for tests; never draws a tree.
     pub fn captured(options: UiOptions) -> (Self, Capture) {
         let (sink, capture) = Sink::captured();
         (Self::with_sink(options, sink, None), capture)
@@ -109,7 +107,7 @@ impl Ui {
         self.0.options
     }
 
-    /// Writes data to stdout, ending it with a line end. A reader that went away is no error.
+    /// Writes data to stdout, ending it with a line end. A reader that has gone away is not an error.
     pub fn data(&self, text: &str) -> Result<()> {
         let mut text = text.to_owned();
         if !text.is_empty() && !text.ends_with('\n') {
@@ -123,22 +121,22 @@ impl Ui {
         }
     }
 
-    /// Says what was done or how things are.
+    /// Reports what was done, or a state.
     pub fn note(&self, text: impl AsRef<str>) {
         self.say("note", "", "", text.as_ref());
     }
 
-    /// Says what may bite later.
+    /// Warns of what may cause trouble later.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.say("warning", "warning: ", "33", text.as_ref());
     }
 
-    /// Says what to run next.
+    /// Suggests what to run next.
     pub fn hint(&self, text: impl AsRef<str>) {
         self.say("hint", "hint: ", "36", text.as_ref());
     }
 
-    /// Says what only `-v` asks for.
+    /// Reports what only `-v` asks for.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.0.options.verbose > 0 {
             self.say("detail", "", "", text.as_ref());
@@ -168,7 +166,7 @@ impl Ui {
         }
     }
 
-    /// Starts a step, such as `Starting the control plane`; it failed if it is dropped unfinished.
+    /// Starts a step, such as `Starting the control plane`; a step that is dropped unfinished has failed.
     pub fn step(&self, name: impl Into<String>) -> Step {
         Step::start(self.clone(), name.into())
     }
@@ -188,19 +186,21 @@ impl Ui {
         }
     }
 
-    /// Asks a yes-or-no question; the answer is `--yes` where nobody can be asked.
+    /// Asks a yes-or-no question; the answer is no where there is no terminal to ask on.
+    ///
+    /// For `apply` and `upgrade`, which replace nodes: they ask before they do, unless `--yes` is given.
     pub fn confirm(&self, question: &str) -> Result<bool> {
         let options = self.0.options;
         let askable = io::stdin().is_terminal() && options.terminal && options.format == Format::Plain;
-        if options.yes || !askable {
-            return Ok(options.yes);
+        if !askable {
+            return Ok(false);
         }
         let ask = || dialoguer::Confirm::new().with_prompt(question).default(false).interact();
         self.undisturbed(ask)
             .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").cause(&source))
     }
 
-    /// Where a program that runs in between may say what it does: standard output is for data.
+    /// Where a program that coracle runs writes its messages: standard output is for data.
     pub fn stream(&self) -> std::process::Stdio {
         io::stderr().into()
     }
@@ -313,8 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_without_a_terminal() {
+    fn without_a_terminal_the_answer_is_no() {
         assert!(!Ui::captured(UiOptions::default()).0.confirm("sure?").unwrap());
-        assert!(Ui::captured(UiOptions { yes: true, ..UiOptions::default() }).0.confirm("sure?").unwrap());
     }
 }

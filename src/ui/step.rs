@@ -41,7 +41,7 @@ impl Step {
         &self.name
     }
 
-    /// Says what a node or another part of the step is doing; replaces what it said before.
+    /// Shows what a node or another part of the step is doing, instead of what it did before.
     pub fn detail(&self, thing: &str, text: &str) {
         if self.json() {
             self.event(&json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }));
@@ -52,7 +52,7 @@ impl Step {
         }
     }
 
-    /// Says how many bytes of `total` are through; a `total` of 0 is unknown.
+    /// Shows how many bytes of `total` are done; a `total` of 0 is unknown.
     pub fn bytes(&self, done: u64, total: u64) {
         if let Some(branch) = &self.branch {
             let of = if total > 0 { format!(" of {}", HumanBytes(total)) } else { String::new() };
@@ -65,11 +65,6 @@ impl Step {
     /// Ends the step: it did what it was for.
     pub fn finish(mut self) {
         self.end(Outcome::Finished);
-    }
-
-    /// Ends the step: it failed.
-    pub fn fail(mut self) {
-        self.end(Outcome::Failed);
     }
 
     fn json(&self) -> bool {
@@ -224,7 +219,7 @@ mod tests {
         let step = ui.step("Creating nodes");
         step.detail("dev-worker", "starting");
         step.finish();
-        ui.step("Booting").fail();
+        drop(ui.step("Booting"));
         assert!(capture.stderr().is_ascii());
         assert!(capture.stderr().contains("    dev-worker: starting\n"));
         assert!(capture.stderr().ends_with("FAILED Booting (0.0s)\n"));
