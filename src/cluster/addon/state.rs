@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::catalog::Addon;
-use crate::cluster::addon::ADDON_LABEL;
-use crate::cluster::addon::objects::identity;
+use crate::cluster::addon::objects::{ADDON_LABEL, identity};
 use crate::error::Result;
 use crate::kubernetes::{Client, object};
 
@@ -12,7 +11,7 @@ const NAMESPACE: &str = "kube-system";
 
 /// An add-on that a cluster has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enabled {
+pub(super) struct Enabled {
     pub name: String,
     pub version: String,
     /// Another add-on brought it, nobody asked for it by name.
@@ -53,7 +52,7 @@ pub(crate) fn marker_of(addon: &str) -> Value {
 }
 
 /// The add-ons that the cluster has, by name.
-pub async fn enabled(client: &Client) -> Result<Vec<Enabled>> {
+pub(super) async fn enabled(client: &Client) -> Result<Vec<Enabled>> {
     let list = client.get(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector={ADDON_LABEL}")).await?;
     Ok(read(&list))
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::create::is_alive;
+use crate::cluster::health::watch::is_alive;
 use crate::engine::Engine;
 use crate::engine::spec::State;
 use crate::kubernetes::object;

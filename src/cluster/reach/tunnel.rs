@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision;
-use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
+use crate::cluster::run;
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::engine::spec::Protocol;
 use crate::error::{Code, Error, Reason, Result};
+use crate::host::limits;
 use crate::kubernetes::object;
 use crate::plan::beside::tunnel::{self, Forward};
 use crate::ui::Step;
@@ -93,20 +94,20 @@ fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     } else {
         TcpListener::bind((local, wanted)).is_ok()
     };
-    if wanted >= 1024 && is_free { Ok(wanted) } else { preflight::free_port(local) }
+    if wanted >= 1024 && is_free { Ok(wanted) } else { limits::free_port(local) }
 }
 
 /// Opens the tunnel, and closes one that is already open.
 pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward], step: &Step) -> Result<()> {
     close(engine, &cluster.name).await?;
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
-    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &create::run_id(), forwards);
+    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &run::new_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
     let name = plan.spec.name.clone();
     provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
         Some(Reason::NameTaken) => error
             .with_code(Code::StepFailed)
-            .hint(format!("close the tunnel that is open, or remove the container: `docker rm --force {name}`")),
+            .hint(format!("close the open tunnel, or remove the container: `docker rm --force {name}`")),
         _ => error,
     })
 }

@@ -1,8 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::cluster::lifecycle::delete as clusters;
 use crate::cluster::lifecycle::delete::Scope;
+use crate::cluster::registry::nodes::write_files;
+use crate::cluster::registry::*;
 use crate::engine::SharedEngine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
@@ -27,11 +30,17 @@ fn registry(name: &str, port: u16) -> Registry {
     Registry { name: name.to_owned(), port }
 }
 
+/// A run on this engine that shows nothing.
+fn run(engine: &Arc<FakeEngine>) -> Run {
+    let shared: SharedEngine = engine.clone();
+    Run::new(&shared, &Ui::captured(UiOptions::default()).0, "run", Duration::ZERO)
+}
+
 async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Result<bool>) {
     let engine = Arc::new(engine);
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let result = ensure(&*shared, registry, false, &ui).await;
+    let result = ensure(&run(&engine), registry, false).await;
     (engine, result)
 }
 
@@ -56,10 +65,10 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
     let shared = shared;
-    assert!(!ensure(&*shared, &wanted, false, &ui).await.unwrap());
+    assert!(!ensure(&run(&engine), &wanted, false).await.unwrap());
     engine.stop_container("t-one", 0).await.unwrap();
-    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
-    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
+    let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::RegistryExists);
     assert!(error.to_string().contains("5051"), "{error}");
 }
@@ -72,9 +81,9 @@ async fn two_runs_at_once_make_one_registry() {
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
     let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
-    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_some());
-    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_none());
-    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
+    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_some());
+    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_none());
+    assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
     assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, State::Running);
 }
@@ -95,9 +104,9 @@ async fn a_taken_port_keeps_the_images_of_before() {
         made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5052), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine.clone();
-    remove(&shared, "t-one", false).await.unwrap();
+    delete(&shared, "t-one", false).await.unwrap();
     let (ui, _) = Ui::captured(UiOptions::default());
-    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
 }
@@ -109,7 +118,7 @@ async fn a_taken_port_is_told_before_anything_is_built() {
     let engine = Arc::new(FakeEngine::new(&[]));
     let shared: SharedEngine = engine.clone();
     let (ui, said) = Ui::captured(UiOptions::default());
-    let error = ensure(&*shared, &registry("t-one", port), true, &ui).await.unwrap_err();
+    let error = ensure(&run(&engine), &registry("t-one", port), true).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!((said.stderr(), engine.left()), (String::new(), Vec::new()));
     drop(program);
@@ -117,7 +126,7 @@ async fn a_taken_port_is_told_before_anything_is_built() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine;
-    let error = ensure(&*shared, &registry("t-two", 5051), false, &ui).await.unwrap_err();
+    let error = ensure(&run(&engine), &registry("t-two", 5051), false).await.unwrap_err();
     assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
 }
 
@@ -151,7 +160,7 @@ async fn pruning_says_what_is_free() {
     for (letter, content) in [("a", "12345"), ("b", "1234567")] {
         files.text(crate::plan::beside::registry::blob(&format!("sha256:{}", letter.repeat(64))), content);
     }
-    put(&*engine, "t-one", &files).await.unwrap();
+    write_files(&*engine, "t-one", &files).await.unwrap();
     for dry_run in [true, false] {
         let pruned = prune(&*engine, "t-one", dry_run).await.unwrap();
         assert_eq!(pruned, Pruned { blobs: 2, images: 1, freed: 12 });
@@ -181,7 +190,7 @@ async fn a_cluster_goes_and_its_registry_stays() {
     engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
     let shared: SharedEngine = engine.clone();
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
-    clusters::remove(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
+    clusters::delete(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
     assert!(find(&*shared, "t-one").await.unwrap().unwrap().clusters.is_empty());
 }
@@ -191,13 +200,13 @@ async fn deleting_keeps_the_images_unless_it_is_asked_for() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine.clone();
-    let removed = remove(&shared, "t-one", false).await.unwrap();
+    let removed = delete(&shared, "t-one", false).await.unwrap();
     assert!(removed.container && removed.kept && !removed.volume);
     assert_eq!(engine.left(), ["volume t-one"]);
-    let removed = remove(&shared, "t-one", true).await.unwrap();
+    let removed = delete(&shared, "t-one", true).await.unwrap();
     assert!(!removed.container && removed.volume);
     assert_eq!(engine.left(), Vec::<String>::new());
-    assert_eq!(remove(&shared, "t-one", true).await.unwrap(), Removed::default());
+    assert_eq!(delete(&shared, "t-one", true).await.unwrap(), RegistryRemoval::default());
 }
 
 #[tokio::test]
@@ -210,7 +219,7 @@ async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{line}");
         let mut files = FileTree::default();
         files.text(crate::plan::node::CLUSTER_CONFIG, text);
-        put(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
+        write_files(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
     }
     let users = async |registry: &str| {
         let clusters = users(&engine, registry).await.unwrap();
@@ -228,8 +237,8 @@ async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
     cluster(&engine, "t-a").await;
     let shared: SharedEngine = engine.clone();
     let clusters = crate::cluster::list(&*shared).await.unwrap();
-    let told = attach_all(&*shared, &registry("t-one", 5051), &clusters).await;
-    assert!(told[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{told:?}");
+    let results = attach_all(&run(&engine), &registry("t-one", 5051), &clusters).await;
+    assert!(results[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{results:?}");
     // When it starts, it finds the registry nevertheless.
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     assert!(engine.files("t-a-control-plane").keys().any(|path| path.ends_with("localhost:5051/hosts.toml")));
