@@ -1,19 +1,19 @@
-//! The add-ons that this coracle knows: one folder of `node-image/addons` each, embedded in the command; and the local
-//! registry, which is built as they are. Pure.
+//! The add-ons that this version has, each a directory of `node-image/addons` that is embedded in the command, and the
+//! local registry, which is built in the same way. Pure.
 
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
 
-/// The registry's own file, as `addon.yaml` of an add-on.
+/// The registry's counterpart of an add-on's `addon.yaml`.
 const REGISTRY: &str = include_str!("../node-image/registry/registry.yaml");
-static FOLDERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/addons");
+static DIRECTORIES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/addons");
 
-/// An add-on: what its folder says.
+/// An add-on, as its directory describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addon {
-    /// Name of its folder.
+    /// Name of its directory.
     pub name: String,
     /// `addon.yaml`.
     pub about: About,
@@ -25,21 +25,21 @@ pub struct Addon {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// One line for people.
+    /// One line that describes it.
     pub description: String,
     /// Version of the module it is built from.
     pub version: String,
-    /// Add-ons that must be there before this one.
+    /// Add-ons that must be enabled before this one.
     #[serde(default)]
     pub requires: Vec<String>,
-    /// Ports of a node that it takes.
+    /// Ports of a node that it uses.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// What its pods run; none when they run what the nodes have.
+    /// What its pods run; `None` if they run an image that the nodes already have.
     pub program: Option<Program>,
-    /// Manifests that come from a module, applied before its own.
+    /// Manifests from a module, which are applied before its own.
     pub files: Option<Files>,
-    /// Directories of its image that the program writes to; a new volume there takes over their rights.
+    /// Directories of its image that the program writes to; a new volume there gets their permissions.
     #[serde(default)]
     pub writable: Vec<String>,
 }
@@ -72,16 +72,16 @@ pub struct Files {
 }
 
 impl Addon {
-    /// The image that is built for it, in the engine and in the nodes; `None` when it needs none.
+    /// The image that is built for it, in the engine and in the nodes; `None` if it needs none.
     pub fn image(&self) -> Option<String> {
         let needed = self.about.program.is_some() || self.about.files.is_some();
-        // Without objects it is the registry, which is no add-on of a cluster.
+        // Without objects it is the registry, which is not an add-on of a cluster.
         let kind = if self.manifest.is_empty() { "" } else { "addon-" };
         needed.then(|| format!("coracle/{kind}{}:{}", self.name, self.about.version))
     }
 }
 
-/// What the local registry's image is built from.
+/// What the image of the local registry is built from.
 pub fn registry() -> Result<Addon> {
     Ok(Addon { name: "registry".to_owned(), about: about("registry", REGISTRY)?, manifest: String::new() })
 }
@@ -100,7 +100,8 @@ impl Program {
 
 /// Names of all add-ons.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<&str> = FOLDERS.dirs().filter_map(|folder| folder.path().file_name()?.to_str()).collect();
+    let mut names: Vec<&str> =
+        DIRECTORIES.dirs().filter_map(|directory| directory.path().file_name()?.to_str()).collect();
     names.sort_unstable();
     names
 }
@@ -110,17 +111,17 @@ pub fn all() -> Result<Vec<Addon>> {
     names().into_iter().map(find).collect()
 }
 
-/// The add-on of this name; `Code::NotFound` when there is none.
+/// The add-on of this name; [`Code::NotFound`] if it does not exist.
 pub fn find(name: &str) -> Result<Addon> {
-    let file = |file: &str| FOLDERS.get_file(format!("{name}/{file}")).and_then(include_dir::File::contents_utf8);
+    let file = |file: &str| DIRECTORIES.get_file(format!("{name}/{file}")).and_then(include_dir::File::contents_utf8);
     let (Some(about), Some(manifest)) = (file("addon.yaml"), file("manifest.yaml")) else {
-        return Err(Error::new(Code::NotFound, format!("there is no add-on `{name}`"))
+        return Err(Error::new(Code::NotFound, format!("the add-on `{name}` does not exist"))
             .hint(format!("the add-ons are: {}", names().join(", "))));
     };
     Ok(Addon { name: name.to_owned(), about: self::about(name, about)?, manifest: manifest.to_owned() })
 }
 
-/// The add-ons of these names and all that they require, each after what it requires.
+/// The add-ons of these names and all that they require, each after those that it requires.
 pub fn with_requirements(names: &[String]) -> Result<Vec<Addon>> {
     let mut ordered = Vec::new();
     for name in names {
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_folder_is_an_add_on() {
+    fn every_directory_is_an_add_on() {
         assert!(names().contains(&"metrics-server"));
         for addon in all().unwrap() {
             assert!(!addon.about.description.ends_with('.'), "{}", addon.name);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_is_no_add_on_but_built_as_one() {
+    fn the_registry_is_not_an_add_on_but_built_like_one() {
         let registry = registry().unwrap();
         assert_eq!(registry.image(), Some(format!("coracle/registry:{}", registry.about.version)));
         assert!(registry.about.program.is_some_and(|program| program.name() == "registry"));

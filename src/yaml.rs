@@ -1,16 +1,26 @@
-//! YAML that Go's parsers read back unchanged.
+//! YAML that Go's parsers read back unchanged, and YAML with the place of everything in it.
 
 use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
-/// Serializes `value` as one block-style YAML document.
+pub(crate) mod outline;
+mod panics;
+
+/// Serializes `value` as one YAML document in block style.
 ///
-/// The `serde_yaml` family writes `yes`, `on` and `1_000` bare, and Go reads those as booleans and
+/// The `serde_yaml` family writes `yes`, `on` and `1_000` without quotes, and Go reads those as booleans and
 /// numbers; `serde-saphyr` quotes them. Text without line ends stays on one line.
 pub fn to_string<T: Serialize>(value: &T) -> Result<String> {
-    // Folding is for prose; what is written here are keys, flags and names, which people search for.
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    let text = write(value, true)?;
+    // A block scalar that begins with a tab is one that Go's parser refuses, and so does its port here.
+    if outline::parse_only(&text).is_ok() { Ok(text) } else { write(value, false) }
+}
+
+fn write<T: Serialize>(value: &T, prefer_block_scalars: bool) -> Result<String> {
+    // Folding is for prose; this writes keys, flags and names, which people search for.
+    let options =
+        serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX, prefer_block_scalars: prefer_block_scalars };
     serde_saphyr::to_string_with_options(value, options)
         .map_err(|source| Error::new(Code::StepFailed, "cannot write YAML").cause(&source))
 }
@@ -34,5 +44,13 @@ mod tests {
             let yaml = to_string(&json!([text])).unwrap();
             assert!(yaml.starts_with("- '") || yaml.starts_with("- \""), "{yaml}");
         }
+    }
+
+    #[test]
+    fn text_that_begins_with_a_tab_can_be_read() {
+        assert_eq!(to_string(&json!({ "a": "log\n\terrors" })).unwrap(), "a: |-\n  log\n  \terrors\n");
+        let yaml = to_string(&json!({ "a": "\tlog\n\terrors" })).unwrap();
+        assert_eq!(yaml, "a: \"\\tlog\\n\\terrors\"\n");
+        assert!(outline::parse_only(&yaml).is_ok());
     }
 }

@@ -34,7 +34,7 @@ mod tunnel;
 mod url;
 mod version;
 
-/// Real Kubernetes clusters in containers of the local Docker engine, in seconds
+/// A real Kubernetes cluster in containers of the local Docker engine, in seconds
 #[derive(Debug, Parser)]
 #[command(name = "coracle", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Arguments {

@@ -141,6 +141,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_format_that_means_nothing_is_accepted_and_not_shown() {
+        let mut command = TableOption::augment_args(clap::Command::new("t"));
+        let matches = command.clone().try_get_matches_from(["t", "-o", "wide"]).unwrap();
+        assert_eq!(matches.get_one("output"), Some(&OutputFormat::Wide));
+        assert!(command.clone().try_get_matches_from(["t", "-o", "xml"]).is_err());
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("yaml") && !help.contains("wide"), "{help}");
+    }
+
+    #[test]
     fn small_sizes_are_no_zero() {
         let sizes = [0, 999, 1_250, 99_999, 100_000, 59_712_345, 2_500_000_000, 12_000_000_000].map(size);
         assert_eq!(sizes, ["0 B", "999 B", "1.2 kB", "99.9 kB", "0.1 MB", "59.7 MB", "2.5 GB", "12.0 GB"]);

@@ -14,10 +14,10 @@ const POD_SUBNET: &str = "use `networking.podSubnet`";
 const GATES: &str = "use `featureGates`";
 const OURS: &str = "";
 
-/// A flag or setting that coracle gives itself, and what to write instead; [`OURS`] if nothing.
+/// A flag or setting that coracle sets itself, and what to use instead; [`OURS`] if there is nothing.
 type Owned = (&'static str, &'static str);
 
-/// Flags of kube-apiserver that coracle gives.
+/// Flags of kube-apiserver that coracle sets.
 pub(super) const API_SERVER: &[Owned] = &[
     ("advertise-address", OURS),
     ("bind-address", "use `networking.apiServerAddress`"),
@@ -41,7 +41,7 @@ pub(super) const API_SERVER: &[Owned] = &[
     ("tls-private-key-file", OURS),
 ];
 
-/// Flags of kube-controller-manager that coracle gives.
+/// Flags of kube-controller-manager that coracle sets.
 pub(super) const CONTROLLER_MANAGER: &[Owned] = &[
     ("allocate-node-cidrs", OURS),
     ("authentication-kubeconfig", OURS),
@@ -62,7 +62,7 @@ pub(super) const CONTROLLER_MANAGER: &[Owned] = &[
     ("service-cluster-ip-range", SUBNET),
 ];
 
-/// Flags of kube-scheduler that coracle gives.
+/// Flags of kube-scheduler that coracle sets.
 pub(super) const SCHEDULER: &[Owned] = &[
     ("authentication-kubeconfig", OURS),
     ("authorization-kubeconfig", OURS),
@@ -71,7 +71,7 @@ pub(super) const SCHEDULER: &[Owned] = &[
     ("secure-port", OURS),
 ];
 
-/// Flags of etcd that coracle gives.
+/// Flags of etcd that coracle sets.
 pub(super) const ETCD: &[Owned] = &[
     ("advertise-client-urls", OURS),
     ("cert-file", OURS),
@@ -94,7 +94,7 @@ pub(super) const ETCD: &[Owned] = &[
     ("trusted-ca-file", OURS),
 ];
 
-/// Settings of the kubelet that coracle gives.
+/// Settings of the kubelet that coracle sets.
 const KUBELET: &[Owned] = &[
     ("cgroupDriver", OURS),
     ("clusterDNS", SUBNET),
@@ -103,7 +103,7 @@ const KUBELET: &[Owned] = &[
     ("staticPodPath", OURS),
 ];
 
-/// Settings of kube-proxy that coracle gives.
+/// Settings of kube-proxy that coracle sets.
 const KUBE_PROXY: &[Owned] = &[
     ("clientConnection", OURS),
     ("clusterCIDR", POD_SUBNET),
@@ -119,23 +119,25 @@ pub(super) struct Patched {
     owned: &'static [Owned],
 }
 
-/// The kubelet.
 pub(super) const KUBELET_PATCH: Patched =
     Patched { api_version: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", owned: KUBELET };
-/// kube-proxy.
 pub(super) const KUBE_PROXY_PATCH: Patched =
     Patched { api_version: "kubeproxy.config.k8s.io/v1alpha1", kind: "KubeProxyConfiguration", owned: KUBE_PROXY };
 
 impl Reader<'_> {
-    /// Notes a setting that coracle gives itself.
+    /// Reports a setting that coracle sets itself, and returns whether it is one.
     fn owned(&mut self, field: &Field<'_>, name: &str, owned: &[Owned]) -> bool {
         let Some((_, instead)) = owned.iter().find(|(owned, _)| *owned == name) else { return false };
-        let instead = if instead.is_empty() { "it cannot be changed" } else { instead };
-        self.problem_at_key(field, format!("`{name}` is set by coracle: {instead}"));
+        let message = if instead.is_empty() {
+            format!("`{name}` is set by coracle and cannot be changed")
+        } else {
+            format!("`{name}` is set by coracle; {instead}")
+        };
+        self.problem_at_key(field, message);
         true
     }
 
-    /// Flags of a component: scalars, or lists that are joined by commas.
+    /// Flags of a component: scalars, or lists, which are joined with commas.
     pub(super) fn flags(&mut self, field: &Field<'_>, owned: &[Owned]) -> Flags {
         let mut flags = Flags::new();
         for (name, value) in self.entries(field).unwrap_or_default() {
@@ -164,7 +166,7 @@ impl Reader<'_> {
             Value::Bool(value) => Some(value.to_string()),
             Value::Number(_, text) => Some(text.clone()),
             Value::Text(text, _) if text.chars().any(char::is_control) => {
-                self.problem(field.node.mark, format!("{} has a control character in it", quoted(text)));
+                self.problem(field.node.mark, format!("{} contains a control character", quoted(text)));
                 None
             }
             Value::Text(..) => self.string(field).map(str::to_owned),
@@ -175,7 +177,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Feature gates: a name and a boolean each.
+    /// Feature gates: each a name and a boolean.
     pub(super) fn feature_gates(&mut self, field: &Field<'_>) -> BTreeMap<String, bool> {
         let mut gates = BTreeMap::new();
         for (name, value) in self.entries(field).unwrap_or_default() {
@@ -205,7 +207,7 @@ impl Reader<'_> {
         Json::Object(patch)
     }
 
-    /// Notes a value that is not the one that is possible.
+    /// Reports any value but the only one that is allowed.
     pub(super) fn constant(&mut self, field: &Field<'_>, wanted: &str) {
         if !matches!(&field.node.value, Value::Text(text, _) if text == wanted) {
             self.problem(field.node.mark, format!("this must be `{wanted}`, not {}", field.node.value.describe()));
@@ -222,13 +224,13 @@ impl Reader<'_> {
                 if let Some(number) = text.parse().ok().and_then(Number::from_f64) {
                     return Json::Number(number);
                 }
-                let message = format!("`{text}` is not a number that JSON has; write it in quotes");
+                let message = format!("`{text}` is not a number in JSON; put it in quotes");
                 self.problem(field.node.mark, message);
                 Json::Null
             }
             Value::Text(text, plain) => {
                 if *plain && is_old_boolean(text) {
-                    // The string rule of the reader, with its message.
+                    // The reader's rule for strings reports it.
                     self.string(field);
                 }
                 Json::String(text.clone())

@@ -1,4 +1,4 @@
-//! What a cluster holds from the start: volumes that are kept, images, add-ons, manifests.
+//! What a cluster contains from the start: persistent volumes, images, add-ons and manifests.
 
 use std::path::Path;
 
@@ -6,7 +6,6 @@ use super::reader::{Fields, Reader, closest};
 use super::tree::quoted;
 use super::{Cluster, nodes, syntax};
 
-/// Reads the fields.
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
     let path = |text: &str| nodes::host_path(text, base);
     cluster.persist = fields.get("persist").and_then(|value| reader.parsed(value, path));
@@ -19,22 +18,24 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cl
         for item in reader.items(field).unwrap_or_default() {
             let Some(value) = reader.parsed(&item, parse) else { continue };
             if list.contains(&value) {
-                reader.problem(item.node.mark, format!("{} is already given", quoted(&value)));
+                reader.problem(item.node.mark, format!("{} is already listed", quoted(&value)));
             }
             list.push(value);
         }
     }
 }
 
-/// The name of an add-on that there is.
+/// The name of an add-on that exists.
 fn addon(text: &str) -> Result<String, String> {
     let names = crate::catalog::names();
     if names.contains(&text) {
         return Ok(text.to_owned());
     }
-    let mean = closest(text, &names).map(|name| format!(", did you mean `{name}`?"));
-    let mean = mean.unwrap_or_else(|| format!("; the add-ons are {}", names.join(", ")));
-    Err(format!("there is no add-on {}{mean}", quoted(text)))
+    let suggestion = match closest(text, &names) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("the add-ons are {}", names.join(", ")),
+    };
+    Err(format!("the add-on {} does not exist; {suggestion}", quoted(text)))
 }
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_start_at_the_file() {
+    fn paths_are_relative_to_the_file() {
         let text = "persist: ./data\nimages: [app:1]\naddons: [ingress]\nmanifests: [app.yaml, /etc/more]\n";
         let cluster = body(text).unwrap();
         assert_eq!(cluster.persist.as_deref(), Some("/home/me/project/data"));
@@ -62,18 +63,19 @@ mod tests {
     }
 
     #[test]
-    fn every_item_that_is_wrong_is_told_at_its_place() {
+    fn every_mistake_is_reported_at_its_place() {
         let text = "addons:\n- metrics-servr\n- ingress\n- ingress\nimages: [7]\nmanifests: ['']\npersist: ~/data\n";
         let error = body(text).unwrap_err();
-        let lines: Vec<_> = error.problem_list().iter().map(|one| format!("{} {}", one.place, one.message)).collect();
+        let lines: Vec<_> =
+            error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
-        assert_eq!(lines[0], "c.yaml:4:3 there is no add-on `metrics-servr`, did you mean `metrics-server`?");
-        assert_eq!(lines[1], "c.yaml:6:3 `ingress` is already given");
+        assert_eq!(lines[0], "c.yaml:4:3 the add-on `metrics-servr` does not exist; did you mean `metrics-server`?");
+        assert_eq!(lines[1], "c.yaml:6:3 `ingress` is already listed");
         assert!(lines[2].starts_with("c.yaml:7:10 ") && lines[2].contains("string"), "{lines:#?}");
     }
 
     #[test]
-    fn an_add_on_that_is_not_there_gets_the_list() {
+    fn an_add_on_that_does_not_exist_gets_the_list() {
         let error = body("addons: [dashboard]").unwrap_err();
         assert!(error.problem_list()[0].message.contains("metrics-server"), "{error:?}");
     }

@@ -1,4 +1,4 @@
-//! What the file says about names: search domains, and additions to CoreDNS' configuration.
+//! DNS: search domains, and additions to CoreDNS' configuration.
 
 use serde::Serialize;
 
@@ -6,23 +6,23 @@ use super::reader::{Field, Reader};
 use super::syntax;
 use super::tree::quoted;
 
-/// Most search domains: with the three of the cluster a pod has not more than Kubernetes allows.
-const MOST_SEARCH_DOMAINS: usize = 29;
+/// With the three search domains of the cluster, a pod then has the 32 that Kubernetes allows.
+const MAX_SEARCH_DOMAINS: usize = 29;
 const CORE_DNS: &[&str] = &["plugins", "servers"];
 
-/// Additions to CoreDNS' configuration, as they stand in it.
+/// Additions to CoreDNS' configuration, which are copied into it unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CoreDns {
-    /// Plugins of the server that answers for all names.
+    /// Plugins for the server that answers for all names.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub plugins: String,
-    /// Servers of their own, for names that are below theirs.
+    /// Additional servers, for the zones that they name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub servers: String,
 }
 
 impl CoreDns {
-    /// Nothing is added.
+    /// Whether nothing is added.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty() && self.servers.is_empty()
     }
@@ -44,8 +44,8 @@ impl Reader<'_> {
     /// `networking.dnsSearch`.
     pub(super) fn dns_search(&mut self, field: &Field<'_>) -> Option<Vec<String>> {
         let items = self.items(field)?;
-        if items.len() > MOST_SEARCH_DOMAINS {
-            let message = format!("{} search domains are more than {MOST_SEARCH_DOMAINS}", items.len());
+        if items.len() > MAX_SEARCH_DOMAINS {
+            let message = format!("{} search domains are too many; the maximum is {MAX_SEARCH_DOMAINS}", items.len());
             self.problem(field.node.mark, message);
         }
         let domain = |text: &str| {
@@ -67,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn search_domains_are_those_of_the_file() {
+    fn search_domains_come_from_the_file() {
         let search = |text: &str| read(&format!("networking: {text}")).unwrap().networking.dns_search;
-        assert_eq!(search("{}"), None, "the engine's own are left alone");
+        assert_eq!(search("{}"), None, "the engine's own are kept");
         assert_eq!(search("{dnsSearch: []}"), Some(Vec::new()));
         assert_eq!(search("{dnsSearch: [corp.example, example]}").unwrap(), ["corp.example", "example"]);
     }
@@ -83,7 +83,10 @@ mod tests {
             ["`Corp.example` must be a lower-case domain such as `example.com`", "`` must have 1 to 253 characters"]
         );
         let many = vec!["a.example"; 30].join(", ");
-        assert_eq!(problems(&format!("{{dnsSearch: [{many}]}}")), ["30 search domains are more than 29"]);
+        assert_eq!(
+            problems(&format!("{{dnsSearch: [{many}]}}")),
+            ["30 search domains are too many; the maximum is 29"]
+        );
     }
 
     #[test]

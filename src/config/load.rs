@@ -1,4 +1,4 @@
-//! From text and flags to a [`Cluster`], or to the list of everything that is wrong with them.
+//! Makes a [`Cluster`] of text and flags, or the list of everything that is wrong with them.
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ const NETWORKING: &[&str] = &[
 const MODES: &[(&str, KubeProxyMode)] =
     &[("iptables", KubeProxyMode::Iptables), ("nftables", KubeProxyMode::Nftables), ("none", KubeProxyMode::None)];
 
-/// What kind's files have and coracle has elsewhere.
+/// Fields of kind's files that coracle has elsewhere.
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
     ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
@@ -55,27 +55,27 @@ const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
 
-/// What the command line says; it wins over the file.
+/// Settings of the command line, which override those of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--name`.
     pub name: Option<String>,
     /// `--image`: the image of every node.
     pub image: Option<String>,
-    /// `--workers`: number of workers; more are added at the end, the last ones are dropped.
+    /// `--workers`: number of workers; missing ones are added at the end, and the last ones are dropped.
     pub workers: Option<usize>,
     /// `--control-planes`: number of control planes, likewise.
     pub control_planes: Option<usize>,
-    /// Absolute directory that relative host paths start at: the one of the file. Without it they are refused.
+    /// Absolute path of the file's directory, to which host paths are relative. Without it, relative paths are refused.
     pub base_directory: Option<PathBuf>,
 }
 
 /// Reads a configuration; `file` is its name in messages.
 ///
-/// Text without any content gives the default cluster.
+/// An empty text gives the default cluster.
 /// Fails with [`Code::ConfigInvalid`] and the list of all problems.
 pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<Cluster> {
-    // Windows editors put a byte order mark in front, which is no part of the YAML.
+    // Windows editors write a byte order mark first, which is not part of the YAML.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::new(text, file);
     let cluster = match tree::parse(text) {
@@ -134,11 +134,14 @@ fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
     };
     Some((
         entry.node.mark,
-        format!("this is a configuration of {tool} ({}); coracle reads `{API_VERSION}`, kind `{KIND}`", quoted(text)),
+        format!(
+            "this is a configuration file of {tool} ({}); coracle reads `{API_VERSION}`, kind `{KIND}`",
+            quoted(text)
+        ),
     ))
 }
 
-/// Reads the fields; says whether the nodes are known well enough for checks across fields.
+/// Reads the fields; returns whether all nodes could be read, as checks across fields need.
 fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overrides: &Overrides) -> bool {
     let Some(fields) = reader.fields(root, CLUSTER, CLUSTER_ELSEWHERE) else { return false };
     for (name, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
@@ -212,7 +215,7 @@ fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Netwo
     }
 }
 
-/// Puts the command line over what the file says; gives the index in the file of each node that is in it.
+/// Applies the command line; returns the index in the file of each node, `None` for those that it adds.
 fn apply(reader: &mut Reader<'_>, cluster: &mut Cluster, overrides: &Overrides) -> Vec<Option<usize>> {
     if let Some(name) = &overrides.name {
         match name.parse() {
@@ -233,14 +236,14 @@ fn apply(reader: &mut Reader<'_>, cluster: &mut Cluster, overrides: &Overrides) 
     }
     let mut nodes: Vec<Placed> = cluster.nodes.drain(..).enumerate().map(|(index, node)| (Some(index), node)).collect();
     let counts = [
-        ("--control-planes", overrides.control_planes, Role::ControlPlane, 1..=validate::MOST_CONTROL_PLANES),
-        ("--workers", overrides.workers, Role::Worker, 0..=validate::MOST_WORKERS),
+        ("--control-planes", overrides.control_planes, Role::ControlPlane, 1..=validate::MAX_CONTROL_PLANES),
+        ("--workers", overrides.workers, Role::Worker, 0..=validate::MAX_WORKERS),
     ];
     for (flag, count, role, range) in counts {
         match count {
             Some(count) if range.contains(&count) => resize(&mut nodes, role, count),
             Some(count) => {
-                let message = format!("must be {} to {}, not `{count}`", range.start(), range.end());
+                let message = format!("must be between {} and {}, not `{count}`", range.start(), range.end());
                 reader.flag_problem(flag, message);
             }
             None => {}
@@ -254,7 +257,7 @@ fn apply(reader: &mut Reader<'_>, cluster: &mut Cluster, overrides: &Overrides) 
 /// A node and its index in the file.
 type Placed = (Option<usize>, Node);
 
-/// Makes `count` nodes of a role: drops the last ones, or adds plain ones behind the last.
+/// Changes the number of nodes of a role: drops the last ones, or adds nodes without settings after the last.
 fn resize(nodes: &mut Vec<Placed>, role: Role, count: usize) {
     let mut left = count;
     nodes.retain(|(_, node)| {

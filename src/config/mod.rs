@@ -16,6 +16,7 @@ mod name;
 mod nodes;
 mod reader;
 mod registries;
+mod scalar;
 mod subnets;
 mod syntax;
 mod tree;
@@ -34,13 +35,13 @@ pub const API_VERSION: &str = "coracle.dev/v1alpha1";
 /// The `kind` of configuration files.
 pub const KIND: &str = "Cluster";
 
-/// A cluster as asked for, complete with defaults and checked.
+/// A cluster as the user wants it, with all defaults filled in, and checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// Name of the cluster.
     pub name: ClusterName,
-    /// Node image for nodes that do not name one; `None` for the default.
+    /// Image of nodes that do not name one; `None` for the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Nodes: at least one, with at least one control plane.
@@ -58,28 +59,25 @@ pub struct Cluster {
     pub core_dns: CoreDns,
     /// Flags of kube-apiserver, without dashes.
     pub api_server: Flags,
-    /// Flags of kube-controller-manager.
     pub controller_manager: Flags,
-    /// Flags of kube-scheduler.
     pub scheduler: Flags,
-    /// Flags of etcd.
     pub etcd: Flags,
-    /// Directory of the host, absolute, that keeps the data of volumes when the cluster is deleted.
+    /// Absolute path of a directory on the host that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<String>,
-    /// The local registry that the cluster uses; `None` for the one that all share, if it is there.
+    /// The local registry that the cluster uses; `None` for the one that all clusters share, if it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry: Option<LocalRegistry>,
     /// How nodes reach other registries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub registries: Vec<Registry>,
-    /// Images of the engine that the nodes get.
+    /// Images of the engine that are loaded into the nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
     /// Add-ons that are enabled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addons: Vec<String>,
-    /// Files and directories, absolute, with objects that are applied.
+    /// Absolute paths of files and directories with objects that are applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<String>,
 }
@@ -87,7 +85,7 @@ pub struct Cluster {
 /// Flags of a component, name (without dashes) to value.
 pub type Flags = BTreeMap<String, String>;
 
-/// A node as asked for.
+/// A node as the user wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
@@ -103,7 +101,7 @@ pub struct Node {
     pub taints: Option<Vec<Taint>>,
     /// Host directories and files that the node sees.
     pub extra_mounts: Vec<ExtraMount>,
-    /// Host ports that lead to ports of the node.
+    /// Host ports that are forwarded to ports of the node.
     pub extra_port_mappings: Vec<ExtraPortMapping>,
 }
 
@@ -144,7 +142,6 @@ impl Role {
 /// A taint of a Node object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Taint {
-    /// Key.
     pub key: String,
     /// Value, may be empty.
     pub value: String,
@@ -160,24 +157,21 @@ pub struct ExtraMount {
     pub host_path: String,
     /// Path in the node, absolute.
     pub container_path: String,
-    /// Without write access.
     pub read_only: bool,
-    /// How mounts made later spread.
+    /// How later mounts propagate.
     pub propagation: Propagation,
 }
 
-/// How mounts made later spread between host and node.
+/// How later mounts propagate between host and node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Propagation {
-    /// Not at all.
     None,
     /// From the host into the node.
     HostToContainer,
-    /// Both ways.
     Bidirectional,
 }
 
-/// A host port that leads to a port of the node.
+/// A host port that is forwarded to a port of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtraPortMapping {
@@ -187,19 +181,14 @@ pub struct ExtraPortMapping {
     pub host_port: u16,
     /// Address on the host.
     pub listen_address: IpAddr,
-    /// Transport protocol.
     pub protocol: Protocol,
 }
 
-/// Transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
-    /// SCTP.
     Sctp,
 }
 
@@ -207,26 +196,24 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Networking {
-    /// Host address on which the API server answers.
+    /// Host address on which the API server listens.
     pub api_server_address: IpAddr,
     /// Host port of the API server; 0 lets coracle choose.
     pub api_server_port: u16,
-    /// Families of the addresses of pods, services and nodes.
+    /// Address families of pods, services and nodes.
     pub ip_family: IpFamily,
-    /// Addresses of pods.
     pub pod_subnet: Subnets,
-    /// Addresses of services.
     pub service_subnet: Subnets,
-    /// Subnets of the node network; coracle chooses a free one of each family that is not given.
+    /// Subnets of the node network; coracle chooses a free one for each family without one.
     #[serde(skip_serializing_if = "Subnets::is_empty")]
     pub node_subnet: Subnets,
     /// Search domains of nodes and pods; `None` for those of the engine's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_search: Option<Vec<String>>,
-    /// Leave pod networking to a CNI plugin that the user installs.
+    /// Leaves pod networking to a CNI plugin that the user installs.
     #[serde(rename = "disableDefaultCNI")]
     pub disable_default_cni: bool,
-    /// Give services of the type `LoadBalancer` an address.
+    /// Gives services of the type `LoadBalancer` an address.
     pub load_balancer: bool,
     /// How services are made reachable.
     pub kube_proxy_mode: KubeProxyMode,
@@ -250,15 +237,12 @@ impl Default for Networking {
     }
 }
 
-/// Families of the addresses of pods, services and nodes.
+/// Address families of pods, services and nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IpFamily {
-    /// IPv4 only.
     Ipv4,
-    /// IPv6 only.
     Ipv6,
-    /// Both.
     Dual,
 }
 
@@ -270,7 +254,6 @@ pub enum KubeProxyMode {
     Iptables,
     /// kube-proxy with nftables rules.
     Nftables,
-    /// No kube-proxy.
     None,
 }
 
@@ -300,7 +283,7 @@ impl Cluster {
         }
     }
 
-    /// The cluster as a configuration file with every field written out, which [`load`] reads back the same.
+    /// The cluster as a configuration file with all fields, from which [`load`] makes the same cluster.
     pub fn to_text(&self) -> Result<String> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

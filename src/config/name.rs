@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The longest name: the longest node name, `NAME-control-plane99`, must fit a host name of 63 characters.
-const LONGEST: usize = 44;
+/// The longest node name, `NAME-control-plane99`, must fit in a host name of 63 characters.
+const MAX_LENGTH: usize = 44;
 
 /// A name that is a valid part of container, host and context names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -14,7 +14,7 @@ const LONGEST: usize = 44;
 pub struct ClusterName(String);
 
 impl ClusterName {
-    /// The name that is used when none is given.
+    /// The name of a cluster that is not given one.
     pub const DEFAULT: &str = "coracle";
 
     /// The name as text.
@@ -44,15 +44,15 @@ impl FromStr for ClusterName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         if text.is_empty() {
             Err("the name is empty".to_owned())
-        } else if text.len() > LONGEST {
-            Err(format!("`{text}` is longer than {LONGEST} characters"))
-        } else if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-            Err(format!("`{text}` has `{bad}` in it; use lower-case letters, digits, `-` and `.`"))
-        } else if !edge(text.chars().next()) || !edge(text.chars().last()) {
+        } else if text.len() > MAX_LENGTH {
+            Err(format!("`{text}` is longer than {MAX_LENGTH} characters"))
+        } else if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
+            Err(format!("`{text}` contains `{bad}`; use lower-case letters, digits, `-` and `.`"))
+        } else if !is_edge(text.chars().next()) || !is_edge(text.chars().last()) {
             Err(format!("`{text}` must begin and end with a letter or a digit"))
         } else {
             Ok(Self(text.to_owned()))

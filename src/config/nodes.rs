@@ -25,13 +25,13 @@ const EFFECTS: &[(&str, &str)] =
 /// Labels that the kubelet sets by itself.
 const KUBELET_LABELS: &[&str] = &["kubernetes.io/arch", "kubernetes.io/hostname", "kubernetes.io/os"];
 
-/// What kind's files have at a node and coracle has elsewhere.
+/// Fields of nodes in kind's files that coracle has elsewhere.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd` of the cluster"),
     ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
 ];
 
-/// The nodes that were read; `complete` if the role of each is known.
+/// The nodes of a file.
 pub(super) struct Nodes {
     /// The nodes in the order of the file.
     pub(super) nodes: Vec<Node>,
@@ -39,11 +39,11 @@ pub(super) struct Nodes {
     pub(super) complete: bool,
 }
 
-/// Reads the list of nodes; host paths start at `base`, and host ports are at `loopback` unless the file says otherwise.
+/// Reads the list of nodes; host paths are relative to `base`, and host ports listen on `loopback` by default.
 pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAddr) -> Nodes {
     let Some(items) = reader.items(field) else { return Nodes { nodes: Vec::new(), complete: false } };
     if items.is_empty() {
-        reader.problem(field.node.mark, "a cluster has at least one node; leave `nodes` out for one control plane");
+        reader.problem(field.node.mark, "a cluster needs at least one node; omit `nodes` for a single control plane");
         return Nodes { nodes: Vec::new(), complete: false };
     }
     let mut complete = true;
@@ -62,7 +62,7 @@ fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAdd
     let role = if let Some(role) = fields.get("role") {
         reader.choice(role, ROLES)
     } else {
-        reader.problem(fields.mark, "the node has no `role`: `control-plane` or `worker`");
+        reader.problem(fields.mark, "the node has no `role`; it is `control-plane` or `worker`");
         None
     };
     let mut node = Node::new(role.unwrap_or(Role::Worker));
@@ -106,7 +106,8 @@ fn taints(reader: &mut Reader<'_>, field: &Field<'_>) -> Vec<Taint> {
     for item in reader.items(field).unwrap_or_default() {
         let Some(taint) = taint(reader, &item) else { continue };
         if taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
-            let message = format!("the taint {} with effect `{}` is already given", quoted(&taint.key), taint.effect);
+            let message =
+                format!("the taint {} with the effect `{}` is already listed", quoted(&taint.key), taint.effect);
             reader.problem(item.node.mark, message);
         }
         taints.push(taint);
@@ -126,7 +127,7 @@ fn taint(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Taint> {
     Some(Taint { key: key?, value: value?, effect: effect?.to_owned() })
 }
 
-/// A field that must be there.
+/// A required field; reports if it is missing.
 fn required<'t>(reader: &mut Reader<'_>, fields: &Fields<'t>, name: &str, of: &str) -> Option<Field<'t>> {
     let found = fields.get(name).cloned();
     if found.is_none() {
@@ -152,36 +153,38 @@ fn mount(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path) -> Option<Extr
     })
 }
 
-/// The absolute form of a host path; `..` stays, because links may be in the way.
+/// The absolute form of a host path; `..` stays, because it may follow a symbolic link.
 pub(super) fn host_path(text: &str, base: &Path) -> Result<String, String> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(format!("{} is not a path", quoted(text)));
     }
     if text == "~" || text.starts_with("~/") {
-        return Err(format!("only a shell knows `~`; write the home directory of {} out", quoted(text)));
+        return Err(format!("only a shell expands `~`; write out the home directory in {}", quoted(text)));
     }
     let path = base.join(text);
     if !path.is_absolute() {
-        return Err(format!("{} is not absolute", quoted(text)));
+        return Err(format!("{} is not an absolute path", quoted(text)));
     }
     let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
-    path.into_os_string().into_string().map_err(|_| format!("the directory of {} is not UTF-8", quoted(text)))
+    path.into_os_string()
+        .into_string()
+        .map_err(|_| format!("the directory that {} is relative to is not UTF-8", quoted(text)))
 }
 
-/// Notes two mounts at one path of the node; `count` tells whether each mount could be read.
+/// Reports two mounts at one path of the node, unless some of the `count` mounts could not be read.
 fn repeated_mounts(reader: &mut Reader<'_>, path: &str, mounts: &[ExtraMount], count: usize) {
     if mounts.len() != count {
         return;
     }
     for (index, mount) in mounts.iter().enumerate() {
         if mounts[..index].iter().any(|other| other.container_path == mount.container_path) {
-            let message = format!("there is already a mount at `{}`", mount.container_path);
+            let message = format!("another mount is already at `{}`", mount.container_path);
             reader.problem_at(&format!("{path}[{index}].containerPath"), message);
         }
     }
 }
 
-/// Reads a port mapping; one with problems keeps its place in the list, so that the paths of later checks stay right.
+/// Reads a port mapping; one with problems keeps its place in the list, so that later checks name the right path.
 fn port_mapping(reader: &mut Reader<'_>, field: &Field<'_>, loopback: IpAddr) -> ExtraPortMapping {
     let mut mapping =
         ExtraPortMapping { container_port: 0, host_port: 0, listen_address: loopback, protocol: Protocol::Tcp };

@@ -1,6 +1,6 @@
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
-use super::{Overrides, load};
+use super::{Cluster, ClusterName, Overrides, load};
 
 /// Lines as they stand in configurations, in any order and indentation.
 fn likely_text() -> impl Strategy<Value = String> {
@@ -63,5 +63,20 @@ proptest! {
         if let Err(error) = load(&text, "c.yaml", &Overrides::default()) {
             assert!(!error.problem_list().is_empty());
         }
+    }
+
+    /// What is stored with a cluster is read again by later commands.
+    #[test]
+    fn what_is_written_out_is_read_back_the_same(
+        key in "[a-zA-Z]{1,9}",
+        text in prop_oneof![any::<String>(), likely_text()],
+        number in any::<i64>(),
+        float in -1e9..1e9_f64,
+    ) {
+        let mut cluster = Cluster::new(ClusterName::default());
+        cluster.kubelet = serde_json::json!({ format!("x{key}"): [text, number, float, null, true, [], {}, { "k": text }] });
+        let written = cluster.to_text().unwrap();
+        let read = load(&written, "c.yaml", &Overrides::default());
+        assert_eq!(read.unwrap_or_else(|error| panic!("{error:?} in {written:?}")), cluster);
     }
 }

@@ -1,4 +1,4 @@
-//! The walk over a tree: typed access that notes every problem and goes on.
+//! Typed access to a tree that reports every problem and continues.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -9,7 +9,6 @@ use crate::error::{Problem, Snippet};
 /// A value of the tree and its path, such as `nodes[0].image`.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'t> {
-    /// The value.
     pub(super) node: &'t Node,
     /// The path from the root.
     pub(super) path: String,
@@ -18,7 +17,6 @@ pub(super) struct Field<'t> {
 }
 
 impl<'t> Field<'t> {
-    /// The whole document.
     pub(super) fn root(node: &'t Node) -> Self {
         Self { node, path: String::new(), name: "the configuration".to_owned() }
     }
@@ -32,13 +30,13 @@ pub(super) struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    /// The field of this name; one without a value counts as not there.
+    /// The field of this name; one without a value counts as missing.
     pub(super) fn get(&self, name: &str) -> Option<&Field<'t>> {
         self.found.get(name).filter(|field| !matches!(field.node.value, Value::Null))
     }
 }
 
-/// Notes problems with their place while the tree is read.
+/// Collects problems with their place while the tree is read.
 pub(super) struct Reader<'a> {
     file: &'a str,
     lines: Vec<&'a str>,
@@ -47,12 +45,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `text`, which problems call `file`.
+    /// A reader of `text`; problems call it `file`.
     pub(super) fn new(text: &'a str, file: &'a str) -> Self {
         Self { file, lines: text.lines().collect(), places: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// Notes a problem at a place of the file.
+    /// Reports a problem at a place of the file.
     pub(super) fn problem(&mut self, mark: Mark, message: impl Into<String>) {
         let snippet = self.lines.get(mark.line - 1).map(|text| Snippet {
             line: mark.line,
@@ -63,13 +61,13 @@ impl<'a> Reader<'a> {
         self.problems.push((Some(mark), Problem { place, message: message.into(), snippet }));
     }
 
-    /// Notes a problem of a command line flag.
+    /// Reports a problem with a command line flag.
     pub(super) fn flag_problem(&mut self, flag: &str, message: impl Into<String>) {
         let problem = Problem { place: flag.to_owned(), message: message.into(), snippet: None };
         self.problems.push((None, problem));
     }
 
-    /// Notes a problem at a path, or at the nearest thing around it that the file has.
+    /// Reports a problem at a path, or at the closest parent of it that the file has.
     pub(super) fn problem_at(&mut self, path: &str, message: impl Into<String>) {
         let mut path = path;
         loop {
@@ -85,24 +83,24 @@ impl<'a> Reader<'a> {
         self.problems.push((None, problem));
     }
 
-    /// Whether the file says anything at this path.
+    /// Whether the file has this path.
     pub(super) fn has(&self, path: &str) -> bool {
         self.places.contains_key(path)
     }
 
-    /// Everything that was noted, in the order of the text, flags first.
+    /// All problems, those of flags first, then in the order of the text.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|(mark, _)| *mark);
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
-    /// Notes that a value is of the wrong type.
+    /// Reports a value of the wrong type.
     pub(super) fn wrong_type(&mut self, field: &Field<'_>, wanted: &str) {
         let message = format!("{} must be {wanted}, not {}", field.name, field.node.value.describe());
         self.problem(field.node.mark, message);
     }
 
-    /// The known fields of a mapping; unknown and repeated ones are problems.
+    /// The known fields of a mapping; reports unknown and repeated ones, and what to use instead of those `elsewhere`.
     pub(super) fn fields<'t>(
         &mut self,
         field: &Field<'t>,
@@ -114,11 +112,11 @@ impl<'a> Reader<'a> {
             if known.contains(&entry) {
                 found.insert(entry, value);
             } else if let Some((_, advice)) = elsewhere.iter().find(|(name, _)| *name == entry) {
-                self.problem_at_key(&value, format!("coracle has no field {}: {advice}", quoted(entry)));
+                self.problem_at_key(&value, format!("coracle has no field {}; {advice}", quoted(entry)));
             } else {
                 let message = match closest(entry, known) {
-                    Some(name) => format!("unknown field {}, did you mean `{name}`?", quoted(entry)),
-                    None => format!("unknown field {}; known here: {}", quoted(entry), known.join(", ")),
+                    Some(name) => format!("unknown field {}; did you mean `{name}`?", quoted(entry)),
+                    None => format!("unknown field {}; the fields here are {}", quoted(entry), known.join(", ")),
                 };
                 self.problem_at_key(&value, message);
             }
@@ -126,7 +124,7 @@ impl<'a> Reader<'a> {
         Some(Fields { found, mark: field.node.mark })
     }
 
-    /// Notes a problem at the key of a field that [`Self::entries`] gave.
+    /// Reports a problem at the key of a field that [`Self::entries`] returned.
     pub(super) fn problem_at_key(&mut self, field: &Field<'_>, message: impl Into<String>) {
         let mark = self.places.get(&format!("{}#key", field.path)).copied().unwrap_or(field.node.mark);
         self.problem(mark, message);
@@ -142,7 +140,7 @@ impl<'a> Reader<'a> {
         let mut all = Vec::new();
         for entry in entries {
             if let Some(mark) = first.get(entry.key.as_str()) {
-                let message = format!("{} is already given on line {}", quoted(&entry.key), mark.line);
+                let message = format!("{} is already set on line {}", quoted(&entry.key), mark.line);
                 self.problem(entry.mark, message);
                 continue;
             }
@@ -170,12 +168,12 @@ impl<'a> Reader<'a> {
         Some(all)
     }
 
-    /// A string. Bare words that YAML 1.1 (and so kubectl) takes for booleans are refused.
+    /// A string. Unquoted words that YAML 1.1 (and so kubectl) reads as booleans are refused.
     pub(super) fn string<'t>(&mut self, field: &Field<'t>) -> Option<&'t str> {
         match &field.node.value {
             Value::Text(text, plain) if *plain && is_old_boolean(text) => {
                 let message =
-                    format!("kubectl reads a bare `{text}` as a boolean: write `\"{text}\"`, `true` or `false`");
+                    format!("kubectl reads an unquoted `{text}` as a boolean; write `\"{text}\"`, `true` or `false`");
                 self.problem(field.node.mark, message);
                 None
             }
@@ -195,7 +193,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string that `parse` understands; its error becomes the problem.
+    /// A string that `parse` accepts; its error becomes the problem.
     pub(super) fn parsed<T>(&mut self, field: &Field<'_>, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let text = self.string(field)?;
         match parse(text) {
@@ -210,20 +208,20 @@ impl<'a> Reader<'a> {
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, field: &Field<'_>, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let one_of = format!("one of `{}`", words.join("`, `"));
         let Value::Text(text, _) = &field.node.value else {
-            self.wrong_type(field, &format!("one of {}", words.join(", ")));
+            self.wrong_type(field, &one_of);
             return None;
         };
         if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
             return Some(*value);
         }
-        let mean = closest(text, &words).map(|word| format!(", did you mean `{word}`?")).unwrap_or_default();
-        let message = format!("{} is one of {}, not {}{mean}", field.name, words.join(", "), quoted(text));
+        let suggestion = closest(text, &words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        let message = format!("{} must be {one_of}, not {}{suggestion}", field.name, quoted(text));
         self.problem(field.node.mark, message);
         None
     }
 
-    /// A boolean.
     pub(super) fn boolean(&mut self, field: &Field<'_>) -> Option<bool> {
         if let Value::Bool(value) = &field.node.value {
             return Some(*value);
@@ -240,8 +238,8 @@ impl<'a> Reader<'a> {
         };
         let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| range.contains(port));
         if port.is_none() {
-            let (least, most) = (range.start(), range.end());
-            self.problem(field.node.mark, format!("{} must be {least} to {most}, not `{text}`", field.name));
+            let (min, max) = (range.start(), range.end());
+            self.problem(field.node.mark, format!("{} must be between {min} and {max}, not `{text}`", field.name));
         }
         port
     }
@@ -258,7 +256,7 @@ pub(super) fn closest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
         .map(|(_, word)| word)
 }
 
-/// Whether YAML 1.1 takes this bare word for a boolean where YAML 1.2 sees a string.
+/// Whether YAML 1.1 reads this unquoted word as a boolean and YAML 1.2 as a string.
 pub(super) fn is_old_boolean(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "y" | "yes" | "n" | "no" | "on" | "off")
 }

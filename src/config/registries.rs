@@ -1,4 +1,4 @@
-//! What the file says about registries: the local one, and how nodes reach others.
+//! Registries: the local one, and how nodes reach others.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const REGISTRY: &[&str] = &["host", "mirrors", "caFile", "insecure", "login"];
 pub enum LocalRegistry {
     /// None, not even the one that all clusters share.
     None,
-    /// The one of this name, which is created if it is not there.
+    /// The one of this name, which is created if it does not exist.
     Named(String),
 }
 
@@ -40,13 +40,13 @@ impl Serialize for LocalRegistry {
 pub struct Registry {
     /// What names of its images begin with, such as `docker.io`; `*` for all that are not listed.
     pub host: String,
-    /// URLs that are asked before it, in this order.
+    /// URLs that are tried before it, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
-    /// File of this host, absolute, with certificates of the CA that it and its mirrors are trusted by.
+    /// Absolute path of a file on this host: certificates of the CA that signed those of the registry and its mirrors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
-    /// Certificates are not checked, and without TLS is fine.
+    /// Certificates are not checked, and plain HTTP is accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
     /// Nodes get the credentials that this host's Docker configuration has for it.
@@ -58,7 +58,7 @@ impl Registry {
     /// Stands for all registries that are not listed.
     pub const ALL: &str = "*";
 
-    /// A registry of which nothing is said.
+    /// A registry without any settings.
     pub fn new(host: impl Into<String>) -> Self {
         Self { host: host.into(), mirrors: Vec::new(), ca_file: None, insecure: false, login: false }
     }
@@ -89,19 +89,20 @@ fn local(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<LocalRegistry> {
     }
 }
 
-/// Checks the name of a local registry: a container has it, and it is a name in networks.
+/// Checks the name of a local registry, which is also the name of its container and its name in networks.
 pub fn registry_name(text: &str) -> Result<String, String> {
     if text.contains('.') {
-        return Err(format!("the name {} has `.` in it; use lower-case letters, digits and `-`", quoted(text)));
+        return Err(format!("the name {} contains `.`; use lower-case letters, digits and `-`", quoted(text)));
     }
     let name = text.parse::<super::ClusterName>().map(|name| name.to_string());
-    name.map_err(|said| said.replace("digits, `-` and `.`", "digits and `-`"))
+    name.map_err(|message| message.replace("digits, `-` and `.`", "digits and `-`"))
 }
 
 fn registry(reader: &mut Reader<'_>, item: &Field<'_>, base: &Path) -> Option<Registry> {
     let fields = reader.fields(item, REGISTRY, &[("endpoint", "use `mirrors`"), ("auth", "use `login`")])?;
     let Some(host) = fields.get("host") else {
-        reader.problem(fields.mark, "`host` is missing, such as `docker.io` or `registry.example.com:5000`");
+        reader
+            .problem(fields.mark, "`host` is missing; it is a name such as `docker.io` or `registry.example.com:5000`");
         return None;
     };
     let host = reader.parsed(host, syntax::registry_host)?;
@@ -120,10 +121,10 @@ fn registry(reader: &mut Reader<'_>, item: &Field<'_>, base: &Path) -> Option<Re
     }
     let all = registry.host == Registry::ALL;
     if let Some(field) = fields.get("login").filter(|_| all && registry.login) {
-        reader.problem(field.node.mark, "credentials belong to one registry: name it in `host` instead of `*`");
+        reader.problem(field.node.mark, "credentials belong to one registry; name it in `host` instead of `*`");
     }
     if let Some(field) = fields.get("caFile").filter(|_| registry.insecure) {
-        reader.problem(field.node.mark, "`caFile` has no meaning with `insecure`, which checks no certificate");
+        reader.problem(field.node.mark, "`caFile` has no effect with `insecure`, which does not check certificates");
     }
     Some(registry)
 }
@@ -143,7 +144,7 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let error = body(text).unwrap_err();
-        error.problem_list().iter().map(|one| format!("{} {}", one.place, one.message)).collect()
+        error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
     }
 
     #[test]
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_its_place() {
+    fn every_mistake_is_reported_at_its_place() {
         let text = "registries:\n\
             - mirrors: [https://a.example]\n\
             - {host: 'https://b.example'}\n\
@@ -189,12 +190,12 @@ mod tests {
         let wanted = [
             ("4:3 ", "`host` is missing"),
             ("5:10 ", "without `https://`"),
-            ("6:10 ", "no path"),
+            ("6:10 ", "contains a path"),
             ("7:31 ", "https://e.example"),
             ("7:42 ", "`login: true`"),
             ("7:75 ", "https://"),
             ("8:3 ", "already given"),
-            ("8:45 ", "no meaning"),
+            ("8:45 ", "no effect"),
             ("9:22 ", "name it"),
             ("10:21 ", "did you mean `mirrors`"),
         ];
@@ -202,6 +203,6 @@ mod tests {
         for (line, (place, message)) in lines.iter().zip(wanted) {
             assert!(line.starts_with(&format!("c.yaml:{place}")) && line.contains(message), "{line}");
         }
-        assert!(!lines.join("\n").contains("secret"), "a password was repeated: {lines:#?}");
+        assert!(!lines.join("\n").contains("secret"), "a password is shown: {lines:#?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Address families, and the one or two subnets that pods, services or nodes have of them.
+//! Address families, and the one or two subnets that pods, services and nodes have.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,12 +12,12 @@ use super::{IpFamily, Networking, syntax};
 
 const FAMILIES: &[(&str, IpFamily)] = &[("ipv4", IpFamily::Ipv4), ("ipv6", IpFamily::Ipv6), ("dual", IpFamily::Dual)];
 
-/// Subnets of pods unless the file says otherwise, IPv4 first.
+/// Default subnets of pods, IPv4 first.
 const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/56"];
-/// Subnets of services.
+/// Default subnets of services, IPv4 first.
 const SERVICES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
-/// Subnets of different families, the primary one first; written with a comma between them.
+/// Subnets of different families, the primary one first; separated by a comma when written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subnets(Vec<IpNet>);
 
@@ -32,7 +32,7 @@ impl Subnets {
         self.iter().find(|subnet| is_v4(subnet) == v4)
     }
 
-    /// No subnet is given.
+    /// Whether there is no subnet.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -67,7 +67,7 @@ pub(super) fn family_name(v4: bool) -> &'static str {
 }
 
 impl IpFamily {
-    /// Whether addresses of a family belong to it.
+    /// Whether it includes a family.
     pub fn has(self, v4: bool) -> bool {
         match self {
             Self::Ipv4 => v4,
@@ -82,7 +82,7 @@ impl IpFamily {
     }
 }
 
-/// The defaults of a family, in the order of `like`, so that giving one of two fields in the other order is enough.
+/// The default subnets for a family, in the order of `like`, so that setting one of two fields sets the order of both.
 fn defaults(texts: [&str; 2], family: IpFamily, like: &Subnets) -> Subnets {
     let parsed = texts.iter().filter_map(|text| text.parse().ok());
     let mut subnets: Vec<IpNet> = parsed.filter(|subnet| family.has(is_v4(subnet))).collect();
@@ -93,7 +93,7 @@ fn defaults(texts: [&str; 2], family: IpFamily, like: &Subnets) -> Subnets {
 }
 
 impl Networking {
-    /// Subnets of pods and services for a family that the file does not give.
+    /// Sets the subnets of pods and services that the file does not set.
     pub(super) fn with_default_subnets(mut self) -> Self {
         if self.pod_subnet.is_empty() {
             self.pod_subnet = defaults(PODS, self.ip_family, &self.service_subnet);
@@ -104,12 +104,12 @@ impl Networking {
         self
     }
 
-    /// The host's own address at which ports of nodes are published: of IPv6 if a node can only be called there.
+    /// The host's loopback address on which ports of nodes are published: IPv6 if nodes can be reached only with it.
     pub(super) fn loopback(&self) -> IpAddr {
         if self.ip_family.has(true) { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) }
     }
 
-    /// The families of the cluster's addresses, the one first that services get unless they ask: whether it is IPv4.
+    /// The families of the cluster's addresses, as whether each is IPv4; services get the first one by default.
     pub fn families(&self) -> impl Iterator<Item = bool> {
         self.pod_subnet.iter().map(|subnet| is_v4(&subnet))
     }
@@ -137,12 +137,12 @@ impl Reader<'_> {
         *networking = std::mem::take(networking).with_default_subnets();
         if networking.service_subnet.iter().map(|subnet| is_v4(&subnet)).ne(networking.families()) {
             let first = networking.families().next().map_or("", family_name);
-            let message = format!("`podSubnet` has {first} first: write `serviceSubnet` in the same order");
+            let message = format!("`podSubnet` begins with {first}; write `serviceSubnet` in the same order");
             self.problem_at("networking.serviceSubnet", message);
         }
     }
 
-    /// One or two subnets, as a list or with a comma between them.
+    /// One or two subnets, as a list or separated by a comma.
     fn subnet_list(&mut self, field: &Field<'_>) -> Option<Subnets> {
         let mut subnets = Vec::new();
         if let Value::List(_) = field.node.value {
@@ -158,29 +158,29 @@ impl Reader<'_> {
         subnets.into_iter().collect::<Option<Vec<IpNet>>>().map(Subnets)
     }
 
-    /// Whether there is a subnet of each family of the cluster (`exact`), or at most one of each.
+    /// Whether there is one subnet of each family of the cluster (`exact`), or at most one of each.
     fn fits(&mut self, field: &Field<'_>, subnets: &Subnets, family: IpFamily, exact: bool) -> bool {
         let (name, word) = (&field.name, family.as_str());
         let count = |v4: bool| subnets.iter().filter(|subnet| is_v4(subnet) == v4).count();
-        let too_much = |v4: bool| {
+        let excess = |v4: bool| {
             let of = family_name(v4);
             match count(v4) {
                 0 => None,
-                // The engine's networks have IPv4 whatever the cluster has.
+                // The engine's networks always have IPv4.
                 _ if !family.has(v4) && (exact || !v4) => {
                     let instead = if family == IpFamily::Ipv4 { "; set it to `ipv6` or `dual`" } else { "" };
-                    Some(format!("{name} has a subnet of {of}, but `ipFamily` is `{word}`{instead}"))
+                    Some(format!("{name} has an {of} subnet, but `ipFamily` is `{word}`{instead}"))
                 }
                 1 => None,
-                _ => Some(format!("{name} has more than one subnet of {of}: {}", quoted(&subnets.to_string()))),
+                _ => Some(format!("{name} has more than one {of} subnet: {}", quoted(&subnets.to_string()))),
             }
         };
         let missing = |v4: bool| {
             let is_missing = exact && family.has(v4) && count(v4) == 0;
-            is_missing.then(|| format!("{name} has no subnet of {}, but `ipFamily` is `{word}`", family_name(v4)))
+            is_missing.then(|| format!("{name} has no {} subnet, but `ipFamily` is `{word}`", family_name(v4)))
         };
         let both = [true, false];
-        let message = both.into_iter().find_map(too_much).or_else(|| both.into_iter().find_map(missing));
+        let message = both.into_iter().find_map(excess).or_else(|| both.into_iter().find_map(missing));
         let fits = message.is_none();
         if let Some(message) = message {
             self.problem(field.node.mark, message);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn two_subnets_are_a_list_or_have_a_comma_between_them() {
+    fn two_subnets_are_a_list_or_separated_by_a_comma() {
         let text = subnets("{ipFamily: dual, podSubnet: '10.1.0.0/16, fd01::/48', nodeSubnet: fd02::/64}");
         let list = subnets("{ipFamily: dual, podSubnet: [10.1.0.0/16, 'fd01::/48'], nodeSubnet: ['fd02::/64']}");
         assert_eq!(text, list);
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(pods, "fd00:10:244::/56,10.244.0.0/16");
         assert_eq!(
             read("{ipFamily: dual, podSubnet: 'fd01::/48,10.1.0.0/16', serviceSubnet: '10.2.0.0/16,fd02::/112'}"),
-            Err(vec!["c.yaml:3:81 `podSubnet` has IPv6 first: write `serviceSubnet` in the same order".to_owned()])
+            Err(vec!["c.yaml:3:81 `podSubnet` begins with IPv6; write `serviceSubnet` in the same order".to_owned()])
         );
     }
 
@@ -243,20 +243,20 @@ mod tests {
         assert_eq!(
             problems("{podSubnet: 'fd01::/48', serviceSubnet: 'fd02::/112', nodeSubnet: 'fd03::/64'}"),
             [
-                "c.yaml:3:25 `podSubnet` has a subnet of IPv6, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
-                "c.yaml:3:53 `serviceSubnet` has a subnet of IPv6, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
-                "c.yaml:3:79 `nodeSubnet` has a subnet of IPv6, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
+                "c.yaml:3:25 `podSubnet` has an IPv6 subnet, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
+                "c.yaml:3:53 `serviceSubnet` has an IPv6 subnet, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
+                "c.yaml:3:79 `nodeSubnet` has an IPv6 subnet, but `ipFamily` is `ipv4`; set it to `ipv6` or `dual`",
             ]
         );
         assert_eq!(
             problems("{ipFamily: dual, podSubnet: 10.1.0.0/16, serviceSubnet: '10.2.0.0/16,10.3.0.0/16'}"),
             [
-                "c.yaml:3:41 `podSubnet` has no subnet of IPv6, but `ipFamily` is `dual`",
-                "c.yaml:3:69 `serviceSubnet` has more than one subnet of IPv4: `10.2.0.0/16,10.3.0.0/16`",
+                "c.yaml:3:41 `podSubnet` has no IPv6 subnet, but `ipFamily` is `dual`",
+                "c.yaml:3:69 `serviceSubnet` has more than one IPv4 subnet: `10.2.0.0/16,10.3.0.0/16`",
             ]
         );
         assert_eq!(problems("{ipFamily: ipv6, podSubnet: 10.1.0.0/16}").len(), 1);
-        assert!(read("{ipFamily: ipv6, nodeSubnet: 172.30.0.0/24}").is_ok(), "the engine's networks have IPv4");
+        assert!(read("{ipFamily: ipv6, nodeSubnet: 172.30.0.0/24}").is_ok(), "the engine's networks always have IPv4");
     }
 
     #[test]
@@ -265,9 +265,9 @@ mod tests {
         assert_eq!(
             problems("{ipFamily: ipv6, podSubnet: 'fd01::/40', serviceSubnet: 'fd02::/64', nodeSubnet: 'fd03::/120'}"),
             [
-                "c.yaml:3:41 the mask of fd01::/40 must be /48 to /64",
-                "c.yaml:3:69 the mask of fd02::/64 must be /108 to /120",
-                "c.yaml:3:94 the mask of fd03::/120 must be /64 to /112",
+                "c.yaml:3:41 the mask of fd01::/40 must be between /48 and /64",
+                "c.yaml:3:69 the mask of fd02::/64 must be between /108 and /120",
+                "c.yaml:3:94 the mask of fd03::/120 must be between /64 and /112",
             ]
         );
         for subnet in ["::/64", "fe80::/64", "ff00::/64", "fd00::1/64"] {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_an_ipv6_cluster_are_published_where_its_nodes_can_be_called() {
+    fn ports_of_an_ipv6_cluster_are_published_where_its_nodes_can_be_reached() {
         let ports = |networking: &str, more: &str| {
             let text = format!(
                 "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking: {networking}\nnodes: \
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(listen(&ports("{ipFamily: dual}", "")), "127.0.0.1");
         assert_eq!(listen(&ports("{ipFamily: ipv6}", "")), "::1");
         let cut_off = ports("{ipFamily: ipv6}", ", listenAddress: 127.0.0.1");
-        assert!(crate::config::warnings(&cut_off)[0].contains("only where `listenAddress` is of IPv6"));
+        assert!(crate::config::warnings(&cut_off)[0].contains("only on an IPv6 `listenAddress`"));
         assert!(crate::config::warnings(&ports("{ipFamily: ipv6}", "")).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Kubernetes' and Docker's rules for single values. Each error is a whole message.
+//! The rules of Kubernetes and Docker for single values. Each error is a complete message.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ fn label_part(text: &str, what: &str) -> Result<(), String> {
     }
     if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.')) {
         return Err(format!(
-            "{what} {} has {} in it; letters, digits, `-`, `_` and `.` are allowed",
+            "{what} {} contains {}; only letters, digits, `-`, `_` and `.` are allowed",
             quoted(text),
             quoted(&bad.to_string())
         ));
@@ -55,14 +55,14 @@ pub(super) fn label_value(value: &str) -> Result<(), String> {
     if value.is_empty() { Ok(()) } else { label_part(value, "the value") }
 }
 
-/// Checks an image reference as far as can be told without a registry.
+/// Checks an image reference as far as is possible without a registry.
 pub(super) fn image(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
     if text.is_empty() {
         return Err("the image is empty".to_owned());
     }
     if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-        return Err(format!("the image {} has {} in it", quoted(text), quoted(&bad.to_string())));
+        return Err(format!("the image {} contains {}", quoted(text), quoted(&bad.to_string())));
     }
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.ends_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(format!("the image {} must begin and end with a letter or a digit", quoted(text)));
@@ -70,7 +70,7 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Checks the host of a registry as names of images begin with it, or `*`.
+/// Checks the host of a registry, with which names of images begin, or `*`.
 pub fn registry_host(text: &str) -> Result<String, String> {
     if text == "*" {
         return Ok(text.to_owned());
@@ -79,7 +79,7 @@ pub fn registry_host(text: &str) -> Result<String, String> {
         return Err(format!("write {} without `{scheme}://`: `{}`", quoted(text), rest.trim_end_matches('/')));
     }
     if text.contains('/') {
-        return Err(format!("{} has a path; the host of a registry has no path", quoted(text)));
+        return Err(format!("{} contains a path; give only the host of the registry", quoted(text)));
     }
     let (name, port) = text.rsplit_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
@@ -96,7 +96,7 @@ pub(super) fn mirror(text: &str) -> Result<String, String> {
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     if host.contains('@') {
-        return Err("credentials do not belong into this file: log in with Docker, and set `login: true`".to_owned());
+        return Err("credentials do not belong in this file; log in with Docker and set `login: true`".to_owned());
     }
     let url = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if !["http", "https"].contains(&scheme) || host == "*" || registry_host(host).is_err() || !path.chars().all(url) {
@@ -116,7 +116,7 @@ pub(super) fn subnet(text: &str) -> Result<IpNet, String> {
         .parse()
         .map_err(|_| format!("{} is not a subnet such as `10.244.0.0/16` or `fd00:10:244::/56`", quoted(text)))?;
     if subnet.trunc() != subnet {
-        return Err(format!("`{text}` has bits behind its mask, did you mean `{}`?", subnet.trunc()));
+        return Err(format!("`{text}` has host bits set; did you mean `{}`?", subnet.trunc()));
     }
     let first = subnet.network();
     let unusable = match subnet {
@@ -131,9 +131,9 @@ pub(super) fn subnet(text: &str) -> Result<IpNet, String> {
     };
     if unusable || first.is_loopback() || first.is_multicast() {
         return Err(if subnet.addr().is_ipv4() {
-            format!("`{text}` cannot be used: take one of `10.0.0.0/8`, `172.16.0.0/12` or `192.168.0.0/16`")
+            format!("`{text}` cannot be used; choose a part of `10.0.0.0/8`, `172.16.0.0/12` or `192.168.0.0/16`")
         } else {
-            format!("`{text}` cannot be used: take one of `fd00::/8`")
+            format!("`{text}` cannot be used; choose a part of `fd00::/8`")
         });
     }
     Ok(subnet)
@@ -146,7 +146,7 @@ pub(super) fn flag_name(name: &str) -> Result<(), String> {
     }
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     if name.is_empty() || !name.chars().all(allowed) {
-        return Err(format!("{} is not the name of a flag; these are lower-case words with `-`", quoted(name)));
+        return Err(format!("{} is not the name of a flag; names are lower-case words joined by `-`", quoted(name)));
     }
     Ok(())
 }
@@ -160,22 +160,24 @@ pub(super) fn feature_gate(name: &str) -> Result<(), String> {
     }
 }
 
-/// Checks a path for what an engine cannot mount; the error is a whole message.
+/// Checks that the engine can mount something at this path of a node.
 pub(super) fn container_path(path: &str) -> Result<String, String> {
     if !path.starts_with('/') {
-        return Err(format!("{} is not absolute; a path in the node begins with `/`", quoted(path)));
+        return Err(format!("{} is not an absolute path; paths in a node begin with `/`", quoted(path)));
     }
     if path.chars().any(char::is_control) {
-        return Err(format!("{} has a control character in it", quoted(path)));
+        return Err(format!("{} contains a control character", quoted(path)));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(format!("{} has `..` in it", quoted(path)));
+        return Err(format!("{} contains `..`", quoted(path)));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let path = format!("/{}", parts.join("/"));
     match hidden_path(&path) {
-        Some(needed) if needed == path => Err(format!("`{path}` belongs to coracle; mount to another path")),
-        Some(needed) => Err(format!("`{path}` would hide `{needed}`, which the node needs; mount to another path")),
+        Some(needed) if needed == path => Err(format!("`{path}` is reserved for coracle; choose another path")),
+        Some(needed) => {
+            Err(format!("a mount at `{path}` would hide `{needed}`, which the node needs; choose another path"))
+        }
         None => Ok(path),
     }
 }
@@ -222,7 +224,7 @@ const NEEDED: &[&str] = &[
     "/var/log/pods",
 ];
 
-/// Trees of the node in which there is no place for mounts either.
+/// Directories of the node that must not contain a mount either.
 const CLOSED: &[&str] = &[
     "/etc/coracle",
     "/etc/kubernetes/pki",
@@ -235,7 +237,7 @@ const CLOSED: &[&str] = &[
     "/var/lib/kubelet/pki",
 ];
 
-/// The path that a mount at `path` would cover, or the closed tree it would be in.
+/// The path that a mount at `path` would cover, or the closed directory that it would be in.
 fn hidden_path(path: &str) -> Option<&'static str> {
     let below =
         |inner: &str, outer: &str| outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));

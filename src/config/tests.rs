@@ -12,7 +12,7 @@ fn file(text: &str) -> Result<Cluster> {
     load(text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
 }
 
-/// Loads what stands below `apiVersion` and `kind`, whose lines are 1 and 2.
+/// Loads `apiVersion` and `kind`, which are lines 1 and 2, and what follows them.
 fn body(text: &str) -> Result<Cluster> {
     file(&format!("{HEAD}{text}"))
 }
@@ -63,17 +63,17 @@ apiServer:
         [
             "c.yaml:1:13 this must be `coracle.dev/v1alpha1`, not the string `coracle.dev/v1`",
             "c.yaml:2:7 this must be `Cluster`, not the string `cluster`",
-            "c.yaml:3:1 unknown field `nmae`, did you mean `name`?",
-            "c.yaml:5:9 `role` is one of control-plane, worker, not `controlplane`, did you mean `control-plane`?",
-            "c.yaml:6:17 kubectl reads a bare `yes` as a boolean: write `\"yes\"`, `true` or `false`",
-            "c.yaml:6:22 the key `bad key` has ` ` in it; letters, digits, `-`, `_` and `.` are allowed",
-            "c.yaml:9:20 `containerPort` must be 1 to 65535, not `70000`",
+            "c.yaml:3:1 unknown field `nmae`; did you mean `name`?",
+            "c.yaml:5:9 `role` must be one of `control-plane`, `worker`, not `controlplane`; did you mean `control-plane`?",
+            "c.yaml:6:17 kubectl reads an unquoted `yes` as a boolean; write `\"yes\"`, `true` or `false`",
+            "c.yaml:6:22 the key `bad key` contains ` `; only letters, digits, `-`, `_` and `.` are allowed",
+            "c.yaml:9:20 `containerPort` must be between 1 and 65535, not `70000`",
             "c.yaml:10:15 `hostPort` must be a port number, not the string `80`",
-            "c.yaml:12:14 `10.244.0.1/16` has bits behind its mask, did you mean `10.244.0.0/16`?",
+            "c.yaml:12:14 `10.244.0.1/16` has host bits set; did you mean `10.244.0.0/16`?",
             "c.yaml:13:22 `disableDefaultCNI` must be `true` or `false`, not the string `on`",
             "c.yaml:15:8 `Foo` must be `true` or `false`, not the string `true`",
             "c.yaml:17:3 write `--v` without its dashes: `v`",
-            "c.yaml:18:3 `secure-port` is set by coracle: use `networking.apiServerPort`",
+            "c.yaml:18:3 `secure-port` is set by coracle; use `networking.apiServerPort`",
         ]
     );
     let snippet = error.problem_list()[2].snippet.as_ref().unwrap();
@@ -81,13 +81,13 @@ apiServer:
 }
 
 #[test]
-fn what_is_missing_is_told_where_it_belongs() {
+fn what_is_missing_is_reported_where_it_belongs() {
     assert_eq!(
         lines(&file("nodes:\n- image: a\n  taints:\n  - key: a\n  extraMounts:\n  - readOnly: true\n").unwrap_err()),
         [
             "c.yaml:1:1 `apiVersion: coracle.dev/v1alpha1` is missing",
             "c.yaml:1:1 `kind: Cluster` is missing",
-            "c.yaml:2:3 the node has no `role`: `control-plane` or `worker`",
+            "c.yaml:2:3 the node has no `role`; it is `control-plane` or `worker`",
             "c.yaml:4:5 the taint has no `effect`",
             "c.yaml:6:5 the mount has no `hostPath`",
             "c.yaml:6:5 the mount has no `containerPath`",
@@ -99,7 +99,7 @@ fn what_is_missing_is_told_where_it_belongs() {
 fn repeated_keys_are_problems_anywhere() {
     assert_eq!(
         problems("name: a\nname: b\nkubelet:\n  maxPods: 1\n  logging: {a: 1, a: 2}\n"),
-        ["c.yaml:4:1 `name` is already given on line 3", "c.yaml:7:19 `a` is already given on line 7"]
+        ["c.yaml:4:1 `name` is already set on line 3", "c.yaml:7:19 `a` is already set on line 7"]
     );
 }
 
@@ -108,7 +108,7 @@ fn a_file_of_kind_is_told_from_one_with_mistakes() {
     let error = file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
     assert_eq!(
         lines(&error),
-        ["c.yaml:2:13 this is a configuration of kind (`kind.x-k8s.io/v1alpha4`); coracle reads \
+        ["c.yaml:2:13 this is a configuration file of kind (`kind.x-k8s.io/v1alpha4`); coracle reads \
           `coracle.dev/v1alpha1`, kind `Cluster`"]
     );
 }
@@ -126,8 +126,8 @@ fn fields_of_other_tools_are_answered_with_ours() {
     assert_eq!(
         problems("runtimeConfig: {}\nnodes:\n- role: control-plane\n  kubeadmConfigPatches: []\n"),
         [
-            "c.yaml:3:1 coracle has no field `runtimeConfig`: use `apiServer: {runtime-config: …}`",
-            "c.yaml:6:3 coracle has no field `kubeadmConfigPatches`: use `kubelet`, `apiServer`, \
+            "c.yaml:3:1 coracle has no field `runtimeConfig`; use `apiServer: {runtime-config: …}`",
+            "c.yaml:6:3 coracle has no field `kubeadmConfigPatches`; use `kubelet`, `apiServer`, \
              `controllerManager`, `scheduler` or `etcd` of the cluster",
         ]
     );
@@ -136,11 +136,11 @@ fn fields_of_other_tools_are_answered_with_ours() {
 #[test]
 fn nodes_need_a_control_plane() {
     assert_eq!(problems("nodes:\n- role: worker\n"), ["c.yaml:3:1 no node has the role `control-plane`"]);
-    assert!(problems("nodes: []\n")[0].starts_with("c.yaml:3:8 a cluster has at least one node"));
+    assert!(problems("nodes: []\n")[0].starts_with("c.yaml:3:8 a cluster needs at least one node"));
     // A node whose role cannot be read may have been the control plane.
     assert_eq!(problems("nodes:\n- role: worker\n- role: x\n").len(), 1);
     let many = format!("nodes:\n{}", "- role: control-plane\n".repeat(10));
-    assert_eq!(problems(&many), ["c.yaml:3:1 10 control planes are more than 9"]);
+    assert_eq!(problems(&many), ["c.yaml:3:1 10 control planes are too many; the maximum is 9"]);
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn subnets_must_not_overlap_and_must_be_large_enough() {
             "{three}networking:\n  podSubnet: 10.1.0.0/23\n  serviceSubnet: 10.2.0.0/29\n  nodeSubnet: 10.2.0.0/29\n"
         )),
         [
-            "c.yaml:5:14 10.1.0.0/23 has room for 2 nodes of /24 each, but there are 3",
-            "c.yaml:6:18 the mask of 10.2.0.0/29 must be /12 to /28",
+            "c.yaml:5:14 10.1.0.0/23 has room for 2 nodes with a /24 each, but the cluster has 3",
+            "c.yaml:6:18 the mask of 10.2.0.0/29 must be between /12 and /28",
             "c.yaml:7:15 `nodeSubnet` 10.2.0.0/29 and `serviceSubnet` 10.2.0.0/29 overlap",
-            "c.yaml:7:15 10.2.0.0/29 is too small for 3 nodes: it must be /26 or larger",
+            "c.yaml:7:15 10.2.0.0/29 is too small for 3 nodes; it must be /26 or larger",
         ]
     );
     for subnet in ["fd00::/64", "127.0.0.0/16", "10.0.0.0", "x", "10.0.0.0/16,10.1.0.0/16", "0.0.0.0/0", "10.0.0.0/33"]
@@ -189,7 +189,7 @@ nodes:
         problems(ports),
         [
             "c.yaml:7:38 host port 6443 is already used by the API server",
-            "c.yaml:9:21 port 6443 of a control plane is the API server's: use `networking.apiServerPort`",
+            "c.yaml:9:21 port 6443 of a control plane belongs to the API server; use `networking.apiServerPort`",
             "c.yaml:12:38 host port 80 is already used by `nodes[0].extraPortMappings[1]`",
         ]
     );
@@ -231,12 +231,12 @@ fn mounts_are_made_absolute_and_hide_nothing() {
         "-",
         &Overrides::default(),
     );
-    assert_eq!(lines(&error.unwrap_err()), ["-:3:56 `a` is not absolute"]);
+    assert_eq!(lines(&error.unwrap_err()), ["-:3:56 `a` is not an absolute path"]);
     assert_eq!(
         problems(
             "nodes:\n- role: control-plane\n  extraMounts:\n  - {hostPath: a, containerPath: /a}\n  - {hostPath: b, containerPath: /a/}\n"
         ),
-        ["c.yaml:7:34 there is already a mount at `/a`"]
+        ["c.yaml:7:34 another mount is already at `/a`"]
     );
 }
 
@@ -272,10 +272,10 @@ fn flags_are_text_and_lists_are_joined() {
     assert_eq!(
         problems("etcd: {data-dir: /x, v: {a: 1}}\nscheduler: [v]\ncontrollerManager: {cluster-cidr: 10.0.0.0/16}\n"),
         [
-            "c.yaml:3:8 `data-dir` is set by coracle: it cannot be changed",
+            "c.yaml:3:8 `data-dir` is set by coracle and cannot be changed",
             "c.yaml:3:25 `v` must be a string, a number, a boolean or a list of these, not a mapping",
             "c.yaml:4:12 `scheduler` must be a mapping, not a list",
-            "c.yaml:5:21 `cluster-cidr` is set by coracle: use `networking.podSubnet`",
+            "c.yaml:5:21 `cluster-cidr` is set by coracle; use `networking.podSubnet`",
         ]
     );
 }
@@ -294,9 +294,9 @@ fn patches_are_mappings_of_the_right_kind() {
         [
             "c.yaml:3:10 `kubelet` must be a mapping, not a list",
             "c.yaml:5:9 this must be `KubeProxyConfiguration`, not the string `KubeletConfiguration`",
-            "c.yaml:6:3 `mode` is set by coracle: use `networking.kubeProxyMode`",
-            "c.yaml:7:7 `.inf` is not a number that JSON has; write it in quotes",
-            "c.yaml:7:13 kubectl reads a bare `off` as a boolean: write `\"off\"`, `true` or `false`",
+            "c.yaml:6:3 `mode` is set by coracle; use `networking.kubeProxyMode`",
+            "c.yaml:7:7 `.inf` is not a number in JSON; put it in quotes",
+            "c.yaml:7:13 kubectl reads an unquoted `off` as a boolean; write `\"off\"`, `true` or `false`",
         ]
     );
 }

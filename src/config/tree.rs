@@ -1,14 +1,15 @@
-//! A YAML document as a tree in which every key and value knows its place and nothing is lost.
+//! A YAML document as a tree in which every key and value has its place and nothing is lost.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use saphyr::Scalar;
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use super::scalar;
+use crate::yaml::outline::{self, Flaw, Kind};
 
-/// Deeper input is refused: nothing in a configuration nests this far, and the tree is walked by recursion.
-const DEEPEST: usize = 64;
-/// Most values that aliases may stand for, against inputs that grow exponentially.
-const MOST_ALIASED: usize = 10_000;
+/// No configuration nests this deep; deeper ones are refused, because the tree is walked by recursion.
+const MAX_DEPTH: usize = 64;
+/// How many values aliases may stand for: a text that is small can be exponentially large when they are followed.
+const MAX_ALIASED: usize = 10_000;
 
 /// A place in the text: line and column, 1-based, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,11 +25,10 @@ pub(super) struct Mark {
 pub(super) struct Node {
     /// Where the value begins.
     pub(super) mark: Mark,
-    /// The value.
     pub(super) value: Value,
 }
 
-/// What a value is, under the core schema of YAML 1.2.
+/// A value under the core schema of YAML 1.2.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     /// `null`, `~` or nothing.
@@ -39,7 +39,6 @@ pub(super) enum Value {
     Number(Option<i64>, String),
     /// A string, and whether it was written without quotes.
     Text(String, bool),
-    /// A list.
     List(Vec<Node>),
     /// A mapping in the order of the text, duplicates included.
     Map(Vec<Entry>),
@@ -48,11 +47,9 @@ pub(super) enum Value {
 /// A key and its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// The key's text.
     pub(super) key: String,
     /// Where the key begins.
     pub(super) mark: Mark,
-    /// The value.
     pub(super) node: Node,
 }
 
@@ -102,132 +99,112 @@ pub(super) fn quoted(text: &str) -> String {
     format!("`{line}{more}`")
 }
 
-/// Reads the one document of `text`; `Ok(None)` if there is nothing in it.
+/// Parses the one document of `text`; `Ok(None)` if there is nothing in it.
 ///
-/// The error is a place and a message: after it the rest of the text has no sure meaning.
+/// The error is a place and a message: nothing is known about the rest of the text.
 pub(super) fn parse(text: &str) -> Result<Option<Node>, (Mark, String)> {
-    let mut parser = Parser::new_from_str(text);
-    let mut builder = Builder::default();
-    while let Some(event) = parser.next_event() {
-        match event {
-            Ok((event, span)) => builder.take(event, span)?,
-            Err(error) => return Err((mark_of(*error.marker()), format!("this is not YAML: {}", error.info()))),
-        }
+    let places = Places::new(text);
+    // A block scalar may end with the text, without a line end.
+    let complete = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    let document = outline::parse_only(&complete).and_then(|root| {
+        let mut builder = Builder { places: &places, anchors: BTreeMap::new(), aliased: 0 };
+        root.map(|root| builder.build(root, 0)).transpose()
+    });
+    match document {
+        Ok(document) => Ok(document.filter(|node| !matches!(node.value, Value::Null))),
+        // What is missing at the end is missing after the last thing that is there.
+        Err(flaw) => Err((places.mark(flaw.at.min(text.trim_end().len())), flaw.message)),
     }
-    Ok(builder.document.filter(|node| !matches!(node.value, Value::Null)))
 }
 
-/// A list or mapping whose end has not come yet.
-struct Open {
-    mark: Mark,
-    anchor: usize,
-    content: Content,
+/// Turns bytes of a text into lines and columns.
+struct Places<'a> {
+    text: &'a str,
+    /// The byte at which each line begins.
+    starts: Vec<usize>,
 }
 
-enum Content {
-    List(Vec<Node>),
-    /// The entries, and the key whose value has not come yet.
-    Map(Vec<Entry>, Option<(String, Mark)>),
+impl<'a> Places<'a> {
+    fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    fn mark(&self, at: usize) -> Mark {
+        let line = self.starts.partition_point(|start| *start <= at);
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let column = self.text.get(start..at).map_or(0, |before| before.chars().count()) + 1;
+        Mark { line, column }
+    }
 }
 
-#[derive(Default)]
-struct Builder {
-    open: Vec<Open>,
-    anchors: BTreeMap<usize, Node>,
+/// Makes the tree of an outline: resolves scalars and aliases.
+struct Builder<'a> {
+    places: &'a Places<'a>,
+    anchors: BTreeMap<String, Node>,
     aliased: usize,
-    document: Option<Node>,
 }
 
-impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), (Mark, String)> {
-        let mark = mark_of(span.start);
-        match event {
-            Event::DocumentStart(_) if self.document.is_some() => {
-                Err((mark, "a second document begins here; a configuration is one document".to_owned()))
-            }
-            Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing | Event::StreamStart | Event::StreamEnd => {
-                Ok(())
-            }
-            Event::SequenceStart(anchor, _) => self.begin(mark, anchor, Content::List(Vec::new())),
-            Event::MappingStart(anchor, _) => self.begin(mark, anchor, Content::Map(Vec::new(), None)),
-            Event::SequenceEnd | Event::MappingEnd => {
-                let Some(open) = self.open.pop() else { return Ok(()) };
-                let value = match open.content {
-                    Content::List(items) => Value::List(items),
-                    Content::Map(entries, _) => Value::Map(entries),
-                };
-                self.add(Node { mark: open.mark, value }, open.anchor)
-            }
-            Event::Scalar(text, style, anchor, tag) => {
-                let written = text.clone().into_owned();
-                let Some(scalar) = Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref()) else {
-                    return Err((mark, format!("the tag does not fit {}", quoted(&written))));
-                };
-                let plain = style == ScalarStyle::Plain && tag.is_none();
-                self.add(Node { mark, value: value_of(scalar, written, plain) }, anchor)
-            }
-            Event::Alias(anchor) => self.alias(mark, anchor),
+impl Builder<'_> {
+    fn build(&mut self, node: outline::Node, depth: usize) -> Result<Node, Flaw> {
+        let at = node.span.start;
+        let (anchor, tag) = node.properties.map_or((None, None), |properties| (properties.anchor, properties.tag));
+        if let Some(anchor) = &anchor {
+            // Inside of its own node it stands for nothing, not even for an earlier anchor of that name.
+            self.anchors.remove(anchor);
         }
-    }
-
-    fn begin(&mut self, mark: Mark, anchor: usize, content: Content) -> Result<(), (Mark, String)> {
-        if self.open.len() == DEEPEST {
-            return Err((mark, format!("this nests deeper than {DEEPEST} levels")));
+        let is_collection = matches!(node.kind, Kind::Sequence { .. } | Kind::Mapping { .. });
+        if is_collection && depth == MAX_DEPTH {
+            return Err(Flaw::new(at, format!("this nests deeper than {MAX_DEPTH} levels")));
         }
-        self.open.push(Open { mark, anchor, content });
-        Ok(())
-    }
-
-    fn alias(&mut self, mark: Mark, anchor: usize) -> Result<(), (Mark, String)> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err((mark, "the alias stands inside its own anchor".to_owned()));
+        let value = match node.kind {
+            Kind::Scalar { value, plain } => {
+                let unfit = Flaw::new(at, format!("the tag does not fit {}", quoted(&value)));
+                scalar::resolve(value, plain, tag.as_deref()).ok_or(unfit)?
+            }
+            Kind::Alias(name) => self.aliased(&name, at, depth)?,
+            Kind::Sequence { items, .. } => {
+                let items = items.into_iter().map(|item| self.build(item, depth + 1));
+                Value::List(items.collect::<Result<_, _>>()?)
+            }
+            Kind::Mapping { pairs, .. } => {
+                let pairs = pairs.into_iter().map(|(key, value)| {
+                    let key_at = key.span.start;
+                    let key = self.build(key, depth + 1)?;
+                    let (key, mark) = key_of(key).map_err(|message| Flaw::new(key_at, message))?;
+                    Ok(Entry { key, mark, node: self.build(value, depth + 1)? })
+                });
+                Value::Map(pairs.collect::<Result<_, _>>()?)
+            }
         };
-        self.aliased += node.value.size();
-        if self.aliased > MOST_ALIASED || self.open.len() + node.value.depth() > DEEPEST {
-            return Err((mark, "the aliases stand for too much".to_owned()));
-        }
-        self.add(Node { mark, value: node.value }, 0)
-    }
-
-    /// Puts a finished value where it belongs.
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), (Mark, String)> {
-        if anchor != 0 {
+        let node = Node { mark: self.places.mark(at), value };
+        if let Some(anchor) = anchor {
             self.anchors.insert(anchor, node.clone());
         }
-        match self.open.last_mut().map(|open| &mut open.content) {
-            None => self.document = Some(node),
-            Some(Content::List(items)) => items.push(node),
-            Some(Content::Map(entries, key)) => match key.take() {
-                Some((key, mark)) => entries.push(Entry { key, mark, node }),
-                None => *key = Some(key_of(node)?),
-            },
+        Ok(node)
+    }
+
+    /// The value that an alias stands for.
+    fn aliased(&mut self, name: &str, at: usize, depth: usize) -> Result<Value, Flaw> {
+        let Some(node) = self.anchors.get(name) else {
+            return Err(Flaw::new(at, format!("the alias of `{name}` is inside its own anchor")));
+        };
+        self.aliased += node.value.size();
+        if self.aliased > MAX_ALIASED || depth + node.value.depth() > MAX_DEPTH {
+            return Err(Flaw::new(at, "the aliases stand for too many values"));
         }
-        Ok(())
+        Ok(node.value.clone())
     }
 }
 
-/// The text of a key: any scalar, because `5: x` and `true: x` have keys that read as they are written.
-fn key_of(node: Node) -> Result<(String, Mark), (Mark, String)> {
+/// The text of a key: any scalar, because the keys of `5: x` and `true: x` read as they are written.
+fn key_of(node: Node) -> Result<(String, Mark), &'static str> {
     match node.value {
         Value::Text(text, _) | Value::Number(_, text) => Ok((text, node.mark)),
         Value::Bool(value) => Ok((value.to_string(), node.mark)),
-        Value::Null => Err((node.mark, "the key is empty".to_owned())),
-        Value::List(_) | Value::Map(_) => Err((node.mark, "a key must be a string".to_owned())),
+        Value::Null => Err("the key is empty"),
+        Value::List(_) | Value::Map(_) => Err("a key must be a string"),
     }
-}
-
-fn value_of(scalar: Scalar<'_>, written: String, plain: bool) -> Value {
-    match scalar {
-        Scalar::Null => Value::Null,
-        Scalar::Boolean(value) => Value::Bool(value),
-        Scalar::Integer(value) => Value::Number(Some(value), written),
-        Scalar::FloatingPoint(_) => Value::Number(None, written),
-        Scalar::String(text) => Value::Text(text.into_owned(), plain),
-    }
-}
-
-fn mark_of(marker: saphyr::Marker) -> Mark {
-    Mark { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
 #[cfg(test)]
@@ -252,8 +229,10 @@ mod tests {
     fn input_that_would_explode_is_refused() {
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n";
-        assert_eq!(parse(bomb).unwrap_err().1, "the aliases stand for too much");
-        assert!(parse(&"[".repeat(DEEPEST + 1)).unwrap_err().1.contains("deeper"));
+        assert_eq!(parse(bomb).unwrap_err().1, "the aliases stand for too many values");
+        let nested = |depth: usize| parse(&format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+        assert!(nested(MAX_DEPTH).is_ok());
+        assert!(nested(MAX_DEPTH + 1).unwrap_err().1.contains("deeper"));
         assert!(parse(&"[".repeat(100_000)).is_err());
         assert!(parse("a: &a [*a]").is_err());
     }

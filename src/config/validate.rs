@@ -1,4 +1,4 @@
-//! Checks across fields, and what is allowed but worth a word.
+//! Checks across fields, and warnings about what is allowed but unusual.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -9,21 +9,21 @@ use ipnet::IpNet;
 use super::reader::Reader;
 use super::{Cluster, ExtraMount, IpFamily, Networking, Protocol, Role};
 
-/// Most control planes: etcd does not get safer or faster with more.
-pub(super) const MOST_CONTROL_PLANES: usize = 9;
-/// Most workers: `NAME-worker99` is the longest name that there is room for.
-pub(super) const MOST_WORKERS: usize = 99;
+/// More control planes make etcd neither safer nor faster.
+pub(super) const MAX_CONTROL_PLANES: usize = 9;
+/// Names of nodes have room for two digits: `NAME-worker99`.
+pub(super) const MAX_WORKERS: usize = 99;
 
-/// Port of the API server in a control plane node.
+/// Port of the API server in a control plane.
 const API_SERVER_PORT: u16 = 6443;
-/// Longest mask of the node network, of IPv4.
-const NODE_NETWORK_MASK: u8 = 26;
-/// Addresses in the nodes' quarter of their network that are not for nodes: the network, its gateway, the load balancer.
+/// Longest mask of an IPv4 node network.
+const MAX_NODE_NETWORK_MASK: u8 = 26;
+/// Addresses in the nodes' quarter of their network that nodes cannot have: the network's, the gateway's and the load balancer's.
 const TAKEN_ADDRESSES: u64 = 3;
 
-/// Notes every problem between fields that are right by themselves.
+/// Reports every conflict between fields that are correct by themselves.
 ///
-/// `places` has the index in the file of each node; `complete` says whether all nodes could be read.
+/// `places` has the index in the file of each node; `complete` is whether all nodes could be read.
 pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>], complete: bool) {
     if complete {
         counts(reader, cluster);
@@ -33,7 +33,7 @@ pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<u
     files(reader, cluster, places);
 }
 
-/// Every control plane has the extra mounts that files in the flags of its components are in.
+/// Checks that every control plane has the extra mounts with the files that flags of its components name.
 fn files(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
     let control_planes = || places.iter().zip(&cluster.nodes).filter(|(_, node)| node.role == Role::ControlPlane);
     let components = [&cluster.api_server, &cluster.controller_manager, &cluster.scheduler, &cluster.etcd];
@@ -47,7 +47,7 @@ fn files(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
             let what = format!("needs a mount at `{}` as well, for `{}`", mount.container_path, path.display());
             match place {
                 Some(index) => reader.problem_at(&format!("nodes[{index}]"), format!("this control plane {what}")),
-                None => reader.flag_problem("--control-planes", format!("a control plane that is added {what}")),
+                None => reader.flag_problem("--control-planes", format!("each added control plane {what}")),
             }
         }
     }
@@ -59,11 +59,14 @@ fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
     if control_planes == 0 {
         reader.problem_at("nodes#key", "no node has the role `control-plane`");
     }
-    if control_planes > MOST_CONTROL_PLANES {
-        reader.problem_at("nodes#key", format!("{control_planes} control planes are more than {MOST_CONTROL_PLANES}"));
+    if control_planes > MAX_CONTROL_PLANES {
+        reader.problem_at(
+            "nodes#key",
+            format!("{control_planes} control planes are too many; the maximum is {MAX_CONTROL_PLANES}"),
+        );
     }
-    if workers > MOST_WORKERS {
-        reader.problem_at("nodes#key", format!("{workers} workers are more than {MOST_WORKERS}"));
+    if workers > MAX_WORKERS {
+        reader.problem_at("nodes#key", format!("{workers} workers are too many; the maximum is {MAX_WORKERS}"));
     }
 }
 
@@ -79,7 +82,7 @@ fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
         for (other_name, other) in &named[..index] {
             if subnet.contains(other) || other.contains(subnet) {
                 let message = format!("`{name}` {subnet} and `{other_name}` {other} overlap");
-                // The message belongs to the one of the two that the file gives.
+                // The problem is reported at the one of the two that the file sets.
                 let place = if reader.has(&format!("networking.{name}")) { name } else { other_name };
                 reader.problem_at(&format!("networking.{place}"), message);
             }
@@ -100,7 +103,7 @@ fn subnets(reader: &mut Reader<'_>, networking: &Networking, nodes: usize) {
 /// What is wrong with a mask, if anything.
 fn masks(subnet: IpNet, v4: RangeInclusive<u8>, v6: RangeInclusive<u8>) -> Option<String> {
     let range = if subnet.addr().is_ipv4() { v4 } else { v6 };
-    let message = || format!("the mask of {subnet} must be /{} to /{}", range.start(), range.end());
+    let message = || format!("the mask of {subnet} must be between /{} and /{}", range.start(), range.end());
     (!range.contains(&subnet.prefix_len())).then(message)
 }
 
@@ -110,7 +113,7 @@ fn pod_subnet(subnet: IpNet, nodes: usize) -> Option<String> {
     let bits = mask.checked_sub(subnet.prefix_len()).unwrap_or(u8::MAX);
     let room = 1_u64.checked_shl(bits.into()).unwrap_or(0);
     if room < nodes as u64 {
-        return Some(format!("{subnet} has room for {room} nodes of /{mask} each, but there are {nodes}"));
+        return Some(format!("{subnet} has room for {room} nodes with a /{mask} each, but the cluster has {nodes}"));
     }
     // kube-controller-manager divides a subnet into 65,536 parts at most.
     masks(subnet, 8..=24, 48..=64)
@@ -121,13 +124,13 @@ fn node_subnet(subnet: IpNet, nodes: usize) -> Option<String> {
     if !subnet.addr().is_ipv4() {
         return masks(subnet, 0..=0, 64..=112);
     }
-    let mask = (8..=NODE_NETWORK_MASK).rev().find(|mask| (1_u64 << (30 - mask)) >= nodes as u64 + TAKEN_ADDRESSES);
+    let mask = (8..=MAX_NODE_NETWORK_MASK).rev().find(|mask| (1_u64 << (30 - mask)) >= nodes as u64 + TAKEN_ADDRESSES);
     let mask = mask.unwrap_or(8);
-    let message = || format!("{subnet} is too small for {nodes} nodes: it must be /{mask} or larger");
+    let message = || format!("{subnet} is too small for {nodes} nodes; it must be /{mask} or larger");
     (subnet.prefix_len() > mask).then(message)
 }
 
-/// A host port in use, and by whom.
+/// A host port in use, and what uses it.
 struct Taken {
     address: IpAddr,
     port: u16,
@@ -150,14 +153,14 @@ fn ports(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
             let path = format!("nodes[{node_index}].extraPortMappings[{index}]");
             let reserved = node.role == Role::ControlPlane && mapping.protocol == Protocol::Tcp;
             if reserved && mapping.container_port == API_SERVER_PORT {
-                let message = "port 6443 of a control plane is the API server's: use `networking.apiServerPort`";
+                let message = "port 6443 of a control plane belongs to the API server; use `networking.apiServerPort`";
                 reader.problem_at(&format!("{path}.containerPort"), message);
             }
             let clash = taken.iter().find(|other| {
                 mapping.host_port != 0
                     && other.port == mapping.host_port
                     && other.protocol == mapping.protocol
-                    && same_address(other.address, mapping.listen_address)
+                    && conflict(other.address, mapping.listen_address)
             });
             if let Some(other) = clash {
                 let message = format!("host port {} is already used by {}", mapping.host_port, other.by);
@@ -173,12 +176,12 @@ fn ports(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
     }
 }
 
-/// Whether one socket at each of the addresses cannot be had at one port.
-fn same_address(one: IpAddr, other: IpAddr) -> bool {
-    one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
+/// Whether two sockets with these addresses cannot share a port.
+fn conflict(first: IpAddr, second: IpAddr) -> bool {
+    first == second || (first.is_ipv4() == second.is_ipv4() && (first.is_unspecified() || second.is_unspecified()))
 }
 
-/// What is allowed but may not be what was wanted, one line each.
+/// Warnings about what is allowed but may not be intended, one line each.
 pub fn warnings(cluster: &Cluster) -> Vec<String> {
     let mut warnings = Vec::new();
     let control_planes = cluster.control_planes();
@@ -186,12 +189,12 @@ pub fn warnings(cluster: &Cluster) -> Vec<String> {
         let survives = (control_planes - 1) / 2;
         let fewer = control_planes - 1;
         warnings.push(format!(
-            "{control_planes} control planes survive the loss of {survives}, no more than {fewer} would: use an odd number"
+            "{control_planes} control planes survive the loss of {survives}, no more than {fewer} would; use an odd number"
         ));
     }
     if !cluster.networking.api_server_address.is_loopback() {
         warnings.push(format!(
-            "the API server answers on {}: other machines can reach it",
+            "the API server listens on {}: other machines can reach it",
             cluster.networking.api_server_address
         ));
     }
@@ -200,7 +203,7 @@ pub fn warnings(cluster: &Cluster) -> Vec<String> {
         (cluster.networking.ip_family, mappings.find(|mapping| mapping.listen_address.is_ipv4()))
     {
         warnings.push(format!(
-            "port {} of a node is published at {}: NodePorts of an IPv6 cluster answer only where `listenAddress` is of IPv6",
+            "port {} of a node is published on {}: NodePorts of an IPv6 cluster answer only on an IPv6 `listenAddress`",
             mapping.container_port, mapping.listen_address
         ));
     }

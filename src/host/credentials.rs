@@ -163,9 +163,9 @@ mod tests {
             "https://b.example/v2/": {"username": "you", "password": "p"},
             "https://index.docker.io/v1/": {"auth": "bWU6cGFzczp3b3Jk"},
             "empty.example": {}}}"#;
-        assert_eq!(find(config, "a.example:5000").await.unwrap(), known("a.example:5000", "me", "pass:word"));
-        assert_eq!(find(config, "b.example").await.unwrap(), known("b.example", "you", "p"));
-        assert_eq!(find(config, "docker.io").await.unwrap(), known("docker.io", "me", "pass:word"));
+        assert_eq!(login_of(config, "a.example:5000").await.unwrap(), known("a.example:5000", "me", "pass:word"));
+        assert_eq!(login_of(config, "b.example").await.unwrap(), known("b.example", "you", "p"));
+        assert_eq!(login_of(config, "docker.io").await.unwrap(), known("docker.io", "me", "pass:word"));
         for host in ["a.example", "empty.example", "c.example"] {
             let error = login_of(config, host).await.unwrap_err();
             assert_eq!(error.code(), Code::CredentialsMissing);
@@ -188,8 +188,8 @@ mod tests {
     #[tokio::test]
     async fn identity_tokens_are_for_the_one_registry_that_takes_them() {
         let config = r#"{"auths": {"x.azurecr.io": {"identitytoken": "t"}, "a.example": {"identitytoken": "t"}}}"#;
-        assert!(find(config, "x.azurecr.io").await.unwrap().user.starts_with("00000000-"));
-        assert!(find(config, "a.example").await.unwrap_err().cause_text().unwrap().contains("identity token"));
+        assert!(login_of(config, "x.azurecr.io").await.unwrap().user.starts_with("00000000-"));
+        assert!(login_of(config, "a.example").await.unwrap_err().cause_text().unwrap().contains("identity token"));
     }
 
     #[tokio::test]

@@ -1,17 +1,17 @@
-//! One kubeconfig file's text: what is in it, and the two changes that coracle makes.
+//! The text of a kubeconfig file: what it contains, and the two changes that coracle makes.
 
 use serde_json::{Value, json};
 
 use super::Entry;
 use super::edit::{Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry};
-use super::outline::{Flaw, Node};
 use super::proof::prove;
 use crate::error::Result as CrateResult;
+use crate::yaml::outline::{Flaw, Node};
 
-/// The three lists of a kubeconfig; an entry of coracle's has one item in each, all of one name.
+/// The three lists of a kubeconfig; an entry of coracle has one item in each, all with the same name.
 pub(super) const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
 
-/// What a merge puts into one file.
+/// What a merge changes in one file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Changes {
     /// Which of [`LISTS`] get the entry's item.
@@ -26,7 +26,7 @@ impl Changes {
     }
 }
 
-/// Says in which of [`LISTS`] `name` is.
+/// In which of [`LISTS`] there is an item `name`.
 pub(super) fn lists_with(text: &str, name: &str) -> Result<[bool; 3], Flaw> {
     let (_, body) = split_mark(text);
     let mut found = [false; 3];
@@ -38,7 +38,7 @@ pub(super) fn lists_with(text: &str, name: &str) -> Result<[bool; 3], Flaw> {
     Ok(found)
 }
 
-/// The entry's items, in the order of [`LISTS`], as kubectl's schema has them.
+/// The entry's items, in the order of [`LISTS`] and with kubectl's fields.
 pub(super) fn items(entry: &Entry) -> [Value; 3] {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let name = &entry.name;
@@ -51,7 +51,7 @@ pub(super) fn items(entry: &Entry) -> [Value; 3] {
     ]
 }
 
-/// A whole kubeconfig with only the entry in it.
+/// A complete kubeconfig with only this entry.
 pub(super) fn standalone(entry: &Entry) -> CrateResult<String> {
     let [cluster, context, user] = items(entry);
     crate::yaml::to_string(&json!({
@@ -68,10 +68,10 @@ pub(super) fn standalone(entry: &Entry) -> CrateResult<String> {
 pub(super) fn merged(text: &str, entry: &Entry, changes: Changes) -> Result<String, Failure> {
     let (mark, body) = split_mark(text);
     let mut new = if body.trim().is_empty() { SKELETON.to_owned() } else { body.to_owned() };
-    let ours = own_context_is_there(&new, &entry.name)?;
+    let keeps_context = has_own_context(&new, &entry.name)?;
     for ((list, item), wanted) in LISTS.into_iter().zip(items(entry)).zip(changes.lists) {
-        // A context of ours may have got a namespace since; it stays.
-        if wanted && !(list == "contexts" && ours) {
+        // The user may have added a namespace to the context; it stays.
+        if wanted && !(list == "contexts" && keeps_context) {
             new = set_entry(&new, list, &entry.name, &item)?;
         }
     }
@@ -82,7 +82,7 @@ pub(super) fn merged(text: &str, entry: &Entry, changes: Changes) -> Result<Stri
     Ok(format!("{mark}{new}"))
 }
 
-/// Returns `text` without the entry, and `None` if it has nothing of it.
+/// Returns `text` without the entry, `None` if it has no part of it.
 pub(super) fn removed(text: &str, name: &str) -> Result<Option<String>, Failure> {
     let (mark, body) = split_mark(text);
     let current = current_context(body)?.as_deref() == Some(name);
@@ -105,8 +105,8 @@ fn current_context(body: &str) -> Result<Option<String>, Flaw> {
     Ok(root_of(body)?.and_then(|root| root.get("current-context").and_then(Node::text).map(str::to_owned)))
 }
 
-/// Says if the one context `name` is there and is for the cluster and user of that name.
-fn own_context_is_there(body: &str, name: &str) -> Result<bool, Flaw> {
+/// Whether there is exactly one context `name`, and it is for the cluster and the user of that name.
+fn has_own_context(body: &str, name: &str) -> Result<bool, Flaw> {
     let Some(root) = root_of(body)? else { return Ok(false) };
     let mut contexts = items_of(&root, "contexts")?.iter().filter(|item| is_entry(item, name));
     let refers =
@@ -117,7 +117,7 @@ fn own_context_is_there(body: &str, name: &str) -> Result<bool, Flaw> {
     })
 }
 
-/// Cuts off the byte order mark, which is not part of the YAML.
+/// Splits off the byte order mark, which is not part of the YAML.
 pub(super) fn split_mark(text: &str) -> (&str, &str) {
     match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_of_others_stays() {
+    fn every_other_byte_stays() {
         let text = "# top\nusers:   # u\n- name: a  # x\n  user: {token: yes}\n\n# c\ncontexts: null  # none\n\
                     current-context:   'a' # mine\nclusters:\n    - name: \"a\"\n      cluster:\n# odd\n# end\n";
         let indented: String = CLUSTER.lines().flat_map(|line| ["    ", line, "\n"]).collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_there_is_replaced_in_its_place() {
+    fn an_existing_entry_is_replaced_in_its_place() {
         let text = "clusters:\n- cluster: {server: old}\n  name: coracle-dev\n- name: z\n- name: coracle-dev\n";
         let new = merge(text);
         assert!(new.starts_with(&format!("clusters:\n- name: z\n{CLUSTER}contexts:\n")), "{new}");
@@ -290,7 +290,7 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
-        /// Whatever is in a file: an edit is refused or keeps all else, and never panics in between.
+        /// Whatever is in a file, an edit is refused or keeps everything else, and never panics.
         #[test]
         fn no_text_makes_an_edit_panic(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..14),

@@ -1,19 +1,19 @@
 //! Changes single entries in a kubeconfig's text and leaves every other byte as it is.
 //!
-//! That way nothing is ever read and written back: comments, key order, quoting, unknown keys and what
-//! YAML 1.1 makes of `yes` or `012` stay what they are.
+//! Nothing is ever parsed and written back, so comments, key order, quoting, unknown keys and what YAML 1.1
+//! makes of `yes` or `012` stay as they are.
 
 use std::ops::Range;
 
 use serde_json::Value;
 
-use super::outline::{Flaw, Kind, Node, parse};
 use crate::error::Result as CrateResult;
+use crate::yaml::outline::{Flaw, Kind, Node, parse_first};
 
 /// What a new kubeconfig begins with.
 pub(super) const SKELETON: &str = "apiVersion: v1\nkind: Config\n";
 
-/// The text of a new value, in both styles.
+/// The text of a new value, in block and flow style.
 struct Rendered {
     block: String,
     flow: String,
@@ -25,7 +25,7 @@ impl Rendered {
     }
 }
 
-/// An edit's failure: a text that does not allow it, or a value that cannot be written.
+/// Why an edit failed: the text does not allow it, or the value cannot be written.
 #[derive(Debug)]
 pub(super) enum Failure {
     Text(Flaw),
@@ -46,9 +46,9 @@ impl From<crate::error::Error> for Failure {
 
 /// Returns the text's root mapping, or the flaw that it has none.
 pub(super) fn root_of(text: &str) -> Result<Option<Node>, Flaw> {
-    match parse(text)?.root {
+    match parse_first(text)? {
         Some(root) if !matches!(root.kind, Kind::Mapping { .. }) => {
-            Err(Flaw::new(root.span.start, "a kubeconfig is a mapping, this is not"))
+            Err(Flaw::new(root.span.start, "a kubeconfig must be a mapping"))
         }
         Some(root) => {
             if let Some((key, _)) = root.pairs().iter().find(|(key, _)| key.text() == Some("<<")) {
@@ -67,17 +67,17 @@ pub(super) fn items_of<'root>(root: &'root Node, key: &str) -> Result<&'root [No
         Some(node) => match &node.kind {
             Kind::Sequence { items, .. } => Ok(items),
             _ if node.is_null() => Ok(&[]),
-            _ => Err(Flaw::new(node.span.start, format!("`{key}` is a list, this is not"))),
+            _ => Err(Flaw::new(node.span.start, format!("`{key}` must be a list"))),
         },
     }
 }
 
-/// Says if a list's item is the entry `name`.
+/// Whether an item of a list is the entry `name`.
 pub(super) fn is_entry(item: &Node, name: &str) -> bool {
     item.get("name").and_then(Node::text) == Some(name)
 }
 
-/// Adds the entry `name` to the list `key`, in place of one of that name.
+/// Adds the entry `name` to the list `key`, or replaces the one with that name.
 pub(super) fn set_entry(text: &str, key: &str, name: &str, item: &Value) -> Result<String, Failure> {
     let Some(root) = root_of(text)? else { return set_entry(&begin(text)?, key, name, item) };
     let old: Vec<usize> = positions(items_of(&root, key)?, name);
@@ -123,14 +123,14 @@ pub(super) fn remove_entries(text: &str, key: &str, name: &str) -> Result<String
     }
 }
 
-/// Sets the current context; an empty name is none.
+/// Sets the current context; an empty name unsets it.
 pub(super) fn set_current_context(text: &str, name: &str) -> Result<String, Failure> {
     const KEY: &str = "current-context";
     let Some(root) = root_of(text)? else { return set_current_context(&begin(text)?, name) };
     let rendered = Rendered::new(&Value::from(name))?;
     let Some(value) = root.get(KEY) else { return Ok(add_key(text, &root, KEY, &rendered)) };
     if !matches!(value.kind, Kind::Scalar { .. } | Kind::Alias(_)) {
-        return Err(Flaw::new(value.span.start, "`current-context` is a name, this is not").into());
+        return Err(Flaw::new(value.span.start, "`current-context` must be a name").into());
     }
     if value.text() == Some(name) && !value.is_null() {
         return Ok(text.to_owned());
@@ -138,17 +138,17 @@ pub(super) fn set_current_context(text: &str, name: &str) -> Result<String, Fail
     let flow = matches!(root.kind, Kind::Mapping { open: Some(_), .. });
     let new = if flow { rendered.flow } else { rendered.block.trim_end().to_owned() };
     let old = &text[value.span.clone()];
-    // A block scalar's span takes in its line end.
+    // The span of a block scalar includes its line end.
     let line_end = if old.ends_with('\n') { newline(text) } else { "" };
     let space = if text[..value.span.start].ends_with(':') { " " } else { "" };
     Ok(splice(text, value.span.clone(), &format!("{space}{new}{line_end}")))
 }
 
-/// Gives a text without a document one.
+/// Adds a document to a text without one.
 fn begin(text: &str) -> Result<String, Flaw> {
     let new = insert_lines(text, text.len(), &fit(text, SKELETON, 0));
-    // As where the first of several documents is the empty one.
-    root_of(&new)?.ok_or_else(|| Flaw::new(0, "its first document is empty"))?;
+    // Such as when the first of several documents is empty.
+    root_of(&new)?.ok_or_else(|| Flaw::new(0, "the first document is empty"))?;
     Ok(new)
 }
 
@@ -168,7 +168,7 @@ fn add_key(text: &str, root: &Node, key: &str, value: &Rendered) -> String {
     insert_lines(text, line_end(text, root.span.end), &added)
 }
 
-/// Puts the first entry into a list that is `null`, `[]` or nothing.
+/// Adds the first entry to a list that is `null`, `[]` or nothing.
 fn fill_empty(text: &str, root: &Node, list: &Node, value: &Rendered) -> Result<String, Flaw> {
     if list.properties.is_some() {
         return Err(Flaw::new(list.span.start, "an empty list with an anchor or a tag cannot be changed safely"));
@@ -186,7 +186,7 @@ fn fill_empty(text: &str, root: &Node, list: &Node, value: &Rendered) -> Result<
     Ok(splice(&text, start..list.span.end, ""))
 }
 
-/// Takes the only entry out of a block list, which needs `[]` then.
+/// Removes the only entry of a block list, which must then become `[]`.
 fn empty_list(text: &str, root: &Node, key: &str, list: &Node) -> Result<String, Flaw> {
     let Some(item) = list.items().first() else { return Ok(text.to_owned()) };
     let (_, lines) = item_lines(text, list, item)?;
@@ -199,7 +199,7 @@ fn empty_list(text: &str, root: &Node, key: &str, list: &Node) -> Result<String,
     Ok(splice(text, lines, &format!("{}[]{end}", " ".repeat(column + 2))))
 }
 
-/// The lines of a block list's item, from its dash on, and the dash's column.
+/// The lines of an item of a block list, from its dash on, and the column of the dash.
 fn item_lines(text: &str, list: &Node, item: &Node) -> Result<(usize, Range<usize>), Flaw> {
     let end = line_end(text, item.span.end);
     let mut line = line_start(text, item.span.start);
@@ -213,13 +213,13 @@ fn item_lines(text: &str, list: &Node, item: &Node) -> Result<(usize, Range<usiz
             return Ok((column, line..end));
         }
         if line <= line_start(text, list.span.start) {
-            return Err(Flaw::new(item.span.start, "this entry cannot be changed safely where it stands"));
+            return Err(Flaw::new(item.span.start, "this entry cannot be changed safely where it is"));
         }
         line = line_start(text, line - 1);
     }
 }
 
-/// A flow list's item and the comma that goes with it.
+/// An item of a flow list with its comma.
 fn flow_item_with_comma(items: &[Node], at: usize) -> Range<usize> {
     match (items.get(at + 1), at.checked_sub(1).and_then(|before| items.get(before))) {
         (Some(next), _) => items[at].span.start..next.span.start,
@@ -232,14 +232,14 @@ fn splice(text: &str, range: Range<usize>, new: &str) -> String {
     format!("{}{new}{}", &text[..range.start], &text[range.end..])
 }
 
-/// Inserts whole lines at the start of a line, or at the end of a text that lacks its last line end.
+/// Inserts whole lines at the start of a line, or at the end of a text without a last line end.
 fn insert_lines(text: &str, at: usize, lines: &str) -> String {
     let before = &text[..at];
     let gap = if before.is_empty() || before.ends_with('\n') { "" } else { newline(text) };
     format!("{before}{gap}{lines}{}", &text[at..])
 }
 
-/// Indents `block` and gives it the line ends that `text` has.
+/// Indents `block` and gives it the line ends of `text`.
 fn fit(text: &str, block: &str, column: usize) -> String {
     let (indent, end) = (" ".repeat(column), newline(text));
     block.lines().flat_map(|line| [indent.as_str(), line, end]).collect()
@@ -256,7 +256,7 @@ fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |end| end + 1)
 }
 
-/// The start of the line after the one that `at` ends in; `at` itself where it starts a line.
+/// The start of the line after the one with `at`; `at` itself if it starts a line.
 fn line_end(text: &str, at: usize) -> usize {
     if at > 0 && text[..at].ends_with('\n') {
         return at;

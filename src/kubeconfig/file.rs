@@ -1,4 +1,4 @@
-//! Reading kubeconfig files, and replacing them whole or not at all.
+//! Reads kubeconfig files, and replaces them completely or not at all.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 
-/// More links than this are a circle.
-const LINK_LIMIT: usize = 40;
-/// Nobody but the owner reads keys.
+/// More links than this are a loop.
+const MAX_LINKS: usize = 40;
+/// Only the owner may read keys.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Where writes to `path` end up: the end of its links, whether something is there or not.
+/// The file that writes to `path` change: the end of its links, whether it exists or not.
 pub(super) fn target_of(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
-    for _ in 0..LINK_LIMIT {
+    for _ in 0..MAX_LINKS {
         match fs::read_link(&target) {
             Ok(next) => target = target.parent().unwrap_or(Path::new("")).join(next),
             Err(_) => break,
@@ -25,12 +25,12 @@ pub(super) fn target_of(path: &Path) -> PathBuf {
     target
 }
 
-/// Says if `path` is a device or a pipe, such as `/dev/null`, which is written to and never read.
+/// Whether `path` is a device or a pipe, such as `/dev/null`, which is written and never read.
 pub(super) fn is_stream(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// Reads a kubeconfig, `None` if the file does not exist.
+/// Reads a kubeconfig; `None` if the file does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<String>> {
     if is_stream(path) {
         return Ok(None);
@@ -47,7 +47,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Makes the directories that `path` needs, for `owner` where root makes them.
+/// Creates the directories that `path` needs; those that root creates are given to `owner`.
 pub(super) fn create_directory_of(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let target = target_of(path);
     let missing: Vec<&Path> =
@@ -66,8 +66,8 @@ pub(super) fn create_directory_of(path: &Path, owner: Option<(u32, u32)>) -> Res
 
 /// Replaces the file at the end of `path`'s links; readers see the old text or the new one.
 ///
-/// An existing file keeps its owner, and its mode as far as it is stricter than 0600. A new one is given
-/// to `owner` where root writes it.
+/// An existing file keeps its owner, and its mode where that is stricter than 0600. A new file that root writes
+/// is given to `owner`.
 pub(super) fn write(path: &Path, text: &str, owner: Option<(u32, u32)>) -> Result<()> {
     let target = target_of(path);
     let old = fs::metadata(&target).ok();
@@ -84,7 +84,7 @@ fn replace(target: &Path, text: &str, old: Option<&Metadata>, owner: Option<(u32
         None => hand_over(new.as_file(), owner),
     };
     if let (Some(old), Err(source)) = (old, given) {
-        // The file is another user's, who lets this one write to it.
+        // The file belongs to another user, who lets this one write to it.
         return if old.uid() == new.as_file().metadata()?.uid() {
             finish(new, target, text, mode)
         } else if source.kind() == io::ErrorKind::PermissionDenied {
@@ -101,7 +101,7 @@ fn finish(new: tempfile::NamedTempFile, target: &Path, text: &str, mode: u32) ->
     new.as_file().sync_all()?;
     match new.persist(target) {
         Ok(_) => Ok(()),
-        // A file that is mounted by itself, as into a container, cannot be replaced.
+        // A file that is itself a mount point, as in a container, cannot be replaced.
         Err(error) if error.error.kind() == io::ErrorKind::ResourceBusy => overwrite(target, text),
         Err(error) => Err(error.error),
     }
@@ -113,7 +113,7 @@ pub(super) fn overwrite(target: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Gives a file or directory that root has just made to the user who called sudo.
+/// Gives a file or directory that root has just created to the user who called sudo.
 fn hand_over(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
     match owner {
         Some(owner) if file.metadata()?.uid() == 0 => give_to(file, owner),
@@ -129,7 +129,7 @@ fn give_to(file: &File, (user, group): (u32, u32)) -> io::Result<()> {
     fchown(file, Some(user), Some(group))
 }
 
-/// Checks that a file could be created or replaced at `path`, and leaves nothing.
+/// Checks that a file can be created or replaced at `path`, and leaves nothing behind.
 pub(super) fn check_writable(path: &Path) -> Result<()> {
     if is_stream(path) {
         return Ok(());
@@ -137,7 +137,7 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
     let target = target_of(path);
     if target.is_dir() {
         return Err(Error::new(Code::FileFailed, format!("kubeconfig `{}` is a directory", path.display()))
-            .hint("name a file with `--kubeconfig FILE`"));
+            .hint("use a file with `--kubeconfig FILE`"));
     }
     let directory = target
         .ancestors()
@@ -157,7 +157,7 @@ pub(super) fn failure(verb: &str, path: &Path, source: &io::Error) -> Error {
     let error = Error::new(Code::FileFailed, format!("cannot {verb} kubeconfig `{}`", path.display())).cause(source);
     if source.kind() == io::ErrorKind::PermissionDenied {
         return error.hint(format!(
-            "make it yours with `sudo chown -R \"$(id -u):$(id -g)\" '{}'`, or use `--kubeconfig FILE`",
+            "take ownership with `sudo chown -R \"$(id -u):$(id -g)\" '{}'`, or use `--kubeconfig FILE`",
             path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
         ));
     }

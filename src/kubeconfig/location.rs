@@ -1,4 +1,4 @@
-//! Which kubeconfig files are meant, by kubectl's rules.
+//! Which kubeconfig files are used, by kubectl's rules.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ pub struct Location {
 impl Location {
     /// Finds the files from the `--kubeconfig` option, the value of `KUBECONFIG` and the home directory.
     ///
-    /// As in kubectl the option names one file and wins; `KUBECONFIG` is a list whose empty parts do not
-    /// count; without both it is `.kube/config` in the home directory.
+    /// As for kubectl, the option names one file and wins; `KUBECONFIG` is a list, whose empty parts are
+    /// ignored; without either, the file is `.kube/config` in the home directory.
     pub fn new(option: Option<&Path>, variable: Option<&OsStr>, home: Option<&Path>) -> Result<Self> {
         let mut files = Vec::new();
         if let Some(option) = option.filter(|path| !path.as_os_str().is_empty()) {
@@ -30,7 +30,7 @@ impl Location {
         }
         if files.is_empty() {
             let home = home.ok_or_else(|| {
-                Error::new(Code::UsageInvalid, "there is no home directory to keep the kubeconfig in")
+                Error::new(Code::UsageInvalid, "there is no home directory for the kubeconfig")
                     .hint("set `KUBECONFIG`, or use `--kubeconfig FILE`")
             })?;
             files.push(home.join(".kube").join("config"));
@@ -38,8 +38,8 @@ impl Location {
         Ok(Self { files, owner: None })
     }
 
-    /// Gives new files and directories to the user and group that called sudo, from the values of
-    /// `SUDO_UID` and `SUDO_GID`; nothing changes where one is missing or no number.
+    /// Gives new files and directories to the user and group that called sudo, which are the values of
+    /// `SUDO_UID` and `SUDO_GID`; changes nothing if one of them is missing or not a number.
     #[must_use]
     pub fn owned_by(mut self, user: Option<&str>, group: Option<&str>) -> Self {
         let number = |value: Option<&str>| value.and_then(|value| value.parse::<u32>().ok());
@@ -47,17 +47,17 @@ impl Location {
         self
     }
 
-    /// All files, those that do not exist included.
+    /// All files, including those that do not exist.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// The user and group of new files when root writes them.
+    /// The user and group of new files that root writes.
     pub(super) fn owner(&self) -> Option<(u32, u32)> {
         self.owner
     }
 
-    /// The file that new entries and the current context go to: the first that exists, else the last.
+    /// The file for new entries and the current context: the first that exists, else the last.
     pub(super) fn default_file(&self) -> &Path {
         let last = self.files.last().map_or(Path::new(""), PathBuf::as_path);
         self.files.iter().map(PathBuf::as_path).find(|path| path.exists()).unwrap_or(last)
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn empty_parts_and_repetitions_do_not_count() {
+    fn empty_parts_and_repetitions_are_ignored() {
         assert_eq!(files(None, Some(":/b::/b:/c:")), [PathBuf::from("/b"), PathBuf::from("/c")]);
         assert_eq!(files(None, Some(":")), [PathBuf::from("/home/me/.kube/config")]);
         assert_eq!(files(None, Some("")), [PathBuf::from("/home/me/.kube/config")]);
     }
 
     #[test]
-    fn without_a_home_something_must_be_said() {
+    fn without_a_home_a_file_must_be_named() {
         assert_eq!(Location::new(None, None, None).unwrap_err().code(), Code::UsageInvalid);
     }
 

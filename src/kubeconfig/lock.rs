@@ -1,4 +1,4 @@
-//! kubectl's own lock: a file `FILE.lock` that exists while somebody changes `FILE`.
+//! kubectl's own lock: a file `FILE.lock` that exists while a program changes `FILE`.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -8,33 +8,33 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
 
-/// How long others may hold a lock before it is reported; kubectl and coracle need milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long another program may hold a lock before it is reported; kubectl and coracle need milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Locks that are held, released when dropped.
 #[derive(Debug)]
 pub(super) struct Locks(Vec<PathBuf>);
 
 impl Locks {
-    /// Locks all `files`, waiting for others.
+    /// Locks all `files`, and waits for other programs that hold a lock.
     ///
-    /// A link's target is locked as well, for those who name it. Files in directories where nothing can be
-    /// created are left out: nobody else can lock or replace them there either.
+    /// The target of a link is locked as well, for programs that name it. Files in directories where nothing can
+    /// be created are left out: other programs cannot lock or replace them either.
     pub(super) fn take(files: &[PathBuf]) -> Result<Self> {
         let mut names: Vec<PathBuf> =
             files.iter().flat_map(|file| [name(file), name(&super::file::target_of(file))]).collect();
-        // One order for everybody, or two would wait for each other.
+        // All use the same order, or two could wait for each other.
         names.sort();
         names.dedup();
         let start = Instant::now();
         loop {
             match Self::try_take(&names) {
                 Ok(locks) => return Ok(locks),
-                // All of them are free while this waits.
-                Err((_, source)) if source.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < PATIENCE => {
-                    thread::sleep(PAUSE);
+                // No lock is held while this waits.
+                Err((_, source)) if source.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < LOCK_TIMEOUT => {
+                    thread::sleep(RETRY_INTERVAL);
                 }
                 Err((lock, source)) => return Err(failure(&lock, &source)),
             }
@@ -57,7 +57,7 @@ impl Locks {
 impl Drop for Locks {
     fn drop(&mut self) {
         for lock in &self.0 {
-            // Gone already is as good; anything else shows as a stale lock, which is reported with its name.
+            // It is fine if it is already gone; any other failure leaves a stale lock, which is reported with its name.
             let _ = fs::remove_file(lock);
         }
     }
@@ -74,10 +74,10 @@ fn failure(lock: &Path, source: &io::Error) -> Error {
         return Error::new(Code::FileFailed, format!("cannot create kubeconfig lock `{lock_text}`")).cause(source);
     }
     let age = fs::metadata(lock).and_then(|lock| lock.modified()).ok().and_then(|time| time.elapsed().ok());
-    let age = age.map_or_else(String::new, |age| format!(", it is {} s old", age.as_secs()));
+    let age = age.map_or_else(String::new, |age| format!("; it is {} s old", age.as_secs()));
     Error::new(Code::KubeconfigLocked, format!("the kubeconfig is locked by `{lock_text}`"))
-        .because(format!("the lock was not released within {} s{age}", PATIENCE.as_secs()))
-        .hint(format!("if no kubectl or coracle is changing it, run `rm '{lock_text}'`"))
+        .because(format!("the lock was not released within {} s{age}", LOCK_TIMEOUT.as_secs()))
+        .hint(format!("if neither kubectl nor coracle is running, run `rm '{lock_text}'`"))
 }
 
 fn name(file: &Path) -> PathBuf {
@@ -91,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_lock_is_named_with_what_to_run() {
+    fn a_stale_lock_is_reported_with_the_command_that_removes_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config");
         let held = Locks::take(std::slice::from_ref(&file)).unwrap();
         assert!(name(&file).exists());
         let start = Instant::now();
         let error = Locks::take(std::slice::from_ref(&file)).unwrap_err();
-        assert!(start.elapsed() >= PATIENCE);
+        assert!(start.elapsed() >= LOCK_TIMEOUT);
         assert_eq!(error.code(), Code::KubeconfigLocked);
         assert!(error.hints()[0].contains(&format!("rm '{}'", name(&file).display())));
         drop(held);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_is_released_in_time_is_waited_for() {
+    fn a_lock_that_is_released_in_time_can_be_taken() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config");
         let held = Locks::take(std::slice::from_ref(&file)).unwrap();

@@ -1,8 +1,8 @@
-//! Puts a cluster's entry into the user's kubeconfig and takes it out again.
+//! Adds a cluster's entry to the user's kubeconfig and removes it again.
 //!
-//! Files are edited, not rewritten: every byte outside coracle's own entries stays. It happens under
-//! kubectl's own lock; what kubectl itself reads before it takes that lock can still undo it (kubectl
-//! removes entries that were added between its read and its write).
+//! Files are edited, not rewritten: every byte outside coracle's own entries stays. Edits hold kubectl's own
+//! lock. kubectl itself can still undo one, because it reads the file before it takes that lock, and removes
+//! entries that were added between its read and its write.
 
 mod context;
 mod document;
@@ -10,7 +10,6 @@ mod edit;
 mod file;
 mod location;
 mod lock;
-mod outline;
 mod proof;
 
 use std::fmt;
@@ -24,10 +23,10 @@ use edit::Failure;
 pub use location::Location;
 use lock::Locks;
 
-/// A cluster's access data; cluster, context and user all have its name.
+/// What is needed to access a cluster; the cluster, context and user all have its name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The name of context, cluster and user: `coracle-NAME`.
+    /// The name of the context, cluster and user: `coracle-NAME`.
     pub name: String,
     /// The API server's URL.
     pub server: String,
@@ -41,35 +40,35 @@ pub struct Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The key must not end up in a log.
+        // The key must not get into a log.
         f.debug_struct("Entry").field("name", &self.name).field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-/// Renders a whole kubeconfig with only `entry` in it.
+/// Renders a complete kubeconfig with only `entry`.
 pub fn render(entry: &Entry) -> Result<String> {
     document::standalone(entry)
 }
 
-/// Merges `entry` into the kubeconfig, as the current context if `set_current`, and returns the file that
-/// the cluster went to.
+/// Merges `entry` into the kubeconfig, as the current context if `set_current`, and returns the file with the
+/// cluster.
 ///
-/// By kubectl's rules: what is there already is changed in the file where it is, what is new goes to
-/// the first file that exists, else to the last.
+/// By kubectl's rules, what already exists is changed in its file, and what is new is added to the first file
+/// that exists, else to the last.
 pub async fn merge(location: &Location, entry: &Entry, set_current: bool) -> Result<PathBuf> {
     let (location, entry) = (location.clone(), entry.clone());
     in_background(move || merge_now(&location, &entry, set_current)).await
 }
 
-/// Removes the entry `name` from every file of `location`, and says if one had it.
+/// Removes the entry `name` from every file of `location`, and returns whether one had it.
 ///
-/// A current context of that name is unset. Files without the entry are not touched.
+/// A current context of that name is unset. Files without the entry are not changed.
 pub async fn remove(location: &Location, name: &str) -> Result<bool> {
     let (location, name) = (location.clone(), name.to_owned());
     in_background(move || remove_now(&location, &name)).await
 }
 
-/// Checks that [`merge`] can work: files that can be understood, changed, written and locked.
+/// Checks that [`merge`] can work: that the files can be understood, changed, written and locked.
 pub fn preflight(location: &Location) -> Result<()> {
     let default = location.default_file();
     file::check_writable(default)?;
@@ -92,7 +91,7 @@ pub fn preflight(location: &Location) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` off the async threads; it also ends when the waiting task is dropped, and so never leaves a lock.
+/// Runs `work` outside the async threads; it completes even if the waiting task is dropped, and so never leaves a lock.
 async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
@@ -107,7 +106,7 @@ fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<Pa
     }
     file::create_directory_of(&default, location.owner())?;
     let _locks = Locks::take(location.files())?;
-    // Once more: somebody may have created a file since.
+    // Again, because another program may have created a file in the meantime.
     let default = location.default_file().to_owned();
     let mut files = load(location)?;
     if !files.iter().any(|(path, _)| *path == default) {
@@ -146,12 +145,12 @@ fn remove_now(location: &Location, name: &str) -> Result<bool> {
     for path in &existing {
         let text = match file::read(path) {
             Ok(Some(text)) => text,
-            // coracle has never written into a file that is not UTF-8.
+            // coracle never writes to a file that is not UTF-8.
             Err(error) if error.code() == Code::KubeconfigInvalid => continue,
             Err(error) => return Err(error),
             Ok(None) => continue,
         };
-        // What does not even have the name in it need not be understood.
+        // A file without the name need not be understood.
         if !text.contains(name) {
             continue;
         }
@@ -165,7 +164,7 @@ fn remove_now(location: &Location, name: &str) -> Result<bool> {
     Ok(!written.is_empty())
 }
 
-/// Reads the files that exist, in kubectl's order, and refuses those that cannot be understood.
+/// Reads the files that exist, in kubectl's order; fails if one cannot be understood.
 fn load(location: &Location) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for path in location.files() {
@@ -187,12 +186,12 @@ fn explain(path: &Path, text: &str, failure: Failure) -> Error {
     let before = body.get(..flaw.at).unwrap_or(body);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    // No snippet: the line may have a key or a token in it.
+    // Without a snippet, because the line may contain a key or a token.
     Error::new(Code::KubeconfigInvalid, format!("cannot understand kubeconfig `{}`", path.display()))
         .problems(vec![Problem {
             place: format!("{}:{line}:{column}", path.display()),
             message: flaw.message,
             snippet: None,
         }])
-        .hint(format!("correct line {line}, or use another file with `--kubeconfig FILE`; nothing was changed"))
+        .hint(format!("fix line {line}, or use another file with `--kubeconfig FILE`; nothing was changed"))
 }

@@ -1,17 +1,17 @@
-//! The last line of defence for other people's credentials: an edit is refused if anything but the one
-//! entry would read differently after it.
+//! The last line of defence for other credentials: an edit is refused if anything but the one entry would
+//! read differently after it.
 
 use super::document::{Changes, LISTS};
 use super::edit::{is_entry, items_of, root_of};
-use super::outline::{Flaw, Node};
+use crate::yaml::outline::{Flaw, Node};
 
-/// A kubeconfig taken apart into the one entry and everything else.
+/// A kubeconfig, split into the one entry and everything else.
 struct View<'root> {
     /// The pairs that are neither lists of entries nor the current context.
     rest: Vec<&'root (Node, Node)>,
     /// The other entries of each list.
     others: [Vec<&'root Node>; 3],
-    /// How often the one entry is in each list.
+    /// How often each list contains the one entry.
     own: [usize; 3],
     current: Option<&'root Node>,
 }
@@ -30,10 +30,10 @@ impl<'root> View<'root> {
     }
 }
 
-/// Checks that `after` is `before` with the entry `name` put in where `changes` says so, or taken out
-/// everywhere where it says nothing.
+/// Checks that `after` is `before` with the entry `name` added where `changes` says so, or removed everywhere
+/// if there are no `changes`.
 pub(super) fn prove(before: &str, after: &str, name: &str, changes: Changes) -> Result<(), Flaw> {
-    let refused = |at: usize| Flaw::new(at, "it cannot be changed without changing what else is in it");
+    let refused = |at: usize| Flaw::new(at, "the file cannot be changed without changing other entries");
     let Some(new) = root_of(after).map_err(|_| refused(0))? else { return Err(refused(0)) };
     let new = View::new(&new, name).map_err(|_| refused(0))?;
     let old_root = root_of(before)?;
@@ -63,7 +63,7 @@ pub(super) fn prove(before: &str, after: &str, name: &str, changes: Changes) -> 
     if entry_is_right && current_is_right { Ok(()) } else { Err(refused(0)) }
 }
 
-/// Says if the current context is as it was, or none where it was the removed entry.
+/// Whether the current context is unchanged, or was the removed entry and is now unset.
 fn current_is_kept(old: Option<&Node>, new: Option<&Node>, name: &str) -> bool {
     match (old, new) {
         (Some(old), Some(new)) => old.same(new) || (old.text() == Some(name) && new.text() == Some("")),

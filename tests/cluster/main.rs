@@ -11,19 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-mod cleanup;
-mod cluster;
-mod engine;
-mod failures;
-mod guide;
-mod older;
-mod platforms;
-mod published;
-mod run;
+mod harness;
 mod scenarios;
-mod trees;
 
-use cluster::Cluster;
+use harness::cluster::Cluster;
+use harness::{SKIPPED, cleanup};
 
 /// A check of a cluster, with what is wrong as text.
 type Scenario = fn(&Cluster) -> Result<(), String>;
@@ -101,10 +93,17 @@ fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
     };
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     cluster.environment = group.environment.iter().map(own).collect();
-    if one(&full("create"), group.create, &cluster, tally) {
+    let (seconds, created) = timed(|| (group.create)(&cluster));
+    if let Some(reason) = created.as_ref().err().filter(|error| error.starts_with(SKIPPED)) {
+        println!("        {reason}: {}", group.name);
+        return cleanup::cluster(&cluster.name);
+    }
+    tally.add(&full("create"), seconds, &created);
+    if created.is_ok() {
         at_once(group.name, chosen(group.together).collect(), &cluster, tally);
         for (name, scenario) in chosen(group.scenarios) {
-            one(&full(name), *scenario, &cluster, tally);
+            let (seconds, result) = timed(|| scenario(&cluster));
+            tally.add(&full(name), seconds, &result);
         }
     } else {
         for (name, _) in chosen(group.together).chain(chosen(group.scenarios)) {
@@ -112,13 +111,6 @@ fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
         }
     }
     cleanup::cluster(&cluster.name);
-}
-
-/// Runs a scenario.
-fn one(name: &str, scenario: Scenario, cluster: &Cluster, tally: &mut Tally) -> bool {
-    let (seconds, result) = timed(|| scenario(cluster));
-    tally.add(name, seconds, &result);
-    result.is_ok()
 }
 
 /// How long it took, and its result; a panic is a failure like any other.

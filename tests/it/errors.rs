@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use coracle::error::Code;
 
-use crate::sources::read;
+use crate::sources::{page, read};
 
 /// The sections of the page: ID and what follows its heading.
 fn sections() -> BTreeMap<String, String> {
-    let page = read("docs/reference/errors.md");
+    let page = read(&page("errors.md"));
     page.split("\n### `")
         .skip(1)
         .map(|section| {

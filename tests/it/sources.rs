@@ -34,3 +34,11 @@ fn relative(path: &Path) -> String {
 pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
+
+/// The page of the documentation with this name, in whatever directory it is.
+pub(crate) fn page(name: &str) -> String {
+    let pages = files("docs", ".md").into_iter().filter(|path| path.ends_with(&format!("/{name}")));
+    let pages: Vec<String> = pages.collect();
+    assert_eq!(pages.len(), 1, "{name}: {pages:?}");
+    pages.concat()
+}

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use coracle::error::Code;
-use coracle::kubeconfig::{Entry, Location, merge, preflight, remove};
+use coracle::kubeconfig::{Entry, Location, merge, namespace, preflight, remove};
 use serde_json::{Value, json};
 
 const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
@@ -246,4 +246,29 @@ fn preflight_finds_what_would_fail_and_leaves_nothing() {
     fs::write(directory.path().join("config.lock"), "").unwrap();
     let error = preflight(&location(&directory.path().join("config"))).unwrap_err();
     assert_eq!(error.code(), Code::KubeconfigLocked);
+}
+
+#[test]
+fn the_namespace_of_a_context_is_the_one_that_kubectl_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    for text in [
+        "\u{feff}contexts:\r\n- context: {namespace: one}\r\n  name: a\r\n",
+        "{\"contexts\":\t[{\"name\": \"a\", \"context\": {\"namespace\": \"one\"}}]}",
+        "contexts: [{name: a}]",
+        "contexts: [{name: a, context: {namespace: ~}}]",
+        "contexts: []\ncontexts:\n- name: b\n  name: a\n  context: {namespace: two, namespace: one}\n",
+        "contexts: [{name: a, context: {namespace: one}}]\n---\ncontexts: [{name: a, context: {namespace: two}}]\n",
+        "x: &x {namespace: one}\ncontexts:\n- {name: &n a, context: *x}\n",
+        "x: &x {namespace: two}\ny: &x {namespace: one}\ncontexts:\n- {name: a, context: *x}\n",
+        "x: &x {namespace: one}\ny: &y {context: {<<: [{}, *x], cluster: c}}\ncontexts: [{<<: *y, name: a}]\n",
+        "x: &x {namespace: two}\ncontexts: [{name: a, context: {<<: *x, namespace: one}}]\n",
+        "x: &x\n  contexts: [{name: a, context: {namespace: one}}]\n<<: *x\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        let config = view(&file).unwrap_or_else(|| panic!("kubectl does not read {text:?}"));
+        let context = config["contexts"].as_array().and_then(|list| list.iter().find(|item| item["name"] == "a"));
+        let expected = context.and_then(|item| item["context"]["namespace"].as_str());
+        assert_eq!(namespace(&location(&file), "a").as_deref(), expected, "{text:?}");
+    }
 }

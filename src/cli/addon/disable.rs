@@ -19,7 +19,7 @@ pub(crate) struct Disable {
     addons: Vec<String>,
     #[command(flatten)]
     name: NameOption,
-    /// Also delete the objects that users created of the add-ons' kinds
+    /// Also delete objects of the add-ons' kinds that users created
     #[arg(long)]
     force: bool,
     /// How long to wait until they are gone, such as `90s` or `5m`

@@ -58,9 +58,9 @@ impl Run for Create {
         let also = if connected.is_empty() {
             String::new()
         } else {
-            format!(", here and in {}", counted(connected.len(), "cluster"))
+            format!(", from here and from {}", counted(connected.len(), "cluster"))
         };
-        context.ui.note(format!("Registry `{}` is at {host}{also}", registry.name));
+        context.ui.note(format!("Registry `{}` is reachable at {host}{also}", registry.name));
         context
             .ui
             .hint(format!("`docker tag app {host}/app`, `docker push {host}/app`, and `image: {host}/app` in a pod"));

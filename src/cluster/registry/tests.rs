@@ -6,11 +6,14 @@ use crate::cluster::lifecycle::delete as clusters;
 use crate::cluster::lifecycle::delete::Scope;
 use crate::cluster::registry::nodes::write_files;
 use crate::cluster::registry::*;
+use crate::config::LocalRegistry;
 use crate::engine::SharedEngine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
+use crate::plan::FileTree;
 use crate::plan::labels;
-use crate::ui::UiOptions;
+use crate::plan::node::container::network_name;
+use crate::ui::{Ui, UiOptions};
 
 fn image() -> Image {
     Image {
@@ -38,8 +41,6 @@ fn run(engine: &Arc<FakeEngine>) -> Run {
 
 async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Result<bool>) {
     let engine = Arc::new(engine);
-    let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
     let result = ensure(&run(&engine), registry, false).await;
     (engine, result)
 }
@@ -62,9 +63,6 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
     let (engine, first) = made(FakeEngine::new(&[]).with_image(image()), &wanted).await;
     assert!(first.unwrap());
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
-    let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
-    let shared = shared;
     assert!(!ensure(&run(&engine), &wanted, false).await.unwrap());
     engine.stop_container("t-one", 0).await.unwrap();
     assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
@@ -77,7 +75,6 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
 async fn two_runs_at_once_make_one_registry() {
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image()));
     let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
     let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
@@ -99,33 +96,32 @@ async fn a_taken_port_leaves_no_registry() {
 }
 
 #[tokio::test]
-async fn a_taken_port_keeps_the_images_of_before() {
+async fn a_taken_port_keeps_the_previous_images() {
     let (engine, result) =
         made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5052), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine.clone();
     delete(&shared, "t-one", false).await.unwrap();
-    let (ui, _) = Ui::captured(UiOptions::default());
     let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_before_anything_is_built() {
+async fn a_taken_port_is_reported_before_anything_is_built() {
     let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = program.local_addr().unwrap().port();
     let engine = Arc::new(FakeEngine::new(&[]));
     let shared: SharedEngine = engine.clone();
-    let (ui, said) = Ui::captured(UiOptions::default());
-    let error = ensure(&run(&engine), &registry("t-one", port), true).await.unwrap_err();
+    let (ui, shown) = Ui::captured(UiOptions::default());
+    let visible = Run::new(&shared, &ui, "run", Duration::ZERO);
+    let error = ensure(&visible, &registry("t-one", port), true).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
-    assert_eq!((said.stderr(), engine.left()), (String::new(), Vec::new()));
+    assert_eq!((shown.stderr(), engine.left()), (String::new(), Vec::new()));
     drop(program);
 
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
-    let shared: SharedEngine = engine;
     let error = ensure(&run(&engine), &registry("t-two", 5051), false).await.unwrap_err();
     assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
 }

@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::hello;
-use crate::cluster::{Cluster, PATIENCE, json};
-use crate::guide::follow;
-use crate::run::{contains, docker, ensure, eventually, run};
+use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::guide::follow;
+use crate::harness::run::{contains, docker, ensure, eventually, run};
 
 /// The configuration of `docs/reference/ingress-and-gateway.md` without its add-ons, which are enabled later.
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{contains, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{contains, ensure, eventually};
 
 /// NodePort 30080 leads to a host port that coracle chooses.
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, ensure, eventually, run};
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::run::{contains, ensure, eventually, run};
 
 /// The image of the sample.
 pub const IMAGE: &str = "hello-world:latest";

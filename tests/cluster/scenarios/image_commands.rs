@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::hello::IMAGE;
 use super::images::archive;
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, json};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 /// The images that `image ls` shows, as JSON.
 fn listed(cluster: &Cluster, more: &[&str]) -> Result<Vec<Value>, String> {

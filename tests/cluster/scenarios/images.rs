@@ -6,9 +6,9 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::cleanup;
-use crate::cluster::Cluster;
-use crate::run::{contains, docker, ensure};
+use crate::harness::cleanup;
+use crate::harness::cluster::Cluster;
+use crate::harness::run::{contains, docker, ensure};
 
 /// Makes an image with one small file that is in no other image, and saves it.
 pub(super) fn archive(cluster: &Cluster, tag: &str) -> Result<(String, String), String> {

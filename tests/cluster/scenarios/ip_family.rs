@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::basics::{is_true, name};
-use crate::cluster::{Cluster, PATIENCE, address_of, fetch};
-use crate::run::{LIMIT, contains, docker, ensure, eventually, run};
+use crate::harness::cluster::{Cluster, PATIENCE, address_of, fetch};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
 
 /// A page on both families that names its pod and who asks, in a pod on each node, and its Service on all families.
 const WHO: &str = r#"apiVersion: apps/v1

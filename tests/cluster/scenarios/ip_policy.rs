@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::ip_family::{addresses, families_of, pods, service_addresses, url};
-use crate::cluster::{Cluster, PATIENCE, fetch};
-use crate::run::{LIMIT, contains, docker, ensure, eventually, start};
+use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, start};
 
 /// How long the quickest of three pods may take. The aim is 1.5 s on an idle machine.
 const START: Duration = Duration::from_millis(2500);

@@ -1,8 +1,8 @@
 //! A node that is added by kubeadm, as to any cluster.
 
 use super::hello;
-use crate::cluster::{Cluster, PATIENCE, json};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 /// What the command of `kubeadm token create` adds is a node of the cluster. Images and add-ons reach it when they are
 /// loaded and enabled again.

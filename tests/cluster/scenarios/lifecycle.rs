@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, docker, ensure, eventually, run};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::run::{contains, docker, ensure, eventually, run};
 
 /// `docker restart`: the same cluster again, with the same data, at the same addresses.
 pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {

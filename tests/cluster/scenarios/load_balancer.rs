@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, PATIENCE, fetch};
-use crate::run::{LIMIT, contains, docker, ensure, eventually, run, start};
+use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
 
 /// How soon another node answers when one is lost.
 const TAKEOVER: Duration = Duration::from_secs(5);

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::time::Duration;
 
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{LIMIT, docker, ensure, eventually, start};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{LIMIT, docker, ensure, eventually, start};
 
 /// Size of the layer that makes a load last, bytes.
 const SIZE: usize = 150 << 20;
@@ -102,7 +102,7 @@ pub(super) fn helper_killed(cluster: &Cluster) -> Result<(), String> {
         let killed = helpers.lines().next().is_some_and(|id| docker(&["kill", id]).is_ok());
         let output = load.finish(LIMIT)?;
         told = output.told();
-        let report = crate::cluster::json(output.ok()?.lines().last().unwrap_or_default())?;
+        let report = crate::harness::cluster::json(output.ok()?.lines().last().unwrap_or_default())?;
         has(cluster, &image)?;
         if killed && report["source"] == "engine-save" {
             let left = cluster.in_node("ls -A /var/lib/containerd/dev.coracle.staging")?;

@@ -5,8 +5,9 @@ use crate::Group;
 mod addons;
 mod basics;
 mod course;
+mod engine;
 mod failures;
-pub mod hello;
+mod hello;
 mod image_commands;
 mod images;
 mod ip_family;
@@ -15,24 +16,29 @@ mod join;
 mod lifecycle;
 mod load_balancer;
 mod loading;
+mod mistakes;
 mod names;
 mod nodes;
+mod older;
 mod other_cni;
+mod platforms;
 mod policy;
 mod policy_page;
+mod previous;
+mod published;
 mod registry;
 mod registry_pages;
 mod reports;
 mod security;
 mod settings;
 mod storage;
+mod trees;
 mod workloads;
 
 pub(crate) use loading::STORE;
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
-    use crate::{engine, failures, older, published};
     vec![
         failures::FAILURES,
         ONE,
@@ -53,6 +59,7 @@ pub(crate) fn groups() -> Vec<Group> {
         course::COURSE,
         course::SETUP,
         older::OLDER,
+        previous::PREVIOUS,
         ADDONS,
         STORAGE,
         CONTENTS,
@@ -72,7 +79,7 @@ const ONE: Group = Group {
         ("head-start", basics::head_start),
         ("kubeadm", basics::kubeadm),
         ("dry-run", reports::dry_run),
-        ("name-taken", failures::name_taken),
+        ("name-taken", mistakes::name_taken),
         ("status", reports::status),
         ("get", reports::get),
         ("labels", reports::labels),
@@ -93,7 +100,7 @@ const ONE: Group = Group {
         ("image-commands", image_commands::manage),
         ("image-prune", image_commands::prune),
         ("image-restart", image_commands::restart),
-        ("trees", crate::trees::equal),
+        ("trees", trees::equal),
         ("deployment", workloads::deployment),
         ("rollout", workloads::rollout),
         ("logs-exec-forward", workloads::logs_exec_forward),
@@ -126,8 +133,8 @@ const SETTINGS: Group = Group {
         ("mounts", settings::mounts),
         ("labels-and-taints", settings::labels_and_taints),
         ("proxy", settings::proxy),
-        ("wrong-flag", failures::wrong_flag),
-        ("wrong-config", failures::wrong_config),
+        ("wrong-flag", mistakes::wrong_flag),
+        ("wrong-config", mistakes::wrong_config),
     ],
 };
 

@@ -5,9 +5,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::basics::{is_true, name, running_pods};
 
-use crate::cluster::{Cluster, PATIENCE, address_of, answers};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE, address_of, answers};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 pub(super) fn create_three(cluster: &Cluster) -> Result<(), String> {
     let config = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnodes: [{role: control-plane}, {role: worker}, {role: worker}]\n";

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::basics::{is_true, name};
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 

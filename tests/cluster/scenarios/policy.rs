@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hello::{self, IMAGE};
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{contains, ensure, eventually, start};
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{contains, ensure, eventually, start};
 
 /// How long it may take until a change is seen everywhere, several looks included.
 pub(super) const SOON: Duration = Duration::from_secs(6);
@@ -248,7 +248,7 @@ pub(super) fn ports_and_blocks(cluster: &Cluster) -> Result<(), String> {
     policies(cluster, &[("sctp", "{podSelector: {}, ingress: [{ports: [{port: 8080, protocol: SCTP}]}]}")])?;
     expect(cluster, "client", &[("web:8080", false)])?;
     let rules = format!("docker exec {}-worker nft list table ip coracle-policy", cluster.name);
-    let rules = crate::run::docker(&rules.split(' ').skip(1).collect::<Vec<_>>())?;
+    let rules = crate::harness::run::docker(&rules.split(' ').skip(1).collect::<Vec<_>>())?;
     contains(&rules, "meta l4proto sctp ct reply proto-src 8080 accept")?;
     let client = address(cluster, "client")?;
     let block = format!(

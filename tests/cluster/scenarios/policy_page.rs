@@ -2,8 +2,8 @@
 
 use super::hello;
 use super::policy::{SOON, policies};
-use crate::cluster::Cluster;
-use crate::run::{contains, ensure, eventually};
+use crate::harness::cluster::Cluster;
+use crate::harness::run::{contains, ensure, eventually};
 
 /// The worked example of the documentation, command by command.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {

@@ -12,10 +12,10 @@ use coracle::plan::pki::{Pki, Usage};
 
 use super::hello;
 use super::registry_pages::pulls_with_progress;
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, json};
-use crate::engine::build_registry;
-use crate::run::{Output, contains, docker, docker_output, ensure, eventually, free_port, run};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::engine::build_registry;
+use crate::harness::run::{Output, contains, docker, docker_output, ensure, eventually, free_port, run};
 
 const USER: &str = "t-user";
 const PASSWORD: &str = "t-accept-open-sesame";

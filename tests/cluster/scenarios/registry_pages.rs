@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use super::registry::{host, registry};
-use crate::cleanup;
-use crate::cluster::{Cluster, json};
-use crate::guide::follow_as;
-use crate::run::{contains, docker, ensure, free_port};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, json};
+use crate::harness::guide::follow_as;
+use crate::harness::run::{contains, docker, ensure, free_port};
 
 /// Follows `docs/reference/registry.md`, with a registry of its own: the page's one is the user's.
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::cleanup;
-use crate::cluster::{Cluster, json};
-use crate::run::{LIMIT, contains, docker, ensure, run};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, json};
+use crate::harness::run::{LIMIT, contains, docker, ensure, run};
 
 fn yaml(text: &str) -> Result<Value, String> {
     serde_yaml::from_str(text).map_err(|error| format!("this is not YAML ({error}): {text}"))

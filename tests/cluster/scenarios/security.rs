@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, json};
-use crate::run::{contains, docker, docker_output, ensure};
+use crate::harness::cluster::{Cluster, json};
+use crate::harness::run::{contains, docker, docker_output, ensure};
 
 /// The API server is published on 127.0.0.1 only.
 pub(super) fn api_address(cluster: &Cluster) -> Result<(), String> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::run::{contains, ensure, eventually};
 
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster
@@ -61,7 +61,7 @@ fn arguments(cluster: &Cluster, program: &str) -> Result<String, String> {
 /// The kubelet itself says what it runs with.
 pub(super) fn kubelet_patch(cluster: &Cluster) -> Result<(), String> {
     let path = format!("/api/v1/nodes/{}/proxy/configz", cluster.node());
-    let config = crate::cluster::json(&cluster.kubectl(&["get", "--raw", &path])?)?;
+    let config = crate::harness::cluster::json(&cluster.kubectl(&["get", "--raw", &path])?)?;
     let kubelet = &config["kubeletconfig"];
     ensure(kubelet["maxPods"] == 37, || format!("maxPods is {}", kubelet["maxPods"]))?;
     let eviction = &kubelet["evictionHard"];

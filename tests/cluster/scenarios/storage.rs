@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::hello;
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::guide::follow;
-use crate::run::{contains, docker, ensure, eventually};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::guide::follow;
+use crate::harness::run::{contains, docker, ensure, eventually};
 
 const THREE: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster

@@ -1,8 +1,8 @@
 //! What a tutorial does with plain kubectl, with the image of the sample.
 
 use super::hello::IMAGE;
-use crate::cluster::{Cluster, PATIENCE, answers};
-use crate::run::{contains, ensure, eventually};
+use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::run::{contains, ensure, eventually};
 
 /// `create deployment`, `scale`, `expose`.
 pub(super) fn deployment(cluster: &Cluster) -> Result<(), String> {

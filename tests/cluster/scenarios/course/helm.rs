@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::guide::follow;
-use crate::run::{Output, run};
+use crate::harness::cluster::Cluster;
+use crate::harness::guide::follow;
+use crate::harness::run::{Output, run};
 
 /// What is built when there is no helm.
 const MODULE: &str = "helm.sh/helm/v4/cmd/helm@v4.3.1";

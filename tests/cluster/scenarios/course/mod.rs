@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
-use crate::cluster::Cluster;
-use crate::guide::{follow, reads_pages};
-use crate::run::{Output, run};
+use crate::harness::cluster::Cluster;
+use crate::harness::guide::{follow, reads_pages};
+use crate::harness::run::{Output, run};
 
 mod helm;
 mod setup;

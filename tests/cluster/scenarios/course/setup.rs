@@ -1,8 +1,8 @@
 //! The control plane's own settings, as `docs/guides/control-plane.md` tells them.
 
 use crate::Group;
-use crate::cluster::Cluster;
-use crate::guide::follow;
+use crate::harness::cluster::Cluster;
+use crate::harness::guide::follow;
 
 /// One node; the page creates it.
 pub(crate) const SETUP: Group = Group { name: "setup", environment: &[], create, together: &[], scenarios: &[] };

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cluster::Cluster;
-use crate::run::{ensure, eventually, start};
+use crate::harness::cluster::Cluster;
+use crate::harness::run::{ensure, eventually, start};
 
 /// Ten pods one after the other, from `kubectl run` to `Running` in a watch.
 ///

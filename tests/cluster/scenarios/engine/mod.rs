@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
-use crate::cluster::Cluster;
-use crate::platforms;
-use crate::run::{docker, ensure, run};
+use crate::harness::cluster::Cluster;
+use crate::harness::engine::{build_registry, in_path, newest_image, script};
+use crate::harness::run::{Output, ensure, run};
+use crate::scenarios::platforms;
 
 /// Engines that are stopped, killed and filled.
 pub const ENGINE: Group = Group {
@@ -28,51 +29,21 @@ fn can_be_made(_: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-pub fn in_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
-}
-
-/// Builds the registry's program, which takes minutes without a cache.
-pub fn build_registry() -> Result<(), String> {
-    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
-    build.args(["build", "addons", "registry"]);
-    run(build, None, Duration::from_secs(1200))?.ok().map(drop)
-}
-
-/// Runs a script in namespaces of its own, which take every process with them when it ends.
-fn script(cluster: &Cluster, name: &str, more: &[&Path]) -> Result<String, String> {
-    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/node"])?;
-    let image = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/node image")?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(name);
-    let folder = cluster.home.join(name);
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(script);
-    command.arg(&folder).args([env!("CARGO_BIN_EXE_coracle"), image]).args(more);
-    command.env_remove("KUBECONFIG").env_remove("DOCKER_HOST").env_remove("CORACLE_CLUSTER_NAME");
-    let said = run(command, None, Duration::from_secs(600)).and_then(crate::run::Output::ok);
-    // The engine's images are gigabytes.
-    let _ = std::fs::remove_dir_all(&folder);
-    said
-}
-
 /// After a restart of the engine the same cluster is there, with its data and its addresses, and the shared registry.
 fn restart(cluster: &Cluster) -> Result<(), String> {
     build_registry()?;
-    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/registry"])?;
-    let registry = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/registry image")?;
-    script(cluster, "engine-restart.sh", &[Path::new(registry)]).map(drop)
+    let registry = newest_image("coracle/registry")?;
+    script(cluster, "scenarios/engine/restart.sh", &[Path::new(&registry)]).map(drop)
 }
 
 /// A disk without room, and one that fills up meanwhile.
 fn full(cluster: &Cluster) -> Result<(), String> {
-    script(cluster, "engine-full.sh", &[]).map(drop)
+    script(cluster, "scenarios/engine/full.sh", &[]).map(drop)
 }
 
 /// An engine that is killed or stopped at each step that waits.
 fn gone(cluster: &Cluster) -> Result<(), String> {
-    script(cluster, "engine-gone.sh", &[]).map(drop)
+    script(cluster, "scenarios/engine/gone.sh", &[]).map(drop)
 }
 
 /// kind boots our image as it boots its own.
@@ -81,7 +52,7 @@ fn kind(cluster: &Cluster) -> Result<(), String> {
         println!("        skipped: there is neither kind {KIND} nor Go to install it with");
         return Ok(());
     };
-    script(cluster, "engine-kind.sh", &[&kind]).map(drop)
+    script(cluster, "scenarios/engine/kind.sh", &[&kind]).map(drop)
 }
 
 /// An engine with containerd's image store, which is the usual one since Docker 29.
@@ -93,10 +64,11 @@ fn store(cluster: &Cluster) -> Result<(), String> {
     }
     // Made outside of the namespaces, which have no network.
     let root = cache.join("debian-13-buildx.tar");
-    let mut make = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/engine-store-root.sh"));
+    let mut make =
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/scenarios/engine/store-root.sh"));
     make.arg(&root);
     run(make, None, Duration::from_secs(600))?.ok()?;
-    script(cluster, "engine-store.sh", &[&root, &archives[0], &archives[1]]).map(drop)
+    script(cluster, "scenarios/engine/store.sh", &[&root, &archives[0], &archives[1]]).map(drop)
 }
 
 /// The `kind` of the user when it is the right one, else one that is installed once for these tests.
@@ -104,7 +76,7 @@ fn find_kind() -> Result<Option<PathBuf>, String> {
     let is_right = |file: &Path| {
         let mut command = Command::new(file);
         command.args(["version", "--quiet"]);
-        let version = run(command, None, Duration::from_secs(20)).and_then(crate::run::Output::ok);
+        let version = run(command, None, Duration::from_secs(20)).and_then(Output::ok);
         version.is_ok_and(|version| version.trim().trim_start_matches('v') == KIND.trim_start_matches('v'))
     };
     let tools = std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache/coracle/test-tools");

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::run::{docker, docker_output, run};
+use super::run::{docker, docker_output, run};
 
 /// How names of clusters, containers, networks and images of this test begin.
 pub const PREFIX: &str = "t-accept-";

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the root file system with Debian 13's engine and Buildx, without what they do not need, and keeps it for the next time:
-# engine-store-root.sh ARCHIVE
+# store-root.sh ARCHIVE
 set -euo pipefail
 archive=$1
 if [ -e "$archive" ]; then exit 0; fi

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cleanup;
-use crate::run::{LIMIT, Output, docker, ensure, eventually, run, start};
+use super::cleanup;
+use super::run::{LIMIT, Output, docker, ensure, eventually, run, start};
 
 /// How long a command that creates a cluster may take, on a busy machine.
 const CREATE_LIMIT: Duration = Duration::from_secs(400);
@@ -101,7 +101,12 @@ impl Cluster {
 
     /// The real binary, with this cluster's name in the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_coracle")), arguments)
+    }
+
+    /// The same with another binary.
+    pub fn command_of(&self, coracle: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(coracle);
         command.args(arguments);
         self.prepare(&mut command);
         command.env("CORACLE_CLUSTER_NAME", &self.name);
@@ -140,6 +145,11 @@ impl Cluster {
 
     /// Creates the cluster from this configuration.
     pub fn create(&self, config: &str, more: &[&str]) -> Result<(), String> {
+        self.create_with(Path::new(env!("CARGO_BIN_EXE_coracle")), config, more)
+    }
+
+    /// The same with another binary.
+    pub fn create_with(&self, coracle: &Path, config: &str, more: &[&str]) -> Result<(), String> {
         let path = self.write("cluster.yaml", config)?;
         let mut arguments = vec!["create", "cluster", "--config", &path];
         arguments.extend(more);
@@ -147,7 +157,7 @@ impl Cluster {
         if let Some(image) = &image {
             arguments.extend(["--image", image]);
         }
-        let output = self.coracle_output(&arguments)?;
+        let output = run(self.command_of(coracle, &arguments), None, CREATE_LIMIT)?;
         self.said.replace(format!("{}{}", output.stdout, output.stderr));
         output.ok().map(drop)
     }

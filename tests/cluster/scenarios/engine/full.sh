@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # A disk that is full, or fills up, ends `create` with its cause, and nothing of it is left. Runs in namespaces of its own, with
-# an engine of its own on a small disk: engine-full.sh DIRECTORY CORACLE IMAGE
+# an engine of its own on a small disk: full.sh DIRECTORY CORACLE IMAGE
 set -euo pipefail
-# shellcheck source=tests/cluster/own-engine.sh
-. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+# shellcheck source=tests/cluster/harness/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../harness/own-engine.sh"
 create=("$coracle" create cluster --name t-accept-full)
 
 truncate --size=2200M "$directory/disk"

@@ -8,8 +8,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{ensure, eventually, run};
+use super::cluster::{Cluster, PATIENCE};
+use super::run::{ensure, eventually, run};
 
 /// How long a block may take.
 const BLOCK_LIMIT: Duration = Duration::from_secs(180);

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE};
-use crate::engine::in_path;
-use crate::failures::{nothing_left, refused, told};
-use crate::run::{Output, Running, contains, docker, docker_output, ensure, eventually, free_port, run, start};
+use crate::Group;
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::engine::{in_path, newest_image};
+use crate::harness::run::{
+    Output, Running, contains, docker, docker_output, ensure, eventually, free_port, run, start,
+};
+use crate::scenarios::failures::{nothing_left, refused, told};
 use crate::scenarios::hello;
-use crate::{Group, cleanup};
 
 /// A node image that is pulled, and images that cannot be.
 pub const PUBLISHED: Group = Group {
@@ -63,12 +66,6 @@ fn unpacked(home: &Path) -> Option<PathBuf> {
     program.is_file().then_some(program)
 }
 
-fn our_image() -> Result<String, String> {
-    let images = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "coracle/node"])?;
-    let image = images.lines().find(|image| image.contains(":v")).ok_or("there is no coracle/node image")?;
-    Ok(image.to_owned())
-}
-
 fn slowly(program: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -84,8 +81,8 @@ fn from_registry(cluster: &Cluster) -> Result<(), String> {
     let name = format!("{}/{}node-{}", registry.address, cleanup::PREFIX, std::process::id());
     let image = format!("{name}:v1");
     cleanup::register_object("image", &image);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/kind-image.sh");
-    for line in slowly(&script.display().to_string(), &[&our_image()?, &image])?.lines() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/scenarios/published/kind-image.sh");
+    for line in slowly(&script.display().to_string(), &[&newest_image("coracle/node")?, &image])?.lines() {
         println!("        {line}");
     }
     slowly("docker", &["push", "--quiet", &image])?;
@@ -157,7 +154,7 @@ fn changed(name: &str, change: &dyn Fn(&str) -> Result<(), String>, config: &str
     let image = format!("{container}:1");
     cleanup::register_object("image", &image);
     cleanup::register_object("container", &container);
-    docker(&["create", "--name", &container, &our_image()?])?;
+    docker(&["create", "--name", &container, &newest_image("coracle/node")?])?;
     change(&container)?;
     docker(&["commit", "--change", config, &container, &image])?;
     docker(&["rm", "--volumes", &container])?;

@@ -1,7 +1,5 @@
 //! `install.sh` on a machine that is made of a few directories: nothing real is installed, fetched from outside or started.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up must stop")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use sha2::{Digest, Sha256};
+
+use crate::sources::root;
 
 /// Programs of the host that the script may use; everything else is missing or fake.
 const HOST_PROGRAMS: &[&str] = &[
@@ -148,7 +148,7 @@ impl Machine {
         // A closed port where there is no server.
         let url = if self.url.is_empty() { "http://127.0.0.1:9" } else { &self.url };
         let output = Command::new(self.path("bin").join("bash"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh"))
+            .arg(root().join("install.sh"))
             .args(arguments)
             .env_clear()
             .env("PATH", self.path("bin"))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Images come out of an engine that keeps them in containerd's store: Debian 13's, in a root file system of its own; and Buildx,
-# of Debian 13 as well, builds one. Runs in namespaces of its own: engine-store.sh DIRECTORY CORACLE IMAGE ROOT_ARCHIVE ARCHIVE CHANGED_ARCHIVE
+# of Debian 13 as well, builds one. Runs in namespaces of its own: store.sh DIRECTORY CORACLE IMAGE ROOT_ARCHIVE ARCHIVE CHANGED_ARCHIVE
 set -euo pipefail
-# shellcheck source=tests/cluster/own-engine.sh
-. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+# shellcheck source=tests/cluster/harness/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../harness/own-engine.sh"
 archived=$4 archive=$5 changed=$6
 name=t-accept-store app=t-accept-store-app:1
 root=$directory/root

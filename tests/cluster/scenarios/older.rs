@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
-use crate::run::{contains, run};
-use crate::{Group, cleanup};
+use crate::Group;
+use crate::harness::cleanup;
+use crate::harness::cluster::Cluster;
+use crate::harness::run::{contains, run};
 
 /// Kubernetes 1.35, from its own node image.
 pub const OLDER: Group =
@@ -50,7 +51,7 @@ fn is_compiled() -> bool {
         // It is what it is called as.
         let mut kubelet = Command::new(program);
         kubelet.arg0("kubelet").arg("--version");
-        let said = run(kubelet, None, Duration::from_secs(20)).and_then(crate::run::Output::ok);
+        let said = run(kubelet, None, Duration::from_secs(20)).and_then(crate::harness::run::Output::ok);
         said.is_ok_and(|said| said.contains(&format!(" v{RELEASE}.")))
     })
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # An engine that is killed or stopped in the middle of `create` is told at once, and when it is back nothing stays after `delete`.
-# Runs in namespaces of its own, with an engine of its own: engine-gone.sh DIRECTORY CORACLE IMAGE
+# Runs in namespaces of its own, with an engine of its own: gone.sh DIRECTORY CORACLE IMAGE
 set -euo pipefail
-# shellcheck source=tests/cluster/own-engine.sh
-. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+# shellcheck source=tests/cluster/harness/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../harness/own-engine.sh"
 create=("$coracle" create cluster --name t-accept-gone)
 
 clean_up() {

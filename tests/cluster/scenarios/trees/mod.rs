@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE, json};
-use crate::run::{contains, docker, ensure, eventually, run};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::run::{contains, docker, ensure, eventually, run};
 use crate::scenarios::STORE;
 
 mod containers;

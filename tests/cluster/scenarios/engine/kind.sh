@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # kind creates a cluster from our node image, and its node and DNS become ready. Runs in namespaces of its own, with an engine
-# of its own, since kind needs privileges that not every engine grants: engine-kind.sh DIRECTORY CORACLE IMAGE KIND
+# of its own, since kind needs privileges that not every engine grants: kind.sh DIRECTORY CORACLE IMAGE KIND
 set -euo pipefail
-# shellcheck source=tests/cluster/own-engine.sh
-. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+# shellcheck source=tests/cluster/harness/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../harness/own-engine.sh"
 kind=$4
 name=t-accept-kind
 

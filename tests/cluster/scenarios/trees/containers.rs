@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Image, LIMIT, listing, listing::Listing};
-use crate::cleanup;
-use crate::cluster::{Cluster, PATIENCE};
-use crate::run::{docker, ensure, eventually, run};
+use crate::harness::cleanup;
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{docker, ensure, eventually, run};
 
 /// What the containers run, in the container and in the node: the images have no program of their own.
 const PROGRAM: &str = "/coracle-pause";

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A cluster comes back with its data after the Docker engine stopped and started, and so does the registry that all clusters
 # share. Runs in namespaces of its own, with an engine of its own, so that the user's is left alone, and a registry of the
-# same name: engine-restart.sh DIRECTORY CORACLE IMAGE REGISTRY_IMAGE
+# same name: restart.sh DIRECTORY CORACLE IMAGE REGISTRY_IMAGE
 set -euo pipefail
-# shellcheck source=tests/cluster/own-engine.sh
-. "$(dirname "${BASH_SOURCE[0]}")/own-engine.sh"
+# shellcheck source=tests/cluster/harness/own-engine.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../harness/own-engine.sh"
 registry=$4
 name=t-accept-engine
 app=localhost:5001/team/app:1
