@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::found::Cluster;
-use crate::engine::connect::Environment;
+use crate::engine::SharedEngine;
+use crate::engine::address::{Address, Environment};
 use crate::engine::finishing::{interrupted, run_to_end};
-use crate::engine::{Address, SharedEngine};
 use crate::error::Result;
 use crate::ui::Ui;
 
@@ -36,7 +36,7 @@ impl Context {
 
     /// Connects to the engine that the environment names; the second value is where it is.
     pub(super) async fn connect(&self, environment: &Environment) -> Result<(SharedEngine, Address)> {
-        crate::engine::connect(environment).await
+        crate::engine::connect::connect(environment).await
     }
 
     /// Runs a command until it ends or is interrupted. What began inside [`Self::clean_up_after`] still ends then.

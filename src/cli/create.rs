@@ -13,7 +13,7 @@ use crate::cli::input;
 use crate::cli::options::{JsonOption, KubeconfigOption, NameOption, duration};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::{self, Cluster};
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
 use crate::ui::Format;
@@ -86,7 +86,7 @@ impl Run for CreateCluster {
             return Ok(ExitCode::SUCCESS);
         }
         context.ui.note(format!("Creating cluster `{}`", cluster.name));
-        let work = create::create(&engine, cluster, &options, &context.ui, &context.stop);
+        let work = Box::pin(create::create(&engine, cluster, &options, &context.ui, &context.stop));
         let created = context.clean_up_after(work).await?;
         if self.timings {
             context.ui.print_timings();

@@ -20,7 +20,7 @@ use crate::config::ClusterName;
 use crate::engine::finishing::run_to_end;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Result, counted};
-use crate::image::{self, LoadReport, Source};
+use crate::image::{self, ArchiveInput, LoadReport};
 use crate::ui::{Format, Step};
 
 commands! {
@@ -128,8 +128,8 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
         }
         Origin::Archive(archive) => {
             let step = context.ui.step(format!("Loading {}", archive.display()));
-            let source = if archive.as_os_str() == "-" { Source::Stdin } else { Source::File(archive) };
-            let report = image::load_archive(&*engine, &nodes, &source, &progress(&step)).await?;
+            let input = if archive.as_os_str() == "-" { ArchiveInput::Stdin } else { ArchiveInput::File(archive) };
+            let report = image::load_archive(&*engine, &nodes, &input, &progress(&step)).await?;
             step.finish();
             Ok(report)
         }

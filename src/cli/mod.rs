@@ -107,7 +107,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let context = Context::new(ui.clone(), Arguments::command);
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone()));
-    context.run(command.run(&context)).await.unwrap_or_else(|error| {
+    context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {
         ui.error(&error);
         ExitCode::from(error.code().exit_code())
     })

@@ -8,7 +8,8 @@ use crate::engine::Engine;
 use crate::engine::files::read_file;
 use crate::engine::spec::{Container, Labels, State};
 use crate::error::{Code, Error, Result};
-use crate::plan::{CLUSTER_CONFIG, labels};
+use crate::plan::CLUSTER_CONFIG;
+use crate::plan::labels::{self, ContainerRole};
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]
@@ -133,14 +134,13 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
     let mut clusters: BTreeMap<ClusterName, Cluster> = BTreeMap::new();
     for container in containers {
         let Some(name) = cluster_of(&container.labels) else { continue };
-        let role = container.labels.get(labels::ROLE).cloned().unwrap_or_default();
+        let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
         let cluster = clusters.entry(name).or_insert_with_key(|name| Cluster::new(name.clone()));
-        if role == labels::BALANCER_ROLE {
-            cluster.balancer = Some(container);
-        } else if role == labels::TUNNEL_ROLE {
-            cluster.tunnel = Some(container);
-        } else if let Some(role) = labels::role_of(&role) {
-            cluster.nodes.push(Node::new(role, container));
+        match role {
+            Some(ContainerRole::LoadBalancer) => cluster.balancer = Some(container),
+            Some(ContainerRole::Tunnel) => cluster.tunnel = Some(container),
+            Some(ContainerRole::Node(role)) => cluster.nodes.push(Node::new(role, container)),
+            Some(ContainerRole::Reader) | None => {}
         }
     }
     for cluster in clusters.values_mut() {

@@ -1,4 +1,4 @@
-//! Files and commands of containers, for callers that want a result and not a conversation.
+//! Reads files of containers and runs commands in them.
 
 use std::io::Read;
 
@@ -51,11 +51,11 @@ pub async fn file_size(engine: &dyn Engine, container: &str, path: &str) -> Resu
 
 /// Lines of a failed command that its error shows.
 const MAX_LINES: usize = 10;
-/// Exit codes with which a shell or an engine says that there is no such program.
+/// Exit codes of a shell or an engine for a program that does not exist.
 const NO_PROGRAM: [i64; 2] = [126, 127];
 
 /// Runs a command in a container and returns its standard output. When the command fails, the error is `failure` with
-/// what the command said; `Reason::ProgramMissing` when the container has no such program.
+/// the command's last lines; `Reason::ProgramMissing` when the container has no such program.
 pub async fn run(
     engine: &dyn Engine,
     container: &str,
@@ -66,7 +66,7 @@ pub async fn run(
     succeeded(engine.exec(container, command, input).await?, failure)
 }
 
-/// The standard output of a command that succeeded, else `failure` with what the command said.
+/// The standard output of a command that succeeded, else `failure` with the command's last lines.
 pub fn succeeded(output: ExecOutput, failure: Error) -> Result<Vec<u8>> {
     if output.exit_code == 0 {
         return Ok(output.stdout);
@@ -76,7 +76,7 @@ pub fn succeeded(output: ExecOutput, failure: Error) -> Result<Vec<u8>> {
         texts.iter().flat_map(|text| text.lines()).map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
     lines.drain(..lines.len().saturating_sub(MAX_LINES));
     let cause = lines.last().map_or_else(|| format!("exit code {}", output.exit_code), |line| line.trim().to_owned());
-    // One line is the cause already.
+    // A single line is already the cause.
     let lines = if lines.len() > 1 { lines } else { Vec::new() };
     let missing = NO_PROGRAM.contains(&output.exit_code).then_some(Reason::ProgramMissing);
     Err(failure.because(cause).lines(lines).with_reason(missing))
@@ -89,7 +89,7 @@ mod tests {
     use crate::engine::spec::ContainerSpec;
 
     #[tokio::test]
-    async fn a_command_that_fails_is_told_by_its_last_line() {
+    async fn a_failed_command_is_reported_with_its_last_lines() {
         let engine = FakeEngine::new(&["node"]).on_exec(|_, command, _| match command[0] {
             "absent" => ExecOutput { exit_code: 127, stdout: Vec::new(), stderr: Vec::new() },
             "false" => ExecOutput { exit_code: 1, stdout: "one\n".into(), stderr: "two\n\n".into() },

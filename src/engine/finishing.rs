@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::engine::helper;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
 };
@@ -41,6 +42,8 @@ where
         () = stop.cancelled() => Err(interrupted()),
     };
     finishing.settle().await;
+    // Helper containers were dropped with the work, and are being removed.
+    helper::settle().await;
     result
 }
 

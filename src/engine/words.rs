@@ -1,4 +1,4 @@
-//! Words of the engine: each value has one text, in JSON as in what people read.
+//! Enums of the engine whose values have one text each, in JSON and in messages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,7 +56,7 @@ impl std::error::Error for UnknownWord {}
 words! {
     /// The state of a container.
     State {
-        /// It was never started.
+        /// It has not been started.
         Created = "created",
         /// Its program runs.
         Running = "running",

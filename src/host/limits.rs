@@ -23,7 +23,11 @@ pub fn privilege(local: bool) -> Privilege {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     let set = bounding.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) { Privilege::Explicit } else { Privilege::Privileged }
+    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) {
+        Privilege::AllButSysResource
+    } else {
+        Privilege::Privileged
+    }
 }
 
 /// Checks whether this host, on which the engine runs, can run the cluster.

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::Address;
-use crate::engine::connect::Environment;
+use crate::engine::address::{Address, Environment};
 use crate::host::docker_config::DockerConfig;
 use crate::plan::ProxySettings;
 

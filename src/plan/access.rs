@@ -11,9 +11,9 @@ pub struct Access {
     pub server: String,
     /// CA as PEM.
     pub authority: String,
-    /// The administrator's certificate: member of `kubeadm:cluster-admins`.
+    /// The administrator's certificate, of the group `kubeadm:cluster-admins`.
     pub admin: Pair,
-    /// Member of `system:masters`, which works before RBAC is there.
+    /// A certificate of `system:masters`, which works before the RBAC rules exist.
     pub super_admin: Pair,
 }
 

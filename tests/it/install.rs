@@ -365,6 +365,6 @@ fn a_user_without_permission_is_told_and_nothing_is_started() {
     let machine = Machine::with_toolchains();
     machine.program("docker", "#!/bin/sh\necho 'permission denied while trying to connect' >&2\nexit 1\n");
     machine.program("dockerd", "#!/bin/sh\ntouch \"$HOME/started\"\n");
-    machine.install(&["--yes"]).fails_with(1, &["may not use the Docker engine", "usermod"]);
+    machine.install(&["--yes"]).fails_with(1, &["no permission to use the Docker engine", "usermod"]);
     assert!(!machine.path("home/started").exists());
 }

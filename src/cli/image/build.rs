@@ -10,7 +10,7 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::load::{LoadOptions, Origin, load};
 use crate::cluster;
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::Result;
 use crate::image::{self, Reference};
 use crate::ui::Format;
@@ -27,8 +27,8 @@ pub(crate) struct Build {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Set a build argument of the Dockerfile
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_arg: Vec<String>,
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    arguments: Vec<String>,
     /// Build only up to this stage of the Dockerfile
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -48,10 +48,10 @@ impl Run for Build {
         self.load.select(&cluster)?;
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         let plan = image::Build {
-            folder: self.directory,
+            directory: self.directory,
             file: self.file,
             tags,
-            arguments: self.build_arg,
+            arguments: self.arguments,
             target: self.target,
             options: self.options,
             quiet: context.ui.options().quiet,

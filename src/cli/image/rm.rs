@@ -11,7 +11,7 @@ use crate::cli::image::selection::NodesOption;
 use crate::cli::options::JsonOption;
 use crate::cli::output::size;
 use crate::error::Result;
-use crate::image::{self, Removed};
+use crate::image::{self, ImageRemoval};
 use crate::ui::Format;
 
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ impl Run for Rm {
 }
 
 /// A line for each node: what was removed, or would be, and how much space that frees.
-pub(super) fn describe(context: &Context, nodes: &[Removed], dry_run: bool) {
+pub(super) fn describe(context: &Context, nodes: &[ImageRemoval], dry_run: bool) {
     for node in nodes {
         let titles = node.images.iter().map(image::RemovedImage::title).collect::<Vec<_>>().join(", ");
         let mut parts = Vec::new();

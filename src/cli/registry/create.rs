@@ -14,7 +14,8 @@ use crate::cluster::registry;
 use crate::cluster::{self, run};
 use crate::engine::SharedEngine;
 use crate::error::{Result, counted};
-use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::DEFAULT_PORT;
+use crate::plan::facts::Registry;
 use crate::ui::{Format, Step};
 
 #[derive(Debug, Args)]

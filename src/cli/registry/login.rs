@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, parse_name};
 use crate::cluster::{self, registry};
 use crate::config::{self, ClusterName, registry_host};
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
 use crate::ui::Format;

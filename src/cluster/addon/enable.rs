@@ -76,7 +76,7 @@ async fn objects_of(target: &Target<'_>, addon: &Addon) -> Result<Vec<Value>> {
     let image = addon.image().unwrap_or_default();
     let mut text = String::new();
     if addon.about.files.is_some() {
-        let found = file_inside(&*target.run.engine, &image, &target.run.id, MANIFESTS).await?;
+        let found = file_inside(&target.run.engine, &image, &target.run.id, MANIFESTS).await?;
         let found = found.ok_or_else(|| {
             Error::new(Code::ImageMissing, format!("`{image}` has no `{MANIFESTS}`"))
                 .hint(format!("rebuild it: `docker rmi {image}`, `coracle build addons {}`", addon.name))

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
-use crate::plan::beside::registry::Registry;
+use crate::plan::facts::Registry;
 use crate::plan::node::credentials::Login;
 use crate::plan::{Layout, labels};
 

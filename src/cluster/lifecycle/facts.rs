@@ -64,7 +64,7 @@ async fn images(run: &Run, cluster: &Cluster, step: &Step) -> Result<Vec<NodeIma
             images.push(image.clone());
             continue;
         }
-        let image = choose::find(&*run.engine, named.as_deref(), &run.id, step).await?;
+        let image = choose::find(&run.engine, named.as_deref(), &run.id, step).await?;
         known.push((named, image.clone()));
         images.push(image);
     }

@@ -94,7 +94,7 @@ async fn boot(
 ) -> Result<()> {
     loop {
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
-            node.spec.privilege = Privilege::Explicit;
+            node.spec.privilege = Privilege::AllButSysResource;
         }
         match try_boot(engine, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the missing one.

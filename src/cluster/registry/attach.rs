@@ -13,8 +13,10 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::FileTree;
-use crate::plan::beside::registry::{self, Registry};
+use crate::plan::beside::registry;
+use crate::plan::facts::Registry;
 use crate::plan::node::container::network_name;
+use crate::plan::node::registries;
 use crate::ui::Ui;
 
 /// How long the API of an existing cluster may take.
@@ -85,6 +87,6 @@ pub fn report(results: Vec<(ClusterName, Result<()>)>, registry: &Registry, ui: 
 /// Writes the file by which a node's containerd finds the registry.
 async fn connect(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
     let mut files = FileTree::default();
-    registry::node_files(&mut files, registry);
+    registries::local_files(&mut files, registry);
     write_files(engine, node, &files).await
 }

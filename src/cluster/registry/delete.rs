@@ -14,8 +14,10 @@ use crate::engine::Engine;
 use crate::engine::SharedEngine;
 use crate::error::Result;
 use crate::kubernetes::{Client, Failure, apply};
-use crate::plan::beside::registry::{self, HOSTING, Registry, hosting};
+use crate::plan::beside::registry::{HOSTING, hosting};
+use crate::plan::facts::Registry;
 use crate::plan::labels;
+use crate::plan::node::registries::local_directory;
 
 /// What was deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +76,7 @@ async fn disconnect(
     registry: &Registry,
     other: Option<&Registry>,
 ) -> Result<()> {
-    let directory = registry::directory(registry);
+    let directory = local_directory(registry);
     let command = ["rm", "-rf", directory.as_str()];
     let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
     let nodes = up.iter().map(|node| engine.exec(&node.name, &command, None));

@@ -11,7 +11,8 @@ use crate::cluster::run::Run;
 use crate::engine::Engine;
 use crate::engine::spec::State;
 use crate::error::{Code, Error, Reason, Result};
-use crate::plan::beside::registry::{self, Registry};
+use crate::plan::beside::registry;
+use crate::plan::facts::Registry;
 use crate::plan::{NodePlan, labels};
 
 /// Makes sure that the registry exists and runs; `false` if it already did. `local`: the engine is on this host.

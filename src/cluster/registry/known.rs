@@ -7,7 +7,8 @@ use crate::config::{ClusterName, LocalRegistry};
 use crate::engine::Engine;
 use crate::engine::spec::{Container, Network, State};
 use crate::error::{Code, Error, Result};
-use crate::plan::beside::registry::{self, DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::{self, DEFAULT_PORT};
+use crate::plan::facts::Registry;
 use crate::plan::labels;
 use crate::plan::node::container::network_name;
 

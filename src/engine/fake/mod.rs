@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use crate::engine::fake::files::OnConverse;
+use crate::engine::fake::files::{OnConverse, stream};
 use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
     CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Mount, Network,
@@ -23,7 +23,7 @@ mod state;
 
 /// Answers a command: container, command, all of its input.
 type OnExec = Box<dyn Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync>;
-/// Answers a download: container, path; the tar, or `None` for "not there".
+/// Answers a download: container, path; the tar, or `None` if there is no such path.
 type OnDownload = Box<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;
 /// Answers a save: the references; the tar.
 type OnSave = Box<dyn Fn(&[String]) -> Vec<u8> + Send + Sync>;
@@ -34,7 +34,7 @@ enum Trouble {
     None,
     /// The call does nothing and fails.
     Fails(usize),
-    /// The call does its work, and the caller hears of a failure.
+    /// The call does its work, and the caller gets an error.
     AnswerLost(usize),
 }
 
@@ -90,13 +90,13 @@ impl FakeEngine {
         self
     }
 
-    /// A port of the host that somebody else has.
+    /// A port of the host that another program uses.
     pub(crate) fn with_taken_port(mut self, port: u16) -> Self {
         self.taken_ports.push(port);
         self
     }
 
-    /// Answers commands; without it each succeeds and says nothing.
+    /// Answers commands; without it each succeeds without output.
     pub(crate) fn on_exec(
         mut self,
         answer: impl Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync + 'static,
@@ -105,7 +105,7 @@ impl FakeEngine {
         self
     }
 
-    /// Answers commands that are talked to, on a thread of its own; without it each ends at once.
+    /// Answers interactive commands, each on a thread of its own; without it each ends at once.
     pub(crate) fn on_converse(
         mut self,
         answer: impl Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync + 'static,
@@ -114,7 +114,7 @@ impl FakeEngine {
         self
     }
 
-    /// Answers downloads; without it a download gives back what was uploaded.
+    /// Answers downloads; without it a download returns what was uploaded.
     pub(crate) fn on_download(
         mut self,
         answer: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
@@ -134,7 +134,7 @@ impl FakeEngine {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Everything that is there: `container NAME`, `network NAME`, `volume NAME`.
+    /// Everything that exists: `container NAME`, `network NAME`, `volume NAME`.
     pub(crate) fn left(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let containers = state.containers.iter().map(|held| format!("container {}", held.spec.name));
@@ -164,12 +164,6 @@ impl FakeEngine {
             _ => work(&mut state),
         }
     }
-}
-
-fn stream(bytes: &[u8]) -> ByteStream {
-    let chunks: Vec<std::io::Result<Bytes>> =
-        bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    Box::pin(futures_util::stream::iter(chunks))
 }
 
 #[async_trait]

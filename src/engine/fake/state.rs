@@ -1,4 +1,4 @@
-//! What the fake engine holds, and the rules that it keeps.
+//! The contents of the fake engine, and the rules that it follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ pub(crate) fn refused(what: impl Into<String>) -> Error {
     Error::new(Code::EngineFailed, what)
 }
 
-/// Whether labels have all that is wanted: `key` or `key=value`.
+/// Whether the labels match every filter: `key` or `key=value`.
 pub(crate) fn matches(labels: &Labels, wanted: &[String]) -> bool {
     wanted.iter().all(|wanted| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
