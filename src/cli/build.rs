@@ -1,6 +1,7 @@
 //! `coracle build`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -9,7 +10,7 @@ use crate::catalog::Addon;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::JsonOption;
-use crate::cluster::addon;
+use crate::cluster::{addon, run};
 use crate::engine::SharedEngine;
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
@@ -48,7 +49,10 @@ pub(crate) struct BuildNodeImage {
 impl Run for BuildAddons {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let work = async |engine: SharedEngine| addon::build(&*engine, &self.addons, &context.ui).await;
+        let work = async |engine: SharedEngine| {
+            let run = run::Run::new(&engine, &context.ui, run::new_id(), Duration::ZERO);
+            addon::build(&run, &self.addons).await
+        };
         let built = context.run_to_end(&engine, work).await?;
         let value =
             |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});

@@ -8,7 +8,7 @@ use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::{KubeconfigOption, NameOption, parse_name};
 use crate::cluster;
-use crate::cluster::lifecycle::delete::{Scope, remove};
+use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
@@ -63,7 +63,7 @@ impl Run for DeleteClusters {
         let (engine, _) = context.engine().await?;
         if self.all {
             let clusters = cluster::list(&*engine).await?;
-            names = clusters.iter().filter_map(|cluster| cluster.name.parse().ok()).collect();
+            names = clusters.into_iter().map(|cluster| cluster.name).collect();
         }
         let mut first = Ok(ExitCode::SUCCESS);
         for name in names {
@@ -79,7 +79,7 @@ impl Run for DeleteClusters {
 
 async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
     let step = context.ui.step(format!("Deleting cluster `{name}`"));
-    let removed = remove(engine, &Scope::Cluster(name.clone())).await?;
+    let removed = delete::delete(engine, &Scope::Cluster(name.clone())).await?;
     let entry = kubeconfig::remove(location, &name.context()).await?;
     step.finish();
     for container in &removed.disconnected {

@@ -58,7 +58,7 @@ impl Run for ExportLogs {
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let directory = match self.directory {
             Some(directory) => directory,
-            None => new_directory(&cluster.name)?,
+            None => new_directory(cluster.name.as_str())?,
         };
         let export = cluster::logs::export_logs(&*engine, &cluster, &directory).await?;
         for problem in &export.problems {

@@ -108,8 +108,8 @@ fn running(cluster: &Cluster) -> usize {
 fn cluster_value(cluster: &Cluster) -> Value {
     json!({
         "name": cluster.name,
-        "kubernetesVersion": cluster.version(),
-        "apiServer": cluster.endpoint(),
+        "kubernetesVersion": cluster.version.as_deref().unwrap_or_default(),
+        "apiServer": cluster.endpoint.as_deref().unwrap_or_default(),
         "nodes": cluster.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(),
         "running": running(cluster),
     })
@@ -120,9 +120,10 @@ fn clusters_table(clusters: &[Cluster], wide: bool) -> Table {
         if wide { &["NAME", "VERSION", "NODES", "RUNNING", "API SERVER"] } else { &["NAME", "VERSION", "NODES"] };
     let mut table = Table::new(titles);
     for cluster in clusters {
-        let mut row = vec![cluster.name.clone(), cluster.version().to_owned(), cluster.nodes.len().to_string()];
+        let version = cluster.version.clone().unwrap_or_default();
+        let mut row = vec![cluster.name.to_string(), version, cluster.nodes.len().to_string()];
         if wide {
-            row.extend([running(cluster).to_string(), cluster.endpoint().to_owned()]);
+            row.extend([running(cluster).to_string(), cluster.endpoint.clone().unwrap_or_default()]);
         }
         table.row(row);
     }
@@ -146,7 +147,7 @@ fn nodes_table(nodes: &[(&Cluster, status::NodeStatus)], wide: bool) -> Table {
     for (cluster, node) in nodes {
         let mut row = vec![node.name.clone(), node.role.clone(), node.container.to_string(), node.address.clone()];
         if wide {
-            row.extend([node.version.clone(), cluster.name.clone(), node.image.clone()]);
+            row.extend([node.version.clone(), cluster.name.to_string(), node.image.clone()]);
         }
         table.row(row);
     }

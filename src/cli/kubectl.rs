@@ -32,7 +32,7 @@ impl Run for Kubectl {
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let binary = binary(&*engine, &cluster, context).await?;
         let entry = access::entry(&*engine, &cluster, false).await?;
-        let config = private_file(&kubeconfig::render(&entry)?, &cluster.name)?;
+        let config = private_file(&kubeconfig::render(&entry)?, cluster.name.as_str())?;
         // Returns only if it fails: kubectl takes the place of this process, with its signals and its exit code.
         let failed = std::process::Command::new(&binary).arg("--kubeconfig").arg(&config).args(&self.arguments).exec();
         Err(Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).cause(&failed))
@@ -63,7 +63,8 @@ fn private_file(text: &str, cluster: &str) -> Result<PathBuf> {
 
 /// kubectl of the cluster's version in the cache; copied out of a node the first time.
 async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Result<PathBuf> {
-    let directory = cache()?.join("kubectl").join(cluster.version());
+    let version = cluster.version.as_deref().unwrap_or_default();
+    let directory = cache()?.join("kubectl").join(version);
     let path = directory.join("kubectl");
     if path.exists() {
         return Ok(path);
@@ -72,7 +73,7 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
         Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(source)
     };
     let node = cluster.control_plane().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no control plane"))?;
-    let step = context.ui.step(format!("Copying kubectl {} from the node", cluster.version()));
+    let step = context.ui.step(format!("Copying kubectl {version} from the node"));
     let missing = || Error::new(Code::NotFound, "the node has no kubectl").on_node(&node.name);
     let bytes = files::read_file(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
     std::fs::create_dir_all(&directory).map_err(|source| failed(&source))?;

@@ -15,7 +15,7 @@ use crate::cli::options::{JsonOption, NameOption, duration};
 use crate::cli::output::size;
 use crate::cluster;
 use crate::cluster::found::Cluster;
-use crate::cluster::rollout::{self, Meaning};
+use crate::cluster::rollout::{self, ImageNames};
 use crate::config::ClusterName;
 use crate::engine::finishing::run_to_end;
 use crate::engine::{Engine, SharedEngine};
@@ -183,10 +183,10 @@ fn describe(context: &Context, report: &LoadReport) {
 }
 
 /// What the names of the images mean now.
-fn meaning(report: &LoadReport) -> Meaning {
+fn meaning(report: &LoadReport) -> ImageNames {
     let names = report.images.iter().flat_map(|image| image.names.iter().map(|name| (name.clone(), image.id.clone())));
     let nodes = report.nodes.iter().map(|node| node.node.clone());
-    Meaning { nodes: nodes.collect(), names: names.collect::<BTreeMap<_, _>>() }
+    ImageNames { nodes: nodes.collect(), names: names.collect::<BTreeMap<_, _>>() }
 }
 
 /// Restarts what runs old images if `--restart` asks for it, else hints at it. Returns fields of the result.

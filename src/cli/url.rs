@@ -44,7 +44,7 @@ impl Run for Url {
             // The first one of each port is the best one.
             urls.dedup_by(|next, kept| next.port == kept.port);
         }
-        let names: Vec<&str> = urls.iter().map(|reach| reach.url.as_str()).collect();
+        let names: Vec<&str> = urls.iter().map(|service| service.url.as_str()).collect();
         let text = |_| names.iter().flat_map(|name| [name, "\n"]).collect::<String>();
         let printed = Printed { value: json!(urls), names: names.clone(), text: &text };
         context.ui.data(&printed.render(self.output.output)?)?;

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::addon::site::site;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
-use crate::cluster::addon::{self, Disabled};
-use crate::cluster::{self, access};
+use crate::cluster::addon::{self, Disabled, Target};
+use crate::cluster::{self, access, run};
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -33,8 +32,8 @@ impl Run for Disable {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::find(&*engine, &self.name.get()?).await?;
         let client = access::client(&*engine, &cluster).await?;
-        let site = site(&engine, &client, &cluster);
-        for disabled in addon::disable(&site, &self.addons, self.force, self.wait, &context.ui).await? {
+        let run = run::Run::new(&engine, &context.ui, run::new_id(), self.wait);
+        for disabled in addon::disable(&Target::new(&run, &client, &cluster), &self.addons, self.force).await? {
             match disabled {
                 Disabled::Removed(_) => {}
                 Disabled::Absent(name) => context.ui.note(format!("Add-on {name} was not enabled")),

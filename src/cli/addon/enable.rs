@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::addon::site::site;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
-use crate::cluster::{self, access, addon};
+use crate::cluster::addon::{self, Target};
+use crate::cluster::{self, access, run};
 use crate::engine::SharedEngine;
 use crate::error::Result;
 
@@ -37,9 +37,10 @@ impl Run for Enable {
                 .note(format!("Node {name} is not running and gets no images; enable the add-ons again when it is"));
         }
         let work = async |engine: SharedEngine| {
-            let addons = addon::prepare(&*engine, &self.addons, None, &context.ui).await?;
-            let site = site(&engine, &client, &cluster);
-            addon::enable(&site, &addons, &self.addons, self.wait, &context.ui).await
+            let run = run::Run::new(&engine, &context.ui, run::new_id(), self.wait);
+            let addons = addon::prepare(&run, &self.addons, None).await?;
+            let run = run.within(self.wait);
+            addon::enable(&Target::new(&run, &client, &cluster), &addons, &self.addons).await
         };
         context.run_to_end(&engine, work).await?;
         Ok(ExitCode::SUCCESS)

@@ -5,7 +5,6 @@ use crate::cli::command::commands;
 mod disable;
 mod enable;
 mod list;
-mod site;
 
 commands! {
     pub(crate) enum Addon {

@@ -1,6 +1,7 @@
 //! `coracle registry create`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -8,9 +9,9 @@ use serde_json::json;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, RegistryNameOption, parse_name};
-use crate::cluster;
 use crate::cluster::found::Cluster;
 use crate::cluster::registry;
+use crate::cluster::{self, run};
 use crate::engine::SharedEngine;
 use crate::error::{Result, counted};
 use crate::plan::beside::registry::DEFAULT_PORT;
@@ -41,13 +42,14 @@ impl Run for Create {
         let port = self.port.or(existing).unwrap_or(DEFAULT_PORT);
         let registry = Registry { name, port };
         let work = async |engine: SharedEngine| {
-            let new = registry::ensure(&*engine, &registry, local, &context.ui).await?;
+            let run = run::Run::new(&engine, &context.ui, run::new_id(), Duration::ZERO);
+            let new = registry::ensure(&run, &registry, local).await?;
             if local {
                 registry::wait(&*engine, &registry).await?;
             }
             let connecting = || context.ui.step(format!("Connecting {}", counted(clusters.len(), "cluster")));
             let step = (!clusters.is_empty()).then(connecting);
-            let outcomes = registry::attach_all(&*engine, &registry, &clusters).await;
+            let outcomes = registry::attach_all(&run, &registry, &clusters).await;
             step.into_iter().for_each(Step::finish);
             Ok((new, outcomes))
         };

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, RegistryNameOption};
+use crate::cli::output::joined;
 use crate::cluster::registry;
 use crate::error::Result;
 use crate::ui::Format;
@@ -28,13 +29,13 @@ impl Run for Delete {
         let name = self.name.get()?;
         let (engine, _) = context.engine().await?;
         let step = context.ui.step(format!("Deleting registry `{name}`"));
-        let removed = registry::remove(&engine, &name, self.volumes).await?;
+        let removed = registry::delete(&engine, &name, self.volumes).await?;
         step.finish();
-        for (cluster, why) in &removed.untold {
+        for (cluster, why) in &removed.connected {
             context.ui.warn(format!("cluster `{cluster}` is still configured for the registry: {why}"));
         }
-        if !removed.told.is_empty() {
-            let clusters = removed.told.join(", ");
+        if !removed.disconnected.is_empty() {
+            let clusters = joined(&removed.disconnected);
             context.ui.note(format!("Disconnected from {clusters}; running pods are unaffected, new pulls will fail"));
         }
         if !removed.container && !removed.volume {
@@ -51,7 +52,7 @@ impl Run for Delete {
         let images = if removed.volume { "deleted" } else { "kept" };
         context.ui.result(&json!({
             "name": name, "deleted": removed.container, "images": (removed.volume || removed.kept).then_some(images),
-            "clusters": removed.told, "untold": removed.untold.iter().map(|(cluster, _)| cluster).collect::<Vec<_>>(),
+            "clusters": removed.disconnected, "untold": removed.connected.iter().map(|(cluster, _)| cluster).collect::<Vec<_>>(),
         }));
         Ok(ExitCode::SUCCESS)
     }

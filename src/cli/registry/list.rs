@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::command::Run;
 use crate::cli::context::Context;
-use crate::cli::output::{OutputFormat, Printed, Table, TableOption};
+use crate::cli::output::{OutputFormat, Printed, Table, TableOption, joined};
 use crate::cluster::registry::{self, Found};
 use crate::engine::spec::State;
 use crate::error::Result;
@@ -46,7 +46,7 @@ impl Run for List {
 fn table(found: &[Found]) -> Table {
     let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
     for one in found {
-        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.to_string(), one.clusters.join(", ")]);
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.to_string(), joined(&one.clusters)]);
     }
     table
 }
