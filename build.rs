@@ -9,8 +9,8 @@ use std::{env, fs};
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const CRATE: &str = "node-image/agent";
-/// What of the crate makes the binary; its tests do not.
-const SOURCES: &[&str] = &["src", "Cargo.toml", "Cargo.lock", "manifest.yaml"];
+/// What the binary is made of, by its path in the crate; its tests are no part of it.
+const SOURCES: &[&str] = &["src", "Cargo.toml", "Cargo.lock", "manifest.yaml", "../shared/src", "../shared/Cargo.toml"];
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -30,10 +30,10 @@ fn main() -> Result<()> {
     copy(&root.join(CRATE).join("manifest.yaml"), &output.join("agent.yaml"))
 }
 
-/// Builds the agent and says where it is.
+/// Builds the agent and returns its path.
 fn build(root: &Path) -> Result<PathBuf> {
     if !env::var("HOST")?.contains("linux") {
-        return Err("the node agent is a Linux program: set CORACLE_AGENT to one that is built".into());
+        return Err("the node agent is a Linux program: set CORACLE_AGENT to a binary that is already built".into());
     }
     let target = format!("{}-unknown-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH")?);
     // One directory for all profiles, so that the agent is built once; not cargo's own, which is locked while this runs.

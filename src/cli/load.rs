@@ -13,7 +13,7 @@ use crate::cluster;
 use crate::cluster::found::Cluster;
 use crate::config::ClusterName;
 use crate::error::Result;
-use crate::image::{self, LoadReport, Source};
+use crate::image::{self, ArchiveInput, LoadReport};
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]
@@ -109,8 +109,8 @@ pub(crate) async fn run(context: &Context, load: Load) -> Result<()> {
             Load::ImageArchive(arguments) => {
                 let step = context.ui.step(format!("Loading {}", arguments.archive.display()));
                 let stdin = arguments.archive.as_os_str() == "-";
-                let source = if stdin { Source::Stdin } else { Source::File(arguments.archive.clone()) };
-                let report = image::load_archive(&*engine, &nodes, &source, &progress(&step)).await?;
+                let input = if stdin { ArchiveInput::Stdin } else { ArchiveInput::File(arguments.archive.clone()) };
+                let report = image::load_archive(&*engine, &nodes, &input, &progress(&step)).await?;
                 step.finish();
                 Ok(report)
             }

@@ -14,9 +14,9 @@ use crate::image::reference::Reference;
 /// What to build.
 #[derive(Debug, Clone, Default)]
 pub struct Build {
-    /// The folder with the sources.
-    pub folder: PathBuf,
-    /// The Dockerfile, if it is not `Dockerfile` in the folder.
+    /// The directory with the sources.
+    pub directory: PathBuf,
+    /// The Dockerfile, if it is not `Dockerfile` in the directory.
     pub file: Option<PathBuf>,
     /// Names of the image.
     pub tags: Vec<Reference>,
@@ -24,17 +24,17 @@ pub struct Build {
     pub arguments: Vec<String>,
     /// The stage to stop at.
     pub target: Option<String>,
-    /// Options for `docker build` itself.
+    /// Further options of `docker build`.
     pub options: Vec<OsString>,
     /// Print nothing but errors.
     pub quiet: bool,
 }
 
 impl Build {
-    /// The words after `docker`.
-    fn words(&self, has_buildx: bool) -> Vec<OsString> {
+    /// What comes after `docker` in the command line.
+    fn arguments(&self, has_buildx: bool) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec!["build".into()];
-        // Builders of their own keep what they build unless they are told to hand it to the engine.
+        // Builders other than the engine's own keep what they build, unless `--load` hands it to the engine.
         words.extend(has_buildx.then(|| "--load".into()));
         words.extend(self.quiet.then(|| "--quiet".into()));
         for tag in &self.tags {
@@ -50,25 +50,25 @@ impl Build {
             words.extend(["--target".into(), target.into()]);
         }
         words.extend(self.options.iter().cloned());
-        words.extend(["--".into(), self.folder.clone().into()]);
+        words.extend(["--".into(), self.directory.clone().into()]);
         words
     }
 }
 
-/// Builds the image in the engine at this address; what the program says goes to `said`.
-pub async fn build(build: &Build, address: &Address, said: Stdio) -> Result<()> {
+/// Builds the image in the engine at this address; the program writes its output to `output`.
+pub async fn build(build: &Build, address: &Address, output: Stdio) -> Result<()> {
     let mut probe = docker(address);
     probe.args(["buildx", "version"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let has_buildx = probe.status().await.map_err(|source| not_run(&source))?.success();
+    let has_buildx = probe.status().await.map_err(|source| not_started(&source))?.success();
     let mut command = docker(address);
-    command.args(build.words(has_buildx)).stdout(said);
-    let status = command.status().await.map_err(|source| not_run(&source))?;
+    command.args(build.arguments(has_buildx)).stdout(output);
+    let status = command.status().await.map_err(|source| not_started(&source))?;
     if status.success() {
         return Ok(());
     }
     let names: Vec<String> = build.tags.iter().map(Reference::familiar).collect();
     Err(Error::new(Code::BuildFailed, format!("image `{}` was not built", names.join(", ")))
-        .because(format!("`docker build` ended with {status}; its own words are above")))
+        .because(format!("`docker build` ended with {status}; see its output above")))
 }
 
 fn docker(address: &Address) -> Command {
@@ -77,16 +77,16 @@ fn docker(address: &Address) -> Command {
         Address::Unix(path) => format!("unix://{}", path.display()),
         Address::Tcp(host) => format!("tcp://{host}"),
     };
-    // The engine that the nodes are in, whatever the program's context is.
+    // The engine that has the nodes, whatever context the program would use.
     command.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT").stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
-fn not_run(source: &std::io::Error) -> Error {
+fn not_started(source: &std::io::Error) -> Error {
     if source.kind() == std::io::ErrorKind::NotFound {
         return Error::new(Code::ToolMissing, "`docker` is not installed").hint(
             "install Docker's command line (https://docs.docker.com/engine/install), or build the image with another \
-             tool and `coracle load image-archive` it",
+             tool and load it with `coracle load image-archive`",
         );
     }
     Error::new(Code::BuildFailed, "cannot run `docker`").cause(source)
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn options_become_those_of_docker_build() {
         let build = Build {
-            folder: "src".into(),
+            directory: "src".into(),
             file: Some("a/Dockerfile".into()),
             tags: vec!["app".parse().unwrap(), "localhost:5000/app:2".parse().unwrap()],
             arguments: vec!["A=b c".to_owned()],
@@ -108,7 +108,7 @@ mod tests {
             quiet: false,
         };
         let words = |has_buildx| {
-            let words = build.words(has_buildx).into_iter();
+            let words = build.arguments(has_buildx).into_iter();
             words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|")
         };
         let rest = "--tag|app:latest|--tag|localhost:5000/app:2|--file|a/Dockerfile|--build-arg|A=b c|--target|test|\

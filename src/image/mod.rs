@@ -1,23 +1,23 @@
-//! Images: their names, archives of them, and the way into the nodes.
+//! Images: their names, archives of them, their way into the nodes, and what the nodes have.
 
 mod archive;
 mod build;
-mod find;
 mod load;
 mod nodes;
 mod platform;
+mod progress;
 mod reference;
-#[path = "../../node-image/agent/src/images/wire.rs"]
-#[allow(dead_code, reason = "what only the agent uses")]
-mod wire;
+mod similar;
 
+pub use archive::verified::ArchiveInput;
 pub use build::{Build, build};
-pub use find::check_docker_images;
-pub use load::report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
-pub use load::session::RECEIVER;
-pub use load::store::settle;
-pub use load::{Progress, Source, load_archive, load_docker_images, select_nodes};
+pub use load::{
+    LoadReport, LoadedImage, NodeLoad, RECEIVER, SourceKind, check_docker_images, load_archive, load_docker_images,
+    settle,
+};
 pub use nodes::inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
-pub use nodes::manage::{Removed, RemovedImage, prune, remove, tag};
+pub use nodes::manage::{ImageRemoval, RemovedImage, prune, remove, tag};
 pub use nodes::pull::pull;
+pub use nodes::select::select_nodes;
+pub use progress::Progress;
 pub use reference::{Reference, is_id};

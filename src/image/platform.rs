@@ -1,25 +1,23 @@
-//! What nodes run, and what runs on them.
+//! The platforms of nodes and images.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// The platform that the nodes run.
+/// An operating system on a kind of CPU.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Platform {
-    /// CPU architecture, as Go names it.
+    /// CPU architecture, by its name in Go.
     #[serde(default)]
     pub architecture: String,
-    /// Operating system.
     #[serde(default)]
     pub os: String,
-    /// Variant of the architecture.
     #[serde(default)]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// The platform of nodes on an engine whose kernel names its architecture so.
+    /// The platform of nodes on an engine whose kernel gives its architecture this name.
     pub(crate) fn of_engine(machine: &str) -> Self {
         let (architecture, variant) = match machine {
             "x86_64" => ("amd64", None),
@@ -32,7 +30,7 @@ impl Platform {
         Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: variant.map(str::to_owned) }
     }
 
-    /// How badly an image for `self` fits nodes of `node`; `None` when it does not run there.
+    /// How badly an image for `self` fits nodes of `node`; `None` if it does not run there.
     pub(crate) fn distance(&self, node: &Self) -> Option<u8> {
         let unknown = |text: &str| text.is_empty();
         if (!unknown(&self.os) && self.os != node.os)
@@ -50,7 +48,7 @@ impl Platform {
         match self.variant.as_deref() {
             None | Some("") => Some(1),
             Some(variant) if variant == wanted => Some(0),
-            // Older variants run on newer processors, newer ones perhaps.
+            // Older variants run on newer processors; newer ones may run on older processors.
             Some(variant) if variant < wanted => Some(2),
             Some(_) => Some(3),
         }

@@ -5,13 +5,12 @@ use std::str::FromStr;
 
 use crate::error::{Code, Error, Result};
 
-/// The registry that a name without one means.
+/// The registry of a name that has none.
 const DEFAULT_DOMAIN: &str = "docker.io";
-/// What Docker Hub's own images are below.
+/// The namespace of Docker Hub's own images.
 const DEFAULT_NAMESPACE: &str = "library/";
-/// The longest name (domain and path) that registries take.
+/// The longest name (domain and path) that registries accept.
 const MAX_NAME: usize = 255;
-/// The longest tag.
 const MAX_TAG: usize = 128;
 
 /// A complete image name: registry, path, and a tag or digest.
@@ -29,7 +28,7 @@ enum Version {
 }
 
 impl Reference {
-    /// The name as people type it: without Docker Hub's registry and namespace.
+    /// The name as users type it: without Docker Hub's registry and namespace.
     pub fn familiar(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
             return self.to_string();
@@ -41,7 +40,6 @@ impl Reference {
         format!("{path}{}", self.version)
     }
 
-    /// The registry.
     pub fn domain(&self) -> &str {
         &self.domain
     }
@@ -64,7 +62,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The full name, as the kubelet asks for it: `docker.io/library/hello-world:latest`.
+/// The full name, as the kubelet requests it: `docker.io/library/hello-world:latest`.
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}{}", self.domain, self.path, self.version)
@@ -74,7 +72,7 @@ impl fmt::Display for Reference {
 impl FromStr for Reference {
     type Err = Error;
 
-    /// Reads a name in any of the forms that `docker` takes. A tag beside a digest is dropped, as the kubelet does.
+    /// Reads a name in any of the forms that `docker` accepts. A tag beside a digest is dropped, as the kubelet does.
     fn from_str(text: &str) -> Result<Self> {
         parse(text).map_err(|why| {
             Error::new(Code::UsageInvalid, format!("`{text}` is not an image name"))
@@ -283,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_told_by_their_beginning() {
+    fn ids_are_recognized_by_their_beginning() {
         let id = "sha256:8be990ef2aeb16dbcb9271ddfe2610fa6658d13f6dfb8bc72074cc1ca36966a7";
         assert!(is_id("8be9", id));
         assert!(is_id("sha256:8be990", id));

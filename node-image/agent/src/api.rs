@@ -1,4 +1,4 @@
-//! The Kubernetes API: lists and watches that go on whatever happens to the API server.
+//! The Kubernetes API: lists and watches that continue whatever happens to the API server.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -24,10 +24,10 @@ use crate::object::{Metadata, Object, Objects};
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long the server keeps one watch open, in seconds.
 const WATCH_SECONDS: u32 = 290;
-/// The API server sends a bookmark each minute: when nothing came for this long, the connection is dead.
-const SILENCE: Duration = Duration::from_secs(150);
-const ANSWER: Duration = Duration::from_secs(10);
-const CONNECT: Duration = Duration::from_secs(2);
+/// The API server sends a bookmark each minute: if nothing arrives for this long, the connection is dead.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(150);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Deserialize)]
 struct List<T> {
@@ -50,10 +50,10 @@ impl Backoff {
     }
 }
 
-/// The cluster's API at any of its endpoints, with one client for all that is watched there.
+/// The cluster's API at any of its endpoints, with one client for all watches of an endpoint.
 pub(crate) struct Api<'a> {
     endpoints: &'a [Endpoint],
-    /// For each endpoint the client in use; it is replaced after a failure, for its connections may be dead.
+    /// The current client of each endpoint; it is replaced after a failure, because its connections may be dead.
     clients: RefCell<Vec<Option<Rc<Client>>>>,
     failures: RefCell<Failures>,
 }
@@ -65,9 +65,9 @@ impl<'a> Api<'a> {
         Self { endpoints, clients, failures: RefCell::default() }
     }
 
-    /// Keeps `objects` as the API has them, for ever; the endpoints take turns while none answers.
+    /// Keeps `objects` equal to those of the API, forever; the endpoints take turns while none answers.
     ///
-    /// It is `None` until the first list, and what it has stays while the API cannot be reached.
+    /// It is `None` until the first list, and keeps its content while the API cannot be reached.
     pub(crate) async fn watch<O: Object>(&self, objects: &Sender<Option<Objects<O>>>) -> Infallible {
         let mut backoff = Backoff(Backoff::FIRST);
         loop {
@@ -116,7 +116,8 @@ impl<'a> Api<'a> {
             selector => format!("&fieldSelector={selector}"),
         };
         let list = client.request::<List<O>>(get(&format!("{}?resourceVersion=0{selector}", O::PATH))?);
-        let list = timeout(ANSWER, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
+        let list =
+            timeout(ANSWER_TIMEOUT, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
         let mut version = list.metadata.resource_version;
         let entries = list.items.into_iter().map(Object::into_entry);
         let known: Objects<O> = entries.filter_map(|(key, value)| Some((key, value?))).collect();
@@ -130,11 +131,12 @@ impl<'a> Api<'a> {
                 O::PATH
             );
             let events = client.request_events::<O>(get(&query)?);
-            let events = timeout(ANSWER, events).await.map_err(|_| "no answer".to_owned())?;
+            let events = timeout(ANSWER_TIMEOUT, events).await.map_err(|_| "no answer".to_owned())?;
             let mut events = std::pin::pin!(events.map_err(|error| chain(&error))?);
             loop {
-                let event =
-                    timeout(SILENCE, events.try_next()).await.map_err(|_| "the watch fell silent".to_owned())?;
+                let event = timeout(SILENCE_TIMEOUT, events.try_next())
+                    .await
+                    .map_err(|_| "the watch became silent".to_owned())?;
                 let Some(event) = event.map_err(|error| chain(&error))? else { break };
                 match event {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -146,7 +148,7 @@ impl<'a> Api<'a> {
                         remove(objects, object);
                     }
                     WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
-                    // The version is too old for the server: the caller lists again, which is no failure.
+                    // The version is too old for the server: the caller lists again, so this is no failure.
                     WatchEvent::Error(status) if status.code == 410 => return Ok(()),
                     WatchEvent::Error(status) => return Err(status.message),
                 }
@@ -154,8 +156,8 @@ impl<'a> Api<'a> {
         }
     }
 
-    /// Writes something; the endpoints take turns while none answers. 404 and 409 are
-    /// results: somebody else was faster.
+    /// Sends a write; the endpoints take turns while none answers. 404 and 409 are results: another
+    /// program was faster.
     pub(crate) async fn write(&self, method: Method, path: &str, body: &Value) -> Result<u16, String> {
         let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let mut failure = "no endpoint".to_owned();
@@ -163,7 +165,7 @@ impl<'a> Api<'a> {
             let client = self.client(index)?;
             let request = Request::builder().method(method.clone()).uri(path).header("Content-Type", kind);
             let request = request.body(body.to_string().into_bytes()).map_err(|error| chain(&error))?;
-            failure = match timeout(ANSWER, client.request::<IgnoredAny>(request)).await {
+            failure = match timeout(ANSWER_TIMEOUT, client.request::<IgnoredAny>(request)).await {
                 Ok(Ok(_)) => return Ok(200),
                 Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => return Ok(status.code),
                 Ok(Err(error)) => chain(&error),
@@ -182,7 +184,7 @@ impl<'a> Api<'a> {
         Ok(client)
     }
 
-    /// Of several watches whose client failed, only the first replaces it.
+    /// If several watches see the client fail, only the first one replaces it.
     fn discard(&self, index: usize, failed: &Rc<Client>) {
         let slot = &mut self.clients.borrow_mut()[index];
         if slot.as_ref().is_some_and(|client| Rc::ptr_eq(client, failed)) {
@@ -196,7 +198,7 @@ fn kind<O: Object>() -> &'static str {
     O::PATH.rsplit('/').next().unwrap_or(O::PATH)
 }
 
-/// Takes over a whole list; wakes the receivers only when it is another one.
+/// Stores a whole list; wakes the receivers only if it differs.
 fn publish<T: PartialEq>(objects: &Sender<Option<T>>, listed: T) {
     objects.send_if_modified(|current| {
         let changed = current.as_ref() != Some(&listed);
@@ -207,7 +209,7 @@ fn publish<T: PartialEq>(objects: &Sender<Option<T>>, listed: T) {
     });
 }
 
-/// Takes over one object; wakes the receivers only when what matters of it is new: kubelets write statuses often.
+/// Stores one object; wakes the receivers only if the fields that matter have changed: kubelets write statuses often.
 fn put<O: Object>(objects: &Sender<Option<Objects<O>>>, object: O) {
     let (key, value) = object.into_entry();
     objects.send_if_modified(|current| {
@@ -232,9 +234,9 @@ fn connect(endpoint: &Endpoint) -> Result<Client, String> {
     let url: Uri = endpoint.url.parse().map_err(|_| "not a URL".to_owned())?;
     let secure = url.scheme_str() == Some("https");
     let mut config = kube::Config::new(url);
-    config.connect_timeout = Some(CONNECT);
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
-    // Without TLS (`kubectl proxy`) there is nobody to trust with the token.
+    // Without TLS (`kubectl proxy`), no one can be trusted with the token.
     if secure {
         config.root_cert_file = Some(secret("ca.crt")?);
         let token = secret("token")?;

@@ -1,52 +1,19 @@
-//! The node's CNI configuration, where nobody else has put one.
+//! Writes the node's CNI configuration where there is none.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::{fs, io};
 
+pub(crate) use coracle_shared::cni::FILE;
+use coracle_shared::cni::PodNetwork;
 use ipnet::IpNet;
-use serde_json::json;
 
-/// Name of the file in the CNI directory.
-pub(crate) const FILE: &str = "10-coracle.conflist";
-/// containerd reads `.conf`, `.conflist` and `.json` only, so it never sees a half-written file under this name.
+/// containerd reads only `.conf`, `.conflist` and `.json`, so it never sees a half-written file under this name.
 const TEMPORARY: &str = ".10-coracle.conflist.new";
 
-/// The configuration for a node with these pod subnets; `mtu` in bytes.
+/// The configuration for a node with these pod subnets; `mtu` in bytes. The node image that has this agent has its plugins.
 pub(crate) fn render(pod_cidrs: &[IpNet], mtu: u32) -> String {
-    let defaults = [(true, "0.0.0.0/0"), (false, "::/0")].into_iter();
-    let defaults = defaults.filter(|(v4, _)| pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv4() == *v4));
-    let routes: Vec<_> = defaults.map(|(_, destination)| json!({ "dst": destination })).collect();
-    // One range set for each family: a pod gets an address of each.
-    let ranges: Vec<_> = pod_cidrs.iter().map(|cidr| json!([{ "subnet": cidr.to_string() }])).collect();
-    let mut config = json!({
-        "cniVersion": "0.4.0",
-        "name": "coracle",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "mtu": mtu,
-                "ipam": {
-                    "type": "host-local",
-                    // On a tmpfs: after a restart of the node no address is held by a pod that is no more.
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": routes,
-                    "ranges": ranges,
-                },
-            },
-            { "type": "portmap", "capabilities": { "portMappings": true } },
-            // Last, when the pod's network is complete: the pod starts when its policies are in force.
-            { "type": "coracle-policy" },
-        ],
-    });
-    if pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6())
-        && let Some(plugins) = config["plugins"].as_array_mut()
-    {
-        // First: `ptp` waits until the kernel trusts the pod's IPv6 addresses, which this makes it do at once.
-        plugins.insert(0, json!({ "type": "coracle-ipv6" }));
-    }
-    format!("{config:#}\n")
+    PodNetwork { subnets: pod_cidrs, mtu, policy_plugin: true, ipv6_plugin: true }.render()
 }
 
 /// Whether the directory has a configuration that containerd would use, ours or another's.
@@ -65,7 +32,7 @@ pub(crate) fn is_configured(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether our own file hands out other addresses than the node has: it was planned before the cluster gave them out.
+/// Whether our own file has other pod subnets than the node: it was written before the cluster assigned them.
 pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     let Ok(text) = fs::read_to_string(directory.join(FILE)) else { return false };
     let Ok(config) = serde_json::from_str::<serde_json::Value>(&text) else { return true };
@@ -75,7 +42,7 @@ pub(crate) fn is_stale(directory: &Path, pod_cidrs: &[IpNet]) -> bool {
     present != pod_cidrs
 }
 
-/// Writes the configuration; it appears at once and whole.
+/// Writes the configuration; the complete file appears at once.
 pub(crate) fn write(directory: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let temporary = directory.join(TEMPORARY);
@@ -88,27 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dual_stack_node_has_a_range_and_a_default_route_of_each_family() {
-        let text = render(&["10.244.1.0/24".parse().unwrap(), "fd00:0:0:1::/64".parse().unwrap()], 1450);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["plugins"][0], json!({"type": "coracle-ipv6"}));
-        let ptp = &value["plugins"][1];
-        assert_eq!(ptp["mtu"], 1450);
-        assert_eq!(ptp["ipam"]["ranges"], json!([[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:0:0:1::/64"}]]));
-        assert_eq!(ptp["ipam"]["routes"], json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
-        assert_eq!(value["plugins"][2]["type"], "portmap");
-        assert_eq!(value["plugins"][3]["type"], "coracle-policy");
-    }
-
-    #[test]
-    fn an_ipv6_node_has_no_ipv4_route() {
-        let text = render(&["fd00:0:0:1::/64".parse().unwrap()], 1500);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["plugins"][1]["ipam"]["routes"], json!([{"dst": "::/0"}]));
-    }
-
-    #[test]
-    fn another_ones_configuration_counts_and_a_left_over_temporary_file_does_not() {
+    fn a_foreign_configuration_counts_and_a_left_over_temporary_file_does_not() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(TEMPORARY), "{").unwrap();
         fs::write(directory.path().join("README"), "").unwrap();

@@ -1,21 +1,16 @@
-//! What the agent is told through its environment.
+//! The settings of the agent, from its environment.
 
 use std::path::PathBuf;
 
+use coracle_shared::paths::{CNI_DIRECTORY, RUN_DIRECTORY};
 use ipnet::IpNet;
 
-/// Where containerd looks for CNI configurations.
-const CNI_DIRECTORY: &str = "/etc/cni/net.d";
-
-/// Where the CNI plugin finds the agent.
-pub(crate) const RUN_DIRECTORY: &str = "/run/coracle";
-
-/// Where the cluster's API is tried, in this order.
+/// An address at which the cluster's API may be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// URL of the API server, such as `https://172.30.0.2:6443`.
     pub(crate) url: String,
-    /// Name that the server's certificate must hold; `None` means the URL's host.
+    /// The name that the server's certificate must have; `None` means the URL's host.
     pub(crate) server_name: Option<&'static str>,
 }
 
@@ -24,19 +19,19 @@ pub(crate) struct Endpoint {
 pub(crate) struct Config {
     /// Name of the Node object of the node that the agent runs on.
     pub(crate) node_name: String,
-    /// The cluster's pod subnets: at most one of IPv4 and one of IPv6 matter to Kubernetes, any number does here.
+    /// The cluster's pod subnets: Kubernetes allows at most one of IPv4 and one of IPv6, the agent any number.
     pub(crate) pod_subnets: Vec<IpNet>,
-    /// The subnets of services whose addresses kube-proxy translates; without any, somebody else sees to services.
+    /// The subnets of services whose addresses kube-proxy translates; empty if another program handles services.
     pub(crate) service_subnets: Vec<IpNet>,
-    /// API servers to try, at least one.
+    /// API servers, at least one, in the order in which they are tried.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Where CNI configurations are.
     pub(crate) cni_directory: PathBuf,
-    /// Whether the pods' network is the agent's business, or another CNI plugin's.
+    /// Whether the agent handles the pods' network, or another CNI plugin does.
     pub(crate) pod_network: bool,
-    /// Addresses for services of the type `LoadBalancer`; without any, these are left to somebody else.
+    /// Addresses for services of the type `LoadBalancer`; empty if another program handles these.
     pub(crate) load_balancer_subnets: Vec<IpNet>,
-    /// Where the CNI plugin finds the agent, and leaves what each pod has got.
+    /// Where the CNI plugin finds the agent, and records the addresses of each pod.
     pub(crate) run_directory: PathBuf,
 }
 
@@ -53,7 +48,7 @@ impl Config {
         if let Some(endpoint) = get("CONTROL_PLANE_ENDPOINT") {
             endpoints.push(control_plane(endpoint));
         }
-        // The service address: it answers as soon as kube-proxy has run on this node.
+        // The address of the service: it answers once kube-proxy has run on this node.
         if let Some(host) = get("KUBERNETES_SERVICE_HOST") {
             let port = get("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
             let host = if host.contains(':') { format!("[{host}]") } else { host };
@@ -79,14 +74,15 @@ impl Config {
 }
 
 fn subnets(name: &str, value: &str) -> Result<Vec<IpNet>, String> {
-    let parse = |subnet: &str| subnet.trim().parse().map_err(|_| format!("{name} has `{subnet}`, which is no subnet"));
+    let parse =
+        |subnet: &str| subnet.trim().parse().map_err(|_| format!("{name} has `{subnet}`, which is not a subnet"));
     value.split(',').map(parse).collect()
 }
 
 /// `host:port`, or a whole URL such as the `http://127.0.0.1:8001` of `kubectl proxy`.
 fn control_plane(endpoint: String) -> Endpoint {
     let url = if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
-    // A certificate by kubeadm has this name whatever the address, and the endpoint's own name perhaps not.
+    // A certificate of kubeadm has this name whatever the address is; the name of the endpoint may be missing.
     Endpoint { url, server_name: Some("kubernetes") }
 }
 
@@ -122,10 +118,10 @@ mod tests {
     fn a_missing_or_wrong_setting_is_named() {
         assert_eq!(config(&[]).unwrap_err(), "NODE_NAME is not set");
         let wrong = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16,x")]);
-        assert_eq!(wrong.unwrap_err(), "POD_SUBNETS has `x`, which is no subnet");
+        assert_eq!(wrong.unwrap_err(), "POD_SUBNETS has `x`, which is not a subnet");
         let wrong =
             config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16"), ("LOAD_BALANCER_SUBNETS", "172.18.1")]);
-        assert_eq!(wrong.unwrap_err(), "LOAD_BALANCER_SUBNETS has `172.18.1`, which is no subnet");
+        assert_eq!(wrong.unwrap_err(), "LOAD_BALANCER_SUBNETS has `172.18.1`, which is not a subnet");
         let nowhere = config(&[("NODE_NAME", "a"), ("POD_SUBNETS", "10.244.0.0/16"), ("CONTROL_PLANE_ENDPOINT", " ")]);
         assert!(nowhere.unwrap_err().contains("KUBERNETES_SERVICE_HOST"));
     }

@@ -14,7 +14,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 
 use crate::routes::{Change, Route};
 
-/// Marks the agent's own routes (`ip route show proto 118`); nobody in iproute2's `rt_protos` has it.
+/// Marks the agent's own routes (`ip route show proto 118`); no entry of iproute2's `rt_protos` has this number.
 pub(crate) const ROUTE_PROTOCOL: u8 = 118;
 
 /// The routing table of the network namespace that the agent runs in.
@@ -24,8 +24,8 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Opens netlink: the table, the future that has to be polled for anything to happen, and one item for each
-    /// route of the agent's that somebody removed.
+    /// Opens netlink: the table, the future that must be polled for anything to happen, and one item for each
+    /// route of the agent that another program removes.
     pub(crate) fn open() -> std::io::Result<(Self, impl Future<Output = ()>, impl Stream<Item = ()>)> {
         let groups = [MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
         let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
@@ -44,7 +44,6 @@ impl Kernel {
         Ok(self.routes().await?.iter().filter(|route| is_own(route)).filter_map(parse).collect())
     }
 
-    /// Makes one change.
     pub(crate) async fn apply(&self, change: &Change) -> Result<(), String> {
         let result = match change {
             Change::Remove(route) => {
@@ -81,7 +80,7 @@ impl Kernel {
         }))
     }
 
-    /// Addresses of all links, each with its link's index and prefix length.
+    /// The addresses of all links, each with the index of its link and its prefix length.
     pub(crate) async fn addresses(&self) -> Result<Vec<(u32, IpAddr, u8)>, String> {
         let messages: Vec<_> = self
             .handle
@@ -101,14 +100,14 @@ impl Kernel {
         Ok(messages.iter().filter_map(parse).collect())
     }
 
-    /// Gives a link an address of its own, which is in no subnet.
+    /// Adds an address to a link, without a subnet.
     pub(crate) async fn add_address(&self, link: u32, address: IpAddr) -> Result<(), String> {
         let mut request = self.handle.address().add(link, address, host_prefix(address));
         if address.is_ipv6() {
-            // Whether somebody else has it is asked for a second first, and meanwhile nobody would answer.
+            // Duplicate address detection takes a second, and meanwhile no node would answer.
             let attributes = &mut request.message_mut().attributes;
             attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-            // Deprecated: it answers, but what the node and its pods send out has the node's address.
+            // Deprecated: it answers, but packets of the node and its pods keep the node's address as their source.
             let mut lifetimes = CacheInfo::default();
             lifetimes.ifa_preferred = 0;
             lifetimes.ifa_valid = u32::MAX;
@@ -117,7 +116,7 @@ impl Kernel {
         request.replace().execute().await.map_err(|error| error.to_string())
     }
 
-    /// Takes it away again.
+    /// Removes it again.
     pub(crate) async fn remove_address(&self, link: u32, address: IpAddr) -> Result<(), String> {
         let message = self.handle.address().add(link, address, host_prefix(address)).message_mut().clone();
         self.handle.address().del(message).execute().await.map_err(|error| error.to_string())

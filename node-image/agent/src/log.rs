@@ -8,14 +8,14 @@ pub(crate) fn line(text: Arguments<'_>) {
     println!("{text}");
 }
 
-/// Says a failure once, and again only when it changes or came back after a success.
+/// Logs a failure once, and again only if it changes or returns after a success.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     last: Option<String>,
 }
 
 impl Failures {
-    /// Logs the failure if it is not the one said last.
+    /// Logs the failure unless it is the one that was logged last.
     pub(crate) fn report(&mut self, text: String) {
         if self.last.as_deref() != Some(text.as_str()) {
             line(format_args!("{text}"));
@@ -23,7 +23,7 @@ impl Failures {
         }
     }
 
-    /// Forgets the last failure, for it is over.
+    /// Forgets the last failure, because it is over.
     pub(crate) fn clear(&mut self) {
         self.last = None;
     }

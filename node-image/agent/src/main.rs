@@ -1,10 +1,10 @@
-//! The agent of one node of a coracle cluster: routes to the other nodes' pods, masquerading of what leaves the cluster,
-//! addresses of services of the type `LoadBalancer`, network policies, and the CNI configuration where there is none.
-//! Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called by
-//! the command of a user, it is an end of the way that images take into nodes.
+//! The agent of one node of a coracle cluster. It sets routes to the other nodes' pods, masquerades what leaves the cluster,
+//! handles addresses of services of the type `LoadBalancer` and network policies, and writes the CNI configuration if there
+//! is none. Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called
+//! by the user's command, it is one end of the way of images into nodes.
 //!
-//! Each concern is a module with pure rendering or comparing and a small part that touches the kernel; `reconcile` calls
-//! them whenever the nodes change, a route of ours disappears, and at times.
+//! Each concern is a module with pure rendering or comparing, and a small part that touches the kernel. `reconcile` calls
+//! them when the nodes change, when a route of the agent disappears, and at intervals.
 
 mod api;
 mod balancer;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some("images") {
         return images::main(arguments.next().as_deref());
     }
-    // One thread, and one more with a small stack for looking up names: memory is what an agent on each node costs.
+    // One thread, and another one with a small stack for looking up names: an agent on each node must need little memory.
     let runtime =
         Builder::new_current_thread().enable_all().max_blocking_threads(1).thread_stack_size(256 * 1024).build();
     let result = match runtime {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs until a signal; what is in place then stays, so that pods keep their network while the agent restarts.
+/// Runs until a signal; what is set then stays, so that pods keep their network while the agent restarts.
 async fn run() -> Result<(), String> {
     let config = Config::from_env(|name| std::env::var(name).ok())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
-//! What may leave the node and as whose: masquerading of what pods send out of the cluster, and an end to what is addressed
-//! to a service that nobody serves; in nftables tables of the agent's own.
+//! What may leave the node, and with which source: packets of pods to the outside are masqueraded, and packets to a service
+//! that does not exist are dropped. The rules are in nftables tables of the agent itself.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,19 @@ use ipnet::IpNet;
 
 use crate::nft;
 
-/// Name of the agent's table in each address family.
+/// The name of the agent's table in each address family.
 pub(crate) const TABLE: &str = "coracle-masquerade";
 
-/// The rules as `nft -f -` reads them: one transaction, the same result however often it runs.
+/// The rules as `nft -f -` reads them: one transaction, with the same result however often it runs.
 ///
-/// Pods see each other's real addresses; all else that a pod talks to sees the address of the pod's node. A service's
-/// address is translated before this hook, so it counts as the pod behind it. One table for each family and not one of
-/// `inet`, which knows `nat` only from Linux 5.2 on.
+/// Pods see each other's real addresses; all other peers of a pod see the address of the pod's node. The address of a
+/// service is translated before this hook, so it counts as the pod behind it. Each family has its own table, because
+/// `inet` supports `nat` only since Linux 5.2.
 ///
-/// For the same reason what still has the address of a service is for nobody: a service or a port that is not there. In its
-/// iptables mode kube-proxy lets it go to the default gateway, and behind that somebody may answer. It is dropped after
-/// kube-proxy has refused what it refuses, and not refused itself: a client that is faster than kube-proxy on a new node
-/// tries again, and then gets through, because a dropped packet leaves no connection behind.
+/// For the same reason, a packet that still has the address of a service is for a service or a port that does not exist.
+/// kube-proxy in its iptables mode lets it go to the default gateway, and a machine behind that may answer. It is dropped
+/// after kube-proxy has rejected what it rejects, and not rejected here: a client that is faster than kube-proxy on a new
+/// node retries and then succeeds, because a dropped packet leaves no connection behind.
 pub(crate) fn ruleset(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> String {
     let mut rules = String::new();
     let services = families(service_subnets);
@@ -35,7 +35,7 @@ pub(crate) fn ruleset(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> Strin
                 services.join(", ")
             )
         });
-        // Deleting needs the table to be there, so it is added first: an empty one is no change.
+        // The table must exist to be deleted, so it is added first: an empty one changes nothing.
         let _ = write!(
             rules,
             "add table {family} {TABLE}\n\
@@ -51,7 +51,7 @@ pub(crate) fn ruleset(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> Strin
     rules
 }
 
-/// The address families in use, by nft's names, with their subnets in order and without those inside another.
+/// The address families in use, by their names in nft, with their subnets in order and without those inside another one.
 fn families(subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
     let subnets = IpNet::aggregate(&subnets.to_vec());
     let (four, six): (Vec<_>, Vec<_>) = subnets.into_iter().partition(|subnet| subnet.addr().is_ipv4());
@@ -60,12 +60,12 @@ fn families(subnets: &[IpNet]) -> Vec<(&'static str, Vec<String>)> {
     families.map(|(family, subnets)| (family, subnets.iter().map(ToString::to_string).collect())).collect()
 }
 
-/// Puts the rules in place, all or nothing.
+/// Sets all rules, or none.
 pub(crate) async fn apply(pod_subnets: &[IpNet], service_subnets: &[IpNet]) -> Result<(), String> {
     nft::run(&ruleset(pod_subnets, service_subnets)).await
 }
 
-/// Whether the tables are there; somebody may have run `nft flush ruleset`.
+/// Whether the tables exist; `nft flush ruleset` may have removed them.
 pub(crate) async fn is_applied(pod_subnets: &[IpNet]) -> bool {
     for (family, _) in families(pod_subnets) {
         if nft::call(&["list", "chain", family, TABLE, "postrouting"], "").await.is_err() {

@@ -5,12 +5,12 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Makes all changes of a script or none.
+/// Makes all changes of a script, or none.
 pub(crate) async fn run(script: &str) -> Result<(), String> {
     call(&["-f", "-"], script).await.map(drop)
 }
 
-/// What `nft` with these arguments says.
+/// The output of `nft` with these arguments.
 pub(crate) async fn call(arguments: &[&str], input: &str) -> Result<String, String> {
     let run = async {
         let mut child = Command::new("nft")

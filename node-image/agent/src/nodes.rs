@@ -7,18 +7,18 @@ use serde::Deserialize;
 
 use crate::object::{Metadata, Object, Objects};
 
-/// What the agent knows of a node.
+/// What the agent knows about a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Node {
     /// Subnets of the node's pods.
     pub(crate) pod_cidrs: Vec<IpNet>,
     /// The node's `InternalIP` addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Whether the node is not to answer for services from outside.
+    /// Whether the node must not answer for services from outside.
     pub(crate) excluded: bool,
 }
 
-/// The label that says so.
+/// The label for that.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// All nodes by name.

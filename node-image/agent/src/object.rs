@@ -1,4 +1,4 @@
-//! What is common to the objects that the agent watches.
+//! What the objects that the agent watches have in common.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,26 +6,26 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// An object as the API sends it. A type of it has the fields that the agent acts on and no others: what a type lacks is
-/// skipped while parsing, so it takes no memory.
+/// An object as the API sends it. A type has only the fields that the agent acts on: other fields are skipped while
+/// parsing, so they take no memory.
 pub(crate) trait Object: Clone + DeserializeOwned {
     /// Path of all objects of the type, in all namespaces.
     const PATH: &'static str;
-    /// Which of them, as the API takes it in a query; all of them when empty.
+    /// Selects some of them, as a query of the API does; all of them if empty.
     const FIELD_SELECTOR: &'static str = "";
-    /// What tells objects of the type apart: the name, or namespace and name.
+    /// Identifies an object of the type: the name, or namespace and name.
     type Key: Ord;
-    /// What the agent keeps of an object; when that is the same after a change, nobody is told.
+    /// What the agent keeps of an object; if a change leaves it the same, no receiver is woken.
     type Value: PartialEq;
 
     /// Name and version.
     fn metadata(&self) -> &Metadata;
 
-    /// What is kept, under which key; `None` for an object that is none of the agent's business (any more).
+    /// What is kept, and under which key; `None` for an object that does not concern the agent (any longer).
     fn into_entry(self) -> (Self::Key, Option<Self::Value>);
 }
 
-/// All objects of a type that matter.
+/// All objects of a type that concern the agent.
 pub(crate) type Objects<O> = BTreeMap<<O as Object>::Key, <O as Object>::Value>;
 
 /// Name of an object that belongs to a namespace.
@@ -41,7 +41,7 @@ impl fmt::Display for NamespacedName {
     }
 }
 
-/// The metadata of objects that matters to any of them.
+/// The metadata that matters for any of the types.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Metadata {
@@ -50,9 +50,9 @@ pub(crate) struct Metadata {
     /// Empty for an object that belongs to no namespace.
     pub(crate) namespace: String,
     pub(crate) uid: String,
-    /// Where a watch goes on from.
+    /// Where a watch continues.
     pub(crate) resource_version: String,
-    /// As the API writes it, which sorts by time.
+    /// As the API writes it; it sorts by time.
     pub(crate) creation_timestamp: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: Annotations,

@@ -1,11 +1,12 @@
 //! The CNI plugins: the agent's program under other names.
 //!
-//! `coracle-policy` is the last in the chain: a pod starts when its network policies are in force. It writes down which addresses the pod has got, tells the agent, and
-//! waits for the answer. Where the agent is away, no pod starts but those of `kube-system`, so that a cluster can boot.
+//! `coracle-policy` is the last in the chain: a pod starts when its network policies are in force. It records the addresses
+//! of the pod, tells the agent, and waits for the answer. While the agent is not running, no pod starts except those of
+//! `kube-system`, so that a cluster can boot.
 //!
-//! `coracle-ipv6` is the first where pods have IPv6: the addresses of the pod are usable at once. The kernel would look for
-//! a second one with each address for up to 2 s, and `ptp` waits for that; but `host-local` gives each address once, and
-//! at the other end of the pod's link there is nobody but the node.
+//! `coracle-ipv6` is the first if pods have IPv6: it makes the addresses of the pod usable at once. The kernel would search
+//! for duplicates of each address for up to 2 s, and `ptp` waits for that; but `host-local` assigns each address once, and
+//! only the node is at the other end of the pod's link.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -16,29 +17,28 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use coracle_shared::cni::IPV6_PLUGIN;
+use coracle_shared::paths::RUN_DIRECTORY;
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, setns};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::RUN_DIRECTORY;
 use crate::object::NamespacedName;
 use crate::policy::records::{self, Record};
 use crate::policy::{Command, Request, SOCKET};
 
-/// How long a pod waits for its rules; the kubelet tries again.
-const LIMIT: Duration = Duration::from_secs(20);
-/// Between two attempts to reach an agent that may be about to start.
+/// How long a pod waits for its rules; the kubelet then retries.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause between attempts to reach an agent that may be about to start.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The name of the plugin for IPv6.
-const IPV6: &str = "coracle-ipv6";
-/// What an interface starts with.
+/// The setting with which an interface starts.
 const DETECTION: &str = "/proc/sys/net/ipv6/conf/default/accept_dad";
-/// Where the pods are that a cluster needs to boot.
+/// The namespace of the pods that a cluster needs to boot.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// CNI's code for "try again later".
 const TRY_AGAIN: u32 = 11;
-/// CNI's codes for an environment or a configuration that is not as it should be.
+/// CNI's codes for an invalid environment or configuration.
 const WRONG_ENVIRONMENT: u32 = 4;
 const WRONG_CONFIGURATION: u32 = 7;
 
@@ -67,7 +67,7 @@ impl Failure {
     }
 }
 
-/// Does what `CNI_COMMAND` says; the result goes to standard output, as CNI wants it.
+/// Does what `CNI_COMMAND` asks for; the result goes to standard output, as CNI requires.
 #[expect(clippy::print_stdout, reason = "a CNI plugin answers on its standard output")]
 pub(crate) fn main(command: &str) -> ExitCode {
     let mut text = String::new();
@@ -76,7 +76,7 @@ pub(crate) fn main(command: &str) -> ExitCode {
     let version = input.as_ref().map_or("0.4.0", |input| input.cni_version.as_str()).to_owned();
     let environment = |name: &str| std::env::var(name).unwrap_or_default();
     let result = input
-        .map_err(|error| Failure::new(WRONG_CONFIGURATION, format!("the configuration is not understood: {error}")))
+        .map_err(|error| Failure::new(WRONG_CONFIGURATION, format!("the configuration is invalid: {error}")))
         .and_then(|input| perform(command, &input, environment));
     match result {
         Ok(answer) => {
@@ -99,7 +99,7 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
             "cniVersion": input.cni_version,
             "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         })),
-        "ADD" if input.plugin == IPV6 => {
+        "ADD" if input.plugin == IPV6_PLUGIN => {
             trust_addresses(&environment("CNI_NETNS"))
                 .map_err(|error| Failure::new(TRY_AGAIN, format!("cannot prepare the pod's network: {error}")))?;
             // The addresses come from the next plugin.
@@ -108,37 +108,37 @@ fn perform(command: &str, input: &Input, environment: impl Fn(&str) -> String) -
         }
         "ADD" => {
             let result = input.prev_result.clone().ok_or_else(|| {
-                Failure::new(WRONG_CONFIGURATION, "coracle-policy must come behind a plugin that gives addresses")
+                Failure::new(WRONG_CONFIGURATION, "coracle-policy must come after a plugin that assigns addresses")
             })?;
             if let Some(request) = request(Command::Add, environment, addresses(&result)) {
                 add(run, &request)?;
             }
             Ok(result)
         }
-        "DEL" if input.plugin == IPV6 => Ok(Value::Null),
+        "DEL" if input.plugin == IPV6_PLUGIN => Ok(Value::Null),
         "DEL" => {
             if let Some(request) = request(Command::Del, environment, Vec::new()) {
                 del(run, &request);
             }
             Ok(Value::Null)
         }
-        // Nothing to look at: the agent keeps its rules in order by itself.
+        // Nothing to check: the agent maintains its rules itself.
         "CHECK" | "GC" | "STATUS" => Ok(Value::Null),
         other => Err(Failure::new(WRONG_ENVIRONMENT, format!("CNI_COMMAND is `{other}`"))),
     }
 }
 
-/// Makes this process one of the pod's network, for good, and switches duplicate address detection off for interfaces to come.
+/// Moves this process into the pod's network namespace, for good, and switches duplicate address detection off for new interfaces.
 fn trust_addresses(namespace: &str) -> io::Result<()> {
     setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
     match fs::write(DETECTION, "0") {
-        // A kernel without IPv6: whoever adds an address tells more about that.
+        // A kernel without IPv6: the plugin that adds an address reports that better.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
-/// What to ask the agent for; `None` for a container that belongs to no pod, such as one of `ctr run --cni`.
+/// The request to the agent; `None` for a container without a pod, such as one of `ctr run --cni`.
 fn request(command: Command, environment: impl Fn(&str) -> String, addresses: Vec<IpAddr>) -> Option<Request> {
     let arguments = environment("CNI_ARGS");
     let argument = |name: &str| {
@@ -146,7 +146,7 @@ fn request(command: Command, environment: impl Fn(&str) -> String, addresses: Ve
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default()
     };
     let (namespace, name) = (argument("K8S_POD_NAMESPACE"), argument("K8S_POD_NAME"));
-    // Both become part of a file's name.
+    // Both become part of a file name.
     if [&namespace, &name].iter().any(|part| part.is_empty() || part.contains(['/', '_'])) {
         return None;
     }
@@ -154,7 +154,7 @@ fn request(command: Command, environment: impl Fn(&str) -> String, addresses: Ve
     Some(Request { command, namespace, name, uid, container, addresses })
 }
 
-/// The pod's addresses in the result of the plugin before.
+/// The pod's addresses, from the result of the previous plugin.
 fn addresses(result: &Value) -> Vec<IpAddr> {
     let addresses = result["ips"].as_array().into_iter().flatten();
     addresses.filter_map(|ip| Some(ip["address"].as_str()?.parse::<IpNet>().ok()?.addr())).collect()
@@ -163,16 +163,16 @@ fn addresses(result: &Value) -> Vec<IpAddr> {
 fn add(run: &Path, request: &Request) -> Result<(), Failure> {
     let pod = NamespacedName { namespace: request.namespace.clone(), name: request.name.clone() };
     let record = Record { container: request.container.clone(), addresses: request.addresses.clone() };
-    // Written before the agent is asked: an agent that starts at this moment finds the one or the other.
+    // Written before the agent is asked: an agent that is just starting finds either the record or the request.
     records::write(run, &pod, &record)
         .map_err(|error| Failure::new(TRY_AGAIN, format!("cannot write to `{}`: {error}", run.display())))?;
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut last = String::new();
     while Instant::now() < deadline {
         match UnixStream::connect(run.join(SOCKET)) {
             Ok(stream) => match ask(stream, request, deadline) {
                 Ok(()) => return Ok(()),
-                // The agent ended meanwhile; the next one is asked again.
+                // The agent ended in the meantime; the next one is asked again.
                 Err(error) => last = error.to_string(),
             },
             Err(_) if request.namespace == SYSTEM_NAMESPACE => return Ok(()),
@@ -180,13 +180,13 @@ fn add(run: &Path, request: &Request) -> Result<(), Failure> {
         }
         thread::sleep(PAUSE);
     }
-    let seconds = LIMIT.as_secs();
+    let seconds = ANSWER_TIMEOUT.as_secs();
     let text =
-        format!("the network policies of {pod} are not in force: no answer by coracle-agent for {seconds} s: {last}");
+        format!("the network policies of {pod} are not in force: coracle-agent did not answer for {seconds} s: {last}");
     Err(Failure::new(TRY_AGAIN, text))
 }
 
-/// The sandbox goes whatever happens here: the agent learns of it from the API too.
+/// The sandbox is removed whatever happens here: the agent also learns of it from the API.
 fn del(run: &Path, request: &Request) {
     let pod = NamespacedName { namespace: request.namespace.clone(), name: request.name.clone() };
     let _ = records::remove(run, &pod, &request.container);
@@ -206,7 +206,7 @@ fn ask(mut stream: UnixStream, request: &Request, deadline: Instant) -> io::Resu
     BufReader::new(stream).read_line(&mut answer)?;
     match answer.trim() {
         "ok" => Ok(()),
-        "" => Err(io::Error::other("it hung up")),
+        "" => Err(io::Error::other("it closed the connection")),
         other => Err(io::Error::other(other.to_owned())),
     }
 }
@@ -259,7 +259,7 @@ mod tests {
     fn pods_that_a_cluster_needs_to_boot_do_not_wait_for_an_agent_that_is_away() {
         let directory = tempfile::tempdir().unwrap();
         perform("ADD", &input(directory.path()), pod("kube-system")).unwrap();
-        assert_eq!(records::load(directory.path()).unwrap().len(), 1, "the agent finds it when it comes");
+        assert_eq!(records::load(directory.path()).unwrap().len(), 1, "the agent finds it when it starts");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Brings the node to what the cluster says, each time something changed and at times anyway.
+//! Keeps the node in the state that the cluster asks for: after each change, and at intervals.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -15,21 +15,21 @@ use crate::nodes::Nodes;
 use crate::routes::{self, Change};
 use crate::{cni, masquerade};
 
-/// Routes vanish without a message when a link goes down, so they are looked at at times.
-const ROUTES_EVERY: Duration = Duration::from_secs(10);
-/// Looking at the masquerading starts a process, so it is done less often.
-const MASQUERADE_EVERY: Duration = Duration::from_secs(60);
-/// Several routes may go at once; one look is enough.
+/// Routes disappear without a message when a link goes down, so they are checked at intervals.
+const ROUTES_INTERVAL: Duration = Duration::from_secs(10);
+/// Checking the masquerading starts a process, so it is done less often.
+const MASQUERADE_INTERVAL: Duration = Duration::from_secs(60);
+/// Several routes may disappear at once; one check is enough.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Ethernet's, used when the node has no default route.
+/// That of Ethernet, used if the node has no default route.
 const DEFAULT_MTU: u32 = 1500;
 
-/// Everything that the agent keeps in order on its node.
+/// The state of the node that the agent maintains.
 #[derive(Debug)]
 pub(crate) struct Reconciler<'a> {
     config: &'a Config,
     kernel: Kernel,
-    /// The pod subnets that the CNI configuration was last checked for.
+    /// The pod subnets for which the CNI configuration was last checked.
     cni_written: Vec<ipnet::IpNet>,
     masquerade_checked: Option<Instant>,
     cni_failures: Failures,
@@ -38,7 +38,7 @@ pub(crate) struct Reconciler<'a> {
 }
 
 impl<'a> Reconciler<'a> {
-    /// Nothing is touched yet.
+    /// Does not touch anything yet.
     pub(crate) fn new(config: &'a Config, kernel: Kernel) -> Self {
         Self {
             config,
@@ -51,7 +51,7 @@ impl<'a> Reconciler<'a> {
         }
     }
 
-    /// Keeps the node in order, for ever.
+    /// Maintains the node, forever.
     pub(crate) async fn run(
         mut self,
         mut nodes: Receiver<Option<Nodes>>,
@@ -59,14 +59,14 @@ impl<'a> Reconciler<'a> {
     ) -> Infallible {
         let mut removals = std::pin::pin!(removals);
         if !self.config.pod_network {
-            // Nobody's routes matter, but what is reported of them would pile up.
+            // The routes do not matter, but reports of them would accumulate.
             while removals.next().await.is_some() {}
             return pending().await;
         }
-        let mut tick = interval(ROUTES_EVERY);
+        let mut tick = interval(ROUTES_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // The masquerading needs nothing from the API: it is in place before the first answer.
+            // The masquerading needs nothing from the API: it is set before the first answer.
             self.masquerade().await;
             let current = nodes.borrow_and_update().clone();
             if let Some(current) = current {
@@ -84,10 +84,10 @@ impl<'a> Reconciler<'a> {
     async fn masquerade(&mut self) {
         let subnets = &self.config.pod_subnets;
         let first = self.masquerade_checked.is_none();
-        if self.masquerade_checked.is_some_and(|checked| checked.elapsed() < MASQUERADE_EVERY) {
+        if self.masquerade_checked.is_some_and(|checked| checked.elapsed() < MASQUERADE_INTERVAL) {
             return;
         }
-        // The first time the rules are always written: an earlier agent's may be for other subnets.
+        // The first time, the rules are always written: those of an earlier agent may be for other subnets.
         if !first && masquerade::is_applied(subnets).await {
             self.masquerade_checked = Some(Instant::now());
             return;
@@ -103,7 +103,7 @@ impl<'a> Reconciler<'a> {
         }
     }
 
-    /// Writes the CNI configuration once the node has its pod subnets, unless another one is there.
+    /// Writes the CNI configuration once the node has its pod subnets, unless another one exists.
     async fn cni(&mut self, nodes: &Nodes) {
         let Some(node) = nodes.get(&self.config.node_name) else { return };
         if node.pod_cidrs.is_empty() || self.cni_written == node.pod_cidrs {

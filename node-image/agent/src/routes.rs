@@ -1,4 +1,4 @@
-//! Which routes there should be, and what to change so that there are. Pure.
+//! Which routes should exist, and the changes that lead there. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,27 +10,27 @@ use crate::nodes::Nodes;
 /// Destination subnet and the next hop to it.
 pub(crate) type Routes = BTreeMap<IpNet, IpAddr>;
 
-/// A route of the agent's as the kernel has it.
+/// A route of the agent, as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
     /// Destination subnet.
     pub(crate) destination: IpNet,
-    /// Next hop; `None` if somebody has changed the route into one without.
+    /// Next hop; `None` if another program has removed it from the route.
     pub(crate) gateway: Option<IpAddr>,
 }
 
-/// One thing to do to the kernel's table.
+/// A change of the kernel's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Remove this route of ours.
+    /// Remove this route of the agent.
     Remove(Route),
-    /// Add the route or replace the one to the same destination.
+    /// Add the route, or replace the one to the same destination.
     Set(IpNet, IpAddr),
 }
 
 /// The routes to the pods of all nodes other than `own`.
 ///
-/// `None` as long as the own node is not among them: then the list is not one to act on.
+/// `None` if the own node is not among them: such a list must not be acted on.
 pub(crate) fn desired(nodes: &Nodes, own: &str) -> Option<Routes> {
     if !nodes.contains_key(own) {
         return None;
@@ -47,7 +47,7 @@ pub(crate) fn desired(nodes: &Nodes, own: &str) -> Option<Routes> {
     Some(routes)
 }
 
-/// What turns `present`, the agent's own routes, into `desired`; removals first.
+/// The changes that turn `present`, the agent's own routes, into `desired`; removals first.
 pub(crate) fn diff(desired: &Routes, present: &[Route]) -> Vec<Change> {
     let unwanted = present.iter().filter(|route| !desired.contains_key(&route.destination));
     let mut changes: Vec<Change> = unwanted.cloned().map(Change::Remove).collect();

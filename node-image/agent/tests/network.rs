@@ -1,4 +1,4 @@
-//! The agent in real network namespaces against an API server of a few lines: two nodes, a pod and the world outside.
+//! The agent in real network namespaces with an API server of a few lines: two nodes, a pod and the outside world.
 //!
 //! Needs root, `ip` and `nft`: `cargo test -- --ignored`.
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{Agent, Api, Network, inside, run, until};
 use serde_json::{Value, json};
 
-/// Node `a`, where the agent runs; node `b`, which is the world outside as well; a pod of `a`.
+/// Node `a`, where the agent runs; node `b`, which is also the outside world; a pod of `a`.
 const NAMESPACES: [&str; 3] = ["t-agent-a", "t-agent-b", "t-agent-pod"];
 /// A pod's network before it has an interface.
 const NEW_POD: &str = "t-agent-new";
@@ -84,7 +84,7 @@ fn source_seen_at(address: &'static str) -> String {
     peer.ip().to_string()
 }
 
-/// Whether somebody answers the pod, or the node itself, at an address that `b` has as well.
+/// Whether the pod, or the node itself, gets an answer at an address that `b` also has.
 fn is_answered_at(address: &'static str) -> bool {
     let address: SocketAddr = address.parse().unwrap();
     let _listener = inside(NAMESPACES[1], move || TcpListener::bind(address).unwrap());
@@ -97,14 +97,14 @@ fn is_answered_at(address: &'static str) -> bool {
 fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     let _network = build_network();
     let a = NAMESPACES[0];
-    // Not the agent's: must stay. An earlier agent's, for a node that went meanwhile: must go.
+    // The first one is not the agent's and must stay; the second one is that of an earlier agent for a removed node.
     run(&format!("ip -n {a} route add 10.99.0.0/24 via 172.31.255.2"));
     run(&format!("ip -n {a} route add 10.244.7.0/24 via 172.31.255.2 proto 118"));
     let directory = tempfile::tempdir().unwrap();
-    // IPv6 addresses of a new link are usable after a while.
-    until("the way there is open", 5, || is_answered_at("10.96.0.9:9000") && is_answered_at("[fd00:96::9]:9000"));
+    // The IPv6 addresses of a new link become usable after a while.
+    until("the address is reachable", 5, || is_answered_at("10.96.0.9:9000") && is_answered_at("[fd00:96::9]:9000"));
     let agent = Agent::start(a, directory.path());
-    // The API comes up later than the agent.
+    // The API starts after the agent.
     thread::sleep(Duration::from_millis(500));
     let api = Api::default();
     api.put(NODES, node("a", &["10.244.0.0/24", "fd00:244::/64"], &["172.31.255.1", "fd01::1"]));
@@ -123,13 +123,13 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     assert_eq!(source_seen_at("[fd00:244:0:1::1]:9000"), "fd00:244::2");
     assert_eq!(source_seen_at("[2001:db8::1]:9000"), "fd01::1");
 
-    // Nothing has translated these addresses of services, so nobody serves them.
+    // Nothing has translated these addresses of services, so they have no endpoints.
     assert!(!is_answered_at("10.96.0.9:9001") && !is_answered_at("[fd00:96::9]:9001"));
 
     let cni = fs::read_to_string(directory.path().join("10-coracle.conflist")).unwrap();
     assert!(cni.contains("\"10.244.0.0/24\"") && cni.contains("\"fd00:244::/64\"") && cni.contains("\"mtu\": 1400"));
 
-    // By an event and not by the regular look, which is every 10 s.
+    // By an event, not by the regular check every 10 s.
     run(&format!("ip -n {a} route del 10.244.1.0/24 proto 118"));
     until("the route is back", 3, || own_routes().contains("10.244.1.0/24"));
 
@@ -141,7 +141,7 @@ fn pods_reach_other_nodes_as_themselves_and_the_world_as_their_node() {
     api.put(NODES, node_b("172.31.255.9"));
     until("the route follows the node's address", 5, || own_routes().contains("10.244.1.0/24 via 172.31.255.9 "));
     api.delete(NODES, node_b("172.31.255.9"));
-    until("routes to the node that went are removed", 5, || own_routes().is_empty());
+    until("routes to the removed node are removed", 5, || own_routes().is_empty());
     assert!(run(&format!("ip -n {a} route")).contains("10.99.0.0/24"));
     agent.terminate();
 }

@@ -1,4 +1,4 @@
-//! Network policies with real packets: a node with two pods, and behind another node a pod and the world outside.
+//! Network policies with real packets: a node with two pods, and another node with a pod and the outside world.
 //!
 //! Needs root, `ip` and `nft`: `cargo test -- --ignored`.
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Agent, Api, Network, inside, run, until};
 use serde_json::{Value, json};
 
-/// Node `a` with the agent; the pods `web` and `client` on it; node `b` with the pod `far`, which is also the world.
+/// Node `a` with the agent; the pods `web` and `client` on it; node `b` with the pod `far`, which is also the outside world.
 const NAMESPACES: [&str; 4] = ["t-policy-a", "t-policy-web", "t-policy-client", "t-policy-b"];
 const A: &str = NAMESPACES[0];
 const WEB: &str = NAMESPACES[1];
@@ -33,7 +33,7 @@ const SERVICE: &str = "10.96.0.10:8080";
 const PODS: &str = "/api/v1/pods";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 
-/// How long a connection may take that passes; one that does not is dropped and never ends by itself.
+/// The time limit for a connection that passes; any other is dropped and never ends by itself.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 fn build_network() -> Network {
@@ -80,7 +80,7 @@ fn configure(namespace: &str, link: &str, addresses: [&str; 2]) {
     }
 }
 
-/// A pod as the plugin `ptp` makes it: everything goes to the node, which has a route for each pod.
+/// A pod as the plugin `ptp` creates it: all packets go to the node, which has a route for each pod.
 fn add_pod(pod: &str, four: &str, six: &str) {
     let link = pod.trim_start_matches("t-policy-");
     run(&format!("ip link add {link} netns {A} type veth peer name eth0 netns {pod}"));
@@ -123,7 +123,7 @@ fn serve_api() -> Api {
     api
 }
 
-/// Answers everybody who connects to `port` in the namespace, on both families.
+/// Answers all connections to `port` in the namespace, on both families.
 fn listen(namespace: &str, port: u16) {
     let listener = inside(namespace, move || TcpListener::bind(("::", port)).unwrap());
     thread::spawn(move || {
@@ -137,7 +137,7 @@ fn listen(namespace: &str, port: u16) {
     });
 }
 
-/// A connection on which a byte went and came.
+/// A connection on which a byte was sent and received.
 fn connect(from: &str, to: &str) -> Option<TcpStream> {
     let to: SocketAddr = to.parse().unwrap();
     inside(from, move || {
@@ -153,7 +153,7 @@ fn echoes(stream: &mut TcpStream) -> bool {
 
 /// Each connection, and whether it passes within a second from now.
 fn expect(what: &str, connections: &[(&str, &str, bool)]) {
-    // What passes is tried for a second; what does not was dropped at once and for the whole time.
+    // A connection that should pass is tried for a second; another one must be dropped from the start.
     let began = Instant::now();
     for (from, to, passes) in connections {
         let mut result = connect(from, to).is_some();
@@ -179,11 +179,11 @@ fn policies_hold_for_real_packets() {
         listen(namespace, port);
     }
     until("the agent is up", 5, || directory.path().join("agent.sock").exists());
-    // Links find out about their IPv6 neighbours by and by.
+    // Links discover their IPv6 neighbours gradually.
     for (from, to) in [(CLIENT, "[fd00:244::2]:80"), (A, "[fd00:244::2]:80"), (B, "[fd00:244::2]:80")] {
         until("the network is up", 10, || connect(from, to).is_some());
     }
-    assert!(!has_table(), "nothing is in the way of packets without a policy");
+    assert!(!has_table(), "nothing blocks packets without a policy");
     let open = [
         (CLIENT, "10.244.0.2:80", true),
         (CLIENT, "[fd00:244::2]:80", true),
@@ -247,10 +247,10 @@ fn incoming(api: &Api) {
     api.put(POLICIES, policy("allow-client", &json!({"podSelector": {}, "ingress": [{}]})));
     expect("a policy changes", &[(B, "10.244.0.2:80", true)]);
     api.delete(POLICIES, policy("allow-client", &json!({})));
-    expect("a policy goes", &[(B, "10.244.0.2:80", false), (CLIENT, "10.244.0.2:80", false)]);
+    expect("a policy is removed", &[(B, "10.244.0.2:80", false), (CLIENT, "10.244.0.2:80", false)]);
     api.delete(POLICIES, deny);
-    until("the last policy goes, and the table with it", 1, || !has_table());
-    expect("no policy any more", &[(B, "10.244.0.2:80", true)]);
+    until("the last policy is removed, and the table with it", 1, || !has_table());
+    expect("no policy any longer", &[(B, "10.244.0.2:80", true)]);
 }
 
 fn outgoing(api: &Api) {
@@ -272,12 +272,12 @@ fn outgoing(api: &Api) {
             (WEB, "203.0.113.1:80", true),
         ],
     );
-    assert!(!echoes(&mut to_node), "not to the own node either");
+    assert!(!echoes(&mut to_node), "not to its own node either");
     assert!(echoes(&mut from_node), "answers go out");
     let rule = json!([{"to": [{"namespaceSelector": {"matchLabels": {"team": "x"}}}], "ports": [{"port": 80}]}]);
     api.put(POLICIES, policy("out", &spec(rule)));
     expect(
-        "to a port of pods, also by a service",
+        "to a port of pods, also through a service",
         &[
             (CLIENT, "10.244.0.2:80", true),
             (CLIENT, "[fd00:244::2]:80", true),
@@ -349,9 +349,9 @@ fn restart(api: &Api, directory: &Path, agent: Agent) {
     api.put(POLICIES, all.clone());
     expect("deny all", &[(CLIENT, "10.244.0.2:80", false)]);
 
-    // `web` goes and comes again as another pod, with the other one's address, which the API does not know yet.
+    // `web` is replaced by another pod with the same address, which the API does not know yet.
     api.delete(PODS, pod("web", "a", &[], &json!({})));
-    expect("an address that is nobody's", &[(B, "10.244.0.2:80", true)]);
+    expect("an address without a pod", &[(B, "10.244.0.2:80", true)]);
     let mut added = plugin(directory, "ADD", "new", "c1", WEB_ADDRESSES);
     thread::sleep(Duration::from_millis(500));
     assert!(added.try_wait().unwrap().is_none(), "the pod waits until the agent knows it");
@@ -375,8 +375,8 @@ fn restart(api: &Api, directory: &Path, agent: Agent) {
     assert_eq!(tries.join().unwrap(), 0, "the new agent's rules replace the old ones at once");
 
     assert!(succeeds(plugin(directory, "DEL", "new", "c1", WEB_ADDRESSES)));
-    expect("a sandbox that went", &[(B, "10.244.0.2:80", true)]);
+    expect("a removed sandbox", &[(B, "10.244.0.2:80", true)]);
     api.delete(POLICIES, all);
-    until("the last policy goes", 1, || !has_table());
+    until("the last policy is removed", 1, || !has_table());
     agent.terminate();
 }

@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, arguments: BuildImage) -> Result<()> 
     into.select(&cluster)?;
     let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
     let quiet = context.ui.options().quiet;
-    let plan = Build { folder, file, tags, arguments: build_arg, target, options, quiet };
+    let plan = Build { directory: folder, file, tags, arguments: build_arg, target, options, quiet };
     context.ui.note(format!("Building {}", names.join(", ")));
     tokio::select! {
         built = image::build(&plan, &address, context.ui.stream()) => built?,

@@ -17,7 +17,7 @@ use crate::cluster::found::Cluster;
 use crate::cluster::{self, rollout};
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
-use crate::image::{self, Listed, Reference, Removed};
+use crate::image::{self, ImageRemoval, Listed, Reference};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Image {
@@ -284,7 +284,7 @@ async fn prune(context: &Context, arguments: &PruneImages) -> Result<()> {
 }
 
 /// Says for each node what went, or would go, and how much that frees.
-fn tell(context: &Context, nodes: &[Removed], dry_run: bool) {
+fn tell(context: &Context, nodes: &[ImageRemoval], dry_run: bool) {
     for node in nodes {
         let titles = node.images.iter().map(image::RemovedImage::title).collect::<Vec<_>>().join(", ");
         let mut said = Vec::new();

@@ -16,7 +16,8 @@ use crate::engine::finishing::run_to_end;
 use crate::engine::spec::State;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
-use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::DEFAULT_PORT;
+use crate::plan::facts::Registry;
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::spec::{EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
 use crate::plan::beside::tunnel;
-use crate::plan::callable;
+use crate::plan::reachable_address;
 
 /// A way to reach a port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -123,7 +123,7 @@ fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, proto
     let matching = ports.filter(|port| {
         u64::from(port.container_port) == inside && port.protocol.as_str().eq_ignore_ascii_case(protocol)
     });
-    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (callable(port.host_address), port.host_port)).collect();
+    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (reachable_address(port.host_address), port.host_port)).collect();
     all.dedup();
     all
 }

@@ -1,26 +1,28 @@
-//! The layout of OCI, as engines, Podman, Buildx and Skopeo write it.
+//! OCI's layout, as engines, Podman, Buildx and Skopeo write it.
 
+use coracle_shared::content;
 use serde::Deserialize;
 
 use crate::error::Result;
+use crate::image::archive::docker::DockerEntry;
+use crate::image::archive::invalid::invalid;
 use crate::image::archive::layout::{
-    ArchiveImage, ArchiveLayer, Descriptor, DockerEntry, ImageConfig, Manifest, digest_of, json, missing_or_wrong,
-    parse_name, text, wrong_platform,
+    ArchiveImage, ArchiveLayer, Descriptor, ImageConfig, Manifest, digest_of, json, missing_or_wrong, parse_name, text,
+    wrong_platform,
 };
-use crate::image::archive::{Scan, invalid};
+use crate::image::archive::scan::Scan;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
-use crate::image::wire;
 
-/// Indexes may contain indexes; nobody nests them deeper.
+/// Indexes may contain indexes; none in practice is nested deeper.
 const MAX_DEPTH: u8 = 4;
 /// The full name of an image, in an entry of an OCI index.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
-/// The repository of images that come without one.
+/// The repository of images that have none.
 const UNNAMED: &str = "localhost/loaded";
-/// A tag, or by custom a name, in an entry of an OCI index.
+/// A tag, or by convention a name, in an entry of an OCI index.
 const REFERENCE_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-/// Marks an entry that says something about an image and is none.
+/// Marks an entry that describes another image and is none itself.
 const KIND_ANNOTATION: &str = "vnd.docker.reference.type";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -38,10 +40,13 @@ pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImag
     }
     let layout: Layout = json(scan, "oci-layout")?;
     if layout.image_layout_version != "1.0.0" {
-        return Err(invalid(format!("its OCI layout version is `{}`; 1.0.0 is known", layout.image_layout_version)));
+        return Err(invalid(format!(
+            "the version of its OCI layout is `{}`; only 1.0.0 is supported",
+            layout.image_layout_version
+        )));
     }
     let index: Index = json(scan, "index.json")?;
-    // Docker writes its own list beside OCI's; it has names where OCI's has none.
+    // Docker writes its own list beside OCI's, and it has names where OCI's has none.
     let docker: Vec<DockerEntry> =
         if scan.files.contains_key("manifest.json") { json(scan, "manifest.json")? } else { Vec::new() };
     let mut images: Vec<ArchiveImage> = Vec::new();
@@ -78,7 +83,7 @@ fn names_of(entry: &Descriptor) -> Result<Vec<Reference>> {
         return Ok(vec![parse_name(name)?]);
     }
     match entry.annotations.get(REFERENCE_ANNOTATION) {
-        // Podman writes the full name; the specification's own use is a tag without the name it belongs to.
+        // Podman writes the full name; by the specification it is a tag without a name.
         Some(name) if name.contains(['/', ':']) => Ok(vec![parse_name(name)?]),
         Some(tag) => Ok(vec![parse_name(&format!("{UNNAMED}:{tag}"))?]),
         None => Ok(Vec::new()),
@@ -89,7 +94,7 @@ fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replacen(':', "/", 1))
 }
 
-/// Reads a JSON blob and compares its digest.
+/// Reads a JSON blob and checks its digest.
 fn blob<'a, T: Deserialize<'a>>(scan: &'a Scan, descriptor: &Descriptor) -> Result<T> {
     let path = blob_path(&descriptor.digest);
     check_blob(scan, descriptor)?;
@@ -101,7 +106,7 @@ fn check_blob(scan: &Scan, descriptor: &Descriptor) -> Result<()> {
     let facts = scan.files.get(&path).ok_or_else(|| missing_or_wrong(scan, &path))?;
     let other = digest_of(scan, &path, facts).is_some_and(|digest| digest != descriptor.digest);
     if other || facts.size != descriptor.size {
-        return Err(invalid(format!("blob {} in it is damaged", descriptor.digest)));
+        return Err(invalid(format!("its blob {} is damaged", descriptor.digest)));
     }
     Ok(())
 }
@@ -109,7 +114,7 @@ fn check_blob(scan: &Scan, descriptor: &Descriptor) -> Result<()> {
 /// Follows indexes to the manifest that fits the nodes best.
 fn choose(scan: &Scan, entry: &Descriptor, node: &Platform, name: &str, depth: u8) -> Result<(Descriptor, u8)> {
     if depth > MAX_DEPTH {
-        return Err(invalid("its indexes are nested too deep"));
+        return Err(invalid("its indexes are nested too deeply"));
     }
     let value: serde_json::Value = blob(scan, entry)?;
     if value.get("manifests").is_none() {
@@ -129,11 +134,11 @@ fn choose(scan: &Scan, entry: &Descriptor, node: &Platform, name: &str, depth: u
         match choose(scan, child, node, name, depth + 1).and_then(|found| complete(scan, found)) {
             Ok(found) if best.as_ref().is_none_or(|best| found.1 < best.1) => best = Some(found),
             Ok(_) => {}
-            // That a fitting one is incomplete tells more than that others do not fit.
+            // A fitting image that is incomplete explains more than others that do not fit.
             Err(error) => failure = Some(error),
         }
     }
-    best.ok_or_else(|| failure.unwrap_or_else(|| invalid(format!("there is no image for {node} in it"))))
+    best.ok_or_else(|| failure.unwrap_or_else(|| invalid(format!("it contains no image for {node}"))))
 }
 
 fn complete(scan: &Scan, found: (Descriptor, u8)) -> Result<(Descriptor, u8)> {
@@ -157,10 +162,7 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
         return Err(wrong_platform(&entry.digest, &config.platform, node));
     }
     if config.rootfs.diff_ids.len() != manifest.layers.len() {
-        return Err(invalid(format!(
-            "manifest {} in it and its configuration disagree about the layers",
-            entry.digest
-        )));
+        return Err(invalid(format!("its manifest {} and the configuration disagree about the layers", entry.digest)));
     }
     let mut layers = Vec::new();
     for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
@@ -168,7 +170,7 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
         let path = blob_path(&layer.digest);
         let unpacked = scan.files.get(&path).and_then(|facts| facts.unpacked.as_ref());
         if unpacked.is_some_and(|unpacked| unpacked != diff_id) {
-            return Err(invalid(format!("layer {} in it does not unpack to {diff_id}", layer.digest)));
+            return Err(invalid(format!("its layer {} does not unpack to {diff_id}", layer.digest)));
         }
         layers.push(ArchiveLayer { path, diff_id: diff_id.clone() });
     }
@@ -183,7 +185,7 @@ fn oci_image(scan: &Scan, entry: &Descriptor, node: &Platform) -> Result<Archive
         id: manifest.config.digest,
         listed: None,
         config: text(config, &config_path)?,
-        manifest: Some(wire::Manifest { media_type, content: text(content, &path)? }),
+        manifest: Some(content::Manifest { media_type, content: text(content, &path)? }),
         layers,
         size,
     })

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::image::archive::digest;
+use crate::image::archive::digest::digest;
 
 /// A tar of these files.
 pub(crate) fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -53,7 +53,7 @@ fn hex(bytes: &[u8]) -> String {
     digest(bytes).replace("sha256:", "")
 }
 
-/// What Docker 20.10 saves: layers in folders of their own, a shared one as a link, the list last.
+/// An archive as Docker 20.10 saves it: each layer in a directory of its own, a shared one as a link, the list last.
 pub(crate) fn docker_archive(tags: &[&str], texts: &[&str]) -> Vec<u8> {
     let layers: Vec<Vec<u8>> = texts.iter().map(|text| layer(text)).collect();
     let config = config(&layers, "amd64");

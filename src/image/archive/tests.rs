@@ -1,16 +1,15 @@
 //! Archives: good ones of every layout are understood, damaged ones refused as a whole.
 
-use futures_util::StreamExt;
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::error::{Code, Error, Result};
-use crate::image::archive::layout::{ArchiveImage, resolve};
+use crate::image::archive::digest::digest;
+use crate::image::archive::images::resolve;
+use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::scan::{Check, scan};
 use crate::image::archive::testing::{OciArchive, docker_archive, gzip, layer, tar_of, zstd};
-use crate::image::archive::{Check, digest, scan};
-use crate::image::load::hub::{Hub, Lacks};
 use crate::image::platform::Platform;
-use crate::image::wire::{Layer, Packing};
 
 fn node() -> Platform {
     Platform::of_engine("x86_64")
@@ -91,7 +90,7 @@ fn an_image_for_another_platform_is_named() {
     oci.list(image, &json!({"io.containerd.image.name": "app:1"}));
     let error = refusal(&oci.build());
     assert_eq!(error.code(), Code::LoadFailed);
-    assert_eq!(error.to_string(), "image `app:1` is for linux/arm64, and the nodes are linux/amd64");
+    assert_eq!(error.to_string(), "image `app:1` is for linux/arm64, but the nodes are linux/amd64");
 }
 
 #[test]
@@ -120,8 +119,8 @@ fn what_is_no_image_archive_is_refused_with_a_reason() {
         (b"BZh91AY", "it is compressed with bzip2"),
         (&cut[..cut.len() / 2], "it is cut off"),
         (&gzip(&cut)[..200], "it is cut off"),
-        (&tar_of(&[("manifest.json".to_owned(), b"[]".to_vec())]), "there is no image in it"),
-        (&tar_of(&[("manifest.json".to_owned(), b"{]".to_vec())]), "`manifest.json` in it is damaged"),
+        (&tar_of(&[("manifest.json".to_owned(), b"[]".to_vec())]), "it contains no image"),
+        (&tar_of(&[("manifest.json".to_owned(), b"{]".to_vec())]), "its file `manifest.json` is damaged"),
     ] {
         let error = refusal(bytes);
         assert_eq!(error.code(), Code::ArchiveInvalid);
@@ -130,40 +129,12 @@ fn what_is_no_image_archive_is_refused_with_a_reason() {
     }
 }
 
-fn lacking(layers: &[&str]) -> Lacks {
-    Lacks { layers: layers.iter().map(|layer| (*layer).to_owned()).collect(), ..Lacks::default() }
-}
-
-#[test]
-fn a_layer_goes_to_the_nodes_that_lack_it_and_once() {
-    let (mut hub, mut outlets) = Hub::new([lacking(&["one", "two"]), lacking(&["two"]), lacking(&[])]);
-    // The other end is dropped: a node that goes away does not stop the others.
-    drop(outlets.remove(1));
-    let job = std::thread::spawn(move || {
-        for diff_id in [Some("one"), Some("two"), Some("two"), Some("three"), None] {
-            let layer = Layer { diff_id: diff_id.map(str::to_owned), packing: Packing::Plain };
-            hub.layer(&layer, &mut &b"hello"[..]).unwrap();
-        }
-        hub.commit().unwrap();
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut received = outlets.into_iter().map(|outlet| {
-        let chunks = runtime.block_on(outlet.stream.map(|chunk| chunk.unwrap().to_vec()).collect::<Vec<_>>());
-        String::from_utf8_lossy(&chunks.concat()).into_owned()
-    });
-    let first = received.next().unwrap();
-    assert_eq!(["one", "two", "three"].map(|layer| first.matches(layer).count()), [1, 1, 0]);
-    assert_eq!(first.matches("\0\0\0\u{5}hello\0\0\0\0").count(), 2);
-    assert_eq!(received.next().unwrap(), "\"commit\"\n");
-    job.join().unwrap();
-}
-
 #[test]
 fn an_image_in_a_directory_of_ocis_layout_is_found() {
     let (archive, manifest) = multi_platform();
-    let folder = tempfile::tempdir().unwrap();
-    tar::Archive::new(archive.as_slice()).unpack(folder.path()).unwrap();
-    let found = crate::image::archive::directory::scan(folder.path(), Check::Everything).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    tar::Archive::new(archive.as_slice()).unpack(directory.path()).unwrap();
+    let found = crate::image::archive::directory::scan(directory.path(), Check::Everything).unwrap();
     let images = resolve(&found, &node()).unwrap();
     assert_eq!(images, read(&archive).unwrap());
     assert_eq!(images[0].listed.is_some(), !manifest.is_empty());

@@ -1,28 +1,29 @@
-//! What the engine's store does not give as it should is saved by the engine; when that fails too, nodes are as before.
+//! Images that cannot be read from the engine's store are saved by the engine; if that fails too, the nodes are unchanged.
 
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{self, Answer, Message};
 use serde_json::Value;
 
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, Image};
 use crate::error::Code;
-use crate::image::archive::digest;
+use crate::image::archive::digest::digest;
 use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
-use crate::image::wire::{self, Answer, Order, Packing};
 use crate::image::{SourceKind, settle};
 
-/// A helper that has the store's image, and what is wrong with what it says of it.
+/// A helper that has the image of the store; `what` is the fault in what it sends.
 fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {
-    let Some(reading) = wire::receive::<wire::Reading>(input)? else { return Ok(()) };
+    let Some(reading) = wire::receive::<wire::ReadRequest>(input)? else { return Ok(()) };
     wire::send(output, &Answer::Found(1))?;
     let files = files(archive);
     for diff_id in &reading.layers {
         let layer = files.values().find(|content| digest(content) == *diff_id).unwrap();
-        wire::send(output, &Order::Layer(wire::Layer { diff_id: Some(diff_id.clone()), packing: Packing::Plain }))?;
+        wire::send(output, &Message::Layer(wire::Layer { diff_id: Some(diff_id.clone()), packing: Packing::Plain }))?;
         let mut bytes = layer.clone();
         match what {
             "ends in a layer" => bytes.truncate(700),
@@ -43,7 +44,7 @@ fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn 
     let config = String::from_utf8(files[list[0]["Config"].as_str().unwrap()].clone()).unwrap();
     for wanted in reading.images {
         let image = wire::Image { id: wanted.id, names: wanted.names, config: config.clone(), manifest: None };
-        wire::send(output, &Order::Image(image))?;
+        wire::send(output, &Message::Image(image))?;
     }
     Ok(())
 }

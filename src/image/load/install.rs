@@ -1,9 +1,11 @@
-//! The program that takes images, put into nodes whose image does not have it.
+//! The program that takes images, copied into nodes whose image does not have it.
 
 use crate::agent;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::image::load::session::RECEIVER;
+
+/// The program in nodes that takes images: the agent.
+pub const RECEIVER: &str = coracle_shared::paths::AGENT;
 
 /// Copies the agent into a node.
 pub(crate) async fn agent(engine: &dyn Engine, node: &str) -> Result<()> {

@@ -1,15 +1,14 @@
-//! What a load did.
+//! The report of a load.
 
 use serde::Serialize;
 
-/// What a load did.
+/// What was loaded, and what each node got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LoadReport {
-    /// Where what was sent was read from; nothing when nothing was.
+    /// Where the layers were read from; `None` if none had to be sent.
     pub source: Option<SourceKind>,
-    /// The images that were asked for.
+    /// The images that were requested.
     pub images: Vec<LoadedImage>,
-    /// What each node got.
     pub nodes: Vec<NodeLoad>,
 }
 
@@ -19,14 +18,12 @@ pub struct LoadReport {
 pub enum SourceKind {
     /// The engine's own store of layers.
     EngineStore,
-    /// The engine's stream of images, which `docker save` gives too.
+    /// The engine's stream of images, as in `docker save`.
     EngineSave,
-    /// An archive.
     Archive,
 }
 
 impl SourceKind {
-    /// In words.
     pub fn words(self) -> &'static str {
         match self {
             Self::EngineStore => "read from the engine's store",
@@ -36,35 +33,34 @@ impl SourceKind {
     }
 }
 
-/// An image that is in the nodes now.
+/// An image that the nodes have now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LoadedImage {
-    /// Names as the kubelet knows them.
+    /// Full names, as the kubelet knows them.
     pub names: Vec<String>,
     /// Image ID, as the kubelet knows it.
     pub id: String,
-    /// Size, bytes.
+    /// Bytes.
     pub size: u64,
-    /// How many layers it has.
+    /// Number of layers.
     pub layers: usize,
 }
 
 /// What one node got.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct NodeLoad {
-    /// Name of the node.
     pub node: String,
-    /// Images that it lacked something of.
+    /// Images of which it lacked something.
     pub sent: Vec<String>,
-    /// Images that were there and only got a name.
+    /// Images that it had under another name, and that got this one.
     pub named: Vec<String>,
-    /// Images that were there.
+    /// Images that it had.
     pub present: Vec<String>,
-    /// Names that meant another image before.
+    /// Names that belonged to another image before.
     pub moved: Vec<String>,
-    /// Layers that were sent.
+    /// Number of layers sent.
     pub layers_sent: usize,
-    /// Layers of what was sent that were there.
+    /// Number of layers of the sent images that it had.
     pub layers_present: usize,
     /// Bytes sent.
     pub bytes: u64,

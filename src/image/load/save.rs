@@ -1,72 +1,74 @@
-//! The engine's own stream of images, passed on while it is read: what no node lacks is read over.
+//! The engine's own stream of images, sent on while it is read: what no node lacks is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::Layer;
 use serde_json::value::RawValue;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
-use crate::image::archive::layout::{ArchiveImage, resolve};
-use crate::image::archive::{Check, Entry, digest, scan};
-use crate::image::load::Wanted;
-use crate::image::load::hub::{Feed, Hub};
-use crate::image::load::source::send_images;
-use crate::image::load::transfer::cut;
+use crate::image::archive::digest::digest;
+use crate::image::archive::images::resolve;
+use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::scan::{Check, Entry, scan};
+use crate::image::load::archive::send_images;
+use crate::image::load::fan_out::{FanOut, Source, not_sent};
+use crate::image::load::wanted::WantedImage;
 use crate::image::platform::Platform;
-use crate::image::wire::{Layer, Packing};
 
-/// What the engine saves.
+/// The stream of images that the engine saves.
 pub(crate) struct Saved {
     stream: ByteStream,
-    /// What it was asked for.
-    wanted: Vec<Wanted>,
+    /// The images that were requested.
+    wanted: Vec<WantedImage>,
     platform: Platform,
 }
 
 /// Asks the engine to save images.
-pub(crate) async fn save(engine: &dyn Engine, wanted: Vec<Wanted>, platform: Platform) -> Result<Saved> {
+pub(crate) async fn save(engine: &dyn Engine, wanted: Vec<WantedImage>, platform: Platform) -> Result<Saved> {
     let keys: BTreeSet<String> = wanted.iter().map(|image| image.key.clone()).collect();
     let stream = engine.save_images(&keys.into_iter().collect::<Vec<_>>()).await?;
     Ok(Saved { stream, wanted, platform })
 }
 
-impl Feed for Saved {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
+impl Source for Saved {
+    fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         let source = SyncIoBridge::new(StreamReader::new(self.stream));
         let known = Known::of(&self.wanted);
         let mut failure = None;
         let found = scan(source, Check::Structure, &mut |entry, content| {
             let Some(layer) = known.layer(entry) else { return Ok(()) };
-            let sent = hub.layer(&layer, content);
-            failure = sent.as_ref().err().map(cut);
+            let sent = fan_out.layer(&layer, content);
+            failure = sent.as_ref().err().map(not_sent);
             sent
         });
         let found = found.map_err(|error| failure.unwrap_or_else(|| of_engine(error)))?;
         let mut images = resolve(&found, &self.platform).map_err(of_engine)?;
         identify(&mut images, &self.wanted)?;
-        send_images(&found, &images, hub)
+        send_images(&found, &images, fan_out)
     }
 }
 
-/// What the engine sends is not the user's file.
+/// The error without the words about a user's file: the engine has sent this one.
 fn of_engine(error: Error) -> Error {
     if error.code() != Code::ArchiveInvalid {
         return error;
     }
-    Error::new(Code::LoadFailed, "what the engine saves of the images cannot be used")
+    Error::new(Code::LoadFailed, "the images cannot be used as the engine saves them")
         .because(error.cause_text().unwrap_or(error.message()).to_owned())
-        .hint("see what `docker save` says; pull or build the image again")
+        .hint("check whether `docker save` works; pull or build the image again")
 }
 
-/// Gives images the ID and the names by which they were asked for.
-fn identify(images: &mut Vec<ArchiveImage>, wanted: &[Wanted]) -> Result<()> {
+/// Gives the images the IDs and the names by which they were requested.
+fn identify(images: &mut Vec<ArchiveImage>, wanted: &[WantedImage]) -> Result<()> {
     let mut named: Vec<ArchiveImage> = Vec::new();
     for image in wanted {
         let same = |other: &&ArchiveImage| other.id == image.id || other.listed.as_ref() == Some(&image.id);
         let Some(found) = images.iter().find(same) else {
             return Err(Error::new(Code::LoadFailed, format!("the engine did not save image `{}`", image.key))
-                .hint("was it removed or tagged anew just now? try again"));
+                .hint("it may have been removed or tagged again in the meantime; try again"));
         };
         match named.iter_mut().find(|other| other.asked == image.id) {
             Some(other) => other.names.extend(image.names.iter().cloned()),
@@ -79,14 +81,14 @@ fn identify(images: &mut Vec<ArchiveImage>, wanted: &[Wanted]) -> Result<()> {
     Ok(())
 }
 
-/// The layers that may come, by what is known of the images before they do.
+/// The layers that may arrive, by what is known about the images beforehand.
 struct Known {
-    /// Digest of the unpacked layer, by the name of the layer together with all below it.
+    /// Digests of the unpacked layers, by the ID of the chain of a layer and all layers below it.
     chains: BTreeMap<String, String>,
 }
 
 impl Known {
-    fn of(wanted: &[Wanted]) -> Self {
+    fn of(wanted: &[WantedImage]) -> Self {
         let mut chains = BTreeMap::new();
         for image in wanted {
             let mut below: Option<String> = None;
@@ -100,7 +102,7 @@ impl Known {
         Self { chains }
     }
 
-    /// Which layer a file is; one of unknown digest if it may be a layer, and none if it cannot be one.
+    /// The layer that a file is: one without a digest if it may be a layer, and `None` if it cannot be one.
     fn layer(&self, entry: &Entry<'_>) -> Option<Layer> {
         let packing = entry.packing;
         if let Some(hex) = entry.path.strip_prefix("blobs/sha256/") {
@@ -120,7 +122,7 @@ impl Known {
         Some(Layer { diff_id, packing })
     }
 
-    /// Docker names a layer by the digest of its description, of which the layer itself is one part, and keeps that part back.
+    /// Docker names a layer by the digest of its description, which contains the ID of the layer's chain, but leaves that ID out of the archive.
     fn by_old_id(&self, id: &str, description: &[u8]) -> Option<String> {
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(description).ok()?;
         fields.remove("id");
@@ -131,7 +133,7 @@ impl Known {
         let system = fields.remove("os");
         for (chain, diff_id) in &self.chains {
             fields.insert("layer_id".to_owned(), raw(chain)?);
-            // The topmost layer's has the operating system, the others' get it after their ID.
+            // The description of the topmost layer has the operating system in it; the others get it only after their ID was made.
             for system in [None, system.clone()] {
                 fields.remove("os");
                 fields.extend(system.map(|system| ("os".to_owned(), system)));

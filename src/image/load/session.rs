@@ -1,34 +1,33 @@
-//! Talking to the program in a node that takes images into the node's store.
+//! The conversation with the program in a node that takes images into the node's store.
 
 use std::collections::VecDeque;
 
+use coracle_shared::wire;
+use coracle_shared::wire::{Answer, Failure, ImageRequest, ImageState, Message, Reason, Request, Stored, VERSION};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
 use crate::engine::{ByteStream, Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
-use crate::image::load::install;
+use crate::image::load::install::{self, RECEIVER};
 use crate::image::nodes::tools::stopped;
-use crate::image::wire;
-use crate::image::wire::{Answer, Failure, Had, Order, Reason, Stored, VERSION, Want, Wanted};
 
-/// The program in nodes that takes images: the agent's.
-pub const RECEIVER: &str = "/usr/local/bin/coracle-agent";
-/// What a shell or engine says that did not find the program.
+/// The words of a shell or an engine that did not find the program.
 const NO_PROGRAM: &[&str] = &["no such file or directory", "executable file not found"];
-/// What could not be done.
 const FAILED: &str = "cannot load images";
-/// Lines of what a node says besides its answers that are shown.
-const LINES: usize = 5;
+/// The largest number of lines beside the answers of a node that are shown.
+const MAX_LINES: usize = 5;
 /// The longest answer, bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// A node that is asked, and then sent what it lacks.
+/// A node that is asked what it has, and then gets what it lacks.
 pub(crate) struct Session {
     node: String,
     conversation: Conversation,
-    said: Vec<u8>,
-    talk: VecDeque<String>,
+    /// Output that was received and not read yet.
+    output: Vec<u8>,
+    /// The last lines beside the answers.
+    notes: VecDeque<String>,
 }
 
 impl Session {
@@ -36,36 +35,36 @@ impl Session {
     pub(crate) async fn open(engine: &dyn Engine, node: &str) -> Result<Self> {
         let conversation = engine.converse(node, &[RECEIVER, "images", "receive"]).await;
         let conversation = conversation.map_err(|error| stopped(error, node, Code::LoadFailed, FAILED))?;
-        Ok(Self { node: node.to_owned(), conversation, said: Vec::new(), talk: VecDeque::new() })
+        Ok(Self { node: node.to_owned(), conversation, output: Vec::new(), notes: VecDeque::new() })
     }
 
-    /// Asks what is there of some images. A node that does not have the program, or another one, gets it first.
-    pub(crate) async fn ask(mut self, engine: &dyn Engine, images: &[Wanted]) -> Result<(Self, Vec<Had>)> {
+    /// Asks what the node has of some images. A node without the program, or with another version of it, gets it first.
+    pub(crate) async fn ask(mut self, engine: &dyn Engine, images: &[ImageRequest]) -> Result<(Self, Vec<ImageState>)> {
         match self.question(images).await? {
-            Answer::State(had) => return Ok((self, had)),
+            Answer::State(states) => return Ok((self, states)),
             Answer::Failed(Failure { reason: Reason::Version, .. }) => {}
             Answer::Failed(failure) => return Err(of_node(&failure, &self.node)),
             Answer::Done(_) | Answer::Found(_) => return Err(self.wrong("it answered before it was asked")),
         }
         install::agent(engine, &self.node).await?;
-        let mut anew = Self::open(engine, &self.node).await?;
-        match anew.question(images).await? {
-            Answer::State(had) => Ok((anew, had)),
-            Answer::Failed(failure) => Err(of_node(&failure, &anew.node)),
-            Answer::Done(_) | Answer::Found(_) => Err(anew.wrong("it answered before it was asked")),
+        let mut second = Self::open(engine, &self.node).await?;
+        match second.question(images).await? {
+            Answer::State(states) => Ok((second, states)),
+            Answer::Failed(failure) => Err(of_node(&failure, &second.node)),
+            Answer::Done(_) | Answer::Found(_) => Err(second.wrong("it answered before it was asked")),
         }
     }
 
-    async fn question(&mut self, images: &[Wanted]) -> Result<Answer> {
+    async fn question(&mut self, images: &[ImageRequest]) -> Result<Answer> {
         let mut line = Vec::new();
-        let want = Order::Want(Want { version: VERSION, images: images.to_vec() });
-        wire::send(&mut line, &want).map_err(|source| self.wrong("it cannot be asked").cause(&source))?;
-        // A program that is not there does not listen; its answer tells.
+        let request = Message::Request(Request { version: VERSION, images: images.to_vec() });
+        wire::send(&mut line, &request).map_err(|source| self.wrong("it cannot be asked").cause(&source))?;
+        // A missing program reads nothing; what the engine writes instead of an answer shows that it is missing.
         let written = self.conversation.input.write_all(&line).await;
         match self.answer().await {
             Ok(answer) => Ok(answer),
             Err(_) if self.has_no_program() => {
-                let message = "the program is not there".to_owned();
+                let message = "the program is missing".to_owned();
                 Ok(Answer::Failed(Failure { reason: Reason::Version, message }))
             }
             Err(error) => Err(written.err().map_or(error, |source| self.wrong("it cannot be asked").cause(&source))),
@@ -73,19 +72,19 @@ impl Session {
     }
 
     fn has_no_program(&self) -> bool {
-        let rest = String::from_utf8_lossy(&self.said);
-        let said = |words: &str| rest.contains(words) || self.talk.iter().any(|line| line.contains(words));
-        NO_PROGRAM.iter().any(|words| said(words))
+        let rest = String::from_utf8_lossy(&self.output);
+        let is_noted = |words: &str| rest.contains(words) || self.notes.iter().any(|line| line.contains(words));
+        NO_PROGRAM.iter().any(|words| is_noted(words))
     }
 
-    /// Sends everything and waits for what the node makes of it.
-    pub(crate) async fn send(mut self, mut orders: ByteStream) -> Result<Vec<Stored>> {
+    /// Sends everything and waits for the result.
+    pub(crate) async fn send(mut self, mut messages: ByteStream) -> Result<Vec<Stored>> {
         let mut input = std::mem::replace(&mut self.conversation.input, Box::pin(tokio::io::sink()));
         let write = async {
-            while let Some(chunk) = orders.try_next().await? {
+            while let Some(chunk) = messages.try_next().await? {
                 input.write_all(&chunk).await?;
             }
-            // Whoever stopped before the end gets the node to forget it all.
+            // If the messages end before the commit, the node discards all of them.
             input.shutdown().await
         };
         let mut written = None;
@@ -108,11 +107,10 @@ impl Session {
         }
     }
 
-    /// Reads the next answer.
     async fn answer(&mut self) -> Result<Answer> {
         loop {
-            if let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.said.drain(..=end).collect();
+            if let Some(end) = self.output.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.output.drain(..=end).collect();
                 if let Ok(answer) = serde_json::from_slice(&line) {
                     return Ok(answer);
                 }
@@ -120,12 +118,12 @@ impl Session {
                 continue;
             }
             match self.conversation.output.next().await {
-                Some(Ok(Said::Output(bytes))) => self.said.extend_from_slice(&bytes),
+                Some(Ok(Said::Output(bytes))) => self.output.extend_from_slice(&bytes),
                 Some(Ok(Said::Error(bytes))) => self.note(&bytes),
                 Some(Err(source)) => return Err(self.wrong("the connection to it broke").cause(&source)),
                 None => return Err(self.wrong("it ended without an answer")),
             }
-            if self.said.len() > MAX_ANSWER {
+            if self.output.len() > MAX_ANSWER {
                 return Err(self.wrong("its answer is too long"));
             }
         }
@@ -133,27 +131,27 @@ impl Session {
 
     fn note(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
-        self.talk.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
-        self.talk.drain(..self.talk.len().saturating_sub(LINES));
+        self.notes.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        self.notes.drain(..self.notes.len().saturating_sub(MAX_LINES));
     }
 
     fn wrong(&self, why: &str) -> Error {
-        let rest = String::from_utf8_lossy(&self.said);
-        let rest = rest.lines().take(LINES).map(str::to_owned);
+        let rest = String::from_utf8_lossy(&self.output);
+        let rest = rest.lines().take(MAX_LINES).map(str::to_owned);
         Error::new(Code::LoadFailed, FAILED)
             .on_node(&self.node)
             .because(why)
-            .lines(self.talk.iter().cloned().chain(rest))
+            .lines(self.notes.iter().cloned().chain(rest))
     }
 }
 
-/// What a node says of its failure.
+/// The error for a failure that a node reports.
 fn of_node(failure: &Failure, node: &str) -> Error {
     match failure.reason {
         Reason::DiskFull => Error::new(Code::DiskFull, FAILED)
             .on_node(node)
-            .because("no space left on device; what was sent is removed again")
-            .hint("`docker system df` shows what takes space, `docker system prune` frees some"),
+            .because("no space left on device; what was sent was removed again")
+            .hint("`docker system df` shows what uses the space, `docker system prune` frees some"),
         Reason::Damaged => Error::new(Code::LoadFailed, FAILED)
             .on_node(node)
             .because(&failure.message)

@@ -1,8 +1,8 @@
 //! The engine's own layer store, read by a helper container: layers reach the nodes without `docker save`, which writes
 //! every layer of an image to disk before the first byte comes out.
 //!
-//! The store is the engine's private matter, so whatever is not as known is no error: the caller then saves, also in
-//! the middle of a layer. Wrong content cannot come of it, since the nodes compare every layer with its digest.
+//! The store is internal to the engine, so an unknown layout is no error: the caller then uses `docker save`, even in the
+//! middle of a layer. Wrong content cannot result, since the nodes check the digest of every layer.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
+use coracle_shared::wire::{self, Answer, Chunks, ImageRequest, Message, ReadRequest};
 use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -22,52 +24,51 @@ use crate::agent;
 use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
 use crate::engine::{Conversation, Engine, Said};
 use crate::error::{Code, Error, Result};
-use crate::image::load::hub::{Feed, Hub};
-use crate::image::wire::{self, Answer, Chunks, Order, READER_CONTENT, READER_IMAGES, READER_LAYERS, Reading, Wanted};
+use crate::image::load::fan_out::{FanOut, Source};
 use crate::plan::labels;
 
-/// Where the helper has its program.
+/// The path of the program in the helper.
 const PROGRAM: &str = "/usr/local/bin/coracle-reader";
-/// How long the helper may take to find everything.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest first line of the helper.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest first line of the helper, bytes.
 const MAX_LINE: u64 = 64 << 10;
-/// How often, and how many times, it is looked whether the engine has removed a helper.
-const REMOVED: (Duration, u32) = (Duration::from_millis(20), 100);
-/// A helper that does not run this long after it was made belongs to a command that was killed.
+/// The pause between two looks whether the engine has removed a helper, and the largest number of looks.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+const MAX_REMOVAL_ATTEMPTS: u32 = 100;
+/// A helper that does not run this long after its creation belongs to a command that was killed.
 const STALE: Duration = Duration::from_secs(30);
-/// Labels of a node that its helper has too, so that what removes the one removes the other.
+/// Labels of a node that its helper has too, so that the helper is removed with the node.
 const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
-/// The role that tells a helper from nodes.
-const ROLE: &str = "reader";
-/// Set to `save`, it makes the command leave the engine's store alone; for measurements.
+/// The role that distinguishes a helper from nodes.
+const ROLE: &str = labels::ContainerRole::Reader.as_str();
+/// Set to `save`, it keeps the command from reading the engine's store; for measurements.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 
-/// What begins and ends helpers, to be waited for.
+/// The tasks that create and remove helpers, so that they can be awaited.
 static TASKS: LazyLock<TaskTracker> = LazyLock::new(|| {
     let tasks = TaskTracker::new();
-    // It takes tasks nevertheless; only a closed one can be waited for.
+    // A closed tracker still accepts tasks, and only a closed one can be awaited.
     tasks.close();
     tasks
 });
 
-/// Waits until every helper is gone, also those of a load that was interrupted.
+/// Waits until every helper is removed, including those of a load that was interrupted.
 pub async fn settle() {
     TASKS.wait().await;
 }
 
 type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
-/// The layers and images that were asked for, on their way out of the engine's store.
-pub(crate) struct StoreFeed {
+/// The requested layers and images, on their way out of the engine's store.
+pub(crate) struct StoreSource {
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
-    /// As long as this is read, `settle` waits; the helper ends before it.
+    /// `settle` waits while this exists; the helper ends first.
     _reading: TaskTrackerToken,
 }
 
-/// A helper container, which goes away with this.
+/// A helper container, which is removed when this is dropped.
 struct Helper {
     engine: Arc<dyn Engine>,
     name: String,
@@ -82,17 +83,17 @@ impl Drop for Helper {
 }
 
 async fn remove(engine: &dyn Engine, name: &str) {
-    for _ in 0..REMOVED.1 {
-        // It ends with its input, and the engine removes what has ended: whoever is first.
+    for _ in 0..MAX_REMOVAL_ATTEMPTS {
+        // It ends with its input, and the engine removes ended containers: this call or the engine may be first.
         let _ = engine.remove_container(name).await;
         if !matches!(engine.inspect(name).await, Ok(Some(_))) {
             return;
         }
-        tokio::time::sleep(REMOVED.0).await;
+        tokio::time::sleep(REMOVAL_PAUSE).await;
     }
 }
 
-/// Removes helpers of commands that were killed. What cannot be removed goes with the cluster.
+/// Removes helpers of commands that were killed. Those that cannot be removed are deleted with the cluster.
 async fn sweep(engine: &dyn Engine, labels: &Labels) {
     let alike: Vec<String> = [labels::CLUSTER, labels::ROLE]
         .iter()
@@ -107,24 +108,24 @@ async fn sweep(engine: &dyn Engine, labels: &Labels) {
 }
 
 pub(crate) fn is_stale(helper: &Container, now: Duration) -> bool {
-    let made = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
+    let created = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
     helper.labels.get(labels::ROLE).is_some_and(|role| role == ROLE)
         && !helper.is_running()
-        && now.saturating_sub(made) > STALE
+        && now.saturating_sub(created) > STALE
 }
 
-/// Finds these layers and images in the engine's store. An error says why that is not possible.
+/// Finds these layers and images in the engine's store. The error is the reason why that is not possible.
 pub(crate) async fn open(
     engine: &Arc<dyn Engine>,
     info: &EngineInfo,
     node: &str,
-    images: &[Wanted],
+    images: &[ImageRequest],
     layers: Vec<String>,
-) -> Result<StoreFeed> {
+) -> Result<StoreSource> {
     if std::env::var(CHOICE).is_ok_and(|choice| choice == "save") {
         return Err(unreadable(format!("{CHOICE} is `save`")));
     }
-    let mut last = unreadable("its storage driver is another one");
+    let mut last = unreadable("its storage driver is not supported");
     for mounts in stores(info)? {
         match begin(engine, node, mounts).await {
             Ok((helper, ends)) => return ask(helper, ends, images, layers).await,
@@ -138,26 +139,26 @@ fn unreadable(why: impl Into<String>) -> Error {
     Error::new(Code::LoadFailed, "the engine's layer store cannot be read").because(why)
 }
 
-/// Where the store may be, by what the engine says about itself.
+/// Where the store may be, according to what the engine reports about itself.
 fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
     if info.rootless || info.userns_remap {
         return Err(unreadable("the engine maps users"));
     }
     let root = info.data_root.trim_end_matches('/');
-    let folder = |source: String, target: &str| Mount::Folder { source, target: target.to_owned() };
-    let content = |root: &str| vec![folder(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
+    let directory = |source: String, target: &str| Mount::Folder { source, target: target.to_owned() };
+    let content = |root: &str| vec![directory(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
     Ok(match info.storage_driver.as_str() {
         "overlay2" => vec![vec![
-            folder(format!("{root}/image/overlay2"), READER_IMAGES),
-            folder(format!("{root}/overlay2"), READER_LAYERS),
+            directory(format!("{root}/image/overlay2"), READER_IMAGES),
+            directory(format!("{root}/overlay2"), READER_LAYERS),
         ]],
-        // The name of containerd's driver: a containerd that the engine runs itself, or the system's.
+        // The driver of containerd: one that the engine runs itself, or the system's.
         "overlayfs" => vec![content(&format!("{root}/containerd/daemon")), content("/var/lib/containerd")],
         _ => Vec::new(),
     })
 }
 
-/// Starts a helper, in a task of its own: each call to the engine has an end, even if nobody waits for it any more.
+/// Starts a helper in a task of its own: each call to the engine runs to its end, even if the load was interrupted.
 async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
     let spec = spec(&**engine, node, mounts).await?;
     let helper = Helper { engine: Arc::clone(engine), name: spec.name.clone() };
@@ -166,26 +167,26 @@ async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Resu
     TASKS.spawn(async move {
         let begun = async {
             helper.engine.create_container(&spec).await?;
-            // The program of this command, whatever the node image has.
+            // The program of this command, whichever the node image has.
             let program =
-                agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be made").cause(&source))?;
+                agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").cause(&source))?;
             helper.engine.upload(&helper.name, program).await?;
             let ends = helper.engine.attach(&helper.name).await?;
             helper.engine.start_container(&helper.name).await?;
             Ok(ends)
         };
         let begun = begun.await.map(|ends| (helper, ends));
-        // When nobody waits any more the helper ends here, while this task is still waited for.
+        // If the load was interrupted, the helper ends here, while this task is still awaited.
         drop(sender.send(begun));
         sweep(&*shared, &spec.labels).await;
     });
     begun.await.map_err(|source| unreadable("the helper was lost").cause(&source))?
 }
 
-/// A container that can read the store, and nothing else: no network, no capability but reading.
+/// A container that can only read the store: it has no network, and no capability beside reading.
 pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node is gone"))?;
+    let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node was removed"))?;
     let label = |key: &str| found.labels.get(key).map(|value| (key.to_owned(), value.clone()));
     let mut labels: Labels = KEPT_LABELS.iter().filter_map(|key| label(key)).collect();
     labels.insert(labels::ROLE.to_owned(), ROLE.to_owned());
@@ -202,66 +203,67 @@ pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
     })
 }
 
-/// Asks the helper, which answers when it has found everything.
-async fn ask(helper: Helper, ends: Conversation, images: &[Wanted], layers: Vec<String>) -> Result<StoreFeed> {
+/// Asks the helper, which answers once it has found everything.
+async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers: Vec<String>) -> Result<StoreSource> {
     let ids = images.iter().map(|image| image.id.clone()).collect();
-    let reading = Reading { version: wire::VERSION, images: images.to_vec(), layers };
-    let answered = tokio::time::timeout(PATIENCE, first_answer(ends, &reading)).await;
-    let lost = |source: &io::Error| unreadable("the helper does not answer").cause(source);
-    let (answer, output) =
-        answered.map_err(|_| unreadable("the helper is too slow"))?.map_err(|source| lost(&source))?;
+    let reading = ReadRequest { version: wire::VERSION, images: images.to_vec(), layers };
+    let answered = tokio::time::timeout(SEARCH_TIMEOUT, first_answer(ends, &reading)).await;
+    let silent = |source: &io::Error| unreadable("the helper does not answer").cause(source);
+    let (answer, output) = answered
+        .map_err(|_| unreadable(format!("the helper did not answer within {} s", SEARCH_TIMEOUT.as_secs())))?
+        .map_err(|source| silent(&source))?;
     match answer {
-        Answer::Found(_) => Ok(StoreFeed { output, images: ids, _helper: helper, _reading: TASKS.token() }),
+        Answer::Found(_) => Ok(StoreSource { output, images: ids, _helper: helper, _reading: TASKS.token() }),
         Answer::Failed(failure) => Err(unreadable(failure.message)),
-        _ => Err(unreadable("the helper is of another version")),
+        _ => Err(unreadable("the helper has another version")),
     }
 }
 
-async fn first_answer(ends: Conversation, reading: &Reading) -> io::Result<(Answer, Output)> {
+async fn first_answer(ends: Conversation, reading: &ReadRequest) -> io::Result<(Answer, Output)> {
     let mut line = Vec::new();
     wire::send(&mut line, reading)?;
     let mut input: Pin<Box<dyn AsyncWrite + Send>> = ends.input;
     input.write_all(&line).await?;
     input.flush().await?;
-    let said = ends.output.try_filter_map(|said| async move {
+    let bytes = ends.output.try_filter_map(|said| async move {
         Ok(match said {
             Said::Output(bytes) => Some(bytes),
             Said::Error(_) => None,
         })
     });
-    // Its input stays open as long as somebody listens: its end is that of the helper.
-    let said = said.map_ok(move |bytes| {
+    // Its input stays open while its output is read: when the input ends, the helper ends.
+    let bytes = bytes.map_ok(move |bytes| {
         let _ = &input;
         bytes
     });
-    let said: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> = Box::pin(said);
-    let mut output = StreamReader::new(said);
+    let bytes: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> = Box::pin(bytes);
+    let mut output = StreamReader::new(bytes);
     let mut line = Vec::new();
     (&mut output).take(MAX_LINE).read_until(b'\n', &mut line).await?;
     Ok((serde_json::from_slice(&line)?, output))
 }
 
-impl Feed for StoreFeed {
-    fn feed(self: Box<Self>, hub: &mut Hub) -> Result<()> {
-        // What is named first goes away last.
+impl Source for StoreSource {
+    fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
+        // What is named first is dropped last.
         let Self { _reading, _helper, images, output } = *self;
         let mut output = SyncIoBridge::new(output);
         let mut pass = || -> io::Result<()> {
-            while let Some(order) = wire::receive::<Order>(&mut output)? {
-                match order {
-                    Order::Layer(layer) => {
+            while let Some(message) = wire::receive::<Message>(&mut output)? {
+                match message {
+                    Message::Layer(layer) => {
                         let mut chunks = Chunks::new(&mut output);
-                        hub.layer(&layer, &mut chunks)?;
-                        // Who takes none of it has not read it.
+                        fan_out.layer(&layer, &mut chunks)?;
+                        // If no node took the layer, it was not read.
                         io::copy(&mut chunks, &mut io::sink())?;
                     }
-                    Order::Image(image) if images.contains(&image.id) => hub.image(&image)?,
+                    Message::Image(image) if images.contains(&image.id) => fan_out.image(&image)?,
                     _ => return Err(io::ErrorKind::InvalidData.into()),
                 }
             }
-            // The helper was ended between two of them.
-            if hub.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+            // The helper may have ended between two of them.
+            if fan_out.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
-        pass().map_err(|source| unreadable("reading it broke off").cause(&source))
+        pass().map_err(|source| unreadable("reading it failed").cause(&source))
     }
 }

@@ -1,25 +1,26 @@
-//! The engine's layer store as a source: what the helper may, what is passed on, and that it never stays.
+//! The engine's layer store as a source: what the helper may do, what is sent on, and that the helper is always removed.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{
+    self, Answer, Chunks, Failure, Image, ImageRequest, Layer, Message, ReadRequest, Reason, chunk_head, receive, send,
+};
 use futures_util::StreamExt;
 
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{Container, ContainerSpec, Labels, State};
 use crate::error::{Code, Error, Result};
-use crate::image::load::hub::{Feed, Hub, Lacks};
+use crate::image::load::fan_out::{FanOut, Missing, Source};
 use crate::image::load::store::{is_stale, open, settle, spec};
-use crate::image::wire::{
-    self, Answer, Chunks, Failure, Image, Layer, Order, Packing, Reading, Reason, Wanted, chunk_head, receive, send,
-};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> ImageRequest {
+    ImageRequest {
         id: "sha256:app".to_owned(),
         names: vec!["docker.io/library/app:1".to_owned()],
         diff_ids: vec!["one".to_owned()],
@@ -32,21 +33,21 @@ async fn with_node(engine: FakeEngine) -> Arc<FakeEngine> {
     Arc::new(engine)
 }
 
-/// A helper that answers and then sends a layer of 700 kB and an image, or breaks off in the layer.
+/// A helper that answers and then sends a layer of 700 kB and an image, or ends in the middle of the layer.
 fn engine(answer: Answer, breaks: bool) -> FakeEngine {
     FakeEngine::new(&["node:v1"]).on_converse(move |_, command, input, output| {
         assert_eq!(command, ["images", "read"]);
-        // Nothing when the load was given up before it asked.
-        let Ok(Some(reading)) = receive::<Reading>(input) else { return };
+        // There is no request if the load was interrupted early.
+        let Ok(Some(reading)) = receive::<ReadRequest>(input) else { return };
         assert_eq!((reading.version, reading.layers, reading.images.len()), (wire::VERSION, vec!["one".to_owned()], 1));
         let _ = send(output, &answer);
         if !matches!(answer, Answer::Found(_)) {
             return;
         }
-        let head = Order::Layer(Layer { diff_id: Some("one".to_owned()), packing: Packing::Plain });
-        let Wanted { id, names, .. } = reading.images[0].clone();
-        let image = Order::Image(Image { id, names, config: "{}".to_owned(), manifest: None });
-        let mut say = || -> std::io::Result<()> {
+        let head = Message::Layer(Layer { diff_id: Some("one".to_owned()), packing: Packing::Plain });
+        let ImageRequest { id, names, .. } = reading.images[0].clone();
+        let image = Message::Image(Image { id, names, config: "{}".to_owned(), manifest: None });
+        let mut answer_rest = || -> std::io::Result<()> {
             send(output, &head)?;
             for _ in 0..7 {
                 output.write_all(&chunk_head(100_000)?)?;
@@ -58,34 +59,34 @@ fn engine(answer: Answer, breaks: bool) -> FakeEngine {
             output.write_all(&chunk_head(0)?)?;
             send(output, &image)
         };
-        // Nobody listens any more when the load was given up.
-        let _ = say();
+        // Nothing is read any longer if the load was interrupted.
+        let _ = answer_rest();
     })
 }
 
-/// What reaches a node that lacks everything: bytes of the layer, and the image.
+/// What a node gets that lacks everything: the size of the layer, and the image.
 async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
     let info = engine.info().await?;
     let shared: Arc<dyn Engine> = engine.clone();
     let source = open(&shared, &info, NODE, &[wanted()], vec!["one".to_owned()]).await?;
-    let lacks = Lacks { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
-    let (mut hub, mut outlets) = Hub::new([lacks]);
-    let fed = tokio::task::spawn_blocking(move || Box::new(source).feed(&mut hub));
+    let missing = Missing { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
+    let (mut fan_out, mut streams) = FanOut::new([missing]);
+    let fed = tokio::task::spawn_blocking(move || Box::new(source).send(&mut fan_out));
     let mut received = Vec::new();
-    while let Some(chunk) = outlets[0].stream.next().await {
+    while let Some(chunk) = streams[0].stream.next().await {
         received.extend_from_slice(&chunk.unwrap());
     }
     fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").cause(&source))??;
     let mut rest = received.as_slice();
-    assert!(matches!(receive::<Order>(&mut rest).unwrap(), Some(Order::Layer(_))));
+    assert!(matches!(receive::<Message>(&mut rest).unwrap(), Some(Message::Layer(_))));
     let mut layer = Vec::new();
     Chunks::new(&mut rest).read_to_end(&mut layer).unwrap();
-    let Some(Order::Image(image)) = receive(&mut rest).unwrap() else { panic!("no image") };
+    let Some(Message::Image(image)) = receive(&mut rest).unwrap() else { panic!("no image") };
     Ok((layer.len(), image))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn layers_come_out_of_the_store_and_the_helper_goes() {
+async fn layers_come_out_of_the_store_and_the_helper_is_removed() {
     let engine = with_node(engine(Answer::Found(700_000), false)).await;
     let (size, image) = loaded(&engine).await.unwrap();
     assert_eq!((size, image.names), (700_000, wanted().names));
@@ -94,7 +95,7 @@ async fn layers_come_out_of_the_store_and_the_helper_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_cannot_be_read_is_told_and_the_helper_goes() {
+async fn a_store_that_cannot_be_read_is_an_error_and_the_helper_is_removed() {
     let failure = Failure { reason: Reason::Unreadable, message: "no such layer".to_owned() };
     for (answer, breaks) in
         [(Answer::Failed(failure), false), (Answer::Done(Vec::new()), false), (Answer::Found(9), true)]
@@ -122,13 +123,13 @@ async fn no_failure_of_the_engine_leaves_a_helper() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_is_given_up_leaves_no_helper() {
+async fn an_interrupted_load_leaves_no_helper() {
     let engine = with_node(engine(Answer::Found(700_000), false)).await;
     let seen = Arc::new(Mutex::new(0));
     for polls in 0..12 {
         let engine = Arc::clone(&engine);
         let seen = Arc::clone(&seen);
-        // Given up after so many turns of the scheduler.
+        // Interrupted after that many turns of the scheduler.
         tokio::select! {
             biased;
             done = loaded(&engine) => { done.unwrap(); *seen.lock().unwrap() += 1; }
@@ -140,7 +141,7 @@ async fn a_load_that_is_given_up_leaves_no_helper() {
 }
 
 #[tokio::test]
-async fn stores_that_nobody_knows_are_left_alone() {
+async fn unknown_stores_are_left_alone() {
     let engine = with_node(FakeEngine::new(&["node:v1"])).await;
     let shared: Arc<dyn Engine> = engine.clone();
     let before = engine.transcript().len();
@@ -165,7 +166,7 @@ async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn helpers_of_killed_commands_are_known_by_their_age() {
+async fn helpers_of_killed_commands_are_recognized_by_their_age() {
     let engine = with_node(FakeEngine::new(&["node:v1"])).await;
     engine.create_container(&spec(&*engine, NODE, Vec::new()).await.unwrap()).await.unwrap();
     let found = engine.containers(&[format!("{}=reader", labels::ROLE)]).await.unwrap();

@@ -1,24 +1,25 @@
-//! Loading into nodes that only exist in memory: what is sent, what is not, and what people read when it fails.
+//! Loading into nodes that only exist in memory: what is sent, what is not, and the errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
+use coracle_shared::content::Packing;
+use coracle_shared::wire::{self, Answer, Failure, ImageState, Message, Reason, Stored};
 use serde_json::Value;
 
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, Image, Labels};
 use crate::error::{Code, Result};
-use crate::image::archive::digest;
+use crate::image::archive::digest::digest;
 use crate::image::archive::testing::{docker_archive, gzip};
-use crate::image::wire::{self, Answer, Failure, Had, Order, Packing, Reason, Stored};
-use crate::image::{LoadReport, Source, SourceKind, load_archive, load_docker_images, select_nodes};
+use crate::image::{ArchiveInput, LoadReport, SourceKind, load_archive, load_docker_images};
 
-/// What nodes hold, by their names.
+/// The stores of nodes, by the names of the nodes.
 pub(crate) type Stores = Arc<Mutex<BTreeMap<String, Store>>>;
 
-/// What a node holds.
+/// The image store of a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Store {
     /// Image IDs by name.
@@ -26,7 +27,7 @@ pub(crate) struct Store {
     /// Digests of configurations by the IDs that images were asked for by.
     images: BTreeMap<String, String>,
     pub layers: BTreeSet<String>,
-    /// How often the program was asked.
+    /// How often the program was started.
     asked: usize,
 }
 
@@ -53,17 +54,17 @@ pub(crate) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// What the program in a node does with a store.
+/// Receives images into a store, as the program in a node does.
 fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Answer> {
     let failed = |reason| Some(Answer::Failed(Failure { reason, message: "it does not work".to_owned() }));
     let mut next = store.clone();
     let mut stored = Vec::new();
     loop {
         match wire::receive(input).ok()?? {
-            Order::Want(_) => return None,
-            Order::Layer(_) if node == "full" => return failed(Reason::DiskFull),
-            Order::Layer(_) if node == "broken" => return failed(Reason::Other),
-            Order::Layer(layer) => {
+            Message::Request(_) => return None,
+            Message::Layer(_) if node == "full" => return failed(Reason::DiskFull),
+            Message::Layer(_) if node == "broken" => return failed(Reason::Other),
+            Message::Layer(layer) => {
                 let mut bytes = Vec::new();
                 wire::Chunks::new(input).read_to_end(&mut bytes).ok()?;
                 if layer.packing == Packing::Gzip {
@@ -76,7 +77,7 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 }
                 next.layers.insert(found);
             }
-            Order::Image(image) => {
+            Message::Image(image) => {
                 let config: Value = serde_json::from_str(&image.config).unwrap();
                 let layers: Vec<&str> =
                     config["rootfs"]["diff_ids"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -87,10 +88,10 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 next.images.insert(image.id.clone(), id.clone());
                 stored.push(Stored { id: image.id, image: id, names: image.names });
             }
-            Order::Name(name) => {
+            Message::Name(name) => {
                 stored.push(Stored { image: next.images[&name.id].clone(), id: name.id, names: name.names });
             }
-            Order::Commit => break,
+            Message::Commit => break,
         }
     }
     for image in &stored {
@@ -100,18 +101,18 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
     Some(Answer::Done(stored))
 }
 
-/// What the program in a node says.
+/// The node's side of the conversation.
 pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, output: &mut dyn Write) {
     let mut store = stores.lock().unwrap().entry(node.to_owned()).or_default().clone();
     store.asked += 1;
-    let Some(Order::Want(want)) = wire::receive(input).unwrap() else { panic!("nobody wants anything") };
-    let had = want.images.iter().map(|wanted| {
+    let Some(Message::Request(request)) = wire::receive(input).unwrap() else { panic!("nothing was requested") };
+    let states = request.images.iter().map(|wanted| {
         let image = store.images.get(&wanted.id).cloned();
         let lacks = |name: &&String| image.is_none() || store.names.get(*name) != image.as_ref();
         let lacks: Vec<String> = wanted.names.iter().filter(lacks).cloned().collect();
         let moved = lacks.iter().filter(|name| store.names.contains_key(*name)).cloned().collect();
         let layers = wanted.diff_ids.iter().take_while(|layer| store.layers.contains(*layer)).count();
-        Had { lacks, moved, image: image.clone(), layers }
+        ImageState { lacks, moved, image: image.clone(), layers }
     });
     match node {
         "bare" if store.asked == 1 => {
@@ -122,7 +123,7 @@ pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, out
             wire::send(output, &Answer::Failed(failure)).unwrap();
         }
         _ => {
-            wire::send(output, &Answer::State(had.collect())).unwrap();
+            wire::send(output, &Answer::State(states.collect())).unwrap();
             let answer = receive(&mut store, node, input);
             stores.lock().unwrap().insert(node.to_owned(), store);
             if let Some(answer) = answer {
@@ -140,7 +141,7 @@ async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (A
     let saved_layers = layers_of(&saved);
     let engine = FakeEngine::new(&["node"])
         .on_converse(move |node, command, input, output| {
-            // Of a reader of the engine's store nothing is heard here.
+            // A reader of the engine's store gives no answer here.
             if command.last().is_some_and(|word| word == "receive") {
                 converse(&held, node, input, output);
             }
@@ -168,7 +169,7 @@ pub(crate) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&
     load_docker_images(&engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
-/// Digests of an archive's layers, as the engine tells them of an image.
+/// Digests of an archive's layers, as the engine reports them for an image.
 pub(crate) fn layers_of(archive: &[u8]) -> Vec<String> {
     let files = files(archive);
     let layers = files.iter().filter(|(path, _)| path.ends_with("/layer.tar")).map(|(_, content)| digest(content));
@@ -181,7 +182,7 @@ pub(crate) fn id_of(archive: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_name_that_meant_another_image_before_is_told() {
+async fn a_name_that_belonged_to_another_image_before_is_reported() {
     let (one, two) = (docker_archive(&["app:1"], &["one"]), docker_archive(&["app:1"], &["two"]));
     let nodes = list(&["a", "b"]);
     let (engine, _) = engine_with(&nodes, vec![image(&id_of(&two), &["app:1"])], two.clone()).await;
@@ -258,7 +259,7 @@ async fn what_the_engine_does_not_have_is_named_with_what_is_similar() {
 }
 
 #[tokio::test]
-async fn every_text_that_is_no_name_is_told() {
+async fn every_text_that_is_no_name_is_reported() {
     let (engine, _) = engine_with(&list(&["a"]), Vec::new(), Vec::new()).await;
     let error = load(&engine, &list(&["a"]), &["Upper:1", "app", "a b", &"0".repeat(64)]).await.unwrap_err();
     assert_eq!(error.code(), Code::UsageInvalid);
@@ -321,10 +322,10 @@ async fn a_stream_of_the_engine_that_breaks_off_leaves_no_image() {
     assert!(stores.lock().unwrap().get("a").is_none_or(|store| store.names.is_empty()));
 }
 
-fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Source) {
+fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, ArchiveInput) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let source = Source::File(file.path().to_owned());
+    let source = ArchiveInput::File(file.path().to_owned());
     (file, source)
 }
 
@@ -357,7 +358,7 @@ async fn an_archive_can_come_through_a_pipe() {
     let archive = gzip(&docker_archive(&["app:1"], &["one"]));
     let write_end = path.clone();
     let writer = std::thread::spawn(move || std::fs::write(write_end, archive).unwrap());
-    load_archive(&*engine, &nodes, &Source::File(path), &|_, _, _| {}).await.unwrap();
+    load_archive(&*engine, &nodes, &ArchiveInput::File(path), &|_, _, _| {}).await.unwrap();
     writer.join().unwrap();
     assert_eq!(stores.lock().unwrap()["a"].names.len(), 1);
 }
@@ -369,18 +370,8 @@ async fn files_that_cannot_be_read_are_named() {
     for (path, code) in
         [(directory.path().join("absent"), Code::FileFailed), (directory.path().to_owned(), Code::ArchiveInvalid)]
     {
-        let error = load_archive(&*engine, &[], &Source::File(path.clone()), &|_, _, _| {}).await.unwrap_err();
+        let error = load_archive(&*engine, &[], &ArchiveInput::File(path.clone()), &|_, _, _| {}).await.unwrap_err();
         assert_eq!(error.code(), code);
         assert!(error.message().contains(&path.display().to_string()));
     }
-}
-
-#[test]
-fn only_nodes_of_the_cluster_can_be_named() {
-    let all = list(&["c-control-plane", "c-worker"]);
-    assert_eq!(select_nodes(&all, &[]).unwrap(), all);
-    assert_eq!(select_nodes(&all, &list(&["c-worker"])).unwrap(), ["c-worker"]);
-    let error = select_nodes(&all, &list(&["worker"])).unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    assert_eq!(error.hints(), ["the nodes are: c-control-plane, c-worker"]);
 }

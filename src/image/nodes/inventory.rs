@@ -10,18 +10,14 @@ use crate::error::{Code, Error, Result};
 use crate::image::nodes::tools::{crictl, run};
 use crate::image::reference::Reference;
 
-/// Marks names that people gave to a node, by `load` or `tag`: unlike those that the node image brought, they may go.
-pub(crate) const LOADED: &str = "dev.coracle.loaded";
-/// The names that are pinned, and those of them that were loaded.
+/// Lists the names that are pinned, and those that were loaded.
 const PINNED: &str = "list() { ctr --namespace=k8s.io images list --quiet \"$1\"; }\n\
                       list 'labels.\"io.cri-containerd.pinned\"==pinned' && echo -- && list 'labels.\"dev.coracle.loaded\"'";
 
 /// A node's image store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// Name of the node.
     pub node: String,
-    /// What it holds.
     pub images: Vec<StoredImage>,
     /// The containers of its pods.
     pub containers: Vec<NodeContainer>,
@@ -30,17 +26,16 @@ pub struct Store {
 /// An image that a node has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoredImage {
-    /// Image ID.
     pub id: String,
     /// Names with a tag, as the kubelet knows them.
     pub names: Vec<String>,
     /// Names with a digest.
     pub digests: Vec<String>,
-    /// Size of what was pulled or loaded, bytes.
+    /// Bytes that were pulled or loaded.
     pub size: u64,
     /// The kubelet never removes it.
     pub pinned: bool,
-    /// Names under which the node image brought it.
+    /// Names under which it came with the node image.
     pub preloaded: BTreeSet<String>,
 }
 
@@ -49,55 +44,50 @@ pub struct StoredImage {
 pub struct NodeContainer {
     /// ID of its image.
     pub image: String,
-    /// Its image as the pod names it.
+    /// Name of its image, as the pod gives it.
     pub name: String,
     /// The pod, `namespace/name`.
     pub pod: String,
-    /// UID of the pod.
     pub pod_uid: String,
-    /// Name of the container in its pod.
     pub container: String,
-    /// How often it was made before.
+    /// How often it was started before.
     pub attempt: u64,
 }
 
-/// An image, and the nodes that have it.
+/// An image, with the nodes that have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
     /// Names with a tag, as the kubelet knows them.
     pub names: Vec<String>,
-    /// Image ID.
     pub id: String,
     /// Names with a digest.
     pub digests: Vec<String>,
-    /// Size of what was pulled or loaded, bytes.
+    /// Bytes that were pulled or loaded.
     pub size: u64,
-    /// The nodes that have it.
     pub nodes: Vec<String>,
     /// The kubelet never removes it.
     pub pinned: bool,
-    /// The node image brought it.
+    /// It came with the node image.
     pub preloaded: bool,
     /// The pods that use it, `namespace/name`.
     pub pods: Vec<String>,
 }
 
 impl StoredImage {
-    /// Whether it has this name.
     pub(crate) fn has(&self, name: &Reference) -> bool {
         let name = name.to_string();
         self.names.contains(&name) || self.digests.contains(&name)
     }
 
-    /// A name for people.
+    /// What to call it in output.
     pub fn title(&self) -> String {
         title(&self.names, &self.id)
     }
 }
 
 impl Listed {
-    /// A name for people: the names without what Docker leaves out, or the ID.
+    /// What to call it in output: its short names, or its ID.
     pub fn title(&self) -> String {
         title(&self.names, &self.id)
     }
@@ -116,19 +106,19 @@ fn title(names: &[String], id: &str) -> String {
     names.iter().map(|name| familiar(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A name as people type it.
+/// A name as users type it.
 pub fn familiar(name: &str) -> String {
     name.parse().map_or_else(|_| name.to_owned(), |name: Reference| name.familiar())
 }
 
 impl NodeContainer {
-    /// Whether its pod names its image so.
+    /// Whether its pod gives its image this name.
     pub(crate) fn uses(&self, name: &Reference) -> bool {
-        self.name.parse().is_ok_and(|own: Reference| own == *name)
+        self.name.parse().is_ok_and(|reference: Reference| reference == *name)
     }
 }
 
-/// Asks nodes for everything at once.
+/// The image stores of nodes, all queried at the same time.
 pub async fn inventory(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<Store>> {
     try_join_all(nodes.iter().map(|node| store(engine, node))).await
 }
@@ -137,7 +127,7 @@ async fn store(engine: &dyn Engine, node: &str) -> Result<Store> {
     let (images, containers, names) =
         tokio::try_join!(images(engine, node), containers(engine, node), pinned_names(engine, node))?;
     let (pinned, loaded) = names;
-    let own = |image: RawImage| {
+    let stored = |image: RawImage| {
         let all = image.repo_tags.iter().chain(&image.repo_digests).chain(Some(&image.id));
         let preloaded = all.filter(|name| pinned.contains(*name) && !loaded.contains(*name)).cloned().collect();
         StoredImage {
@@ -149,7 +139,7 @@ async fn store(engine: &dyn Engine, node: &str) -> Result<Store> {
             pinned: image.pinned,
         }
     };
-    Ok(Store { node: node.to_owned(), images: images.into_iter().map(own).collect(), containers })
+    Ok(Store { node: node.to_owned(), images: images.into_iter().map(stored).collect(), containers })
 }
 
 /// All images of nodes, by name; those without a name last.
@@ -190,7 +180,7 @@ pub fn list(stores: &[Store]) -> Vec<Listed> {
     all
 }
 
-// ---- what the node's programs say ----
+// ---- the output of the node's programs ----
 
 #[derive(Deserialize)]
 struct RawImages {
@@ -212,7 +202,7 @@ struct RawImage {
     pinned: bool,
 }
 
-/// JSON of protocol buffers has 64-bit numbers as texts.
+/// The JSON of protocol buffers has 64-bit numbers as strings.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
@@ -251,31 +241,31 @@ struct RawMetadata {
 }
 
 async fn images(engine: &dyn Engine, node: &str) -> Result<Vec<RawImage>> {
-    let said = crictl(engine, node, "list the images", &["images", "--output=json"]).await?;
-    Ok(parse::<RawImages>(node, "list the images", &said)?.images)
+    let output = crictl(engine, node, "list the images", &["images", "--output=json"]).await?;
+    Ok(parse::<RawImages>(node, "list the images", &output)?.images)
 }
 
-/// The containers of the pods of nodes, also those that have ended, with the node.
+/// The containers of the pods of nodes, including those that have ended, each with its node.
 pub async fn node_containers(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, NodeContainer)>> {
-    let one = |node: &String| {
+    let of_node = |node: &String| {
         let node = node.clone();
         async move {
             let found = containers(engine, &node).await?;
             Ok::<_, Error>(found.into_iter().map(|container| (node.clone(), container)).collect::<Vec<_>>())
         }
     };
-    Ok(try_join_all(nodes.iter().map(one)).await?.into_iter().flatten().collect())
+    Ok(try_join_all(nodes.iter().map(of_node)).await?.into_iter().flatten().collect())
 }
 
 async fn containers(engine: &dyn Engine, node: &str) -> Result<Vec<NodeContainer>> {
-    let said = crictl(engine, node, "list the containers", &["ps", "--all", "--output=json"]).await?;
-    let raw: RawContainers = parse(node, "list the containers", &said)?;
-    let own = |container: RawContainer| {
+    let output = crictl(engine, node, "list the containers", &["ps", "--all", "--output=json"]).await?;
+    let raw: RawContainers = parse(node, "list the containers", &output)?;
+    let converted = |container: RawContainer| {
         let label = |name: &str| container.labels.get(&format!("io.kubernetes.{name}")).cloned().unwrap_or_default();
         let RawSpec { image, user_specified_image } = container.image;
         NodeContainer {
             image: container.image_ref,
-            // Runtimes before CRI 1.28 say the image only.
+            // Runtimes before CRI 1.28 give the image only.
             name: if user_specified_image.is_empty() { image } else { user_specified_image },
             pod: format!("{}/{}", label("pod.namespace"), label("pod.name")),
             pod_uid: label("pod.uid"),
@@ -283,19 +273,19 @@ async fn containers(engine: &dyn Engine, node: &str) -> Result<Vec<NodeContainer
             attempt: container.metadata.attempt,
         }
     };
-    Ok(raw.containers.into_iter().map(own).collect())
+    Ok(raw.containers.into_iter().map(converted).collect())
 }
 
 /// The names that are pinned, and those that were loaded.
 async fn pinned_names(engine: &dyn Engine, node: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let said = run(engine, node, "list the pinned images", &["sh", "-c", PINNED]).await?;
-    let text = String::from_utf8_lossy(&said).into_owned();
+    let output = run(engine, node, "list the pinned images", &["sh", "-c", PINNED]).await?;
+    let text = String::from_utf8_lossy(&output).into_owned();
     let set = |text: &str| text.lines().map(str::to_owned).collect();
     let (pinned, loaded) = text.split_once("--\n").unwrap_or((&text, ""));
     Ok((set(pinned), set(loaded)))
 }
 
-fn parse<T: for<'a> Deserialize<'a>>(node: &str, purpose: &str, said: &[u8]) -> Result<T> {
-    serde_json::from_slice(said)
+fn parse<T: for<'a> Deserialize<'a>>(node: &str, purpose: &str, output: &[u8]) -> Result<T> {
+    serde_json::from_slice(output)
         .map_err(|source| Error::new(Code::StepFailed, format!("cannot {purpose}")).on_node(node).cause(&source))
 }

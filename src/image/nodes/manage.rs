@@ -1,47 +1,44 @@
-//! Changing what nodes have: other names, removal, pulls.
+//! Changing what nodes have: adding names, removing images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coracle_shared::labels::LOADED;
 use futures_util::future::{join_all, try_join_all};
 use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::image::find::similar;
-use crate::image::nodes::inventory::{LOADED, NodeContainer, Store, StoredImage, familiar, inventory, short};
+use crate::image::nodes::inventory::{NodeContainer, Store, StoredImage, familiar, inventory, short};
 use crate::image::nodes::tools::{crictl, run};
 use crate::image::reference::{Reference, is_id};
+use crate::image::similar::similar;
 
-/// Marks names so that neither the kubelet removes their images, nor they are taken for the node image's.
+/// Marks names so that the kubelet does not remove their images, and so that they are not taken for those of the node image.
 const PIN: &str = "for name; do ctr --namespace=k8s.io images label \"$name\" \
                    io.cri-containerd.pinned=pinned \"$LABEL=true\" >/dev/null || exit; done";
-/// The sizes on disk of everything that a store consists of.
+/// Shows the sizes on disk of everything in a store.
 const SIZES: &str = "cd /var/lib/containerd && du --all --max-depth=1 --block-size=1 \
                      io.containerd.snapshotter.v1.overlayfs/snapshots io.containerd.content.v1.content/blobs/sha256; true";
-/// Removes names, so that what only they keep goes with them.
+/// Removes names, together with the content that no other name keeps.
 const UNTAG: &str = "ctr --namespace=k8s.io images remove --sync \"$@\" >/dev/null";
 
 /// What was removed from a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Removed {
-    /// Name of the node.
+pub struct ImageRemoval {
     pub node: String,
     /// Names that were removed from images that stay.
     pub untagged: Vec<String>,
-    /// Images that were removed.
     pub images: Vec<RemovedImage>,
-    /// Bytes on disk that are free now.
+    /// Bytes on disk that were freed.
     pub freed: u64,
 }
 
 /// An image that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RemovedImage {
-    /// Image ID.
     pub id: String,
-    /// Its names.
     pub names: Vec<String>,
-    /// Its size as the kubelet knows it, bytes.
+    /// Bytes, as the kubelet reports them.
     pub size: u64,
 }
 
@@ -50,22 +47,22 @@ impl RemovedImage {
         Self { id: image.id.clone(), names: image.names.clone(), size: image.size }
     }
 
-    /// A name for people.
+    /// What to call it in output.
     pub fn title(&self) -> String {
         let names: Vec<String> = self.names.iter().map(|name| familiar(name)).collect();
         if names.is_empty() { short(&self.id).to_owned() } else { names.join(", ") }
     }
 }
 
-/// An image that somebody names.
+/// An image, as the user has named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Named {
     Name(Reference),
     Id(String),
 }
 
-/// Finds the images that are named by name or (the beginning of an) ID.
-fn find(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
+/// The images that are given by name or by (the beginning of) an ID; an error lists those that no node has.
+fn resolve(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
     let images = || stores.iter().flat_map(|store| &store.images);
     let mut found = Vec::new();
     let mut absent = Vec::new();
@@ -78,7 +75,7 @@ fn find(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
             (None, 0) => absent.push(text.as_str()),
             (None, count) => {
                 return Err(Error::new(Code::UsageInvalid, format!("the IDs of {count} images begin with `{text}`"))
-                    .hint("give more of its digits"));
+                    .hint("type more of its digits"));
             }
         }
     }
@@ -93,37 +90,42 @@ fn find(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
         names if names.is_empty() => error,
         names => error.hint(format!("similar names: {}", names.join(", "))),
     };
-    Err(error.hint("`coracle image ls --all` lists what is there"))
+    Err(error.hint("`coracle image ls --all` lists all images"))
 }
 
 // ---- removing ----
 
-/// What goes from one node.
+/// What to remove from one node.
 #[derive(Debug, Default)]
-struct Removal {
+struct RemovalPlan {
     untagged: Vec<String>,
     images: Vec<RemovedImage>,
 }
 
-/// Removes names, and images with their last name, from nodes. Nothing goes when something is in use, unless `force`.
-pub async fn remove(engine: &dyn Engine, nodes: &[String], images: &[String], force: bool) -> Result<Vec<Removed>> {
+/// Removes names from nodes, and an image with its last name. Nothing is removed if any of it is in use, unless `force`.
+pub async fn remove(
+    engine: &dyn Engine,
+    nodes: &[String],
+    images: &[String],
+    force: bool,
+) -> Result<Vec<ImageRemoval>> {
     let stores = inventory(engine, nodes).await?;
-    let named = find(&stores, images)?;
+    let named = resolve(&stores, images)?;
     let removals = stores.iter().map(|store| plan(store, &named, force)).collect::<Result<Vec<_>>>()?;
     carry_out(engine, stores.iter().map(|store| store.node.as_str()).zip(removals)).await
 }
 
-/// What to remove from a node; an error when that must not be.
-fn plan(store: &Store, named: &[Named], force: bool) -> Result<Removal> {
-    let mut removal = Removal::default();
+/// What to remove from a node; an error if that is not allowed.
+fn plan(store: &Store, named: &[Named], force: bool) -> Result<RemovalPlan> {
+    let mut removal = RemovalPlan::default();
     let mut images = store.images.clone();
-    for one in named {
+    for target in named {
         for image in &mut images {
-            match one {
+            match target {
                 Named::Name(name) if image.has(name) => {
                     let full = name.to_string();
                     check_kept(store, image, &full)?;
-                    let mut gone = take_name(image, &full);
+                    let mut removed = take_name(image, &full);
                     let last = image.names.is_empty() && image.digests.is_empty() && image.preloaded.is_empty();
                     let uses = |user: &&NodeContainer| user.image == image.id && (last || user.uses(name));
                     check_unused(store, &full, force, uses)?;
@@ -131,7 +133,7 @@ fn plan(store: &Store, named: &[Named], force: bool) -> Result<Removal> {
                         removal.untagged.retain(|name| !had(store, &image.id, name));
                         removal.images.extend(original(store, &image.id));
                     } else {
-                        removal.untagged.append(&mut gone);
+                        removal.untagged.append(&mut removed);
                     }
                 }
                 Named::Id(id) if image.id == *id => {
@@ -149,16 +151,16 @@ fn plan(store: &Store, named: &[Named], force: bool) -> Result<Removal> {
     Ok(removal)
 }
 
-/// Takes a name from an image; with the last tag of a repository go its digests, which nobody typed.
+/// Takes a name from an image; the last tag of a repository takes its digests along, which no user has typed.
 fn take_name(image: &mut StoredImage, full: &str) -> Vec<String> {
     let repository =
         |name: &str| name.split_once('@').or_else(|| name.rsplit_once(':')).map(|(name, _)| name.to_owned());
-    let own = repository(full);
+    let of_name = repository(full);
     image.names.retain(|name| name != full);
-    let tagged = image.names.iter().any(|name| repository(name) == own);
+    let tagged = image.names.iter().any(|name| repository(name) == of_name);
     let (gone, stay) = std::mem::take(&mut image.digests)
         .into_iter()
-        .partition(|name| name == full || (!tagged && !full.contains('@') && repository(name) == own));
+        .partition(|name| name == full || (!tagged && !full.contains('@') && repository(name) == of_name));
     image.digests = stay;
     let mut gone: Vec<String> = gone;
     if !gone.iter().any(|name| name == full) {
@@ -175,7 +177,7 @@ fn original(store: &Store, id: &str) -> Option<RemovedImage> {
     store.images.iter().find(|image| image.id == id).map(RemovedImage::of)
 }
 
-/// Fails when the name, or the image if it is its ID, came with the node image.
+/// Fails if the name, or the image if this is its ID, came with the node image.
 fn check_kept(store: &Store, image: &StoredImage, name: &str) -> Result<()> {
     let kept = image.preloaded.contains(name) || (name == image.id && !image.preloaded.is_empty());
     if !kept {
@@ -183,7 +185,7 @@ fn check_kept(store: &Store, image: &StoredImage, name: &str) -> Result<()> {
     }
     Err(Error::new(Code::ImageInUse, format!("image `{}` stays", familiar(name)))
         .on_node(&store.node)
-        .because("it came with the node image, and could not be pulled again"))
+        .because("it came with the node image and could not be pulled again"))
 }
 
 fn check_unused(store: &Store, name: &str, force: bool, uses: impl Fn(&&NodeContainer) -> bool) -> Result<()> {
@@ -198,16 +200,16 @@ fn check_unused(store: &Store, name: &str, force: bool, uses: impl Fn(&&NodeCont
     Err(Error::new(Code::ImageInUse, format!("image `{}` is in use", familiar(name)))
         .on_node(&store.node)
         .because(who)
-        .hint("delete what runs it first; `--force` removes the image, and the pod cannot start again"))
+        .hint("delete the pod first; `--force` removes the image anyway, and then the pod cannot restart"))
 }
 
 async fn carry_out<'a>(
     engine: &dyn Engine,
-    removals: impl Iterator<Item = (&'a str, Removal)>,
-) -> Result<Vec<Removed>> {
-    let one = |(node, removal): (&'a str, Removal)| async move {
-        let Removal { untagged, images } = removal;
-        let mut removed = Removed { node: node.to_owned(), untagged, images, freed: 0 };
+    removals: impl Iterator<Item = (&'a str, RemovalPlan)>,
+) -> Result<Vec<ImageRemoval>> {
+    let removed = |(node, removal): (&'a str, RemovalPlan)| async move {
+        let RemovalPlan { untagged, images } = removal;
+        let mut removed = ImageRemoval { node: node.to_owned(), untagged, images, freed: 0 };
         if removed.untagged.is_empty() && removed.images.is_empty() {
             return Ok(removed);
         }
@@ -227,29 +229,29 @@ async fn carry_out<'a>(
         removed.freed = gone.map(|(_, size)| size).sum();
         Ok::<_, Error>(removed)
     };
-    let results = join_all(removals.map(one)).await;
+    let results = join_all(removals.map(removed)).await;
     results.into_iter().collect()
 }
 
-/// What a store consists of, with sizes on disk: a difference is exact, whatever else writes at the same time.
+/// The parts of a store with their sizes on disk: their difference is exact, whatever else writes at the same time.
 async fn sizes(engine: &dyn Engine, node: &str) -> Result<BTreeMap<String, u64>> {
-    let said = run(engine, node, "measure the image store", &["sh", "-c", SIZES]).await?;
+    let output = run(engine, node, "measure the image store", &["sh", "-c", SIZES]).await?;
     let line = |line: &str| {
         let (size, path) = line.split_once('\t')?;
         Some((path.to_owned(), size.parse().ok()?))
     };
-    Ok(String::from_utf8_lossy(&said).lines().filter_map(line).collect())
+    Ok(String::from_utf8_lossy(&output).lines().filter_map(line).collect())
 }
 
-/// Removes from `nodes` the images that nothing uses: no container of a node, and none of `wanted`, which pods and
-/// workloads name. `all` are the nodes whose containers count. With `dry_run` only says what would go.
+/// Removes from `nodes` the unused images: those that no container of the nodes `all` runs, and that are not in `wanted`,
+/// the names in pods and workloads. With `dry_run`, only returns what would be removed.
 pub async fn prune(
     engine: &dyn Engine,
     all: &[String],
     nodes: &[String],
     wanted: &BTreeSet<String>,
     dry_run: bool,
-) -> Result<Vec<Removed>> {
+) -> Result<Vec<ImageRemoval>> {
     let stores = inventory(engine, all).await?;
     let used: BTreeSet<&str> =
         stores.iter().flat_map(|store| &store.containers).map(|container| container.image.as_str()).collect();
@@ -261,29 +263,29 @@ pub async fn prune(
                 && !wanted.iter().any(|name| image.has(name))
         };
         let images = store.images.iter().filter(unused).map(RemovedImage::of).collect();
-        (store.node.as_str(), Removal { untagged: Vec::new(), images })
+        (store.node.as_str(), RemovalPlan { untagged: Vec::new(), images })
     });
     if dry_run {
-        let only = |(node, removal): (&str, Removal)| Removed {
+        let planned = |(node, removal): (&str, RemovalPlan)| ImageRemoval {
             node: node.to_owned(),
             images: removal.images,
-            ..Removed::default()
+            ..ImageRemoval::default()
         };
-        return Ok(removals.map(only).collect());
+        return Ok(removals.map(planned).collect());
     }
     carry_out(engine, removals).await
 }
 
 // ---- names ----
 
-/// Gives an image another name, in each of the nodes that have it; returns these nodes.
+/// Gives an image another name in each of the nodes that have it; returns these nodes.
 pub async fn tag(engine: &dyn Engine, nodes: &[String], source: &str, target: &Reference) -> Result<Vec<String>> {
     if target.digest().is_some() {
-        return Err(Error::new(Code::UsageInvalid, format!("`{target}` has a digest, which nobody chooses"))
+        return Err(Error::new(Code::UsageInvalid, format!("`{target}` has a digest, which cannot be chosen"))
             .hint("write the new name as `NAME:TAG`"));
     }
     let stores = inventory(engine, nodes).await?;
-    let named = find(&stores, &[source.to_owned()])?;
+    let named = resolve(&stores, &[source.to_owned()])?;
     let mut found = Vec::new();
     for store in &stores {
         let image = store.images.iter().find(|image| match &named[..] {
@@ -300,7 +302,7 @@ pub async fn tag(engine: &dyn Engine, nodes: &[String], source: &str, target: &R
     }
     try_join_all(found.iter().map(|(node, id)| async move {
         let name = target.to_string();
-        // The kubelet's runtime keeps each image also under its ID.
+        // The kubelet's runtime also keeps each image under its ID.
         let command = ["ctr", "--namespace=k8s.io", "images", "tag", "--force", id, &name];
         run(engine, node, &format!("name image `{name}`"), &command).await?;
         pin(engine, node, &[name]).await
@@ -310,7 +312,7 @@ pub async fn tag(engine: &dyn Engine, nodes: &[String], source: &str, target: &R
 }
 
 /// Keeps the kubelet from ever removing the images of these names: there may be no registry that has them.
-pub(crate) async fn pin(engine: &dyn Engine, node: &str, names: &[String]) -> Result<()> {
+async fn pin(engine: &dyn Engine, node: &str, names: &[String]) -> Result<()> {
     let script = PIN.replace("$LABEL", LOADED);
     let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(names.iter().map(String::as_str)).collect();
     run(engine, node, "pin the images", &command).await.map(drop)

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, ExecOutput};
 use crate::error::Code;
-use crate::image::{Removed, inventory, list, prune, remove, tag};
+use crate::image::{ImageRemoval, inventory, list, prune, remove, tag};
 
 const APP: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OLD: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
@@ -71,7 +71,7 @@ fn nodes() -> Vec<String> {
     vec!["a".to_owned(), "b".to_owned()]
 }
 
-/// What was run in node `a` that changes something.
+/// The commands in node `a` that change something.
 fn changes(engine: &FakeEngine) -> Vec<String> {
     let all = engine.transcript().into_iter().filter(|call| call.starts_with("exec a "));
     all.filter(|call| call.contains(" rmi ") || call.contains("images remove") || call.contains("images tag"))
@@ -92,7 +92,7 @@ async fn an_image_is_one_line_with_its_nodes_and_pods() {
     assert_eq!(flags, [(true, false), (true, true), (false, false), (false, false)]);
 }
 
-async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<Removed>>, Vec<String>) {
+async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<ImageRemoval>>, Vec<String>) {
     let engine = engine().await;
     let images: Vec<String> = images.iter().map(|text| (*text).to_owned()).collect();
     let result = remove(&engine, &nodes(), &images, force).await;
@@ -101,7 +101,7 @@ async fn removed(images: &[&str], force: bool) -> (crate::error::Result<Vec<Remo
 }
 
 #[tokio::test]
-async fn a_name_goes_alone_and_the_last_one_with_its_image() {
+async fn a_name_is_removed_alone_and_the_last_one_with_its_image() {
     let (result, changes) = removed(&["app:2"], false).await;
     assert_eq!(result.unwrap()[0].untagged, [full("app:2")]);
     assert!(
@@ -140,13 +140,13 @@ async fn what_is_used_or_came_with_the_node_image_stays() {
         assert!(error.cause_text().unwrap().contains("node image"), "{error}");
         assert_eq!(changes, Vec::<String>::new());
     }
-    // A name that was given to it later may go.
+    // A name that was added later may be removed.
     let (result, _) = removed(&["mine:1"], false).await;
     assert_eq!(result.unwrap()[0].untagged, [full("mine:1")]);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_with_similar_names() {
+async fn a_missing_image_is_reported_with_similar_names() {
     let (result, _) = removed(&["ap:1"], false).await;
     let error = result.unwrap_err();
     assert_eq!(error.code(), Code::ImageMissing);
@@ -158,7 +158,7 @@ async fn prune_leaves_what_is_used_wanted_or_of_the_node_image() {
     let engine = engine().await;
     let pruned = prune(&engine, &nodes(), &nodes()[..1], &BTreeSet::new(), true).await.unwrap();
     let titles =
-        |pruned: &[Removed]| pruned[0].images.iter().map(crate::image::RemovedImage::title).collect::<Vec<_>>();
+        |pruned: &[ImageRemoval]| pruned[0].images.iter().map(crate::image::RemovedImage::title).collect::<Vec<_>>();
     assert_eq!((pruned.len(), titles(&pruned)), (1, vec!["222222222222".to_owned(), "quay.io/a/b:3".to_owned()]));
     assert_eq!(changes(&engine), Vec::<String>::new());
 

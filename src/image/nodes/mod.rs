@@ -5,4 +5,5 @@ pub(crate) mod manage;
 #[cfg(test)]
 mod manage_tests;
 pub(crate) mod pull;
+pub(crate) mod select;
 pub(crate) mod tools;

@@ -1,4 +1,4 @@
-//! Pulling into nodes, by their own runtime: mirrors, credentials and certificates of the cluster count.
+//! Pulling into nodes by their own runtime, with the mirrors, credentials and certificates of the cluster.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use futures_util::future::join_all;
 use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Result};
-use crate::image::load::Progress;
 use crate::image::nodes::tools::{CRICTL, unseen};
+use crate::image::progress::Progress;
 use crate::image::reference::Reference;
-use crate::plan::beside::registry::DOMAIN;
+use crate::plan::layout::DOMAIN;
 
-/// Pulls with the credentials that the kubelet would be given. They are in the environment of one process in the node only.
+/// Pulls with the credentials that the kubelet would get. They are only in the environment of one process in the node.
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \
                     CRICTL_CREDS=$(jq -r --arg host \"$host\" '.auth[$host] // empty | \"\\(.username):\\(.password)\"' $logins); \
                     export CRICTL_CREDS; fi; exec \"$@\" pull \"$name\"";
-/// What registries say, in lower case, of credentials that are missing or wrong.
+/// The words of registries, in lower case, for missing or wrong credentials.
 const DENIED: &[&str] = &["401", "unauthorized", "authorization failed", "no basic auth", "access denied"];
-/// When a node is asked for the first time how far it is, and how often then.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-const LOOK: Duration = Duration::from_millis(500);
-/// What a node's runtime downloads just now: name, bytes there, bytes in all.
+/// The delay before a node is first asked for its progress, and the pause between later questions.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Lists the current downloads of a node's runtime: name, bytes so far, bytes in total.
 const DOWNLOADS: &str = "cd /var/lib/containerd/io.containerd.content.v1.content/ingest && for one in */; do \
                          echo \"$one $(stat --format=%s $one/data) $(cat $one/total)\"; done 2>/dev/null; true";
 
@@ -40,15 +40,16 @@ pub async fn pull(engine: &dyn Engine, nodes: &[String], images: &[Reference], p
 }
 
 async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progress: Progress<'_>) -> Result<()> {
-    let (mut seen, mut last) = (BTreeMap::new(), (0, 0));
+    let (mut downloads, mut last) = (BTreeMap::new(), (0, 0));
     let watch = async {
-        let mut pause = FIRST_LOOK;
+        let mut pause = FIRST_PAUSE;
         loop {
-            tokio::time::sleep(std::mem::replace(&mut pause, LOOK)).await;
-            // Only for show: what goes wrong here, the pull will tell.
-            let Ok(said) = engine.exec(node, &["sh", "-c", DOWNLOADS], None).await else { continue };
-            note(&mut seen, &String::from_utf8_lossy(&said.stdout));
-            let now = (seen.values().map(|one| one.0).sum(), seen.values().map(|one| one.1).sum());
+            tokio::time::sleep(std::mem::replace(&mut pause, PAUSE)).await;
+            // This is only for display: the pull reports what goes wrong.
+            let Ok(output) = engine.exec(node, &["sh", "-c", DOWNLOADS], None).await else { continue };
+            note(&mut downloads, &String::from_utf8_lossy(&output.stdout));
+            let now =
+                (downloads.values().map(|(done, _)| done).sum(), downloads.values().map(|(_, total)| total).sum());
             if now != last {
                 progress(node, now.0, now.1);
                 last = now;
@@ -57,7 +58,7 @@ async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progre
     };
     let work = async {
         for image in images {
-            one(engine, node, image).await?;
+            pull_image(engine, node, image).await?;
         }
         Ok(())
     };
@@ -67,45 +68,45 @@ async fn into_node(engine: &dyn Engine, node: &str, images: &[Reference], progre
     }
 }
 
-/// Takes in what is downloaded just now; what is no longer listed is complete.
-fn note(seen: &mut BTreeMap<String, (u64, u64)>, said: &str) {
+/// Takes in the current downloads; one that is no longer listed is complete.
+fn note(downloads: &mut BTreeMap<String, (u64, u64)>, listed: &str) {
     let mut now = BTreeMap::new();
-    for line in said.lines() {
+    for line in listed.lines() {
         let mut words = line.split_whitespace();
-        let (Some(name), Some(there), total) = (words.next(), words.next(), words.next()) else { continue };
-        let Ok(there) = there.parse::<u64>() else { continue };
+        let (Some(name), Some(done), total) = (words.next(), words.next(), words.next()) else { continue };
+        let Ok(done) = done.parse::<u64>() else { continue };
         let total = total.and_then(|total| total.parse().ok()).unwrap_or_default();
-        now.insert(name.to_owned(), (there, there.max(total)));
+        now.insert(name.to_owned(), (done, done.max(total)));
     }
-    for (_, one) in seen.iter_mut().filter(|(name, _)| !now.contains_key(*name)) {
-        one.0 = one.1;
+    for (_, (done, total)) in downloads.iter_mut().filter(|(name, _)| !now.contains_key(*name)) {
+        *done = *total;
     }
-    seen.extend(now);
+    downloads.extend(now);
 }
 
-async fn one(engine: &dyn Engine, node: &str, image: &Reference) -> Result<()> {
+async fn pull_image(engine: &dyn Engine, node: &str, image: &Reference) -> Result<()> {
     let name = image.to_string();
     let command = [&["sh", "-c", PULL, "sh", &name, image.domain()], &CRICTL[..]].concat();
     let output = engine.exec(node, &command, None).await.map_err(|error| unseen(error, node))?;
-    if output.exit_code == 0 { Ok(()) } else { Err(refused(node, image, &output)) }
+    if output.exit_code == 0 { Ok(()) } else { Err(not_pulled(node, image, &output)) }
 }
 
-fn refused(node: &str, image: &Reference, output: &ExecOutput) -> Error {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    // Each layer of containerd tells its own part first; the cause comes after the image's last mention.
+fn not_pulled(node: &str, image: &Reference, output: &ExecOutput) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    // Each layer of containerd puts its own words first; the cause comes after the last mention of the image.
     let marks = [format!("\"{image}\": "), format!("\\\"{image}\\\": ")];
     let cause = marks.iter().filter_map(|mark| line.rsplit_once(mark.as_str())).map(|(_, cause)| cause);
     let cause = cause.min_by_key(|cause| cause.len()).unwrap_or(line).trim_end_matches('"').replace("\\\"", "\"");
     let familiar = image.familiar();
     let elsewhere =
-        format!("where this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`");
+        format!("if this machine can pull it: `docker pull {familiar} && coracle load docker-image {familiar}`");
     let hints = advice(image.domain(), &cause).into_iter().chain([elsewhere]);
     let error = Error::new(Code::ImageMissing, format!("cannot pull image `{familiar}`")).on_node(node).because(cause);
     hints.fold(error, Error::hint)
 }
 
-/// What to do about a pull that failed for this reason.
+/// A hint for a pull that failed for this reason.
 fn advice(host: &str, cause: &str) -> Option<String> {
     if DENIED.iter().any(|words| cause.to_lowercase().contains(words)) {
         let server = if host == "docker.io" { String::new() } else { format!(" {host}") };
@@ -117,7 +118,8 @@ fn advice(host: &str, cause: &str) -> Option<String> {
         return Some(format!("start the registry: `coracle registry create --name {name}`"));
     }
     (host.starts_with("localhost:") && cause.contains("connection refused")).then(|| {
-        "the node knows no registry of this name: `coracle registry list` shows what there is for whom".to_owned()
+        "the node has no registry of this name: `coracle registry list` shows the registries and their clusters"
+            .to_owned()
     })
 }
 
@@ -131,37 +133,37 @@ mod tests {
                     msg=\"pulling image: rpc error: code = NotFound desc = failed to pull and unpack image \\\"docker.io/library/x:1\\\": \
                     failed to resolve reference \\\"docker.io/library/x:1\\\": dial tcp: lookup registry-1.docker.io: no such host\"\n";
         let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
-        let error = refused("a", &"x:1".parse().unwrap(), &output);
+        let error = not_pulled("a", &"x:1".parse().unwrap(), &output);
         assert_eq!(error.cause_text(), Some("dial tcp: lookup registry-1.docker.io: no such host"));
         assert_eq!(error.code(), Code::ImageMissing);
     }
 
     #[test]
-    fn who_cannot_pull_is_told_what_to_do() {
+    fn a_failed_pull_has_a_hint() {
         let hints = |image: &str, line: &str| {
             let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
-            refused("a", &image.parse().unwrap(), &output).hints().join("; ")
+            not_pulled("a", &image.parse().unwrap(), &output).hints().join("; ")
         };
         let denied = "pull access denied, repository does not exist or may require authorization";
         assert!(hints("a.example/x:1", "401 Unauthorized").starts_with("log in: `docker login a.example`"));
         assert!(hints("x:1", denied).starts_with("log in: `docker login`, then `coracle registry login docker.io`"));
-        assert!(hints("a.example/x:1", "connection refused").starts_with("where this"));
+        assert!(hints("a.example/x:1", "connection refused").starts_with("if this"));
         let lookup =
             "Head \"http://mine.coracle.internal:5000/v2/\": dial tcp: lookup mine.coracle.internal: no such host";
         let start = "start the registry: `coracle registry create --name mine`";
         assert!(hints("localhost:5001/x:1", lookup).starts_with(start));
-        assert!(hints("localhost:5001/x:1", "connection refused").starts_with("the node knows no registry"));
+        assert!(hints("localhost:5001/x:1", "connection refused").starts_with("the node has no registry"));
     }
 
     #[test]
     fn what_is_downloaded_stays_counted() {
         let mut seen = BTreeMap::new();
         note(&mut seen, "a/ 10 100\nb/ 5 50\nc/ 7 \nd/  \n");
-        assert_eq!(seen.values().map(|one| one.0).sum::<u64>(), 22);
+        assert_eq!(seen.values().map(|(done, _)| done).sum::<u64>(), 22);
         note(&mut seen, "b/ 20 50\n");
         assert_eq!(seen["a/"], (100, 100));
         assert_eq!(seen["b/"], (20, 50));
         note(&mut seen, "");
-        assert_eq!(seen.values().map(|one| one.0).sum::<u64>(), 157);
+        assert_eq!(seen.values().map(|(done, _)| done).sum::<u64>(), 157);
     }
 }

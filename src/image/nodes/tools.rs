@@ -4,13 +4,13 @@ use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
 use crate::error::{Code, Error, Reason, Result};
 
-/// containerd's socket; crictl's own configuration is not relied on, nor on its limit of 2 s.
+/// crictl with containerd's socket: neither its configuration nor its time limit of 2 s is relied on.
 pub(crate) const CRICTL: [&str; 3] =
     ["crictl", "--runtime-endpoint=unix:///run/containerd/containerd.sock", "--timeout=60s"];
 /// Exit codes of a shell or engine that did not find the program.
 const NO_PROGRAM: [i64; 2] = [126, 127];
-/// Lines of a failed command that are shown.
-const LINES: usize = 5;
+/// The largest number of lines of a failed command that are shown.
+const MAX_LINES: usize = 5;
 
 /// Runs crictl in a node; `purpose` completes "cannot …".
 pub(crate) async fn crictl(engine: &dyn Engine, node: &str, purpose: &str, arguments: &[&str]) -> Result<Vec<u8>> {
@@ -23,12 +23,12 @@ pub(crate) async fn run(engine: &dyn Engine, node: &str, purpose: &str, command:
     if output.exit_code == 0 { Ok(output.stdout) } else { Err(failed(&format!("cannot {purpose}"), node, &output)) }
 }
 
-/// What to say of a node whose images cannot be seen or changed.
+/// The error for a node whose images cannot be listed or changed.
 pub(crate) fn unseen(error: Error, node: &str) -> Error {
-    stopped(error, node, Code::StepFailed, "cannot see or change images")
+    stopped(error, node, Code::StepFailed, "cannot list or change images")
 }
 
-/// What to say when the engine runs nothing in a node: that the node does not run, if it is that.
+/// The error when the engine runs nothing in a node: that the node is not running, if that is the reason.
 pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
     if error.reason() == Some(Reason::NotRunning) {
         return Error::new(code, what)
@@ -40,13 +40,13 @@ pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error
 }
 
 fn failed(what: &str, node: &str, output: &ExecOutput) -> Error {
-    let said = [output.stderr.as_slice(), output.stdout.as_slice()].map(String::from_utf8_lossy);
+    let streams = [output.stderr.as_slice(), output.stdout.as_slice()].map(String::from_utf8_lossy);
     let mut lines: Vec<&str> =
-        said.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.drain(..lines.len().saturating_sub(LINES));
+        streams.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.drain(..lines.len().saturating_sub(MAX_LINES));
     let error = Error::new(Code::StepFailed, what).on_node(node).lines(lines.iter().copied());
     if NO_PROGRAM.contains(&output.exit_code) {
-        return error.because("its image has no `ctr` and `crictl`").hint("use a node image of coracle or kind");
+        return error.because("its image has no `ctr` or `crictl`").hint("use a node image of coracle or of kind");
     }
     error.because(lines.last().map_or_else(|| format!("exit code {}", output.exit_code), |line| (*line).to_owned()))
 }

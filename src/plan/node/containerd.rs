@@ -1,12 +1,9 @@
 //! containerd's and the CNI plugins' configuration in a node. Pure.
 
-use ipnet::IpNet;
-use serde_json::json;
+use coracle_shared::cni::PodNetwork;
 
 use crate::engine::spec::CgroupVersion;
 use crate::plan::NodeImage;
-use crate::plan::facts::IPV6_PLUGIN;
-use crate::plan::facts::POLICY_PLUGIN;
 use crate::plan::layout::NodeLayout;
 
 /// containerd's configuration file.
@@ -57,37 +54,6 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 
 /// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
 pub fn cni(node: &NodeLayout, image: &NodeImage) -> String {
-    let default = |cidr: &IpNet| if cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-    let routes: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!({"dst": default(cidr)})).collect();
-    // A range set for each family: a pod gets an address of each, and its first one is of the primary family.
-    let ranges: Vec<_> = node.pod_cidrs.iter().map(|cidr| json!([{"subnet": cidr.to_string()}])).collect();
-    let mut config = json!({
-        "cniVersion": "0.4.0",
-        "name": "coracle",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "mtu": 1500,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": routes,
-                    "ranges": ranges,
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": true}},
-        ],
-    });
-    if let Some(plugins) = config["plugins"].as_array_mut() {
-        if image.policy_plugin {
-            // Last, when the pod's network is complete: the pod starts when its policies are in force.
-            plugins.push(json!({"type": POLICY_PLUGIN}));
-        }
-        if image.ipv6_plugin && node.pod_cidrs.iter().any(|cidr| cidr.addr().is_ipv6()) {
-            // First, before the pod has an interface: `ptp` would wait 2 s until the kernel trusts its addresses.
-            plugins.insert(0, json!({"type": IPV6_PLUGIN}));
-        }
-    }
-    format!("{config:#}\n")
+    let NodeImage { policy_plugin, ipv6_plugin, .. } = *image;
+    PodNetwork { subnets: &node.pod_cidrs, mtu: 1500, policy_plugin, ipv6_plugin }.render()
 }

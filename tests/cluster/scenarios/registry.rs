@@ -370,7 +370,7 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     contains(&said.stderr, "images are kept")?;
     ensure(said.code == 0, || said.told())?;
     let pulled = cluster.coracle_output(&["image", "pull", &format!("{host}/team/app:2")])?;
-    contains(&pulled.stderr, "the node knows no registry of this name")?;
+    contains(&pulled.stderr, "the node has no registry of this name")?;
     contains(&cluster.kubectl(&["exec", "still", "--", "echo", "runs on"])?, "runs on")?;
     let object = cluster.kubectl_output(&["get", "configmap", "local-registry-hosting", "--namespace=kube-public"])?;
     contains(&object.stderr, "NotFound")?;

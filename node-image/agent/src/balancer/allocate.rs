@@ -1,7 +1,7 @@
-//! Which service has which address. Pure.
+//! The addresses of services. Pure.
 //!
-//! The statuses are the memory: an address that a service has stays with it as long as it may have it. So the result is
-//! the same whoever computes it, and two agents that write at the same time by mistake end with the same statuses.
+//! The statuses are the only memory: a service keeps its address as long as the address is valid. So every agent computes
+//! the same result, and two agents that write at the same time by mistake end with the same statuses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use ipnet::IpNet;
 use super::service::{Service, Services};
 use crate::object::NamespacedName;
 
-/// What is to be told or changed about one service.
+/// A change of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Write these addresses into its status.
     Assign(NamespacedName, Vec<IpAddr>),
-    /// It does not get what it asks for, and why.
+    /// It cannot get what it asks for, for this reason.
     Refuse(NamespacedName, String),
 }
 
-/// What turns the statuses into what they should be.
+/// The changes that correct the statuses.
 pub(crate) fn plan(services: &Services, subnets: &[IpNet]) -> Vec<Change> {
     let mut order: Vec<(&NamespacedName, &Service)> = services.iter().collect();
-    // Of two services with one address the older one keeps it.
+    // If two services have the same address, the older one keeps it.
     order.sort_by_key(|(_, service)| (&service.created, &service.uid));
     let mut taken: BTreeMap<IpAddr, &NamespacedName> = BTreeMap::new();
     let mut kept: BTreeMap<&NamespacedName, Vec<IpAddr>> = BTreeMap::new();
@@ -56,7 +56,7 @@ pub(crate) fn plan(services: &Services, subnets: &[IpNet]) -> Vec<Change> {
     changes
 }
 
-/// An address for each family: the requested one, else the one it has, else the lowest free one.
+/// An address for each family: the requested one, or the present one, or the lowest free one.
 fn choose(
     service: &Service,
     kept: &[IpAddr],
@@ -88,7 +88,7 @@ fn choose(
     (addresses, refusal)
 }
 
-/// The address of `spec.loadBalancerIP`, or why the service cannot have it.
+/// The address in `spec.loadBalancerIP`, or the reason why the service cannot have it.
 fn requested(
     text: &str,
     service: &Service,
@@ -96,9 +96,9 @@ fn requested(
     taken: &BTreeMap<IpAddr, &NamespacedName>,
     subnets: &[IpNet],
 ) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("loadBalancerIP `{text}` is no IP address"))?;
+    let address: IpAddr = text.parse().map_err(|_| format!("loadBalancerIP `{text}` is not an IP address"))?;
     if !service.families.contains(&address.is_ipv4()) {
-        return Err(format!("loadBalancerIP {address} is of none of the service's address families"));
+        return Err(format!("loadBalancerIP {address} has none of the service's address families"));
     }
     if !is_assignable(address, subnets) {
         let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
@@ -110,28 +110,28 @@ fn requested(
     }
 }
 
-/// The lowest address that nobody has.
+/// The lowest address that is free.
 fn free(is_ipv4: bool, taken: &BTreeMap<IpAddr, &NamespacedName>, subnets: &[IpNet]) -> Result<IpAddr, String> {
     let family = if is_ipv4 { "IPv4" } else { "IPv6" };
-    let own: Vec<&IpNet> = subnets.iter().filter(|subnet| subnet.addr().is_ipv4() == is_ipv4).collect();
-    if own.is_empty() {
+    let of_family: Vec<&IpNet> = subnets.iter().filter(|subnet| subnet.addr().is_ipv4() == is_ipv4).collect();
+    if of_family.is_empty() {
         return Err(format!("the cluster has no {family} addresses for services"));
     }
-    let free = own.iter().find_map(|subnet| addresses(subnet).find(|address| !taken.contains_key(address)));
+    let free = of_family.iter().find_map(|subnet| addresses(subnet).find(|address| !taken.contains_key(address)));
     free.ok_or_else(|| {
-        let own: Vec<String> = own.iter().map(ToString::to_string).collect();
-        format!("all addresses of {} are in use", own.join(" and "))
+        let names: Vec<String> = of_family.iter().map(ToString::to_string).collect();
+        format!("all addresses of {} are in use", names.join(" and "))
     })
 }
 
-/// Addresses that services may have: not the first one, which is an IPv6 subnet's anycast address and looks like a
-/// mistake in IPv4, nor IPv4's last one.
+/// Addresses that services may have: without the first one, which is the anycast address of an IPv6 subnet and looks like
+/// a mistake in IPv4, and without the last one of IPv4.
 fn addresses(subnet: &IpNet) -> impl Iterator<Item = IpAddr> + use<> {
     let first = subnet.network();
     subnet.hosts().filter(move |address| *address != first)
 }
 
-/// Whether we hand this address out.
+/// Whether the agent assigns this address.
 pub(crate) fn is_assignable(address: IpAddr, subnets: &[IpNet]) -> bool {
     subnets.iter().any(|subnet| {
         let last = subnet.addr().is_ipv4() && address == subnet.broadcast();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_service_gets_the_lowest_free_address_and_nobody_loses_one() {
+    fn the_oldest_service_gets_the_lowest_free_address_and_none_loses_its_address() {
         let services = [("new", service(9, &[])), ("old", service(1, &[])), ("has", service(5, &["172.30.1.1"]))];
         assert_eq!(plan(&services), [assign("old", &["172.30.1.2"]), assign("new", &["172.30.1.3"])]);
         assert_eq!(plan(&[("has", service(1, &["172.30.1.5"]))]), []);
@@ -206,13 +206,13 @@ mod tests {
     fn a_requested_address_is_given_when_it_is_free() {
         let services = [("a", requesting(service(2, &[]), "172.30.1.4")), ("b", service(1, &[]))];
         assert_eq!(plan(&services), [assign("b", &["172.30.1.1"]), assign("a", &["172.30.1.4"])]);
-        // Also instead of the one that the service has.
+        // Also if the service has another one.
         let moved = requesting(service(1, &["172.30.1.1"]), "172.30.1.4");
         assert_eq!(plan(&[("a", moved)]), [assign("a", &["172.30.1.4"])]);
     }
 
     #[test]
-    fn a_request_that_cannot_be_met_is_told_and_no_other_address_given() {
+    fn a_request_that_cannot_be_met_is_reported_and_no_other_address_assigned() {
         let refused =
             |text: &str| match plan(&[("a", requesting(service(2, &[]), text)), ("b", service(1, &["172.30.1.2"]))])
                 .as_slice()
@@ -222,16 +222,16 @@ mod tests {
             };
         assert_eq!(refused("172.30.1.2"), "loadBalancerIP 172.30.1.2 is in use by default/b");
         assert_eq!(refused("172.30.9.2"), "loadBalancerIP 172.30.9.2 is not an address of 172.30.1.0/29");
-        assert_eq!(refused("fd00::1"), "loadBalancerIP fd00::1 is of none of the service's address families");
-        assert_eq!(refused("x"), "loadBalancerIP `x` is no IP address");
-        // The one that it has stays meanwhile.
+        assert_eq!(refused("fd00::1"), "loadBalancerIP fd00::1 has none of the service's address families");
+        assert_eq!(refused("x"), "loadBalancerIP `x` is not an IP address");
+        // Meanwhile it keeps the one that it has.
         let waits = requesting(service(2, &["172.30.1.3"]), "172.30.1.2");
         let changes = plan(&[("a", waits), ("b", service(1, &["172.30.1.2"]))]);
         assert!(matches!(changes.as_slice(), [Change::Refuse(..)]), "{changes:?}");
     }
 
     #[test]
-    fn an_exhausted_range_is_told() {
+    fn an_exhausted_range_is_reported() {
         let names: Vec<String> = (0..7).map(|n| format!("s{n}")).collect();
         let services: Vec<(&str, Service)> =
             names.iter().zip(0..).map(|(n, at)| (n.as_str(), service(at, &[]))).collect();

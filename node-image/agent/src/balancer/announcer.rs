@@ -1,5 +1,5 @@
-//! Answers for addresses on this node: the ones that are its turn are addresses of its link, so the kernel answers for
-//! them, and kube-proxy's rules lead what arrives to the pods.
+//! Answers for addresses on this node: the addresses that it owns are set on its link, so the kernel answers for them, and
+//! the rules of kube-proxy send the packets on to the pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ownership::{Standing, candidates, owner, with_endpoints, writer};
-use super::peers::{BEAT, Peers, SILENCE, decode, encode};
+use super::peers::{BEAT, Peers, SILENCE_TIMEOUT, decode, encode};
 use super::service::{Services, Slices};
 use super::{allocate, neighbours};
 use crate::config::Config;
@@ -21,12 +21,12 @@ use crate::nodes::Nodes;
 
 /// UDP port of the heartbeats, beside those of the kubelet and kube-proxy.
 pub(crate) const PORT: u16 = 10290;
-/// The link's addresses are looked at this often: somebody may have removed one.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How often a new address is announced, a beat apart: a single frame may be lost.
+/// How often the link's addresses are checked: another program may have removed one.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a new address is announced, with a heartbeat between: a single frame may be lost.
 const ANNOUNCEMENTS: u8 = 3;
 
-/// What the announcer goes by.
+/// The input of the announcer.
 pub(crate) struct Sources {
     pub(crate) nodes: Receiver<Option<Nodes>>,
     pub(crate) services: Receiver<Option<Services>>,
@@ -34,7 +34,7 @@ pub(crate) struct Sources {
     pub(crate) serving: Receiver<bool>,
 }
 
-/// Answers for this node's addresses.
+/// Answers for the addresses that this node owns.
 pub(crate) struct Announcer<'a> {
     config: &'a Config,
     kernel: Kernel,
@@ -43,7 +43,7 @@ pub(crate) struct Announcer<'a> {
     turn: &'a Sender<bool>,
     peers: Peers,
     socket: Option<(UdpSocket, IpAddr)>,
-    /// Our addresses on the link, each with how often it is still to be announced.
+    /// The agent's addresses on the link, each with the number of announcements left.
     present: BTreeMap<IpAddr, u8>,
     link: Option<u32>,
     last_beat: Instant,
@@ -52,7 +52,7 @@ pub(crate) struct Announcer<'a> {
 }
 
 impl<'a> Announcer<'a> {
-    /// Nothing is touched yet.
+    /// Does not touch anything yet.
     pub(crate) fn new(config: &'a Config, kernel: Kernel, sources: Sources, turn: &'a Sender<bool>) -> Self {
         let now = Instant::now();
         Self {
@@ -70,17 +70,17 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// Answers for ever. What is in place when the agent ends stays: it will be back before anybody else takes over.
+    /// Answers forever. When the agent ends, its addresses stay: it will be back before another node takes over.
     pub(crate) async fn run(mut self) -> Infallible {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = interval(LOOK_EVERY);
+        let mut look = interval(CHECK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut datagram = [0; 512];
         loop {
             let now = Instant::now();
-            let loss = self.peers.next_loss(now).unwrap_or(now + SILENCE);
-            // Heartbeats first: after a pause of this node, those that waited say who lives.
+            let loss = self.peers.next_loss(now).unwrap_or(now + SILENCE_TIMEOUT);
+            // Heartbeats first: after a pause of this node, the waiting ones show which nodes are alive.
             tokio::select! {
                 biased;
                 received = receive(self.socket.as_ref(), &mut datagram) => {
@@ -113,7 +113,7 @@ impl<'a> Announcer<'a> {
         if *self.sources.serving.borrow() { Standing::Serving } else { Standing::Starting }
     }
 
-    /// Notes a heartbeat if it is one: from the node that it names, at the node's address. Says whether that is news.
+    /// Records a heartbeat if it is valid: it comes from the address of the node that it names. Returns whether anything changed.
     fn hear(&mut self, datagram: &[u8], from: SocketAddr) -> bool {
         let Some((name, is_serving)) = decode(datagram) else { return false };
         let is_from = |nodes: &Nodes| nodes.get(name).is_some_and(|node| node.addresses.contains(&from.ip()));
@@ -124,7 +124,7 @@ impl<'a> Announcer<'a> {
         let before = self.peers.hear(name, is_serving, Instant::now());
         if before == Standing::Lost {
             log::line(format_args!("load balancer: node {name} is back"));
-            // Both nodes may have taken the other one for lost: whoever owns an address now says so.
+            // Each node may have considered the other one lost: the present owner of an address announces it.
             self.announce_again();
         }
         before != self.standing(name)
@@ -136,10 +136,10 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// After a pause others answer for our addresses, and neighbours have learned it.
+    /// After a pause, other nodes answer for this node's addresses, and neighbours have learned that.
     fn stalled(&mut self) {
         let now = Instant::now();
-        if now.duration_since(self.last_beat) >= SILENCE {
+        if now.duration_since(self.last_beat) >= SILENCE_TIMEOUT {
             self.announce_again();
         }
         self.last_beat = now;
@@ -149,7 +149,7 @@ impl<'a> Announcer<'a> {
         self.present.values_mut().for_each(|left| *left = ANNOUNCEMENTS);
     }
 
-    /// Tells the other nodes that this one lives.
+    /// Tells the other nodes that this one is alive.
     async fn beat(&mut self) {
         let Some((own, peers)) = self.addresses() else { return };
         if self.socket.as_ref().is_none_or(|(_, address)| *address != own) {
@@ -164,12 +164,12 @@ impl<'a> Announcer<'a> {
         let Some((socket, _)) = &self.socket else { return };
         let datagram = encode(&self.config.node_name, *self.sources.serving.borrow());
         for peer in peers {
-            // A node that is away is no failure: its silence says so.
+            // A node that is away is not a failure: its silence is noticed.
             let _ = socket.try_send_to(&datagram, (peer, PORT).into());
         }
     }
 
-    /// This node's address, and those of the other nodes in the same family.
+    /// This node's address, and the addresses of the other nodes in the same family.
     fn addresses(&self) -> Option<(IpAddr, Vec<IpAddr>)> {
         let nodes = self.sources.nodes.borrow();
         let nodes = nodes.as_ref()?;
@@ -179,7 +179,7 @@ impl<'a> Announcer<'a> {
         Some((own, others.filter_map(|(_, node)| node.addresses.iter().find(of_family).copied()).collect()))
     }
 
-    /// Reads the link and our addresses on it.
+    /// Reads the link and the agent's addresses on it.
     async fn look(&mut self) {
         let Some((own, _)) = self.addresses() else { return };
         let all = match self.kernel.addresses().await {
@@ -199,7 +199,7 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// Brings the link's addresses to what they should be.
+    /// Corrects the addresses on the link.
     async fn settle(&mut self) {
         let Some((wanted, is_writer)) = self.wanted() else { return };
         self.turn.send_if_modified(|turn| std::mem::replace(turn, is_writer) != is_writer);
@@ -211,7 +211,7 @@ impl<'a> Announcer<'a> {
         let unwanted: Vec<IpAddr> = self.present.keys().filter(|address| !wanted.contains(address)).copied().collect();
         for address in unwanted {
             match self.kernel.remove_address(link, address).await {
-                Ok(()) => log::line(format_args!("load balancer: {address} is no longer here")),
+                Ok(()) => log::line(format_args!("load balancer: {address} is no longer on this node")),
                 Err(error) => failed = Some(format!("cannot remove {address}: {error}")),
             }
             self.present.remove(&address);
@@ -222,7 +222,7 @@ impl<'a> Announcer<'a> {
             }
             match self.kernel.add_address(link, address).await {
                 Ok(()) => {
-                    log::line(format_args!("load balancer: {address} is here"));
+                    log::line(format_args!("load balancer: {address} is on this node"));
                     self.present.insert(address, ANNOUNCEMENTS);
                 }
                 Err(error) => failed = Some(format!("cannot add {address}: {error}")),
@@ -240,7 +240,7 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    /// The addresses that are to be here, and whether this node writes statuses; `None` while too little is known.
+    /// The addresses that this node owns, and whether it writes statuses; `None` while too little is known.
     fn wanted(&self) -> Option<(BTreeSet<IpAddr>, bool)> {
         let (nodes, services) = (self.sources.nodes.borrow(), self.sources.services.borrow());
         let slices = self.sources.slices.borrow();
@@ -255,7 +255,7 @@ impl<'a> Announcer<'a> {
             let candidates = local.as_ref().unwrap_or(&anywhere);
             wanted.extend(service.addresses.iter().copied().filter(|address| {
                 let is_ours = if service.local && slices.is_none() {
-                    // Nobody knows yet where its pods are: what is, stays.
+                    // The nodes of its pods are not known yet: nothing changes.
                     self.present.contains_key(address)
                 } else {
                     owner(*address, candidates) == Some(own)
@@ -267,11 +267,11 @@ impl<'a> Announcer<'a> {
     }
 }
 
-/// The next datagram; never without a socket.
+/// The next datagram; waits forever without a socket.
 async fn receive(socket: Option<&(UdpSocket, IpAddr)>, datagram: &mut [u8]) -> (usize, SocketAddr) {
     let Some((socket, _)) = socket else { return std::future::pending().await };
     loop {
-        // An error is an answer of a node that has no agent yet.
+        // An error is the answer of a node that has no agent yet.
         if let Ok(received) = socket.recv_from(datagram).await {
             return received;
         }

@@ -1,7 +1,7 @@
 //! Services of the type `LoadBalancer`: an address for each, and a node that answers for it.
 //!
 //! All agents know the same services, nodes and heartbeats, and compute the same owner for each address; the owner has it
-//! on its link. One agent chooses the addresses and writes them into the statuses, which are the only memory. `allocate`,
+//! on its link. One agent chooses the addresses and writes them to the statuses, which are the only memory. `allocate`,
 //! `ownership` and `peers` are pure; `announcer` and `writer` touch the kernel and the API.
 
 use std::convert::Infallible;
@@ -27,7 +27,7 @@ use announcer::{Announcer, Sources};
 use service::{ServiceObject, Services, SliceObject, Slices};
 use writer::Writer;
 
-/// Balances for ever, or does nothing where that is switched off.
+/// Balances forever, or does nothing if that is switched off.
 pub(crate) async fn run(config: &Config, api: &Api<'_>, kernel: Kernel, nodes: Receiver<Option<Nodes>>) -> Infallible {
     let subnets = &config.load_balancer_subnets;
     if subnets.is_empty() {
@@ -56,7 +56,7 @@ pub(crate) async fn run(config: &Config, api: &Api<'_>, kernel: Kernel, nodes: R
     }
 }
 
-/// Keeps the slices as long as a service needs them: in a cluster with many pods they change often.
+/// Keeps the slices while a service needs them: in a cluster with many pods, they change often.
 async fn watch_slices(
     api: &Api<'_>,
     mut services: Receiver<Option<Services>>,

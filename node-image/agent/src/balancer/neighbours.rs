@@ -1,5 +1,5 @@
-//! Tells the neighbours that an address is here now: the host and other containers remember for up to a minute where it
-//! was. The kernel does not do that for an address that is added.
+//! Tells the neighbours that an address is on this node now: the host and other containers remember its previous place for
+//! up to a minute. The kernel does not announce an address that is added.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use pnet_datalink::{Channel, Config, NetworkInterface, channel};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
-/// Where all nodes of a link listen, as an address and as the Ethernet address that follows from it.
+/// The address at which all nodes of a link listen, and the corresponding Ethernet address.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_ETHERNET: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
@@ -16,17 +16,17 @@ pub(crate) fn announce(link: u32, addresses: &[IpAddr]) -> io::Result<()> {
     if addresses.is_empty() {
         return Ok(());
     }
-    let link = find(link).ok_or_else(|| io::Error::other("the link is gone"))?;
+    let link = find(link).ok_or_else(|| io::Error::other("the link was removed"))?;
     let own = link.mac.ok_or_else(|| io::Error::other("the link has no Ethernet address"))?.octets();
     let Channel::Ethernet(mut sender, _) = channel(&link, Config::default())? else {
-        return Err(io::Error::other("the link is no Ethernet"));
+        return Err(io::Error::other("the link is not Ethernet"));
     };
     for address in addresses {
         let frame = match address {
             IpAddr::V4(address) => arp(own, *address),
             IpAddr::V6(address) => advertisement(own, *address),
         };
-        sender.send_to(&frame, None).unwrap_or_else(|| Err(io::Error::other("no room for the frame")))?;
+        sender.send_to(&frame, None).unwrap_or_else(|| Err(io::Error::other("there is no room for the frame")))?;
     }
     Ok(())
 }
@@ -52,7 +52,7 @@ fn advertisement(own: [u8; 6], address: Ipv6Addr) -> Vec<u8> {
     };
     let length = u8::try_from(body(0).len()).unwrap_or(u8::MAX);
     let pseudo = [&address.octets()[..], &ALL_NODES.octets(), &[0, 0, 0, length, 0, 0, 0, 58], &body(0)].concat();
-    // Version 6, next header 58 (ICMPv6), hop limit 255: a receiver refuses any other.
+    // Version 6, next header 58 (ICMPv6), hop limit 255: receivers reject any other.
     let header = [0x60, 0, 0, 0, 0, length, 58, 255];
     let ethernet = [&ALL_NODES_ETHERNET[..], &own, &[0x86, 0xdd]].concat();
     [&ethernet[..], &header, &address.octets(), &ALL_NODES.octets(), &body(checksum(&pseudo))].concat()

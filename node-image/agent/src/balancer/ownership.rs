@@ -1,4 +1,4 @@
-//! Which node answers for which address. Pure: every agent computes the same from the same facts.
+//! Which node answers for which address. Pure: every agent computes the same result from the same facts.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use super::service::Slices;
 use crate::nodes::Nodes;
 use crate::object::NamespacedName;
 
-/// How a node is doing, worst first.
+/// The state of a node, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
-    /// Nothing was heard of it for too long.
+    /// Nothing was received from it for too long.
     Lost,
     /// Its agent runs, but its services do not answer yet.
     Starting,
@@ -18,13 +18,13 @@ pub(crate) enum Standing {
     Serving,
 }
 
-/// Nodes that may answer for a service's addresses; `local` are those with endpoints of the service, where only these may.
+/// Nodes that may answer for the addresses of a service; `local` are those with endpoints of it, if only these may.
 pub(crate) fn candidates<'a>(
     nodes: &'a Nodes,
     standing: impl Fn(&str) -> Standing,
     local: Option<&BTreeSet<&str>>,
 ) -> BTreeSet<&'a str> {
-    // A label keeps a node out, unless it would keep out all there are.
+    // A label excludes a node, unless it would exclude all nodes.
     let all_excluded = nodes.values().all(|node| node.excluded);
     let names = nodes.iter().filter(|(_, node)| all_excluded || !node.excluded).map(|(name, _)| name.as_str());
     let names = names.filter(|name| local.is_none_or(|local| local.contains(name)));
@@ -33,11 +33,11 @@ pub(crate) fn candidates<'a>(
     if serving.is_empty() { live } else { serving }
 }
 
-/// Nodes with endpoints of a service: ready ones, else those that still serve while they end, as kube-proxy has it.
+/// Nodes with endpoints of a service: ready ones, or those that still serve while they end, as in kube-proxy.
 pub(crate) fn with_endpoints<'a>(slices: &'a Slices, service: &NamespacedName) -> BTreeSet<&'a str> {
-    let own = || slices.values().filter(|slice| slice.service == *service);
-    let ready: BTreeSet<&str> = own().flat_map(|slice| &slice.ready).map(String::as_str).collect();
-    if ready.is_empty() { own().flat_map(|slice| &slice.leaving).map(String::as_str).collect() } else { ready }
+    let of_service = || slices.values().filter(|slice| slice.service == *service);
+    let ready: BTreeSet<&str> = of_service().flat_map(|slice| &slice.ready).map(String::as_str).collect();
+    if ready.is_empty() { of_service().flat_map(|slice| &slice.leaving).map(String::as_str).collect() } else { ready }
 }
 
 /// The candidate that answers for the address. When one leaves, only its own addresses move (rendezvous hashing).
@@ -45,12 +45,12 @@ pub(crate) fn owner<'a>(address: IpAddr, candidates: &BTreeSet<&'a str>) -> Opti
     candidates.iter().copied().max_by_key(|name| weight(address, name))
 }
 
-/// The node that writes statuses: the first one that lives.
+/// The node that writes statuses: the first one that is alive.
 pub(crate) fn writer(nodes: &Nodes, standing: impl Fn(&str) -> Standing) -> Option<&str> {
     nodes.keys().map(String::as_str).find(|name| standing(name) > Standing::Lost)
 }
 
-/// FNV-1a with a final mix: the standard library's hash may differ between the versions of two agents.
+/// FNV-1a with a final mix: the hash of the standard library may differ between two versions of the agent.
 fn weight(address: IpAddr, name: &str) -> u64 {
     let octets = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -88,10 +88,10 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_starts_answers_only_while_nobody_serves() {
+    fn a_starting_node_answers_only_while_none_serves() {
         let both = nodes(&[("a", false), ("b", false), ("c", false)]);
-        let one = |name: &str| if name == "b" { Standing::Serving } else { Standing::Starting };
-        assert_eq!(candidates(&both, one, None), BTreeSet::from(["b"]));
+        let standing = |name: &str| if name == "b" { Standing::Serving } else { Standing::Starting };
+        assert_eq!(candidates(&both, standing, None), BTreeSet::from(["b"]));
         assert_eq!(candidates(&both, |_: &str| Standing::Starting, None).len(), 3);
     }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_node_that_lives_writes() {
+    fn the_first_living_node_writes() {
         let three = nodes(&[("a", true), ("b", false), ("c", false)]);
         assert_eq!(writer(&three, serving), Some("a"));
         assert_eq!(

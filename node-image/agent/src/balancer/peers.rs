@@ -1,4 +1,4 @@
-//! Which nodes live, from the heartbeats of their agents. Pure: the time is given.
+//! Which nodes are alive, from the heartbeats of their agents. Pure: the time is a parameter.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use super::ownership::Standing;
 
-/// How often an agent says that it lives.
+/// The interval of heartbeats.
 pub(crate) const BEAT: Duration = Duration::from_secs(1);
-/// After this silence a node counts as lost. Three beats may be late or missing, which happens on a busy machine.
-pub(crate) const SILENCE: Duration = Duration::from_millis(3500);
+/// A node that is silent for this long counts as lost. Three heartbeats may be late or missing, as on a busy machine.
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_millis(3500);
 
 const MAGIC: &[u8] = b"coracle-agent 1 ";
 
-/// The datagram that says that a node lives.
+/// The heartbeat of a node.
 pub(crate) fn encode(name: &str, is_serving: bool) -> Vec<u8> {
     [MAGIC, if is_serving { b"+" } else { b"-" }, name.as_bytes()].concat()
 }
 
-/// The node's name and whether it serves, from a datagram.
+/// The name of the node and whether it serves, from a heartbeat.
 pub(crate) fn decode(datagram: &[u8]) -> Option<(&str, bool)> {
     let (sign, name) = datagram.strip_prefix(MAGIC)?.split_first()?;
     let is_serving = match sign {
@@ -30,7 +30,7 @@ pub(crate) fn decode(datagram: &[u8]) -> Option<(&str, bool)> {
     Some((std::str::from_utf8(name).ok()?, is_serving))
 }
 
-/// What was heard of other nodes.
+/// The heartbeats of other nodes.
 #[derive(Debug)]
 pub(crate) struct Peers {
     since: Instant,
@@ -38,12 +38,12 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Nothing was heard yet.
+    /// No heartbeat was received yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self { since: now, heard: BTreeMap::new() }
     }
 
-    /// Notes a heartbeat; says how the node's standing was before.
+    /// Records a heartbeat; returns the previous standing of the node.
     pub(crate) fn hear(&mut self, name: &str, is_serving: bool, now: Instant) -> Standing {
         let before = self.standing(name, now);
         let standing = if is_serving { Standing::Serving } else { Standing::Starting };
@@ -51,22 +51,22 @@ impl Peers {
         before
     }
 
-    /// How a node is doing. An agent that has just started takes the others to serve until it could have heard them.
+    /// The standing of a node. An agent that has just started assumes that the others serve, until it could have heard them.
     pub(crate) fn standing(&self, name: &str, now: Instant) -> Standing {
         match self.heard.get(name) {
-            Some((at, standing)) if now < *at + SILENCE => *standing,
-            None if now < self.since + SILENCE => Standing::Serving,
+            Some((at, standing)) if now < *at + SILENCE_TIMEOUT => *standing,
+            None if now < self.since + SILENCE_TIMEOUT => Standing::Serving,
             _ => Standing::Lost,
         }
     }
 
-    /// When the next node is lost unless it is heard before.
+    /// When the next node is lost, unless it is heard before.
     pub(crate) fn next_loss(&self, now: Instant) -> Option<Instant> {
-        let heard = self.heard.values().map(|(at, _)| *at + SILENCE);
-        heard.chain([self.since + SILENCE]).filter(|at| *at > now).min()
+        let heard = self.heard.values().map(|(at, _)| *at + SILENCE_TIMEOUT);
+        heard.chain([self.since + SILENCE_TIMEOUT]).filter(|at| *at > now).min()
     }
 
-    /// Forgets nodes that are no more.
+    /// Forgets nodes that no longer exist.
     pub(crate) fn retain(&mut self, is_node: impl Fn(&str) -> bool) {
         self.heard.retain(|name, _| is_node(name));
     }

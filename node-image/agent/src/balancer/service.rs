@@ -1,4 +1,4 @@
-//! Services of the type `LoadBalancer`, and on which nodes their pods are.
+//! Services of the type `LoadBalancer`, and the nodes of their pods.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::object::{Metadata, NamespacedName, Object, Objects};
 
-/// The class of services that are ours beside those without a class.
+/// The class of services that the agent handles, beside those without a class.
 pub(crate) const CLASS: &str = "coracle.dev/load-balancer";
 /// The label by which an `EndpointSlice` names its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// A service that gets its address from us.
+/// A service that gets its address from the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Service {
     pub(crate) uid: String,
@@ -26,11 +26,11 @@ pub(crate) struct Service {
     pub(crate) local: bool,
     /// The addresses in its status.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Whether the status has nothing but these addresses, as we write them.
+    /// Whether the status has only these addresses, in the form that the agent writes.
     pub(crate) is_tidy: bool,
 }
 
-/// All services that get their address from us.
+/// All services that get their address from the agent.
 pub(crate) type Services = Objects<ServiceObject>;
 
 /// A Service object as the API sends it.
@@ -77,7 +77,7 @@ struct Ingress {
 
 impl Object for ServiceObject {
     const PATH: &'static str = "/api/v1/services";
-    // A service that becomes one of another type leaves the selection: the watch says that it was deleted.
+    // A service that changes its type leaves the selection: the watch reports it as deleted.
     const FIELD_SELECTOR: &'static str = "spec.type=LoadBalancer";
     type Key = NamespacedName;
     type Value = Service;
@@ -108,14 +108,14 @@ impl Object for ServiceObject {
     }
 }
 
-/// Where the endpoints of one slice are.
+/// The nodes of the endpoints of one slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slice {
     /// The service that they belong to.
     pub(crate) service: NamespacedName,
     /// Nodes with an endpoint that is ready.
     pub(crate) ready: BTreeSet<String>,
-    /// Nodes with one that is on its way out but still serves.
+    /// Nodes with one that is ending but still serves.
     pub(crate) leaving: BTreeSet<String>,
 }
 
@@ -161,7 +161,7 @@ impl Object for SliceObject {
         for endpoint in self.endpoints.unwrap_or_default() {
             let Some(node) = endpoint.node_name else { continue };
             let Conditions { ready: is_ready, serving, terminating } = endpoint.conditions;
-            // Unknown counts as ready, says the API.
+            // By the API, unknown counts as ready.
             if is_ready.unwrap_or(true) {
                 ready.insert(node);
             } else if serving == Some(true) && terminating == Some(true) {
@@ -172,7 +172,7 @@ impl Object for SliceObject {
         let key = self.metadata.into_key();
         let service = service.map(|name| NamespacedName { namespace: key.namespace.clone(), name });
         let slice = service.map(|service| Slice { service, ready, leaving });
-        // Without nodes it says the same as no slice at all.
+        // Without nodes, it is the same as no slice.
         (key, slice.filter(|slice| !slice.ready.is_empty() || !slice.leaving.is_empty()))
     }
 }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn services_without_a_class_and_of_our_class_are_ours() {
+    fn services_without_a_class_and_of_our_class_are_handled() {
         let spec = |class: &str| format!(r#"{{"type":"LoadBalancer","ipFamilies":["IPv4"]{class}}}"#);
         assert!(service(&spec(""), "{}").is_some());
         assert!(service(&spec(r#","loadBalancerClass":"coracle.dev/load-balancer""#), "{}").is_some());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_read_and_what_we_did_not_write_is_seen() {
+    fn the_status_is_read_and_foreign_content_is_noticed() {
         let spec = r#"{"type":"LoadBalancer","ipFamilies":["IPv6","IPv4"],"externalTrafficPolicy":"Local","loadBalancerIP":"172.30.1.9"}"#;
         let ours =
             service(spec, r#"{"loadBalancer":{"ingress":[{"ip":"172.30.1.1","ipMode":"VIP","ports":[]}]}}"#).unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_says_which_nodes_have_endpoints_that_serve() {
+    fn a_slice_lists_the_nodes_with_endpoints_that_serve() {
         let slice: SliceObject = serde_json::from_str(
             r#"{"metadata":{"namespace":"n","name":"s-x","labels":{"kubernetes.io/service-name":"s"}},"endpoints":[
                 {"nodeName":"a","conditions":{"ready":true}},{"nodeName":"b","conditions":{"ready":false}},{"nodeName":"c"},

@@ -1,4 +1,4 @@
-//! Whether services answer on this node yet: after a boot the agent runs before kube-proxy has written its rules.
+//! Whether services answer on this node yet: after a boot, the agent runs before kube-proxy has written its rules.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Where kube-proxy says whether it is up to date.
+/// Where kube-proxy reports whether it is up to date.
 const HEALTH: &str = "127.0.0.1:10256";
-const EVERY: Duration = Duration::from_millis(500);
-/// Without an answer for this long there is no kube-proxy, and somebody else makes services work.
-const PATIENCE: Duration = Duration::from_secs(15);
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Without an answer for this long, there is no kube-proxy, and another program handles services.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Ends when services answer, as far as can be known.
+/// Ends when services answer, as far as that can be known.
 pub(crate) async fn wait() {
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if matches!(timeout(EVERY, is_healthy()).await, Ok(Ok(true))) {
+    while began.elapsed() < ANSWER_TIMEOUT {
+        if matches!(timeout(INTERVAL, is_healthy()).await, Ok(Ok(true))) {
             return;
         }
-        sleep(EVERY).await;
+        sleep(INTERVAL).await;
     }
 }
 

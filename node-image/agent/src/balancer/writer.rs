@@ -1,4 +1,4 @@
-//! Writes addresses into statuses, and into events why there is none.
+//! Writes addresses to statuses, and the reasons for missing ones to events.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,42 +19,42 @@ use crate::api::Api;
 use crate::log::{self, Failures};
 use crate::object::NamespacedName;
 
-/// A cause is told again after this time: the API forgets events after an hour.
-const REMIND: Duration = Duration::from_secs(30 * 60);
-/// Pause after a write that failed.
-const RETRY: Duration = Duration::from_secs(2);
+/// A cause is reported again after this time: the API forgets events after an hour.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// The pause after a failed write.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Writes for all services while it is this node's turn.
+/// Writes for all services while this node is the writer.
 pub(crate) struct Writer<'a> {
     api: &'a Api<'a>,
     subnets: &'a [IpNet],
     node: &'a str,
-    /// The cause that each service was last told, and when.
+    /// The cause that was last reported for each service, and when.
     told: BTreeMap<NamespacedName, (String, Instant)>,
     failures: Failures,
 }
 
 impl<'a> Writer<'a> {
-    /// Nothing was told to anybody yet.
+    /// Nothing was reported yet.
     pub(crate) fn new(api: &'a Api<'a>, subnets: &'a [IpNet], node: &'a str) -> Self {
         Self { api, subnets, node, told: BTreeMap::new(), failures: Failures::default() }
     }
 
-    /// Goes on for ever; writes only while `turn` is true.
+    /// Runs forever; writes only while `turn` is true.
     pub(crate) async fn run(
         mut self,
         mut services: Receiver<Option<Services>>,
         mut turn: Receiver<bool>,
     ) -> Infallible {
         loop {
-            let mut pause = REMIND;
+            let mut pause = REMINDER_INTERVAL;
             let current = services.borrow_and_update().clone();
             if let Some(current) = current.filter(|_| *turn.borrow_and_update()) {
                 match self.settle(&current).await {
                     Ok(()) => self.failures.clear(),
                     Err(error) => {
                         self.failures.report(format!("load balancer: {error}"));
-                        pause = RETRY;
+                        pause = RETRY_PAUSE;
                     }
                 }
             }
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
 
     async fn assign(&self, name: &NamespacedName, service: &Service, addresses: &[IpAddr]) -> Result<(), String> {
         let path = format!("/api/v1/namespaces/{}/services/{}/status", name.namespace, name.name);
-        // With the version, a decision that was made from an old state is refused; the watch brings the new one.
+        // With the version, the API rejects a decision from an old state; the watch brings the new state.
         if self.api.write(Method::PATCH, &path, &status(&service.version, addresses)).await? != 200 {
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl<'a> Writer<'a> {
     }
 
     async fn refuse(&mut self, name: &NamespacedName, service: &Service, cause: &str) -> Result<(), String> {
-        let is_told = |(told, at): &(String, Instant)| told == cause && at.elapsed() < REMIND;
+        let is_told = |(told, at): &(String, Instant)| told == cause && at.elapsed() < REMINDER_INTERVAL;
         if self.told.get(name).is_some_and(is_told) {
             return Ok(());
         }
@@ -125,13 +125,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The patch that makes the addresses the only ones of the status.
+/// The patch that sets the addresses of the status.
 fn status(version: &str, addresses: &[IpAddr]) -> Value {
     let ingress: Vec<Value> = addresses.iter().map(|address| json!({ "ip": address, "ipMode": "VIP" })).collect();
     json!({ "metadata": { "resourceVersion": version }, "status": { "loadBalancer": { "ingress": ingress } } })
 }
 
-/// The event of a service; the same at the same time has the same name, so that it is there once.
+/// The event of a service; an equal event at the same time has the same name, so that it exists only once.
 fn event(
     name: &NamespacedName,
     service: &Service,
@@ -181,9 +181,9 @@ mod tests {
         let name = NamespacedName { namespace: "n".to_owned(), name: "s".to_owned() };
         let service = Service { uid: "u".to_owned(), ..Service::default() };
         let make = |message| event(&name, &service, "a", ("Warning", "NoAddress"), message, "2026-01-01T00:00:00Z");
-        let one = make("full");
-        assert_eq!((&one["involvedObject"]["uid"], &one["message"]), (&json!("u"), &json!("full")));
-        assert_eq!(one, make("full"));
-        assert_ne!(one["metadata"]["name"], make("other")["metadata"]["name"]);
+        let event = make("full");
+        assert_eq!((&event["involvedObject"]["uid"], &event["message"]), (&json!("u"), &json!("full")));
+        assert_eq!(event, make("full"));
+        assert_ne!(event["metadata"]["name"], make("other")["metadata"]["name"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Makes an unpacked layer one of containerd's.
+//! Turns an unpacked layer into one of containerd's layers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,18 +15,18 @@ use super::proto::Mount;
 use super::trouble::{Result, failed};
 use super::unpack::Unpacked;
 
-/// Bytes of a layer's tar, kept with the layer.
+/// The size of a layer's tar in bytes, kept with the layer.
 pub(super) const SIZE_LABEL: &str = "dev.coracle.size";
-/// Attributes that say something to the overlay about its own layer.
+/// Attributes by which the overlay marks its own layers.
 const OVERLAY: &[&str] = &["trusted.overlay.", "user.overlay."];
 
-/// A layer's place in a store.
+/// The place of a layer in the store.
 pub(super) struct Place<'a> {
-    /// Names the work, and nothing else.
+    /// The name of the unfinished snapshot.
     pub key: &'a str,
     /// Chain ID of the layer.
     pub chain: &'a str,
-    /// Chain ID of the layer below, or "".
+    /// Chain ID of the layer below; empty if there is none.
     pub parent: &'a str,
 }
 
@@ -46,13 +46,13 @@ pub(super) async fn adopt(
         Err(failure) => Err(failure),
     };
     if done.is_err() {
-        // The first failure is the one to tell.
+        // The first failure is the one to report.
         let _ = containerd.remove_snapshot(place.key).await;
     }
     done
 }
 
-/// Where containerd wants the files of a layer.
+/// Where containerd expects the files of a layer.
 fn upper(mounts: &[Mount]) -> Result<PathBuf> {
     let option =
         |mount: &Mount| mount.options.iter().find_map(|option| option.strip_prefix("upperdir=")).map(PathBuf::from);
@@ -64,7 +64,7 @@ fn upper(mounts: &[Mount]) -> Result<PathBuf> {
     found.ok_or_else(|| failed("the node's snapshotter is not the kernel's overlay"))
 }
 
-/// The layers below, the nearest first.
+/// The layers below, the closest one first.
 fn lowers(mounts: &[Mount]) -> Vec<PathBuf> {
     let options = mounts.iter().flat_map(|mount| &mount.options);
     let lowers = options.filter_map(|option| option.strip_prefix("lowerdir="));
@@ -82,13 +82,13 @@ fn settle(mounts: &[Mount], upper: &Path, directory: &Path, unpacked: &Unpacked)
     Ok(fs::rename(directory, upper)?)
 }
 
-/// Gives directories that a layer does not describe what they have in the layers below.
+/// Sets the attributes of directories that a layer does not describe to those in the layers below.
 pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &[PathBuf]) -> io::Result<()> {
-    // What this layer itself hides of the others says nothing about what it has in the same place.
+    // If this layer hides a directory of the others, its own directory does not take over their attributes.
     for path in implicit.iter().filter(|path| !hides(directory, path)) {
         for lower in lowers {
             match open_below(lower, path) {
-                // What is not there, the next one may have, unless this one hides it.
+                // If this layer does not have it, the next one may, unless this one hides it.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if hides(lower, path) => break,
                 Err(Errno::NOENT) => {}
                 Err(source) => return Err(source.into()),
@@ -105,12 +105,12 @@ pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &
     Ok(())
 }
 
-/// Whether a layer hides what the ones below have at this path: something above it is opaque, or no directory.
+/// Whether a layer hides this path of the layers below: a parent of it is opaque, or not a directory.
 fn hides(layer: &Path, path: &Path) -> bool {
     let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
     above.reverse();
-    for folder in above {
-        let Ok(found) = open_below(layer, folder) else { return false };
+    for parent in above {
+        let Ok(found) = open_below(layer, parent) else { return false };
         let is_directory = rustix::fs::fstat(&found).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir());
         let mut mark = [0; 1];
         let place = format!("/proc/self/fd/{}", found.as_raw_fd());

@@ -1,4 +1,4 @@
-//! Owner, permissions, extended attributes and times of what a layer describes.
+//! Owner, permissions, extended attributes and times of the files in a layer.
 
 use std::fs::File;
 use std::io;
@@ -11,26 +11,26 @@ use super::entries::number;
 use super::pax::Records;
 use super::unpack::{below, owner};
 
-/// Precedes the name of an extended attribute.
+/// The prefix of the name of an extended attribute.
 const XATTR: &str = "SCHILY.xattr.";
-/// Attributes of the overlay itself and of others who trust them: no layer may set them.
+/// The prefix of attributes that the overlay itself trusts: no layer may set them.
 const TRUSTED: &str = "trusted.overlay.";
 
-/// When something was read and written last.
+/// The times of the last read and the last write.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     accessed: Timespec,
     modified: Timespec,
 }
 
-/// What a layer says of a file besides its content.
+/// What a layer has about a file beside its content.
 #[derive(Debug)]
 pub(super) struct Attributes {
     uid: Uid,
     gid: Gid,
     mode: Mode,
     xattrs: Vec<(String, Vec<u8>)>,
-    /// Times; a directory's are set when everything is in it.
+    /// The times; those of a directory are set once its content is complete.
     pub times: Times,
 }
 
@@ -47,7 +47,7 @@ impl Attributes {
         let (mut accessed, mut xattrs) = (None, Vec::new());
         for (key, value) in extended.iter() {
             match key {
-                // Before the epoch nothing was made: engines take its beginning.
+                // A time before the epoch becomes its beginning, as in engines.
                 "mtime" => modified = time(value).filter(|time| time.tv_sec >= 0).unwrap_or(modified),
                 "atime" => accessed = time(value),
                 _ => {
@@ -61,7 +61,7 @@ impl Attributes {
         Ok(Self { uid, gid, mode, xattrs, times })
     }
 
-    /// Sets them. Owner first: it clears what permissions and capabilities depend on.
+    /// Sets them. The owner comes first: a change of it clears permission bits and capabilities.
     pub(super) fn apply(&self, dir: impl AsFd, name: &[u8], symlink: bool) -> io::Result<()> {
         fs::chownat(&dir, name, Some(self.uid), Some(self.gid), AtFlags::SYMLINK_NOFOLLOW)?;
         if !symlink {
@@ -74,7 +74,7 @@ impl Attributes {
         set_times(dir.as_fd(), name, self.times)
     }
 
-    /// The same for an open file.
+    /// Sets them on an open file.
     pub(super) fn apply_to_file(&self, file: &File) -> io::Result<()> {
         fs::fchown(file, Some(self.uid), Some(self.gid))?;
         fs::fchmod(file, self.mode)?;
@@ -85,7 +85,7 @@ impl Attributes {
     }
 }
 
-/// A file system that does not know a kind of attributes does without.
+/// Ignores the error of a file system that does not support a kind of attributes.
 fn known(set: Result<(), Errno>) -> io::Result<()> {
     match set {
         Err(Errno::OPNOTSUPP) => Ok(()),
@@ -99,7 +99,7 @@ impl Times {
     }
 }
 
-/// Sets the times of something, links themselves included.
+/// Sets the times of a file; of a link, not of its target.
 pub(super) fn set_times(dir: impl AsFd, name: &[u8], times: Times) -> io::Result<()> {
     Ok(fs::utimensat(dir, name, &times.stamps(), AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -11,19 +11,18 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::proto;
-use super::trouble::{Result, failed};
-use super::wire::Failure;
+use super::trouble::{Result, Trouble, failed};
 
 /// Where containerd listens in a node.
 const SOCKET: &str = "unix:///run/containerd/containerd.sock";
-/// containerd's namespace of what the kubelet runs.
+/// containerd's namespace of the kubelet.
 const NAMESPACE: &str = "k8s.io";
 /// The snapshotter of the nodes.
 pub(super) const SNAPSHOTTER: &str = "overlayfs";
-/// The largest blob that is written in one message; containerd takes messages of 16 MiB.
+/// The largest blob, bytes: it is written in one message, and containerd accepts messages of 16 MiB.
 const MAX_BLOB: usize = 12 << 20;
 
-/// Labels, as containerd has them on everything.
+/// The labels of one of containerd's objects.
 pub(super) type Labels = HashMap<String, String>;
 
 /// A connection to containerd.
@@ -34,7 +33,6 @@ pub(super) struct Containerd {
 }
 
 impl Containerd {
-    /// Connects.
     pub(super) async fn connect() -> Result<Self> {
         let channel = Endpoint::from_static(SOCKET).connect().await;
         let channel = channel.map_err(|source| failed(format!("containerd does not answer: {source}")))?;
@@ -67,7 +65,7 @@ impl Containerd {
 
     // ---- leases ----
 
-    /// From now on what is made is kept until `end_lease`, or until `expiry`.
+    /// Keeps everything that is created from now on until `end_lease`, or until `expiry`.
     pub(super) async fn begin_lease(&mut self, id: String, expiry: String) -> Result<()> {
         let labels = Labels::from([("containerd.io/gc.expire".to_owned(), expiry)]);
         let message = proto::CreateLease { id: id.clone(), labels };
@@ -76,7 +74,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// Keeps a snapshot that was there before.
+    /// Keeps a snapshot that existed before.
     pub(super) async fn keep_snapshot(&mut self, name: &str) -> Result<()> {
         let Some(lease) = self.lease.clone() else { return Ok(()) };
         let resource = proto::Resource { id: name.to_owned(), kind: format!("snapshots/{SNAPSHOTTER}") };
@@ -84,7 +82,7 @@ impl Containerd {
         Ok(self.call("/containerd.services.leases.v1.Leases/AddResource", message).await?)
     }
 
-    /// Lets go of what no image has got hold of; with `wait` it is gone when this returns.
+    /// Releases everything that no image uses; with `wait`, it is removed when this returns.
     pub(super) async fn end_lease(&mut self, wait: bool) -> Result<()> {
         let Some(id) = self.lease.take() else { return Ok(()) };
         let message = proto::DeleteLease { id, sync: wait };
@@ -100,9 +98,9 @@ impl Containerd {
         Ok(found.images)
     }
 
-    /// Makes a name mean an image.
+    /// Assigns a name to an image.
     pub(super) async fn set_image(&mut self, image: proto::Image) -> Result<()> {
-        // All labels are replaced: the runtime's own would tell it that it knows what the name means.
+        // All labels are replaced: those of the runtime would tell it that it knows the image of this name already.
         let paths = ["target", "labels"].map(str::to_owned).to_vec();
         let message = proto::SetImage { image: Some(image.clone()) };
         match self.call::<_, proto::SetImage>("/containerd.services.images.v1.Images/Create", message).await {
@@ -124,7 +122,7 @@ impl Containerd {
 
     // ---- content ----
 
-    /// A blob; nothing when it is not there.
+    /// A blob; `None` if it does not exist.
     pub(super) async fn blob(&mut self, digest: &str) -> Result<Option<Vec<u8>>> {
         self.ready().await?;
         let request = self.request(proto::ReadContent { digest: digest.to_owned() });
@@ -146,7 +144,7 @@ impl Containerd {
         }
     }
 
-    /// Stores a blob; if it is there it gets the labels.
+    /// Stores a blob; one that exists gets the labels.
     pub(super) async fn write_blob(&mut self, digest: &str, content: &[u8], labels: Labels) -> Result<()> {
         if content.len() > MAX_BLOB {
             return Err(failed(format!("blob {digest} is too large for containerd")));
@@ -191,7 +189,7 @@ impl Containerd {
 
     // ---- snapshots ----
 
-    /// The labels of a layer that is unpacked.
+    /// The labels of an unpacked layer.
     pub(super) async fn snapshot(&mut self, name: &str) -> Result<Option<Labels>> {
         let message = proto::StatSnapshot { snapshotter: SNAPSHOTTER.to_owned(), key: name.to_owned() };
         let found = self.call::<_, proto::SnapshotInfo>("/containerd.services.snapshots.v1.Snapshots/Stat", message);
@@ -202,14 +200,14 @@ impl Containerd {
         }
     }
 
-    /// Bytes on disk of a layer that is unpacked.
+    /// The size of an unpacked layer on disk, bytes.
     pub(super) async fn usage(&mut self, name: &str) -> Result<u64> {
         let message = proto::StatSnapshot { snapshotter: SNAPSHOTTER.to_owned(), key: name.to_owned() };
         let usage: proto::Usage = self.call("/containerd.services.snapshots.v1.Snapshots/Usage", message).await?;
         Ok(u64::try_from(usage.size).unwrap_or_default())
     }
 
-    /// Begins a layer on a parent (none with ""), and says how it would be mounted.
+    /// Begins a layer on a parent (none if it is empty), and returns how it would be mounted.
     pub(super) async fn prepare(&mut self, key: &str, parent: &str) -> Result<Vec<proto::Mount>> {
         let message = proto::PrepareSnapshot {
             snapshotter: SNAPSHOTTER.to_owned(),
@@ -220,7 +218,7 @@ impl Containerd {
         Ok(made.mounts)
     }
 
-    /// Makes what was begun a layer. That somebody else made the same one meanwhile is as good.
+    /// Completes a layer. If another program has created the same one in the meantime, that is as good.
     pub(super) async fn commit(&mut self, key: &str, name: &str, labels: Labels) -> Result<()> {
         let message = proto::CommitSnapshot {
             snapshotter: SNAPSHOTTER.to_owned(),
@@ -237,7 +235,7 @@ impl Containerd {
         }
     }
 
-    /// Gives up what was begun.
+    /// Discards a layer that was begun.
     pub(super) async fn remove_snapshot(&mut self, key: &str) -> Result<()> {
         let message = proto::StatSnapshot { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
         match self.call::<_, ()>("/containerd.services.snapshots.v1.Snapshots/Remove", message).await {
@@ -247,7 +245,7 @@ impl Containerd {
     }
 }
 
-impl From<Status> for Failure {
+impl From<Status> for Trouble {
     fn from(status: Status) -> Self {
         failed(format!("containerd: {}", status.message()))
     }

@@ -1,4 +1,4 @@
-//! Bytes on their way: a layer's files, its digest, and what unpacks it.
+//! The bytes of a layer on their way: writing files, hashing, decompressing.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -9,11 +9,11 @@ use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::sparse::Sparse;
-use super::wire::Packing;
+use coracle_shared::content::Packing;
 
 /// Bytes handled at once.
 const CHUNK: usize = 256 << 10;
-/// Of a file's content, so many zeros at once become a hole.
+/// The number of zeros in a row that become a hole in a file.
 const HOLE: usize = 64 << 10;
 
 /// The digest of some bytes.
@@ -21,7 +21,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// Fills a buffer as far as the source goes.
+/// Fills a buffer as far as the source has bytes.
 fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
@@ -35,7 +35,7 @@ fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usiz
     Ok(length)
 }
 
-/// Writes the content of a new file; long runs of zeros take no space.
+/// Writes the content of a new file; long runs of zeros become holes.
 pub(super) fn write_content(source: &mut impl Read, file: &File) -> io::Result<()> {
     let size = write_from(source, file, 0, &mut vec![0; HOLE])?;
     file.set_len(size)
@@ -44,7 +44,7 @@ pub(super) fn write_content(source: &mut impl Read, file: &File) -> io::Result<(
 /// Writes the content of a new file that has holes.
 pub(super) fn write_sparse(source: &mut impl Read, map: &Sparse, file: &File) -> io::Result<()> {
     let mut buffer = vec![0; HOLE];
-    // First: it may be more than a file can have.
+    // This comes first: the size may be larger than a file can be.
     file.set_len(map.size)?;
     for (offset, length) in &map.parts {
         write_from(&mut source.take(*length), file, *offset, &mut buffer)?;
@@ -52,7 +52,7 @@ pub(super) fn write_sparse(source: &mut impl Read, map: &Sparse, file: &File) ->
     Ok(())
 }
 
-/// Writes from an offset on, except zeros; returns where it ends.
+/// Writes from an offset on, except zeros; returns the end offset.
 fn write_from(source: &mut impl Read, file: &File, mut offset: u64, buffer: &mut [u8]) -> io::Result<u64> {
     loop {
         let count = fill(source, buffer)?;
@@ -67,9 +67,9 @@ fn write_from(source: &mut impl Read, file: &File, mut offset: u64, buffer: &mut
     }
 }
 
-/// Unpacks a layer's bytes, hashes them and hands them on; returns their digest and number.
+/// Decompresses the bytes of a layer, hashes them and sends them on; returns their digest and number.
 ///
-/// When nobody takes them any more they are read to their end nevertheless: what follows them is understood only then.
+/// If the receiver ends early, the bytes are read to their end nevertheless: the next message comes after them.
 pub(super) fn pump(source: &mut impl Read, packing: Packing, sink: &SyncSender<Vec<u8>>) -> io::Result<(String, u64)> {
     let result = {
         let packed = BufReader::with_capacity(CHUNK, &mut *source);
@@ -80,7 +80,7 @@ pub(super) fn pump(source: &mut impl Read, packing: Packing, sink: &SyncSender<V
         }
     };
     io::copy(source, &mut io::sink())?;
-    // All came, and it is not what it was said to be.
+    // All bytes arrived, but not in the format that was announced.
     result.map_err(|source| io::Error::new(io::ErrorKind::InvalidData, source))
 }
 
@@ -95,12 +95,12 @@ fn hash(source: &mut impl Read, sink: &SyncSender<Vec<u8>>) -> io::Result<(Strin
         }
         hash.update(&chunk);
         size += count as u64;
-        // Who unpacks may have failed; it says so itself.
+        // The unpacking thread may have failed; it reports that itself.
         let _ = sink.send(chunk);
     }
 }
 
-/// Reads what `pump` hands on.
+/// Reads what `pump` sends on.
 pub(super) struct Chunks {
     source: Receiver<Vec<u8>>,
     chunk: io::Cursor<Vec<u8>>,

@@ -1,5 +1,5 @@
-//! Reads a tar entry by entry, and understands it as Go's `archive/tar` does, with which engines and containerd read
-//! layers: what they take is taken, with the same names and content, and what they refuse is refused.
+//! Reads a tar entry by entry, in the same way as Go's `archive/tar`, with which engines and containerd read layers: what
+//! they accept is accepted, with the same names and content, and what they reject is rejected.
 
 use std::io::{self, Read};
 
@@ -8,34 +8,34 @@ use tar::{EntryType, Header};
 use super::pax::Records;
 use super::sparse::{NAME, Sparse, damaged};
 
-/// Size of a header, and what contents are filled up to, bytes.
+/// The size of a header, and the unit to which contents are padded, bytes.
 const BLOCK: usize = 512;
-/// Names and extended headers above this size (bytes) are none.
+/// The largest size of names and extended headers, bytes.
 const MAX_SPECIAL: u64 = 1 << 20;
 
-/// What an archive says of a file, before its content.
+/// What an archive has about a file, before its content.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub header: Header,
     pub extended: Records,
     pub kind: EntryType,
     pub path: Vec<u8>,
-    /// What a link leads to.
+    /// The target of a link.
     pub link: Vec<u8>,
-    /// Where the content belongs in a file with holes.
+    /// The places of the content in a file with holes.
     pub sparse: Option<Sparse>,
 }
 
 /// The entries of an archive.
 pub(super) struct Entries<R> {
     source: R,
-    /// Bytes of this entry's content that were not read yet.
+    /// Bytes of the content of this entry that were not read yet.
     left: u64,
-    /// Bytes that it is filled up with.
+    /// Bytes of its padding.
     padding: u64,
 }
 
-/// What was said of the next entry in entries of their own.
+/// What extension entries contain about the next entry.
 #[derive(Default)]
 struct Before {
     extended: Records,
@@ -48,7 +48,7 @@ impl<R: Read> Entries<R> {
         Self { source, left: 0, padding: 0 }
     }
 
-    /// The next entry; what was not read of the one before is read over.
+    /// The next entry; what was not read of the previous one is skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut before = Before::default();
         loop {
@@ -93,7 +93,7 @@ impl<R: Read> Entries<R> {
     /// Reads the map of a file with holes.
     fn sparse(&mut self, entry: &mut Entry) -> io::Result<()> {
         let map = if entry.kind == EntryType::GNUSparse {
-            let header = entry.header.as_gnu().ok_or_else(|| damaged("its header is of another format"))?;
+            let header = entry.header.as_gnu().ok_or_else(|| damaged("its header has another format"))?;
             let cut = |source: io::Error| io::Error::new(source.kind(), "it is cut off");
             Sparse::of_header(header, |block| self.source.read_exact(block).map_err(cut))?
         } else {
@@ -102,7 +102,7 @@ impl<R: Read> Entries<R> {
                 return Ok(());
             };
             if has_no_content(entry.kind) {
-                return Err(damaged("it is no file"));
+                return Err(damaged("it is not a file"));
             }
             if let Some(name) = entry.extended.get(NAME) {
                 entry.path = name.to_vec();
@@ -113,21 +113,21 @@ impl<R: Read> Entries<R> {
         Ok(())
     }
 
-    /// What there is of the entry's content and was not read yet.
+    /// The rest of the entry's content.
     pub(super) fn content(&mut self) -> Content<'_, R> {
         Content(self)
     }
 
     fn begin(&mut self, size: u64) -> io::Result<()> {
         if i64::try_from(size).is_err() {
-            return Err(damaged("a file of the layer has a size that nobody can count"));
+            return Err(damaged("a file of the layer has an impossible size"));
         }
         let block = BLOCK as u64;
         (self.left, self.padding) = (size, size.next_multiple_of(block) - size);
         Ok(())
     }
 
-    /// The next header, unless the archive ends.
+    /// The next header; `None` at the end of the archive.
     fn header(&mut self) -> io::Result<Option<Header>> {
         io::copy(&mut self.content(), &mut io::sink())?;
         let padding = std::mem::take(&mut self.padding);
@@ -135,22 +135,22 @@ impl<R: Read> Entries<R> {
         let Some(block) = self.block()? else { return Ok(None) };
         if is_zero(&block) {
             return match self.block()? {
-                Some(block) if !is_zero(&block) => Err(damaged("the layer goes on behind its end")),
+                Some(block) if !is_zero(&block) => Err(damaged("the layer continues after its end")),
                 _ => Ok(None),
             };
         }
         let header = Header::from_byte_slice(&block).clone();
-        // What the field of the sum itself counts for: blanks.
+        // The checksum field itself counts as blanks.
         let others = || block[..148].iter().chain(b"        ").chain(&block[156..]);
         let unsigned: i64 = others().map(|byte| i64::from(*byte)).sum();
         let signed: i64 = others().map(|byte| i64::from(byte.cast_signed())).sum();
         if !header.cksum().is_ok_and(|sum| [unsigned, signed].contains(&i64::from(sum))) {
-            return Err(damaged("the layer is no tar, or a header of it is damaged"));
+            return Err(damaged("the layer is not a tar archive, or one of its headers is damaged"));
         }
         Ok(Some(header))
     }
 
-    /// So many bytes, unless there are none any more.
+    /// That many bytes; `None` at the end of the source.
     fn block(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
         let first = loop {
@@ -166,7 +166,7 @@ impl<R: Read> Entries<R> {
         Ok(Some(block))
     }
 
-    /// The content of an entry that says something of the next one.
+    /// The content of an entry that describes the next one.
     fn special(&mut self) -> io::Result<Vec<u8>> {
         if self.left > MAX_SPECIAL {
             return Err(damaged("an extended header of the layer is too large"));
@@ -177,7 +177,7 @@ impl<R: Read> Entries<R> {
     }
 }
 
-/// Reads what there is of an entry's content, and fails where it should go on.
+/// Reads the content of an entry, and fails if it ends early.
 pub(super) struct Content<'a, R>(&'a mut Entries<R>);
 
 impl<R: Read> Read for Content<'_, R> {
@@ -192,7 +192,7 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-/// Whether a size in the header of such an entry means nothing.
+/// Whether the size in the header of such an entry has no meaning.
 fn has_no_content(kind: EntryType) -> bool {
     use EntryType::{Block, Char, Directory, Fifo, Link, Symlink};
     matches!(kind, Link | Symlink | Char | Block | Directory | Fifo)
@@ -208,7 +208,7 @@ fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|byte| *byte == 0)
 }
 
-/// A number of a header; an empty field is 0, as it is for engines.
+/// A number in a header; an empty field is 0, as in engines.
 pub(super) fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
     if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::default()) } else { read }
 }

@@ -1,9 +1,9 @@
 //! Images on their way out of the engine's store (`coracle-agent images read`, in a helper container) and into a node
 //! (`coracle-agent images receive`, in the node).
 //!
-//! Layers are unpacked while they come, into directories that containerd does not know of. When everything was sent and
-//! found to be good they are moved into containerd's store, and the images get their names. Whatever ends a run before
-//! that, what it made goes, and the store is as it was.
+//! Layers are unpacked while they arrive, into directories unknown to containerd. Once everything was sent and verified,
+//! they are moved into containerd's store, and the images get their names. If a run ends before that, everything that it
+//! created is removed, and the store is unchanged.
 
 mod adopt;
 mod attributes;
@@ -24,25 +24,23 @@ mod trouble;
 mod unpack;
 #[cfg(test)]
 mod unpack_tests;
-#[allow(dead_code, reason = "what only the command uses")]
-mod wire;
 
 use std::process::ExitCode;
 
-use wire::Answer;
+use coracle_shared::wire::Answer;
 
 /// Runs `images WORD`.
 pub(crate) fn main(word: Option<&str>) -> ExitCode {
     let result = match word {
         Some("receive") => receive::main(),
         Some("read") => return read::main(),
-        _ => Err(trouble::failed("`images` knows `read` and `receive`")),
+        _ => Err(trouble::failed("the commands of `images` are `read` and `receive`")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Whoever does not listen any more needs no answer.
-            let _ = receive::answer(&Answer::Failed(failure));
+            // A command that no longer listens needs no answer.
+            let _ = receive::answer(&Answer::Failed(failure.into()));
             ExitCode::FAILURE
         }
     }

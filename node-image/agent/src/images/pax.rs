@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// What extended headers say of the next entry.
+/// What extended headers contain about the next entry.
 #[derive(Debug, Default)]
 pub(super) struct Records(Vec<(String, Vec<u8>)>);
 
@@ -16,7 +16,7 @@ impl Records {
             let length = length.filter(|length| (space + 2..=text.len()).contains(length)).ok_or_else(damaged)?;
             let record = text[space + 1..length].strip_suffix(b"\n").ok_or_else(damaged)?;
             let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(damaged)?;
-            // Keys are UTF-8; what is not means nothing to us.
+            // Keys are UTF-8; others are unknown here.
             if let Ok(key) = std::str::from_utf8(&record[..equals]) {
                 records.push((key.to_owned(), record[equals + 1..].to_vec()));
             }
@@ -30,19 +30,19 @@ impl Records {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
-    /// The value of a key; the last one counts, and an empty one says nothing.
+    /// The value of a key; the last one counts, and an empty one counts as missing.
     pub(super) fn get(&self, key: &str) -> Option<&[u8]> {
         let last = self.iter().filter(|(other, _)| *other == key).last();
         last.map(|(_, value)| value).filter(|value| !value.is_empty())
     }
 
-    /// A number, if there is one at this key.
+    /// The number at this key, if there is one.
     pub(super) fn number(&self, key: &str) -> io::Result<Option<u64>> {
         self.get(key).map(number).transpose()
     }
 }
 
-/// A number in decimal; none is larger than engines can count.
+/// A decimal number, at most as large as engines allow.
 pub(super) fn number(text: &[u8]) -> io::Result<u64> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
     number.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The few messages of containerd's API and of the kubelet's that a load needs; fields that nobody reads are left out.
+//! The few messages of containerd's API and of the kubelet's API that a load needs, without fields that are never read.
 
 use prost::Message;
 
@@ -96,7 +96,7 @@ pub(super) struct UpdateImage {
     pub(super) mask: Option<FieldMask>,
 }
 
-/// The kubelet's question whether an image is there.
+/// The kubelet's question whether an image exists.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ImageStatus {
     #[prost(message, optional, tag = "1")]
@@ -175,7 +175,7 @@ pub(super) struct UpdateContent {
 
 // ---- snapshots ----
 
-/// Names a snapshot, to ask for it or to remove it.
+/// Identifies a snapshot to query or to remove.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StatSnapshot {
     #[prost(string, tag = "1")]

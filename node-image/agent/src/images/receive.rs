@@ -13,53 +13,53 @@ use super::content::{Chunks, pump};
 use super::record::{self, Prepared};
 use super::staging::{Staged, Staging};
 use super::store::{Records, chain_ids, diff_ids, present};
-use super::trouble::{Result, damaged, failed};
+use super::trouble::{Result, Trouble, damaged, failed};
 use super::unpack::unpack;
-use super::wire::{self, Answer, Image, Layer, Name, Order, Reason, Stored, VERSION, Want};
+use coracle_shared::wire::{self, Answer, Image, Layer, Message, Name, Reason, Request, Stored, VERSION};
 
 /// Chunks of a layer that are read before they are unpacked.
 const CHUNKS_AHEAD: usize = 8;
-/// What a pipe may hold.
+/// The size of a pipe, bytes.
 const PIPE: usize = 1 << 20;
-/// How long what is left of a run that was killed stays.
-const EXPIRY: Duration = Duration::from_secs(3600);
+/// How long the remains of a killed run are kept.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long the kubelet's runtime may take to show an image.
-const SHOWN_WITHIN: Duration = Duration::from_secs(15);
-/// How often it is asked.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(15);
+/// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs until everything is stored, or nothing.
+/// Runs until everything is stored, or fails with nothing stored.
 pub(super) fn main() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    // A larger pipe is faster, not better.
+    // A larger pipe is only faster, so an error does not matter.
     let _ = rustix::pipe::fcntl_setpipe_size(io::stdin(), PIPE);
     let mut input = BufReader::with_capacity(PIPE, io::stdin().lock());
-    let Some(Order::Want(want)) = wire::receive(&mut input)? else {
-        return Err(failed("the first message is not what is wanted"));
+    let Some(Message::Request(request)) = wire::receive(&mut input)? else {
+        return Err(failed("the first message is not a request"));
     };
-    if want.version != VERSION {
-        let message = format!("this node speaks version {VERSION}, not {}", want.version);
-        return Err(wire::Failure { reason: Reason::Version, message });
+    if request.version != VERSION {
+        let message = format!("this node supports version {VERSION} of the messages, not {}", request.version);
+        return Err(Trouble { reason: Reason::Version, message });
     }
     let containerd = runtime.block_on(Containerd::connect())?;
-    let mut receiver = Receiver { runtime, containerd, want, staging: None, work: Work::default() };
+    let mut receiver = Receiver { runtime, containerd, request, staging: None, work: Work::default() };
     let state = receiver.state()?;
     answer(&state)?;
-    match receiver.orders(&mut input) {
+    match receiver.messages(&mut input) {
         Ok(Some(stored)) => {
             receiver.end(false)?;
             answer(&Answer::Done(stored))
         }
         Ok(None) => receiver.end(true),
         Err(failure) => {
-            // The failure that led here is the one to tell.
+            // The failure that led here is the one to report.
             let _ = receiver.end(true);
             Err(failure)
         }
     }
 }
 
-/// Says something to the command.
+/// Sends an answer to the command.
 pub(super) fn answer(answer: &Answer) -> Result<()> {
     let mut output = io::stdout().lock();
     wire::send(&mut output, answer)?;
@@ -69,12 +69,12 @@ pub(super) fn answer(answer: &Answer) -> Result<()> {
 struct Receiver {
     runtime: Runtime,
     containerd: Containerd,
-    want: Want,
+    request: Request,
     staging: Option<Staging>,
     work: Work,
 }
 
-/// What was sent so far.
+/// Everything that was sent so far.
 #[derive(Debug, Default)]
 struct Work {
     layers: BTreeMap<String, Staged>,
@@ -84,26 +84,26 @@ struct Work {
 
 impl Receiver {
     fn state(&mut self) -> Result<Answer> {
-        let Self { runtime, containerd, want, .. } = self;
+        let Self { runtime, containerd, request, .. } = self;
         runtime.block_on(async {
             let records = Records::read(containerd).await?;
-            let mut had = Vec::new();
-            for wanted in &want.images {
-                had.push(records.had(containerd, wanted).await?);
+            let mut states = Vec::new();
+            for wanted in &request.images {
+                states.push(records.state(containerd, wanted).await?);
             }
-            Ok(Answer::State(had))
+            Ok(Answer::State(states))
         })
     }
 
-    /// Does as it is told; gives what is stored, or nothing when whoever tells goes away.
-    fn orders(&mut self, input: &mut impl BufRead) -> Result<Option<Vec<Stored>>> {
+    /// Handles all messages; returns what is stored, or `None` if the command goes away.
+    fn messages(&mut self, input: &mut impl BufRead) -> Result<Option<Vec<Stored>>> {
         loop {
             match wire::receive(input) {
-                Ok(Some(Order::Layer(layer))) => self.layer(&layer, input)?,
-                Ok(Some(Order::Image(image))) => self.work.images.push(image),
-                Ok(Some(Order::Name(name))) => self.work.names.push(name),
-                Ok(Some(Order::Commit)) => return self.commit().map(Some),
-                Ok(Some(Order::Want(_))) => return Err(failed("a second message of what is wanted")),
+                Ok(Some(Message::Layer(layer))) => self.layer(&layer, input)?,
+                Ok(Some(Message::Image(image))) => self.work.images.push(image),
+                Ok(Some(Message::Name(name))) => self.work.names.push(name),
+                Ok(Some(Message::Commit)) => return self.commit().map(Some),
+                Ok(Some(Message::Request(_))) => return Err(failed("a second request")),
                 Ok(None) => return Ok(None),
                 Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
                 Err(source) => return Err(source.into()),
@@ -111,26 +111,26 @@ impl Receiver {
         }
     }
 
-    /// A place for what is made, from which everything goes if the run ends early.
+    /// The directory for everything that is created; if the run ends early, it is removed.
     fn begin(&mut self) -> Result<&mut Staging> {
         if self.staging.is_none() {
             let staging = Staging::open()?;
-            let Self { runtime, containerd, want, .. } = self;
+            let Self { runtime, containerd, request, .. } = self;
             runtime.block_on(async {
-                let expiry = jiff::Timestamp::now() + EXPIRY;
+                let expiry = jiff::Timestamp::now() + LEASE_TIMEOUT;
                 containerd.begin_lease(format!("coracle-{}", staging.run()), expiry.to_string()).await?;
-                // What is there now must not go while the rest comes.
-                for wanted in &want.images {
+                // What exists now must not be removed while the rest arrives.
+                for wanted in &request.images {
                     let chains = chain_ids(&wanted.diff_ids);
                     if let Some(top) = present(containerd, &chains).await?.checked_sub(1) {
                         containerd.keep_snapshot(&chains[top]).await?;
                     }
                 }
-                Ok::<_, wire::Failure>(())
+                Ok::<_, Trouble>(())
             })?;
             self.staging = Some(staging);
         }
-        self.staging.as_mut().ok_or_else(|| failed("there is no place for layers"))
+        self.staging.as_mut().ok_or_else(|| failed("there is no directory for layers"))
     }
 
     fn end(&mut self, wait: bool) -> Result<()> {
@@ -138,7 +138,7 @@ impl Receiver {
         self.runtime.block_on(self.containerd.end_lease(wait))
     }
 
-    /// Unpacks a layer, and keeps it if it is what it should be.
+    /// Unpacks a layer, and keeps it if its digest is right.
     fn layer(&mut self, layer: &Layer, input: &mut impl BufRead) -> Result<()> {
         let directory = self.begin()?.directory()?;
         let (sink, source) = sync_channel(CHUNKS_AHEAD);
@@ -148,12 +148,12 @@ impl Receiver {
             drop(sink);
             (pumped, worker.join())
         });
-        let unpacked = unpacked.map_err(|_| failed("unpacking a layer ended early"))?;
+        let unpacked = unpacked.map_err(|_| failed("unpacking a layer failed unexpectedly"))?;
         let (digest, size) = match pumped {
             Ok(pumped) => pumped,
             Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => return Err(source.into()),
             Err(source) if layer.diff_id.is_some() => return Err(damaged(format!("a layer is damaged: {source}"))),
-            // Nobody said that it is a layer.
+            // It was not announced as a layer.
             Err(_) => return Ok(std::fs::remove_dir_all(directory)?),
         };
         if let Some(diff_id) = layer.diff_id.as_ref().filter(|diff_id| **diff_id != digest) {
@@ -168,13 +168,13 @@ impl Receiver {
                 Ok(std::fs::remove_dir_all(directory)?)
             }
             Err(source) => {
-                let failure = wire::Failure::from(source);
-                Err(wire::Failure { message: format!("cannot unpack layer {digest}: {}", failure.message), ..failure })
+                let failure = Trouble::from(source);
+                Err(Trouble { message: format!("cannot unpack layer {digest}: {}", failure.message), ..failure })
             }
         }
     }
 
-    /// Makes everything visible.
+    /// Stores everything and makes it visible.
     fn commit(&mut self) -> Result<Vec<Stored>> {
         self.begin()?;
         let Self { runtime, containerd, staging, work, .. } = self;
@@ -189,7 +189,7 @@ impl Receiver {
             for name in &work.names {
                 let found = records.find(&name.id);
                 let (target, image) =
-                    found.ok_or_else(|| failed(format!("image {} was removed just now; try again", name.id)))?;
+                    found.ok_or_else(|| failed(format!("image {} was removed in the meantime; try again", name.id)))?;
                 prepared.push(Prepared::there(name, target, image));
             }
             for image in &prepared {
@@ -201,7 +201,7 @@ impl Receiver {
     }
 }
 
-/// Moves the layers of the images into the store, each onto the one below it.
+/// Moves the layers of the images into the store, each one on top of the one below it.
 async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: &mut Work) -> Result<()> {
     let mut steps = Vec::new();
     let mut known = BTreeSet::new();
@@ -219,7 +219,7 @@ async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: 
     for (index, (diff_id, chain, parent)) in steps.iter().enumerate() {
         let again = steps[index + 1..].iter().any(|(other, ..)| other == diff_id);
         let layer = work.layers.get(diff_id);
-        let layer = layer.ok_or_else(|| failed(format!("layer {diff_id} was neither there nor sent")))?;
+        let layer = layer.ok_or_else(|| failed(format!("layer {diff_id} was neither present nor sent")))?;
         let directory = if again { staging.copy(&layer.directory)? } else { layer.directory.clone() };
         let key = format!("coracle-{}-{index}", staging.run());
         let place = Place { key: &key, chain, parent };
@@ -228,9 +228,9 @@ async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: 
     Ok(())
 }
 
-/// Waits until the kubelet's runtime shows the images: it hears of them a little later.
+/// Waits until the kubelet's runtime shows the images: it learns of them a little later.
 async fn wait_until_shown(containerd: &mut Containerd, images: &[Prepared]) -> Result<()> {
-    let deadline = Instant::now() + SHOWN_WITHIN;
+    let deadline = Instant::now() + SHOW_TIMEOUT;
     for image in images {
         for name in &image.names {
             loop {

@@ -1,4 +1,4 @@
-//! Configuration, manifest and names of an image in the node's store.
+//! The configuration, manifest and names of an image in the node's store.
 
 use serde_json::json;
 
@@ -8,19 +8,16 @@ use super::content::digest;
 use super::proto;
 use super::store::{ID_LABEL, chain_ids, diff_ids};
 use super::trouble::Result;
-use super::wire::{Image, Name, Stored};
+use coracle_shared::labels::{LOADED, PINNED};
+use coracle_shared::wire::{Image, Name, Stored};
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-/// Keeps the kubelet from ever removing an image: there may be no registry that has it.
-const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
-/// Tells what was loaded from what the node image brought.
-const LOADED: (&str, &str) = ("dev.coracle.loaded", "true");
-/// The repository of images that come without a name; containerd keeps only what is named.
+/// The repository of images without a name: containerd keeps only what has a name.
 const UNNAMED: &str = "localhost/loaded";
 
-/// An image of which everything is there but its names.
+/// An image that is complete except for its names.
 #[derive(Debug)]
 pub(super) struct Prepared {
     id: String,
@@ -55,14 +52,14 @@ pub(super) async fn write(containerd: &mut Containerd, image: &Image) -> Result<
     Ok(Prepared { id: image.id.clone(), image: id, names, target })
 }
 
-/// A manifest for an image that its engine keeps without one.
+/// A manifest for an image whose engine has none.
 async fn own_manifest(containerd: &mut Containerd, config: &[u8], id: &str, chains: &[String]) -> Result<String> {
     let mut layers = Vec::new();
     for (diff_id, chain) in diff_ids(config)?.iter().zip(chains) {
         let labels = containerd.snapshot(chain).await?.unwrap_or_default();
         let size = match labels.get(SIZE_LABEL).and_then(|size| size.parse::<u64>().ok()) {
             Some(size) => size,
-            // A layer that came another way; sizes are for display only.
+            // A layer that was not loaded by this program; sizes are only for display.
             None => containerd.usage(chain).await?,
         };
         layers.push(json!({"mediaType": DOCKER_LAYER, "digest": diff_id, "size": size}));
@@ -73,16 +70,17 @@ async fn own_manifest(containerd: &mut Containerd, config: &[u8], id: &str, chai
 }
 
 impl Prepared {
-    /// An image that was there, and gets names only.
+    /// An image that the node had before, and that only gets names.
     pub(super) fn there(name: &Name, target: &proto::Descriptor, image: &str) -> Self {
         Self { id: name.id.clone(), image: image.to_owned(), names: name.names.clone(), target: target.clone() }
     }
 
-    /// Makes its names mean it.
+    /// Assigns its names to it.
     pub(super) async fn show(&self, containerd: &mut Containerd) -> Result<()> {
         for name in &self.names {
-            let mut labels = Labels::from([PINNED, LOADED].map(|(label, value)| (label.to_owned(), value.to_owned())));
-            // Empty where the ID says it itself: the name may have meant another image.
+            let mut labels =
+                Labels::from([PINNED, (LOADED, "true")].map(|(label, value)| (label.to_owned(), value.to_owned())));
+            // Set even if it is empty: the name may have belonged to another image, whose label would stay.
             labels.insert(ID_LABEL.to_owned(), if self.id == self.image { String::new() } else { self.id.clone() });
             let image = proto::Image { name: name.clone(), labels, target: Some(self.target.clone()) };
             containerd.set_image(image).await?;
@@ -90,7 +88,7 @@ impl Prepared {
         Ok(())
     }
 
-    /// What the command is told.
+    /// The report for the command.
     pub(super) fn stored(self) -> Stored {
         Stored { id: self.id, image: self.image, names: self.names }
     }

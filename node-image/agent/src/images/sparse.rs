@@ -1,5 +1,5 @@
-//! Files with holes, as GNU tar writes them: only what is between the holes is in the archive, with a map of where it
-//! belongs. The map is in the entry's header (old GNU), in its extended header (0.0 and 0.1), or before its content (1.0).
+//! Files with holes, as GNU tar writes them: the archive has only what is between the holes, and a map of its places. The
+//! map is in the entry's header (old GNU), in its extended header (0.0 and 0.1), or before its content (1.0).
 
 use std::io::{self, Read};
 
@@ -7,26 +7,26 @@ use tar::{GnuExtSparseHeader, GnuHeader, GnuSparseHeader};
 
 use super::pax::{Records, number};
 
-/// Unit of an archive, bytes.
+/// The unit of an archive, bytes.
 const BLOCK: usize = 512;
-/// Larger maps are none, bytes. An extended header with a map has the same limit.
+/// The largest map, bytes. An extended header with a map has the same limit.
 const MAX_MAP: usize = 1 << 20;
-/// What precedes everything that an extended header says of this.
+/// The prefix of all keys for sparse files in an extended header.
 const KEY: &str = "GNU.sparse.";
-/// The name of a sparse file, where its entry has another one for programs that do not know of these.
+/// The name of a sparse file, if its entry has another one for programs that do not support these.
 pub(super) const NAME: &str = "GNU.sparse.name";
 
-/// Where the content of a file belongs.
+/// The places of the content of a file.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Sparse {
-    /// Size of the file with its holes.
+    /// The size of the file with its holes, bytes.
     pub size: u64,
-    /// What is not a hole: offset and length. In order, none reaches into the next one or behind the end.
+    /// The parts that are not holes, by offset and length: in order, without overlaps, and inside the file.
     pub parts: Vec<(u64, u64)>,
 }
 
 impl Sparse {
-    /// The map of an entry of the old kind. What its header has no room for follows it, block by block.
+    /// The map of an entry in the old format. What does not fit into its header follows it, block by block.
     pub(super) fn of_header(
         header: &GnuHeader,
         mut more: impl FnMut(&mut [u8; BLOCK]) -> io::Result<()>,
@@ -48,7 +48,7 @@ impl Sparse {
         Ok(Self { size: header.real_size()?, parts })
     }
 
-    /// The map of a regular file, if it is a sparse one.
+    /// The map of a regular file, if it is sparse.
     pub(super) fn of_records(records: &Records, physical: u64, content: &mut impl Read) -> io::Result<Option<Self>> {
         let get = |name: &str| records.get(&format!("{KEY}{name}")).unwrap_or_default();
         let pairs = pairs(records)?;
@@ -56,7 +56,7 @@ impl Sparse {
             (b"1", b"0") => false,
             (b"0", b"0" | b"1") => true,
             (b"", b"") if !pairs.is_empty() || !get("map").is_empty() => true,
-            // No sparse file, or of a version of which engines know nothing: to them it is as any other.
+            // Not a sparse file, or a version that engines do not support: they treat it as a normal file.
             _ => return Ok(None),
         };
         let size = [get("size"), get("realsize")].into_iter().find(|size| !size.is_empty());
@@ -69,29 +69,29 @@ impl Sparse {
             pairs
         };
         if before && number(get("numblocks"))?.checked_mul(2) != Some(numbers.len() as u64) {
-            return Err(damaged("it has another length than it says"));
+            return Err(damaged("its length differs from the one that it gives"));
         }
         let parts = numbers.chunks_exact(2).map(|part| (part[0], part[1])).collect();
         Ok(Some(Self { size, parts }))
     }
 
-    /// Refuses a map that does not fit to itself or to what is in the archive.
+    /// Rejects a map that contradicts itself or the content of the archive.
     pub(super) fn check(self, physical: u64) -> io::Result<Self> {
         let (mut end, mut sum) = (0, 0);
         for (offset, length) in &self.parts {
             if *offset < end {
                 return Err(damaged("its parts overlap or are not in order"));
             }
-            // Engines count with a sign.
+            // Engines use signed numbers.
             let next = offset.checked_add(*length).filter(|next| i64::try_from(*next).is_ok());
-            end = next.ok_or_else(|| damaged("a part ends beyond what can be counted"))?;
+            end = next.ok_or_else(|| damaged("a part ends at an impossible offset"))?;
             sum += length;
         }
         if i64::try_from(self.size).is_err() || end > self.size {
-            return Err(damaged("a part is behind the file's end"));
+            return Err(damaged("a part is beyond the end of the file"));
         }
         if sum != physical {
-            return Err(damaged(format!("its parts have {sum} bytes, and {physical} are there")));
+            return Err(damaged(format!("its parts have {sum} bytes, but the content has {physical}")));
         }
         Ok(self)
     }
@@ -101,7 +101,7 @@ pub(super) fn damaged(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
-/// Takes the parts of one block, which end where a field is empty.
+/// Adds the parts of one block, which end at an empty field.
 fn take(block: &[GnuSparseHeader], parts: &mut Vec<(u64, u64)>) -> io::Result<()> {
     for part in block.iter().take_while(|part| part.offset[0] != 0) {
         let length = if part.numbytes[0] == 0 { 0 } else { part.length()? };
@@ -110,7 +110,7 @@ fn take(block: &[GnuSparseHeader], parts: &mut Vec<(u64, u64)>) -> io::Result<()
     Ok(())
 }
 
-/// Offsets and lengths that are records of their own, one after the other.
+/// Offsets and lengths in alternating records.
 fn pairs(records: &Records) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for (key, value) in records.iter() {
@@ -132,7 +132,7 @@ fn split(map: &[u8]) -> io::Result<Vec<u64>> {
     if map.is_empty() { Ok(Vec::new()) } else { map.split(|byte| *byte == b',').map(number).collect() }
 }
 
-/// The map in front of the content: a number of parts, then their offsets and lengths, each on a line, in whole blocks.
+/// The map before the content: the number of parts, then their offsets and lengths, one per line, in whole blocks.
 fn leading(content: &mut impl Read) -> io::Result<Vec<u64>> {
     let mut text = Vec::new();
     let mut lines = |count: u64| -> io::Result<Vec<u64>> {

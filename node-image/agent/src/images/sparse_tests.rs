@@ -1,4 +1,4 @@
-//! Files with holes in every form that GNU tar has for them, good ones and damaged ones.
+//! Files with holes in every format of GNU tar, valid ones and damaged ones.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::unpack::unpack;
 
-/// Chance that is the same in every run.
+/// Random numbers that are the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -33,7 +33,7 @@ enum Form {
 
 const FORMS: [Form; 4] = [Form::Old, Form::V00, Form::V01, Form::V10];
 
-/// A file with holes, as a layer says it.
+/// A file with holes, as a layer describes it.
 #[derive(Debug, Clone)]
 struct Holes {
     size: u64,
@@ -66,7 +66,7 @@ impl Holes {
         content
     }
 
-    /// The tar of a layer with this file, called `file`, and another one behind it.
+    /// The tar of a layer with this file, called `file`, and another one after it.
     fn layer(&self, form: Form) -> Vec<u8> {
         let numbers: Vec<String> =
             self.parts.iter().flat_map(|(offset, length)| [offset.to_string(), length.to_string()]).collect();
@@ -175,7 +175,7 @@ fn end(mut layer: Vec<u8>) -> Vec<u8> {
     layer
 }
 
-/// Unpacks into a directory of a directory, so that it shows what is written outside.
+/// Unpacks into a directory inside another one, so that a write to the outside shows.
 fn unpacked(layer: &[u8]) -> (TempDir, io::Result<()>) {
     let outside = tempfile::tempdir().unwrap();
     let inside = outside.path().join("layer");
@@ -184,7 +184,7 @@ fn unpacked(layer: &[u8]) -> (TempDir, io::Result<()>) {
     (outside, result)
 }
 
-/// What the disk holds of a directory, bytes.
+/// The size of a directory on disk, bytes.
 fn held(path: &std::path::Path) -> u64 {
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
     entries
@@ -212,7 +212,7 @@ fn every_form_gives_the_same_file_and_what_follows_it() {
             assert_eq!(fs::read_dir(layer).unwrap().count(), 2);
         }
     }
-    assert!(longest > 4 + 2 * 21, "maps of the old kind in three blocks");
+    assert!(longest > 4 + 2 * 21, "maps of the old format in three blocks");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn what_gnu_tar_packs_comes_out_as_it_went_in() {
     ] {
         let mut command = Command::new("tar");
         command.args(["--create", "--sparse"]).args(arguments).arg("--directory").arg(folder.path()).arg("file");
-        // Of another tar, or where there is none, this says nothing.
+        // Another tar, or none: the test proves nothing here.
         let Some(packed) = command.output().ok().filter(|output| output.status.success()) else { return };
         assert!(packed.stdout.len() < 300_000, "{arguments:?}: it is not sparse");
         let (folder, result) = unpacked(&packed.stdout);
@@ -266,23 +266,23 @@ fn maps_that_do_not_fit_are_refused_with_the_reason() {
     for (holes, why) in [
         (holes(1000, &[(0, 300), (200, 300)]), "overlap"),
         (holes(2000, &[(1000, 300), (0, 300)]), "not in order"),
-        (holes(599, &[(0, 600)]), "behind the file's end"),
-        (holes(9000, &[(0, 599)]), "have 599 bytes, and 600 are there"),
-        (holes(9000, &[(0, 600), (700, 1)]), "have 601 bytes, and 600 are there"),
-        (holes(max, &[(max - 1, 2), (max, 598)]), "what can be counted"),
+        (holes(599, &[(0, 600)]), "beyond the end of the file"),
+        (holes(9000, &[(0, 599)]), "have 599 bytes, but the content has 600"),
+        (holes(9000, &[(0, 600), (700, 1)]), "have 601 bytes, but the content has 600"),
+        (holes(max, &[(max - 1, 2), (max, 598)]), "impossible offset"),
     ] {
         for form in FORMS {
             let (folder, result) = unpacked(&holes.layer(form));
-            let told = result.unwrap_err().to_string();
-            let counted = told.contains(why);
-            assert!(counted && told.contains("file` is damaged"), "{form:?}: {told}");
+            let message = result.unwrap_err().to_string();
+            let counted = message.contains(why);
+            assert!(counted && message.contains("file` is damaged"), "{form:?}: {message}");
             assert_eq!(fs::read_dir(folder.path().join("layer")).unwrap().count(), 0, "{form:?}");
         }
     }
     let too_large = Holes { size: max, parts: vec![(0, 600)], data: vec![1; 600] };
     for form in FORMS {
-        let told = unpacked(&too_large.layer(form)).1.unwrap_err();
-        assert_eq!(told.kind(), io::ErrorKind::FileTooLarge, "{form:?}: {told}");
+        let message = unpacked(&too_large.layer(form)).1.unwrap_err();
+        assert_eq!(message.kind(), io::ErrorKind::FileTooLarge, "{form:?}: {message}");
     }
 }
 
@@ -302,8 +302,8 @@ fn maps_without_an_end_are_refused_and_not_kept() {
         fill(&mut map);
         let mut layer = entry(EntryType::XHeader, "pax", &begin);
         layer.extend(entry(EntryType::Regular, "file", &map));
-        let told = unpacked(&end(layer)).1.unwrap_err().to_string();
-        assert!(told.contains(why), "{told}");
+        let message = unpacked(&end(layer)).1.unwrap_err().to_string();
+        assert!(message.contains(why), "{message}");
     }
     let mut endless = header(EntryType::GNUSparse, "file", 0);
     endless.as_gnu_mut().unwrap().set_is_extended(true);
@@ -326,7 +326,7 @@ fn a_version_that_nobody_knows_is_any_file() {
     assert_eq!(fs::read(folder.path().join("layer/file")).unwrap(), b"content");
 }
 
-/// Changes of a few bytes each, anywhere in the headers and maps, with sums that are right again.
+/// Changes of a few bytes each, anywhere in the headers and maps, with corrected checksums.
 #[test]
 fn damaged_layers_never_panic_nor_write_outside_nor_take_more_space_than_they_have() {
     let mut random = Random(7);
@@ -360,7 +360,7 @@ fn damaged_layers_never_panic_nor_write_outside_nor_take_more_space_than_they_ha
     assert!(refused > 300 && taken > 300, "{refused} were refused, {taken} taken");
 }
 
-/// Makes the sums of all that may be headers right.
+/// Corrects the checksums of everything that may be a header.
 fn correct(layer: &mut [u8]) {
     for block in layer.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
         let sum: u32 = block[..148].iter().chain(b"        ").chain(&block[156..]).map(|byte| u32::from(*byte)).sum();

@@ -1,4 +1,4 @@
-//! Layers that are unpacked and not yet part of containerd's store.
+//! Unpacked layers that are not part of containerd's store yet.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,20 @@ use rustix::fs::{FlockOperation, flock};
 use super::trouble::{Result, failed};
 use super::unpack::Unpacked;
 
-/// On the file system of containerd's snapshots, so that a layer is moved there and not copied.
+/// It is on the file system of containerd's snapshots, so that a layer is moved there and not copied.
 const ROOT: &str = "/var/lib/containerd/dev.coracle.staging";
 
-/// A layer that is unpacked.
+/// An unpacked layer.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// Where it is.
     pub directory: PathBuf,
-    /// What was found on the way.
+    /// What was found while unpacking.
     pub unpacked: Unpacked,
-    /// Bytes of its tar.
+    /// The size of its tar, bytes.
     pub size: u64,
 }
 
-/// A directory of this run, which goes when the run ends.
+/// A directory of this run, which is removed when the run ends.
 #[derive(Debug)]
 pub(super) struct Staging {
     root: PathBuf,
@@ -34,10 +33,10 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Makes the directory, and removes those of runs that were killed.
+    /// Creates the directory, and removes those of runs that were killed.
     pub(super) fn open() -> Result<Self> {
         fs::create_dir_all(ROOT)?;
-        // Nobody takes a new directory for an old one between its making and its locking.
+        // So that no other run takes a new directory for an old one between its creation and its locking.
         let all = File::open(ROOT)?;
         flock(&all, FlockOperation::LockExclusive).map_err(io::Error::from)?;
         for entry in fs::read_dir(ROOT)? {
@@ -71,13 +70,13 @@ impl Staging {
         self.root.join(self.layers.to_string())
     }
 
-    /// A second copy of a layer, with all that it has.
+    /// A complete copy of a layer.
     pub(super) fn copy(&mut self, layer: &Path) -> Result<PathBuf> {
         let path = self.next();
         let copied = Command::new("cp").args(["--archive", "--no-target-directory"]).arg(layer).arg(&path).output()?;
         if !copied.status.success() {
-            let said = String::from_utf8_lossy(&copied.stderr).trim().to_owned();
-            return Err(failed(format!("cannot copy a layer: {said}")));
+            let message = String::from_utf8_lossy(&copied.stderr).trim().to_owned();
+            return Err(failed(format!("cannot copy a layer: {message}")));
         }
         Ok(path)
     }

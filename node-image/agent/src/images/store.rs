@@ -1,4 +1,4 @@
-//! What a node has of the images that it shall have.
+//! What a node has of the requested images.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use super::containerd::Containerd;
 use super::proto::{Descriptor, Image};
 use super::trouble::{Result, damaged};
-use super::wire::{Had, Wanted};
+use coracle_shared::wire::{ImageRequest, ImageState};
 
-/// The ID under which an image was loaded, where it is not its configuration's digest: an index's or a manifest's.
+/// The ID under which an image was loaded, if it is the digest of an index or a manifest and not of the configuration.
 pub(super) const ID_LABEL: &str = "dev.coracle.id";
 
-/// What of a manifest counts here.
+/// The part of a manifest that is needed here.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     config: Blob,
@@ -24,7 +24,7 @@ struct Blob {
     digest: String,
 }
 
-/// What of a configuration counts here.
+/// The part of a configuration that is needed here.
 #[derive(Debug, Deserialize)]
 struct Config {
     rootfs: RootFs,
@@ -36,25 +36,24 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// A node's image records, and which image each means.
+/// The image records of a node, and the image of each.
 pub(super) struct Records {
     records: Vec<Image>,
-    /// Image IDs by what records point to.
+    /// Image IDs, by the digests to which records point.
     ids: HashMap<String, String>,
 }
 
 impl Records {
-    /// Reads them.
     pub(super) async fn read(containerd: &mut Containerd) -> Result<Self> {
         let records = containerd.images().await?;
         let target = |record: &Image| Some(record.target.as_ref()?.digest.clone());
-        // The kubelet's runtime keeps each image also under its ID.
+        // The kubelet's runtime also keeps each image under its ID.
         let named = records.iter().filter(|record| record.name.starts_with("sha256:"));
         let ids = named.filter_map(|record| Some((target(record)?, record.name.clone()))).collect();
         Ok(Self { records, ids })
     }
 
-    /// The ID of the image that a record means; only of what the kubelet does not know a manifest is read.
+    /// The ID of the image of a record; a manifest is read only if the kubelet does not know the image.
     async fn id(&self, containerd: &mut Containerd, target: &Descriptor) -> Result<Option<String>> {
         if let Some(id) = self.ids.get(&target.digest) {
             return Ok(Some(id.clone()));
@@ -63,11 +62,11 @@ impl Records {
         Ok(manifest.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok()).map(|found| found.config.digest))
     }
 
-    /// The image with this ID: what its records point to, and the digest of its configuration.
+    /// The image with this ID: the target of its records, and the digest of its configuration.
     pub(super) fn find(&self, id: &str) -> Option<(&Descriptor, &String)> {
         let is_it = |record: &&Image| {
             record.name == id
-                || record.labels.get(ID_LABEL).is_some_and(|own| own == id)
+                || record.labels.get(ID_LABEL).is_some_and(|label| label == id)
                 || record.target.as_ref().is_some_and(|target| target.digest == id)
         };
         self.records.iter().filter(is_it).find_map(|record| {
@@ -76,12 +75,12 @@ impl Records {
         })
     }
 
-    /// What is there of an image.
-    pub(super) async fn had(&self, containerd: &mut Containerd, wanted: &Wanted) -> Result<Had> {
+    /// What the node has of an image.
+    pub(super) async fn state(&self, containerd: &mut Containerd, wanted: &ImageRequest) -> Result<ImageState> {
         let mut found = self.find(&wanted.id).map(|(_, image)| image.clone());
         let mut chains = chain_ids(&wanted.diff_ids);
         if let Some(image) = &found {
-            // Its configuration says what its layers are, also where who asks does not know.
+            // Its configuration lists its layers, even if the command does not know them.
             match containerd.blob(image).await? {
                 Some(config) => chains = chain_ids(&diff_ids(&config)?),
                 None => found = None,
@@ -105,11 +104,11 @@ impl Records {
                 moved.push(name.clone());
             }
         }
-        Ok(Had { image: found, lacks, moved, layers })
+        Ok(ImageState { image: found, lacks, moved, layers })
     }
 }
 
-/// How many of the lowest layers are there.
+/// How many of the lowest layers the node has.
 pub(super) async fn present(containerd: &mut Containerd, chains: &[String]) -> Result<usize> {
     for (index, chain) in chains.iter().enumerate().rev() {
         if containerd.snapshot(chain).await?.is_some() {
@@ -119,14 +118,14 @@ pub(super) async fn present(containerd: &mut Containerd, chains: &[String]) -> R
     Ok(0)
 }
 
-/// The layers of an image, by its configuration.
+/// The layers of an image, from its configuration.
 pub(super) fn diff_ids(config: &[u8]) -> Result<Vec<String>> {
     let config: Config = serde_json::from_slice(config)
         .map_err(|source| damaged(format!("the image's configuration is damaged: {source}")))?;
     Ok(config.rootfs.diff_ids)
 }
 
-/// The name of each layer together with all below it.
+/// The chain ID of each layer: its name together with all layers below it.
 pub(super) fn chain_ids(diff_ids: &[String]) -> Vec<String> {
     let mut chains: Vec<String> = Vec::new();
     for diff_id in diff_ids {

@@ -1,7 +1,7 @@
-//! Unpacks a layer into an empty directory, in the form that the kernel's overlay wants of a layer.
+//! Unpacks a layer into an empty directory, in the form that the kernel's overlay expects.
 //!
-//! What a layer takes away is a character device 0/0 or a mark on a directory. No path leads out of the directory:
-//! the kernel resolves each below it, symbolic links of the layer included.
+//! What a layer deletes becomes a character device 0/0 or a mark on a directory. No path leads out of the directory: the
+//! kernel resolves all of them below it, including symbolic links of the layer.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,21 +20,21 @@ use super::attributes::{Attributes, Times, set_times};
 use super::content::{write_content, write_sparse};
 use super::entries::{Entries, Entry};
 
-/// Marks what a layer takes away.
+/// Marks what a layer deletes.
 const WHITEOUT: &[u8] = b".wh.";
-/// Begins the names of marks that are no files of the image.
+/// The prefix of marks that are no files of the image.
 const MARK: &[u8] = b".wh..wh.";
-/// Marks a directory of which nothing below is seen.
+/// Marks a directory whose content in lower layers is hidden.
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Symbolic links that lead to directories which are to be made, one after another.
+/// The largest number of symbolic links in a row that lead to directories still to be created.
 const MAX_LINKS: u8 = 16;
 
 /// What was found while a layer was unpacked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Unpacked {
-    /// Directories that the layer has files in and does not describe, parents first.
+    /// Directories with files of the layer that it does not describe, parents first.
     pub implicit: BTreeSet<PathBuf>,
-    /// It says who owns its root, and what it allows.
+    /// It describes its root directory.
     pub root: bool,
 }
 
@@ -51,11 +51,11 @@ pub(super) fn unpack(mut source: impl Read, root: &Path) -> io::Result<Unpacked>
     while let Some(entry) = entries.next()? {
         target.entry(&entry, &mut entries.content())?;
     }
-    // Deepest last in the archive: a parent's times come after its children's files.
+    // In reverse order: the times of a directory are set after its files.
     for (path, times) in std::mem::take(&mut target.directories).into_iter().rev() {
         let (parent, name) = target.place(&path, 0)?;
         let there = fs::statat(parent.as_fd(), name.as_slice(), AtFlags::SYMLINK_NOFOLLOW);
-        // A directory that something took the place of later has no times.
+        // A directory that was replaced later has no times.
         if there.is_ok_and(|there| FileType::from_raw_mode(there.st_mode).is_dir()) {
             set_times(parent.as_fd(), &name, times)?;
         }
@@ -70,7 +70,7 @@ struct Target {
     root: Rc<OwnedFd>,
     found: Unpacked,
     directories: Vec<(PathBuf, Times)>,
-    /// The directory that was used last; a directory's files follow one another.
+    /// The last used directory; the files of a directory usually follow each other.
     last: Option<(PathBuf, Rc<OwnedFd>)>,
 }
 
@@ -128,7 +128,7 @@ impl Target {
         attributes.apply_to_file(&root)
     }
 
-    /// Makes something; what is in its place goes.
+    /// Creates a file and replaces what is in its place.
     fn make<T>(&mut self, dir: impl AsFd, name: &[u8], begin: impl Fn() -> Result<T, Errno>) -> io::Result<T> {
         match begin() {
             Err(Errno::EXIST) => {
@@ -151,7 +151,7 @@ impl Target {
             return Ok(());
         }
         self.make(&dir, name, || fs::mkdirat(&dir, name, Mode::RWXU))?;
-        // It took away what was there before it made it anew: nothing of the former is seen.
+        // The layer deletes it first and then creates it again, so the old content is hidden.
         if is_whiteout(&there) { set_opaque(dir.as_fd(), name) } else { Ok(()) }
     }
 
@@ -174,7 +174,7 @@ impl Target {
             EntryType::Block => FileType::BlockDevice,
             _ => FileType::Fifo,
         };
-        // A field that is empty is 0, as it is for the engine; a pipe has no numbers, whatever the fields say.
+        // An empty field is 0, as in engines; a pipe has no numbers, whatever the fields contain.
         let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or_default();
         let device = if kind == FileType::Fifo {
             0
@@ -182,17 +182,17 @@ impl Target {
             fs::makedev(number(header.device_major()), number(header.device_minor()))
         };
         match self.make(&dir, name, || fs::mknodat(&dir, name, kind, Mode::RUSR | Mode::WUSR, device)) {
-            // In a user namespace there are no devices; images are expected to work without theirs.
+            // A user namespace allows no devices; images are expected to work without them.
             Err(source) if source.kind() == io::ErrorKind::PermissionDenied && kind != FileType::Fifo => Ok(()),
             made => made.and_then(|()| attributes.apply(dir.as_fd(), name, false)),
         }
     }
 
-    /// Takes away a file of the layers below, or all of a directory's.
+    /// Deletes a file of the layers below, or the content of a directory.
     fn mark(&mut self, path: &Path, name: &[u8], taken: &[u8]) -> io::Result<()> {
         if name == OPAQUE {
             let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-                // The root of a layer: of what is below it, nothing is seen either.
+                // The root of a layer: the layers below are hidden as well.
                 return set_opaque(self.root.as_fd(), b".");
             };
             self.open(directory, 0)?;
@@ -204,7 +204,7 @@ impl Target {
         }
         let (parent, _) = self.place(path, 0)?;
         match fs::mknodat(parent.as_fd(), taken, FileType::CharacterDevice, Mode::empty(), 0) {
-            // It is there again, in this layer; of a directory only what is new may be seen.
+            // This layer has it again; of a directory, only the new content may be visible.
             Err(Errno::EXIST) => {
                 let there = fs::statat(parent.as_fd(), taken, AtFlags::SYMLINK_NOFOLLOW)?;
                 let is_dir = FileType::from_raw_mode(there.st_mode).is_dir();
@@ -214,14 +214,14 @@ impl Target {
         }
     }
 
-    /// The directory that a path is in, and its name there.
+    /// The parent directory of a path, and its name there.
     fn place(&mut self, path: &Path, links: u8) -> io::Result<(Rc<OwnedFd>, Vec<u8>)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidData)?.as_bytes().to_vec();
         let parent = self.open(path.parent().unwrap_or(Path::new("")), links)?;
         Ok((parent, name))
     }
 
-    /// Opens a directory, and makes it if the layer did not describe it.
+    /// Opens a directory, and creates it if the layer does not describe it.
     fn open(&mut self, path: &Path, links: u8) -> io::Result<Rc<OwnedFd>> {
         if path.as_os_str().is_empty() {
             return Ok(Rc::clone(&self.root));
@@ -250,7 +250,7 @@ impl Target {
     fn make_implicit(&mut self, path: &Path, links: u8) -> io::Result<()> {
         let (parent, name) = self.place(path, links)?;
         match fs::mkdirat(parent.as_fd(), name.as_slice(), Mode::from_raw_mode(0o755)) {
-            // A symbolic link to a directory that is not there yet.
+            // A symbolic link to a directory that does not exist yet.
             Err(Errno::EXIST) if links < MAX_LINKS => {
                 let target = fs::readlinkat(parent.as_fd(), name.as_slice(), Vec::new())?;
                 let base = path.parent().unwrap_or(Path::new(""));
@@ -259,7 +259,7 @@ impl Target {
             }
             made => {
                 made?;
-                // A directory above with the set-group-ID bit passes on that and its group; with engines the bit alone.
+                // A parent with the set-group-ID bit passes on the bit and its group; in engines, only the bit.
                 let there = fs::statat(parent.as_fd(), name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)?;
                 if Mode::from_raw_mode(there.st_mode).contains(Mode::SGID) {
                     fs::chownat(&parent, name.as_slice(), None, Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -290,17 +290,17 @@ fn is_whiteout(stat: &fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Hides what the layers below have in a directory.
+/// Hides the content of a directory in the layers below.
 fn set_opaque(dir: impl AsFd, name: &[u8]) -> io::Result<()> {
     let path = below(dir.as_fd().as_raw_fd(), name);
     match fs::lsetxattr(&path, "trusted.overlay.opaque", b"y", XattrFlags::empty()) {
-        // In a user namespace the kernel takes the other name.
+        // In a user namespace, the kernel uses the other name.
         Err(Errno::PERM) => Ok(fs::lsetxattr(&path, "user.overlay.opaque", b"y", XattrFlags::empty())?),
         set => Ok(set?),
     }
 }
 
-/// A path to something in an open directory, for calls that take nothing but paths.
+/// A path to a file in an open directory, for calls that accept only paths.
 pub(super) fn below(dir: i32, name: &[u8]) -> PathBuf {
     Path::new("/proc/self/fd").join(dir.to_string()).join(OsStr::from_bytes(name))
 }
@@ -312,7 +312,7 @@ fn remove(dir: impl AsFd, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Numbers of an owner.
+/// The IDs of an owner.
 pub(super) fn owner(uid: u64, gid: u64) -> io::Result<(Uid, Gid)> {
     let number = |id: u64| u32::try_from(id).map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
     Ok((Uid::from_raw(number(uid)?), Gid::from_raw(number(gid)?)))

@@ -1,4 +1,4 @@
-//! Layers as builders write them, and as nobody should. What needs root is left out where there is none.
+//! Layers as builders write them, and malicious ones. Tests that need root are skipped without it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::adopt::complete;
 use super::unpack::{Unpacked, unpack};
 
-/// A layer under construction; all that it has belongs to who runs the test.
+/// A layer under construction; its files belong to the user who runs the test.
 struct Layer(Builder<Vec<u8>>);
 
 impl Layer {
@@ -29,7 +29,7 @@ impl Layer {
         header.set_size(content.len() as u64);
         match link {
             Some(target) => self.0.append_link(&mut header, path, target).unwrap(),
-            // Names that no builder writes, but anybody could.
+            // Names that no builder writes, but that are possible.
             None if path.contains("..") => {
                 header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
                 header.set_cksum();
@@ -59,7 +59,7 @@ impl Layer {
     /// Gives the last entry, which has no content, another group.
     fn owned_by(self, group: u64) -> Self {
         let mut tar = self.0.into_inner().unwrap();
-        // Behind it are two blocks of zeros.
+        // Two blocks of zeros follow it.
         let place = tar.len() - 3 * 512;
         let mut header = Header::from_byte_slice(&tar[place..place + 512]).clone();
         header.set_gid(group);
@@ -147,7 +147,7 @@ fn what_comes_later_takes_the_place_of_what_was_there() {
         .directory("c/", 0o755)
         .unpacked();
     assert_eq!(text(&target, "a"), "a file now");
-    assert_eq!(text(&target, "c/d"), "below", "a directory that comes again keeps its files");
+    assert_eq!(text(&target, "c/d"), "below", "a directory that appears again keeps its files");
     assert_eq!(fs::metadata(target.path().join("c")).unwrap().mode() & 0o7777, 0o755);
 }
 
@@ -252,7 +252,7 @@ fn what_is_no_layer_is_refused() {
     assert!(unpack(&cut[..3000], target.path()).is_err());
 }
 
-/// As the kernel makes directories, and the engine's with it: the bit goes on, the group does not.
+/// Directories as engines create them: the bit is inherited, the group is not.
 #[test]
 fn directories_that_no_layer_describes_get_the_set_group_id_bit_of_the_one_above() {
     if !is_root() {
@@ -274,7 +274,7 @@ fn directories_that_no_layer_describes_get_the_set_group_id_bit_of_the_one_above
     let lower = tempfile::tempdir().unwrap();
     fs::create_dir_all(lower.path().join("shared")).unwrap();
     complete(target.path(), &found.implicit, &[lower.path().to_owned()]).unwrap();
-    assert_eq!((of("shared"), of("shared/new")), ((0o2775, 0, 33), (0o2755, 0, 0)), "new ones stay as they are");
+    assert_eq!((of("shared"), of("shared/new")), ((0o2775, 0, 33), (0o2755, 0, 0)), "new ones keep their attributes");
 }
 
 #[test]
@@ -301,11 +301,11 @@ fn what_old_archives_say_in_their_own_way_is_understood() {
     add("folder/link", b'1', 3, &to_file, b"");
     add("after", b'0', 3, &|_| {}, b"two");
     let target = tempfile::tempdir().unwrap();
-    // Neither blocks of zeros nor anything else is at its end.
+    // Nothing is at its end, not even blocks of zeros.
     unpack(tar.as_slice(), target.path()).unwrap();
     assert_eq!(text(&target, "folder/link"), "one");
     assert_eq!(text(&target, "after"), "two");
     let behind = [tar, vec![0; 512], vec![1; 512]].concat();
-    let told = unpack(behind.as_slice(), tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
-    assert!(told.contains("goes on behind its end"), "{told}");
+    let message = unpack(behind.as_slice(), tempfile::tempdir().unwrap().path()).unwrap_err().to_string();
+    assert!(message.contains("continues after its end"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! How long 1,000 policies for 1,000 pods take, on a real kernel. Run in release mode, with `--ignored --nocapture`.
+//! The time for 1,000 policies and 1,000 pods, on a real kernel. Run it in release mode, with `--ignored --nocapture`.
 
 use std::fs::File;
 use std::process::Command;
@@ -90,7 +90,7 @@ async fn a_thousand_policies_for_a_thousand_pods_are_in_force_within_a_second() 
     }
 }
 
-/// How long all rules take, and then one pod that goes.
+/// The time for all rules, and then for the removal of one pod.
 async fn measure(
     policies: &Policies,
     mut pods: Pods,

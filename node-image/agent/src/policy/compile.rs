@@ -12,10 +12,10 @@ use super::selector::Selector;
 use super::spec::{Numbers, Peer, Policies, Port, Rule};
 use crate::object::NamespacedName;
 
-/// The kernel takes names of up to 255 bytes.
-const LONGEST_NAME: usize = 200;
+/// The kernel accepts names of up to 255 bytes.
+const MAX_NAME: usize = 200;
 
-/// What the rules of a node follow from.
+/// The input from which the rules of a node are computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cluster<'a> {
     /// Name of the node.
@@ -23,7 +23,7 @@ pub(crate) struct Cluster<'a> {
     pub(crate) policies: &'a Policies,
     pub(crate) pods: &'a Pods,
     pub(crate) namespaces: &'a Namespaces,
-    /// Addresses that pods of this node have got, which the API may not know yet.
+    /// Addresses that were assigned to pods of this node, and that the API may not know yet.
     pub(crate) records: &'a Records,
 }
 
@@ -32,30 +32,30 @@ pub(crate) struct Cluster<'a> {
 struct Member<'a> {
     pod: &'a Pod,
     addresses: Vec<IpAddr>,
-    /// On the node that the rules are for.
+    /// Whether it runs on the node of the rules.
     is_own: bool,
 }
 
 /// The pods with addresses, by namespace.
 type Members<'a> = BTreeMap<&'a str, Vec<Member<'a>>>;
 
-/// The rules of the node: incoming connections are judged where the pod is that is connected to, outgoing ones where
-/// the pod is that connects.
+/// The rules of the node: incoming connections are checked on the node of their target, outgoing ones on the node of
+/// their source.
 pub(crate) fn compile(cluster: &Cluster<'_>) -> RuleSet {
     let members = members(cluster);
     let mut compiler = Compiler { namespaces: cluster.namespaces, members: &members, rules: RuleSet::default() };
-    // For each isolated pod, which is known by its addresses, what accepts connections; that can be nothing.
+    // For each isolated pod, identified by its addresses, the chains that accept connections; there may be none.
     let mut selected = BTreeMap::<(Direction, &[IpAddr]), Vec<Rc<str>>>::new();
     for (name, policy) in cluster.policies {
-        let own = members.get(name.namespace.as_str()).into_iter().flatten().filter(|member| member.is_own);
-        let own: Vec<_> = own.filter(|member| policy.selector.matches(&member.pod.labels)).collect();
-        if own.is_empty() {
+        let on_node = members.get(name.namespace.as_str()).into_iter().flatten().filter(|member| member.is_own);
+        let matching: Vec<_> = on_node.filter(|member| policy.selector.matches(&member.pod.labels)).collect();
+        if matching.is_empty() {
             continue;
         }
         for (direction, allowed) in [(Direction::Ingress, &policy.ingress), (Direction::Egress, &policy.egress)] {
             let Some(allowed) = allowed else { continue };
             let chain = compiler.policy(direction, name, allowed);
-            for member in &own {
+            for member in &matching {
                 let chains = selected.entry((direction, &member.addresses)).or_default();
                 chains.extend(chain.clone());
             }
@@ -70,8 +70,8 @@ pub(crate) fn compile(cluster: &Cluster<'_>) -> RuleSet {
     compiler.rules
 }
 
-/// Addresses of sandboxes whose pod the API does not have (any more), such as one that was deleted by force and still
-/// runs: nothing is allowed where the namespace's policies isolate any pod.
+/// Addresses of sandboxes whose pod the API does not have (any longer), such as one that was deleted by force and still
+/// runs: nothing is allowed if the policies of its namespace isolate any pod.
 fn orphans<'a>(cluster: &Cluster<'a>, members: &Members<'_>) -> Vec<(Direction, &'a [IpAddr])> {
     let taken: BTreeSet<&IpAddr> = members.values().flatten().flat_map(|member| &member.addresses).collect();
     let mut orphans = Vec::new();
@@ -91,7 +91,7 @@ fn orphans<'a>(cluster: &Cluster<'a>, members: &Members<'_>) -> Vec<(Direction, 
 }
 
 fn members<'a>(cluster: &Cluster<'a>) -> Members<'a> {
-    // An address that was given to a pod just now may still be in the status of one that has gone.
+    // An address that was just assigned to a pod may still be in the status of a pod that has ended.
     let recorded: BTreeSet<IpAddr> = cluster.records.values().flat_map(|record| record.addresses.clone()).collect();
     let mut members = Members::new();
     for (name, pod) in cluster.pods {
@@ -114,7 +114,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// Adds the chain of a policy, unless that accepts nothing.
+    /// Adds the chain of a policy, unless the policy accepts nothing.
     fn policy(&mut self, direction: Direction, name: &NamespacedName, allowed: &[Rule]) -> Option<Rc<str>> {
         let mut accepts = Vec::new();
         for rule in allowed {
@@ -131,13 +131,13 @@ impl Compiler<'_> {
         Some(chain.into())
     }
 
-    /// The other sides that a rule allows: one set for all pods among its peers, and each block.
+    /// The peers that a rule allows: one set for all its pods, and each block of addresses.
     fn remotes(&mut self, namespace: &str, rule: &Rule) -> Vec<Remote> {
         let Some(peers) = &rule.peers else { return vec![Remote::Any] };
         let (pods, blocks): (Vec<&Peer>, Vec<&Peer>) = peers.iter().partition(|peer| matches!(peer, Peer::Pods { .. }));
         let mut remotes = Vec::new();
         if !pods.is_empty() {
-            // Policies of all namespaces share what does not depend on their own.
+            // Policies of all namespaces share the sets that do not depend on their namespace.
             let is_own = |peer: &&Peer| matches!(peer, Peer::Pods { namespaces: None, .. });
             let name = set_name("peers", &(pods.iter().any(is_own).then_some(namespace), &pods));
             if !self.rules.sets.contains_key(&name) {
@@ -155,7 +155,7 @@ impl Compiler<'_> {
         remotes
     }
 
-    /// What a rule allows to connect to.
+    /// The ports to which a rule allows connections.
     fn service(&mut self, rule: &Rule) -> Option<Service> {
         let Some(ports) = &rule.ports else { return Some(Service::Any) };
         let service = |Port { protocol, numbers }: &Port| match numbers {
@@ -172,7 +172,7 @@ impl Compiler<'_> {
         Some(Service::List(name))
     }
 
-    /// The set of the sockets that have a name. It has those of all pods: the rest of a rule says of which ones.
+    /// The set of the ports with a name. It has those of all pods: the rest of the rule restricts the pods.
     fn sockets(&mut self, protocol: Protocol, name: &str) -> String {
         let set = set_name("ports", &(protocol, name));
         if !self.rules.sets.contains_key(&set) {
@@ -185,7 +185,7 @@ impl Compiler<'_> {
         set
     }
 
-    /// The pods that a peer of a policy in `namespace` means.
+    /// The pods that match a peer of a policy in `namespace`.
     fn peer_members<'b>(&'b self, namespace: &'b str, peer: &'b Peer) -> impl Iterator<Item = &'b Member<'b>> {
         let (namespaces, pods) = match peer {
             Peer::Pods { namespaces, pods } => (namespaces.as_ref(), Some(pods)),
@@ -200,7 +200,7 @@ impl Compiler<'_> {
         members.flat_map(|(_, members)| members).filter(selects)
     }
 
-    /// Isolates a pod but for what the chains accept.
+    /// Isolates a pod, except for what the chains accept.
     fn select(&mut self, direction: Direction, addresses: &[IpAddr], chains: &[Rc<str>]) {
         let name = set_name("pods", &(direction, chains));
         let rules = &mut self.rules;
@@ -215,16 +215,16 @@ impl Compiler<'_> {
     }
 }
 
-/// Readable, for those who look with `nft list`.
+/// It is readable, for users of `nft list`.
 fn chain_name(direction: Direction, policy: &NamespacedName) -> String {
     let word = match direction {
         Direction::Ingress => "ingress",
         Direction::Egress => "egress",
     };
     let mut name = format!("{word}/{policy}");
-    if name.len() > LONGEST_NAME {
+    if name.len() > MAX_NAME {
         let hash = hash(policy);
-        name.truncate(LONGEST_NAME);
+        name.truncate(MAX_NAME);
         name.push_str(&hash);
     }
     name
@@ -234,7 +234,7 @@ fn set_name(word: &str, of: &impl Hash) -> String {
     format!("{word}-{}", hash(of))
 }
 
-/// The same for the same value, as long as this program runs.
+/// Equal for equal values, while this program runs.
 fn hash(value: &impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

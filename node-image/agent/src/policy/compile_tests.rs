@@ -1,4 +1,4 @@
-//! The usual recipes and the odd cases, as tables: which connections the rules of a node accept.
+//! Common policies and special cases, as tables of the connections that the rules of a node accept.
 
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ impl World {
         compile(&Cluster { node: "a", policies, pods, namespaces, records })
     }
 
-    /// Whether node `a` lets this connection pass, as the kernel would find out with the rules.
+    /// Whether node `a` accepts this connection, computed from the rules as the kernel does it.
     fn passes(&self, from: &str, to: &str, port: u16) -> bool {
         self.passes_by(Protocol::Tcp, from, to, port)
     }
@@ -105,7 +105,7 @@ const CLIENT: &str = "10.0.1.1";
 const FAR: &str = "10.0.1.2";
 const OUTSIDE: &str = "203.0.113.9";
 
-/// For one set of policies: connections from, to, port, and whether they pass.
+/// For one set of policies: source, target and port of connections, and whether they pass.
 fn check(what: &str, policies: &[Value], connections: &[(&str, &str, u16, bool)]) {
     let world = world(policies);
     for (from, to, port, passes) in connections {
@@ -140,7 +140,7 @@ fn the_usual_recipes_for_what_comes_in() {
         &from(json!({"podSelector": {"matchLabels": {"app": "client"}}})),
         &[(CLIENT, WEB, 80, true), (DB, WEB, 80, false), (FAR, WEB, 80, false), (DB, CLIENT, 80, true)],
     );
-    check("from the own namespace", &from(json!({"podSelector": {}})), &[(DB, WEB, 80, true), (FAR, WEB, 80, false)]);
+    check("from the same namespace", &from(json!({"podSelector": {}})), &[(DB, WEB, 80, true), (FAR, WEB, 80, false)]);
     let y = json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["y"]}]});
     check("from a namespace", &from(json!({"namespaceSelector": y})), &[(FAR, WEB, 80, true), (DB, WEB, 80, false)]);
     check(
@@ -195,7 +195,7 @@ fn ports_by_number_range_protocol_and_name() {
         &ingress(json!([{"port": "http"}])),
         &[(FAR, WEB, 8080, true), (FAR, DB, 9090, true), (FAR, WEB, 9090, false), (FAR, DB, 8080, false)],
     );
-    check("a name nobody has", &ingress(json!([{"port": "metrics"}])), &[(FAR, WEB, 8080, false)]);
+    check("a name that no pod has", &ingress(json!([{"port": "metrics"}])), &[(FAR, WEB, 8080, false)]);
     check(
         "a name of another protocol",
         &ingress(json!([{"port": "http", "protocol": "UDP"}])),
@@ -243,7 +243,7 @@ fn policies_add_up_and_types_keep_to_themselves() {
 }
 
 #[test]
-fn a_pod_that_comes_changes_a_set_and_nothing_else() {
+fn a_new_pod_changes_a_set_and_nothing_else() {
     let policy = json!({"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "api"}}}]}]});
     let mut world = world(&[policy]);
     let before = world.rules();
@@ -262,10 +262,10 @@ fn an_address_belongs_to_the_pod_that_got_it_last() {
     let name = |name: &str| NamespacedName { namespace: "x".to_owned(), name: name.to_owned() };
     world.records.insert(name("web"), record("10.0.0.7"));
     assert!(!world.passes(CLIENT, "10.0.0.7", 80), "before the API knows");
-    assert!(world.passes(CLIENT, WEB, 80), "the old address is nobody's");
+    assert!(world.passes(CLIENT, WEB, 80), "the old address belongs to no pod");
     world.records.remove(&name("web"));
     world.records.insert(name("db"), record(WEB));
-    assert!(world.passes(CLIENT, WEB, 80), "given to another pod, while the API still has the old one's");
+    assert!(world.passes(CLIENT, WEB, 80), "assigned to another pod, while the API still has the old one");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_sandbox_without_its_pod_may_do_nothing_where_there_are_policies() {
     let name = |namespace: &str, name: &str| NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() };
     world.records.insert(name("x", "gone"), record("10.0.0.7"));
     world.records.insert(name("y", "gone"), record("10.0.0.8"));
-    // Of the same name as a pod that is on the other node now.
+    // It has the name of a pod that is on the other node now.
     world.records.insert(name("x", "client"), record("10.0.0.9"));
     assert!(!world.passes(FAR, "10.0.0.7", 80) && !world.passes(FAR, "10.0.0.9", 80));
     assert!(world.passes("10.0.0.7", FAR, 80), "the policies are for ingress only");
@@ -285,7 +285,7 @@ fn a_sandbox_without_its_pod_may_do_nothing_where_there_are_policies() {
 }
 
 #[test]
-fn long_names_are_cut_and_stay_apart() {
+fn long_names_are_cut_and_stay_different() {
     let name = |end: &str| NamespacedName { namespace: "n".repeat(63), name: format!("{}{end}", "p".repeat(252)) };
     let [first, second] = ["a", "b"].map(|end| chain_name(Direction::Ingress, &name(end)));
     assert!(first.len() < 255 && second.len() < 255 && first != second);

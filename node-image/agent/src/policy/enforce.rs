@@ -1,4 +1,4 @@
-//! Keeps the kernel's rules at what the API says.
+//! Keeps the kernel's rules equal to those of the API.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -20,14 +20,14 @@ use crate::log::{self, Failures};
 use crate::nft;
 use crate::object::NamespacedName;
 
-/// Changes come in flocks, such as the pods of a Deployment.
+/// Changes come in groups, such as the pods of a Deployment.
 const SETTLE: Duration = Duration::from_millis(20);
-/// After a failure.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How often it is looked whether the table is still there; somebody may have run `nft flush ruleset`.
-const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// The pause after a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the table is checked; `nft flush ruleset` may have removed it.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the API says, as far as it is known.
+/// The state of the API, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) policies: watch::Receiver<Option<Policies>>,
@@ -52,15 +52,15 @@ pub(crate) struct Enforcer<'a> {
     calls: mpsc::Receiver<Call>,
     records: Records,
     waiting: Vec<Waiting>,
-    /// What is in the kernel; `None` if that is not known.
+    /// The rules in the kernel; `None` if they are not known.
     applied: Option<RuleSet>,
-    /// The numbers that were told last.
+    /// The numbers that were last logged.
     told: (usize, usize),
     failures: Failures,
 }
 
 impl<'a> Enforcer<'a> {
-    /// Nothing is touched yet.
+    /// Does not touch anything yet.
     pub(crate) fn new(config: &'a Config, sources: Sources, calls: mpsc::Receiver<Call>) -> Self {
         Self {
             node: &config.node_name,
@@ -76,9 +76,9 @@ impl<'a> Enforcer<'a> {
         }
     }
 
-    /// Until everything is known that rules follow from, what an earlier agent left in the kernel stays in force.
+    /// Until the complete input of the rules is known, the rules of an earlier agent stay in force.
     pub(crate) async fn run(mut self) -> Infallible {
-        let mut check = interval(CHECK_EVERY);
+        let mut check = interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.load();
         loop {
@@ -96,7 +96,7 @@ impl<'a> Enforcer<'a> {
                 () = changed(&mut self.sources) => sleep(SETTLE).await,
                 Some(call) = self.calls.recv() => self.called(call),
                 _ = check.tick() => self.check().await,
-                () = sleep(AGAIN), if failed => {}
+                () = sleep(RETRY_PAUSE), if failed => {}
             }
         }
     }
@@ -129,7 +129,7 @@ impl<'a> Enforcer<'a> {
         }
     }
 
-    /// Brings the kernel to the rules of now, and lets the pods start that have theirs.
+    /// Updates the rules in the kernel, and lets the pods start that have theirs.
     async fn enforce(&mut self) -> Result<(), String> {
         let Some(rules) = self.compile() else { return Ok(()) };
         let script = match &self.applied {
@@ -140,7 +140,7 @@ impl<'a> Enforcer<'a> {
             _ => render::full(&rules, &self.families),
         };
         if !script.is_empty() {
-            // If this fails, it is not known what is there, and the next attempt writes everything.
+            // If this fails, the rules in the kernel are unknown, and the next attempt writes all of them.
             self.applied = None;
             nft::run(&script).await?;
             self.tell(&rules);
@@ -150,7 +150,7 @@ impl<'a> Enforcer<'a> {
         Ok(())
     }
 
-    /// `None` as long as not everything is known.
+    /// `None` until everything is known.
     fn compile(&mut self) -> Option<RuleSet> {
         let policies = self.sources.policies.borrow_and_update();
         let pods = self.sources.pods.borrow_and_update();
@@ -163,7 +163,7 @@ impl<'a> Enforcer<'a> {
         Some(compile(&Cluster { node: self.node, policies, pods, namespaces, records: &self.records }))
     }
 
-    /// Answers for the pods whose rules are in place: those that are known with their labels, or all without a policy.
+    /// Answers for the pods whose rules are set: those whose labels are known, or all if there is no policy.
     fn release(&mut self) {
         let policies = self.sources.policies.borrow();
         let pods = self.sources.pods.borrow();
@@ -174,7 +174,7 @@ impl<'a> Enforcer<'a> {
         };
         let (released, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|waiting| no_policy || is_known(waiting));
-        // A caller that gave up needs no answer.
+        // A caller that has given up needs no answer.
         self.waiting = waiting.into_iter().filter(|waiting| !waiting.done.is_closed()).collect();
         for waiting in released {
             let _ = waiting.done.send(());
@@ -203,7 +203,7 @@ impl<'a> Enforcer<'a> {
     }
 }
 
-/// Waits until something else is known.
+/// Waits for a change of the sources.
 async fn changed(sources: &mut Sources) {
     // The senders live as long as the agent, so none of these fails.
     tokio::select! {

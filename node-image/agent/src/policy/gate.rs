@@ -19,17 +19,17 @@ use crate::log::Failures;
 
 /// Name of the socket in the agent's run directory.
 pub(crate) const SOCKET: &str = "agent.sock";
-/// Longest request: a name, a few IDs and addresses.
-const LONGEST: u64 = 4096;
-const AGAIN: Duration = Duration::from_secs(1);
+/// The longest request, bytes: a name, a few IDs and addresses.
+const MAX_REQUEST: u64 = 4096;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the plugin asks for, in one line of JSON. The answer is one line: `ok`, when it is done.
+/// The request of the plugin, in one line of JSON. The answer is the line `ok`, once it is done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) command: Command,
     pub(crate) namespace: String,
     pub(crate) name: String,
-    /// ID of the pod; empty if the runtime did not say.
+    /// ID of the pod; empty if the runtime did not give it.
     pub(crate) uid: String,
     /// ID of the sandbox.
     pub(crate) container: String,
@@ -44,16 +44,16 @@ pub(crate) enum Command {
     Del,
 }
 
-/// What the enforcer is told.
+/// A message to the enforcer.
 #[derive(Debug)]
 pub(crate) enum Call {
-    /// From now on nothing happens to a pod without a request; what happened before is in the records.
+    /// From now on, each change of a pod is a request; earlier changes are in the records.
     Open,
-    /// A request with the place for its answer.
+    /// A request, and the channel for its answer.
     Request(Request, oneshot::Sender<()>),
 }
 
-/// Answers, for ever. There is no socket before the policies are known: a pod that may go without does not wait for that.
+/// Answers forever. There is no socket before the policies are known: a pod that may start without them does not wait.
 pub(crate) async fn serve(
     run: &Path,
     mut policies: watch::Receiver<Option<Policies>>,
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
             }
             Err(error) => failures.report(format!("gate: cannot listen in `{}`: {error}", run.display())),
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_PAUSE).await;
     }
 }
 
@@ -98,11 +98,11 @@ async fn accept(listener: &UnixListener, calls: &mpsc::Sender<Call>) -> std::io:
     }
 }
 
-/// A caller that goes away early is no failure of ours, so nothing is reported.
+/// A caller that goes away early is not a failure of the agent, so it is not reported.
 async fn answer(stream: UnixStream, calls: mpsc::Sender<Call>) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    let read = BufReader::new(reader.take(LONGEST)).read_line(&mut line).await;
+    let read = BufReader::new(reader.take(MAX_REQUEST)).read_line(&mut line).await;
     let answer = match serde_json::from_str(&line) {
         Ok(request) if read.is_ok() => {
             let (sender, done) = oneshot::channel();

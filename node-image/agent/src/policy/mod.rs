@@ -1,7 +1,7 @@
 //! `NetworkPolicy`: who may connect to the pods of this node, and to whom they may connect.
 //!
-//! `compile` makes rules of the cluster's objects, `render` makes a script for nft of two states of the rules, both
-//! pure; `enforce` keeps the kernel at what the API says; `gate` lets a pod start when its rules are in place.
+//! `compile` turns the cluster's objects into rules, and `render` turns two states of the rules into a script for nft; both
+//! are pure. `enforce` keeps the kernel equal to the API; `gate` lets a pod start when its rules are set.
 
 #[cfg(test)]
 mod bench;
@@ -26,10 +26,10 @@ pub(crate) use gate::{Command, Request, SOCKET};
 use objects::{NamespaceObject, Namespaces, PodObject, Pods};
 use spec::{Policies, PolicyObject};
 
-/// Requests that wait for the enforcer to look at them.
-const QUEUE: usize = 16;
+/// The largest number of requests that wait for the enforcer.
+const MAX_QUEUED: usize = 16;
 
-/// Keeps the policies of the node in force, for ever; with another pod network they are that one's business.
+/// Keeps the policies of the node in force, forever; another pod network handles policies itself.
 pub(crate) async fn run(api: &Api<'_>, config: &Config) -> Infallible {
     if !config.pod_network {
         return std::future::pending().await;
@@ -37,7 +37,7 @@ pub(crate) async fn run(api: &Api<'_>, config: &Config) -> Infallible {
     let (policy_sender, policies) = watch::channel(None);
     let (pod_sender, pods) = watch::channel(None);
     let (namespace_sender, namespaces) = watch::channel(None);
-    let (requests, received) = mpsc::channel(QUEUE);
+    let (requests, received) = mpsc::channel(MAX_QUEUED);
     let sources = Sources { policies: policies.clone(), pods, namespaces };
     let enforcer = Enforcer::new(config, sources, received);
     tokio::select! {
@@ -67,7 +67,7 @@ async fn watch_peers(
     }
 }
 
-/// Waits until the policies are known and like this.
+/// Waits until the policies are known and meet the condition.
 async fn wait_until(policies: &mut watch::Receiver<Option<Policies>>, is_met: impl Fn(&Policies) -> bool) {
     let met = policies.wait_for(|policies| policies.as_ref().is_some_and(&is_met)).await.is_ok();
     // The sender lives as long as the agent; without it there is nothing left to wait for.

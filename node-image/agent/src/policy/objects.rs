@@ -1,4 +1,4 @@
-//! Pods and namespaces, with only what policies look at.
+//! Pods and namespaces, with only the fields that matter for policies.
 
 use std::net::IpAddr;
 
@@ -7,20 +7,20 @@ use serde::Deserialize;
 use super::selector::Labels;
 use crate::object::{Metadata, NamespacedName, Object, Objects};
 
-/// All pods that have a network of their own, and use it.
+/// All pods that have and use a network of their own.
 pub(crate) type Pods = Objects<PodObject>;
 /// The labels of all namespaces.
 pub(crate) type Namespaces = Objects<NamespaceObject>;
 
-/// What policies look at in a pod.
+/// The fields of a pod that matter for policies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Pod {
-    /// Tells this pod from another one of the same name, as the kubelet tells it to CNI plugins.
+    /// Distinguishes this pod from another one of the same name; the kubelet gives it to CNI plugins.
     pub(crate) uid: String,
     /// Name of the node; empty before the pod is scheduled.
     pub(crate) node: String,
     pub(crate) labels: Labels,
-    /// What the API knows of the pod's addresses, which is late for a pod that starts.
+    /// The pod's addresses in the API, which gets them late while a pod starts.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ports: Vec<NamedPort>,
 }
@@ -102,11 +102,11 @@ impl Object for PodObject {
     }
 
     fn into_entry(self) -> (NamespacedName, Option<Pod>) {
-        // A pod on the host's network cannot be told from its node; one that has ended has given its address back.
+        // A pod on the host's network cannot be distinguished from its node; a pod that has ended has released its address.
         if self.spec.host_network || matches!(self.status.phase.as_str(), "Succeeded" | "Failed") {
             return (self.metadata.into_key(), None);
         }
-        // An init container with this policy is a sidecar, which runs as long as the pod.
+        // An init container with this policy is a sidecar, which runs while the pod runs.
         let sidecars = self.spec.init_containers.into_iter().filter(|container| container.restart_policy == "Always");
         let ports = self.spec.containers.into_iter().chain(sidecars).flat_map(|container| container.ports);
         let ports = ports.filter(|port| !port.name.is_empty());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_with_a_name_are_kept_also_those_of_sidecars() {
+    fn ports_with_a_name_are_kept_including_those_of_sidecars() {
         let spec = r#"{"nodeName":"a","containers":[{"image":"i","ports":[{"name":"http","containerPort":8080},
             {"containerPort":1},{"name":"dns","protocol":"UDP","containerPort":53}]}],
             "initContainers":[{"restartPolicy":"Always","ports":[{"name":"side","containerPort":2}]},

@@ -1,7 +1,7 @@
-//! Which addresses the pods of this node have got: files that the CNI plugin writes and the agent reads.
+//! The addresses of the pods of this node, in files that the CNI plugin writes and the agent reads.
 //!
-//! The API learns the address of a pod when the pod is about to run, which is too late for its rules, and an agent that
-//! starts anew must know what its predecessor was told.
+//! The API learns the address of a pod only when the pod is about to run, which is too late for its rules; and an agent
+//! that restarts must know what its predecessor knew.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,36 +13,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::object::NamespacedName;
 
-/// Below the agent's run directory, which is on a tmpfs: it ends with the node, as the pods do.
+/// Below the agent's run directory, which is on a tmpfs: it is lost when the node stops, like the pods.
 const DIRECTORY: &str = "pods";
 
 /// The addresses of each pod.
 pub(crate) type Records = BTreeMap<NamespacedName, Record>;
 
-/// What a pod was given.
+/// The sandbox and the addresses of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// ID of the sandbox, by which a later one of the same pod is told apart.
+    /// ID of the sandbox, which distinguishes it from a later one of the same pod.
     pub(crate) container: String,
     pub(crate) addresses: Vec<IpAddr>,
 }
 
 fn path(run: &Path, pod: &NamespacedName) -> PathBuf {
-    // No name of Kubernetes' has an underscore in it.
+    // Names in Kubernetes have no underscores.
     run.join(DIRECTORY).join(format!("{}_{}", pod.namespace, pod.name))
 }
 
-/// Notes what a pod was given.
+/// Records the sandbox and the addresses of a pod.
 pub(crate) fn write(run: &Path, pod: &NamespacedName, record: &Record) -> io::Result<()> {
     let path = path(run, pod);
     fs::create_dir_all(run.join(DIRECTORY))?;
-    // The name begins with a dot, so that nobody reads a file that is not whole.
+    // The name begins with a dot, so that an incomplete file is never read.
     let temporary = run.join(DIRECTORY).join(format!(".{}", record.container));
     fs::write(&temporary, serde_json::to_vec(record)?)?;
     fs::rename(temporary, path)
 }
 
-/// Forgets a pod's sandbox, unless it has another one meanwhile.
+/// Removes the record of a pod's sandbox, unless the pod has another one by now.
 pub(crate) fn remove(run: &Path, pod: &NamespacedName, container: &str) -> io::Result<()> {
     let path = path(run, pod);
     match read(&path) {
@@ -56,7 +56,7 @@ pub(crate) fn remove(run: &Path, pod: &NamespacedName, container: &str) -> io::R
     }
 }
 
-/// All pods that were noted.
+/// All recorded pods.
 pub(crate) fn load(run: &Path) -> io::Result<Records> {
     let entries = match fs::read_dir(run.join(DIRECTORY)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Records::new()),
@@ -67,7 +67,7 @@ pub(crate) fn load(run: &Path) -> io::Result<Records> {
         let entry = entry?;
         let file = entry.file_name();
         let Some((namespace, name)) = file.to_str().and_then(|name| name.split_once('_')) else { continue };
-        // A file that went meanwhile is a pod that went.
+        // A file that disappeared belongs to a pod that was removed.
         if let Ok(record) = read(&entry.path()) {
             records.insert(NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() }, record);
         }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sandbox_that_goes_late_does_not_take_the_record_of_the_next_one() {
+    fn a_sandbox_that_is_removed_late_does_not_remove_the_record_of_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         let run = directory.path();
         assert_eq!(load(run).unwrap(), Records::new());

@@ -1,8 +1,8 @@
-//! From the rules of a node to what `nft -f -` reads: one transaction, as small as what has changed. Pure.
+//! From the rules of a node to the input of `nft -f -`: one transaction with only what has changed. Pure.
 //!
-//! The rules look at connections and not at packets: who connected (`ct original saddr`), and to whom after all
-//! translation (`ct reply saddr`, `ct reply proto-src`). So one rule is for both directions of a connection, replies
-//! need none of their own, and a connection ends with the rule that allowed it.
+//! The rules match connections, not packets: their source (`ct original saddr`), and their target after all translation
+//! (`ct reply saddr`, `ct reply proto-src`). So one rule covers both directions of a connection, replies need no rule of
+//! their own, and a connection ends with the rule that allowed it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,13 +13,13 @@ use ipnet::IpNet;
 use super::objects::Protocol;
 use super::rules::{Accept, Direction, Remote, RuleSet, Service, Set};
 
-/// Name of the agent's tables, which are there only while some pod of the node is selected by a policy.
+/// The name of the agent's tables, which exist only while a pod of the node is selected by a policy.
 ///
-/// There is one for each address family: to find a set by its name, the kernel compares with those of its table one by
-/// one, so two small tables are made in half the time of a large one.
+/// There is one for each address family: the kernel finds a set by comparing its name with all sets of the table, so two
+/// small tables are created in half the time of a large one.
 pub(crate) const TABLE: &str = "coracle-policy";
 
-/// An address family that the cluster's pods have.
+/// An address family of the cluster's pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Four,
@@ -33,7 +33,7 @@ pub(crate) fn families(pod_subnets: &[IpNet]) -> Vec<Family> {
 }
 
 impl Family {
-    /// What nft calls it.
+    /// Its name in nft.
     fn name(self) -> &'static str {
         match self {
             Self::Four => "ip",
@@ -53,12 +53,12 @@ impl Family {
     }
 }
 
-/// The rules, whatever was there before.
+/// The complete rules, whatever existed before.
 pub(crate) fn full(rules: &RuleSet, families: &[Family]) -> String {
     let mut script = String::new();
     for family in families {
         let name = family.name();
-        // Deleting needs the table to be there, so it is added first: an empty one is no change.
+        // The table must exist to be deleted, so it is added first: an empty one changes nothing.
         let _ = write!(script, "add table {name} {TABLE}\ndelete table {name} {TABLE}\n");
         if !rules.is_empty() {
             script.push_str(&base(*family));
@@ -68,11 +68,11 @@ pub(crate) fn full(rules: &RuleSet, families: &[Family]) -> String {
     script
 }
 
-/// Where the kernel comes in.
+/// The chains at which the kernel enters.
 ///
-/// Only the second hook of `forward` looks at what comes in: what the node itself sends to its pods, such as the
-/// kubelet's probes, is always allowed. `input` and `output` are for pods that connect to their own node. A pod that
-/// connects to itself by its service may do so. What belongs to no connection cannot be judged, and nobody needs it.
+/// Only the second hook of `forward` checks incoming connections: those of the node itself to its pods, such as the
+/// kubelet's probes, are always allowed. `input` and `output` are for pods that connect to their own node. A pod may
+/// connect to itself through its service. Packets without a connection cannot be checked, and nothing needs them.
 fn base(family: Family) -> String {
     let (ip, kind) = (family.name(), family.address_type());
     format!(
@@ -104,7 +104,7 @@ fn base(family: Family) -> String {
     )
 }
 
-/// What turns `old`, which is in the kernel, into `new`; neither may be empty but for `old` right after the table is made.
+/// The changes that turn `old`, which is in the kernel, into `new`. Neither may be empty, except `old` right after the table was created.
 pub(crate) fn update(old: &RuleSet, new: &RuleSet, families: &[Family]) -> String {
     let mut script = Script { text: String::new(), family: Family::Four };
     for family in families {
@@ -129,20 +129,20 @@ impl Script {
         let _ = writeln!(self.text, "{text}");
     }
 
-    /// Something that is done to a thing in the table.
+    /// A command for an element of the table.
     fn command(&mut self, verb: &str, thing: &str, rest: &str) {
         let family = self.family.name();
         self.line(format_args!("{verb} {thing} {family} {TABLE} {rest}"));
     }
 
-    /// Sets and chains that are new, and chains that say something else.
+    /// New sets and chains, and chains that have changed.
     fn chains(&mut self, old: &RuleSet, new: &RuleSet) {
         let mut sets: Vec<_> = new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)).collect();
-        // The kernel looks for a set from the first one on: the few that many policies use come first.
+        // The kernel searches sets from the first one on: the few that many policies use come first.
         sets.sort_by_key(|(_, set)| matches!(set, Set::Addresses(_)));
         let changed = new.policies.iter().filter(|(name, chain)| old.policies.get(*name) != Some(chain));
         let changed: Vec<_> = changed.collect();
-        // The name of a selection says all that is in it, so one that is there is right.
+        // The name of a selection identifies its content, so an existing one is right.
         let selections = new.selections.iter().filter(|(name, _)| !old.selections.contains_key(*name));
         let selections: Vec<_> = selections.collect();
         let services = new.services.iter().filter(|(name, _)| !old.services.contains_key(*name));
@@ -201,7 +201,7 @@ impl Script {
         }
     }
 
-    /// Members of sets that came or went.
+    /// New and removed members of sets.
     fn members(&mut self, old: &RuleSet, new: &RuleSet) {
         let family = self.family;
         for (name, set) in &new.sets {
@@ -244,7 +244,7 @@ impl Script {
         }
     }
 
-    /// Removes what nothing refers to any more: chains that refer to others before those.
+    /// Removes what nothing refers to any longer: a chain before those that it refers to.
     fn unneeded(&mut self, old: &RuleSet, new: &RuleSet) {
         let selections = old.selections.keys().filter(|name| !new.selections.contains_key(*name));
         let policies = old.policies.keys().filter(|name| !new.policies.contains_key(*name));
@@ -272,7 +272,7 @@ fn sockets_of<'a>(sockets: impl IntoIterator<Item = &'a (IpAddr, u16)>, family: 
     sockets.map(|(address, port)| format!("{address} . {port}")).collect()
 }
 
-/// The condition on the other side, with a blank behind it; `None` if the family has no such side.
+/// The condition on the peer, followed by a blank; `None` if the family has no such peer.
 fn remote(direction: Direction, remote: &Remote, family: Family) -> Option<String> {
     let ip = family.name();
     let address = match direction {
@@ -293,7 +293,7 @@ fn remote(direction: Direction, remote: &Remote, family: Family) -> Option<Strin
     }
 }
 
-/// The condition on what is connected to, and what to do if it holds.
+/// The condition on the target, and the verdict if it is met.
 fn service(service: &Service, family: Family) -> String {
     let protocol = |protocol: &Protocol| match protocol {
         Protocol::Tcp => "meta l4proto tcp ",

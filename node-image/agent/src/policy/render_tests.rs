@@ -1,4 +1,4 @@
-//! Scripts for nft, word for word; that nft and the kernel take them is shown in `tests/policy.rs`.
+//! Scripts for nft, word for word; `tests/policy.rs` shows that nft and the kernel accept them.
 
 use super::super::rules::Chain;
 use super::*;
@@ -32,7 +32,7 @@ fn from_set(service: Service) -> Accept {
 }
 
 #[test]
-fn the_whole_table_is_made_in_one_transaction() {
+fn the_whole_table_is_created_in_one_transaction() {
     let rules = rules(&["10.0.0.7", "fd00::7"], vec![from_set(Service::Ports(Protocol::Tcp, 80, 80))]);
     assert_eq!(
         full(&rules, FOUR),
@@ -85,7 +85,7 @@ fn nothing_to_enforce_is_no_table() {
 }
 
 #[test]
-fn a_change_says_only_what_is_new() {
+fn a_change_has_only_what_is_new() {
     let old = rules(&["10.0.0.7"], vec![from_set(Service::Any)]);
     assert_eq!(update(&old, &old.clone(), BOTH), "");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The rules of one node as a value, between what the cluster says and what nft reads.
+//! The rules of one node as a value, between the cluster's objects and the input of nft.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,25 +7,25 @@ use ipnet::IpNet;
 
 use super::objects::Protocol;
 
-/// Everything that is enforced on one node. Two that are equal need no change in the kernel.
+/// Everything that is enforced on one node. If two are equal, the kernel needs no change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RuleSet {
-    /// Groups of addresses by name; a pod that comes or goes changes nothing else.
+    /// Groups of addresses, by name; a new or removed pod changes nothing else.
     pub(crate) sets: BTreeMap<String, Set>,
-    /// Lists of ports that rules share; as with selections, the name says all that is in it.
+    /// Lists of ports that rules share; as with selections, the name identifies the content.
     pub(crate) services: BTreeMap<String, Vec<Service>>,
-    /// What each policy accepts, by the chain's name.
+    /// What each policy accepts, by the name of its chain.
     pub(crate) policies: BTreeMap<String, Chain>,
-    /// For pods that are selected by the same policies: their chains, in order. What none of them accepts is dropped.
+    /// The chains for pods that the same policies select, in order. What none of them accepts is dropped.
     pub(crate) selections: BTreeMap<String, Vec<String>>,
-    /// The selection for each address of a pod of this node that only some may connect to.
+    /// The selection for each address of a pod of this node that is isolated for ingress.
     pub(crate) ingress: BTreeMap<IpAddr, String>,
-    /// The selection for each address of a pod of this node that may only connect to some.
+    /// The selection for each address of a pod of this node that is isolated for egress.
     pub(crate) egress: BTreeMap<IpAddr, String>,
 }
 
 impl RuleSet {
-    /// Whether everything may connect to everything.
+    /// Whether all connections are allowed.
     pub(crate) fn is_empty(&self) -> bool {
         self.ingress.is_empty() && self.egress.is_empty()
     }
@@ -36,7 +36,7 @@ impl RuleSet {
 pub(crate) enum Set {
     /// Pods.
     Addresses(BTreeSet<IpAddr>),
-    /// Ports of pods: what a named port means, which can be another number in each pod.
+    /// Ports of pods: a named port may have another number in each pod.
     Sockets(BTreeSet<(IpAddr, u16)>),
 }
 
@@ -57,13 +57,13 @@ pub(crate) struct Chain {
 /// Connections that are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accept {
-    /// The other side.
+    /// The peer.
     pub(crate) remote: Remote,
-    /// The port connected to, on whichever side that is.
+    /// The target port, on whichever side that is.
     pub(crate) service: Service,
 }
 
-/// The other side of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Remote {
     Any,
@@ -75,7 +75,7 @@ pub(crate) enum Remote {
     },
 }
 
-/// What is connected to.
+/// The target of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Service {
     Any,
@@ -83,6 +83,6 @@ pub(crate) enum Service {
     Ports(Protocol, u16, u16),
     /// Members of the set with this name.
     Set(Protocol, String),
-    /// Any of the list with this name: the kernel then asks for the other side once and not for each port.
+    /// Any of the list with this name: the kernel then checks the peer once and not for each port.
     List(String),
 }

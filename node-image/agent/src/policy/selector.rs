@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// Labels of an object.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// A label selector; the one without requirements selects everything.
+/// A label selector; one without requirements selects everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(from = "SelectorObject")]
 pub(crate) struct Selector(Vec<Requirement>);
@@ -18,7 +18,7 @@ enum Requirement {
     NotIn(String, Vec<String>),
     Exists(String),
     DoesNotExist(String),
-    /// An operator that is newer than this agent: it must not select too much.
+    /// An operator that this agent does not know: it must not select too much.
     Never,
 }
 
@@ -49,7 +49,7 @@ impl Requirement {
     fn holds(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
-            // Also true of an object without the label.
+            // Also met by an object without the label.
             Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
             Self::Exists(key) => labels.contains_key(key),
             Self::DoesNotExist(key) => !labels.contains_key(key),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operator_means_what_kubernetes_says() {
+    fn each_operator_works_as_in_kubernetes() {
         let operator = |operator: &str, labels: &[(&str, &str)]| {
             let values = if operator.contains("xist") { "" } else { r#","values":["x","y"]"# };
             selects(&format!(r#"{{"matchExpressions":[{{"key":"k","operator":"{operator}"{values}}}]}}"#), labels)

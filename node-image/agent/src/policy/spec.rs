@@ -10,32 +10,32 @@ use crate::object::{Metadata, NamespacedName, Object, Objects};
 /// All policies.
 pub(crate) type Policies = Objects<PolicyObject>;
 
-/// What a policy says.
+/// The content of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Policy {
-    /// The pods of the policy's namespace that it is for.
+    /// The pods of the policy's namespace that it selects.
     pub(crate) selector: Selector,
-    /// What may come in; `None` if the policy says nothing about that.
+    /// The allowed incoming connections; `None` if the policy does not restrict them.
     pub(crate) ingress: Option<Vec<Rule>>,
-    /// What may go out.
+    /// The allowed outgoing connections.
     pub(crate) egress: Option<Vec<Rule>>,
 }
 
 /// What one rule allows: any of the peers at any of the ports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Rule {
-    /// `None` is everybody.
+    /// `None` means all peers.
     pub(crate) peers: Option<Vec<Peer>>,
-    /// `None` is every port, and protocols without ports too.
+    /// `None` means all ports, and also protocols without ports.
     pub(crate) ports: Option<Vec<Port>>,
 }
 
-/// Whom a rule is about.
+/// The peers of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Peer {
-    /// Pods with these labels, in the policy's own namespace or in those with the labels.
+    /// Pods with these labels, in the policy's namespace or in namespaces with the labels.
     Pods { namespaces: Option<Selector>, pods: Selector },
-    /// Addresses, whoever has them.
+    /// Addresses, whatever has them.
     Block { cidr: IpNet, except: Vec<IpNet> },
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Port {
 pub(crate) enum Numbers {
     All,
     Range(u16, u16),
-    /// The port that has this name in the pod that is connected to.
+    /// The port with this name in the target pod.
     Named(String),
 }
 
@@ -142,7 +142,7 @@ impl Object for PolicyObject {
     }
 }
 
-/// An empty list means everybody or everything; a list of which nothing is understood must not mean that.
+/// An empty list means everything; a list without a valid entry must not mean that.
 fn rule(peers: Vec<PeerObject>, ports: Vec<PortObject>) -> Rule {
     Rule {
         peers: (!peers.is_empty()).then(|| peers.into_iter().filter_map(peer).collect()),
@@ -153,7 +153,7 @@ fn rule(peers: Vec<PeerObject>, ports: Vec<PortObject>) -> Rule {
 fn peer(peer: PeerObject) -> Option<Peer> {
     if let Some(block) = peer.ip_block {
         let cidr: IpNet = block.cidr.parse().ok()?;
-        // An exception that cannot be read excepts everything.
+        // An invalid exception excludes everything.
         let except: Vec<IpNet> = block.except.iter().map(|cidr| cidr.parse().ok()).collect::<Option<_>>()?;
         return Some(Peer::Block { cidr: cidr.trunc(), except: IpNet::aggregate(&except) });
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn without_types_a_policy_is_for_ingress_and_for_egress_if_it_has_a_rule() {
+    fn without_types_a_policy_restricts_ingress_and_also_egress_if_it_has_a_rule() {
         assert_eq!(policy(r#"{"podSelector":{}}"#), Policy { ingress: Some(vec![]), ..Policy::default() });
         assert_eq!(policy(r#"{"egress":[{}]}"#).egress, Some(vec![Rule::default()]));
         assert_eq!(policy(r#"{"egress":[{}]}"#).ingress, Some(vec![]));

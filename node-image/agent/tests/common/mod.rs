@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const ADDRESS: &str = "127.0.0.1:8001";
 
-/// Network namespaces, removed at the end, also when the test fails.
+/// Network namespaces, removed at the end, even if the test fails.
 pub struct Network(&'static [&'static str]);
 
 impl Network {
@@ -45,7 +45,7 @@ impl Drop for Network {
     }
 }
 
-/// Ends the agent, also when the test fails.
+/// Ends the agent, even if the test fails.
 pub struct Agent(Child);
 
 impl Agent {
@@ -87,7 +87,7 @@ pub fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs `work` on a thread in the namespace; sockets that it makes belong to there.
+/// Runs `work` on a thread in the namespace; its sockets belong to that namespace.
 pub fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
     let thread = thread::spawn(move || {
@@ -105,7 +105,7 @@ pub fn until(what: &str, seconds: u64, mut met: impl FnMut() -> bool) {
     }
 }
 
-/// An API server: a history of all changes, of which a list is the sum and a watch the rest.
+/// An API server: a history of all changes; a list is their sum, and a watch is the rest.
 #[derive(Clone, Default)]
 pub struct Api(Arc<Mutex<Vec<Change>>>);
 
@@ -116,7 +116,7 @@ struct Change {
 }
 
 impl Api {
-    /// Serves in a namespace, from now on; what was put before is there from the first answer on.
+    /// Serves in a namespace from now on; the first answer has everything that was put before.
     pub fn serve(&self, namespace: &str) {
         let listener = inside(namespace, || TcpListener::bind(ADDRESS).unwrap());
         let api = self.clone();
@@ -128,7 +128,7 @@ impl Api {
         });
     }
 
-    /// Adds an object or replaces the one of its name.
+    /// Adds an object, or replaces the one of the same name.
     pub fn put(&self, path: &'static str, object: Value) {
         let mut history = self.0.lock().unwrap();
         let kind = if items(&history, path).iter().any(|there| is_same(there, &object)) { "MODIFIED" } else { "ADDED" };

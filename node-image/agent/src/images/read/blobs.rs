@@ -1,4 +1,4 @@
-//! An engine with containerd's image store: everything is a blob by its digest, and layers are as they were pulled.
+//! An engine with containerd's image store: everything is a blob with a digest, and layers are as they were pulled.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::super::wire::Packing;
 use super::{diff_ids, digest, hex, read_small, unexpected};
+use coracle_shared::content::Packing;
 
-/// No sane image leads to more manifests.
+/// No sensible image leads to more manifests.
 const MAX_MANIFESTS: usize = 500;
-/// Indexes may contain indexes; nobody nests them deeper.
+/// Indexes may contain indexes; none in practice is nested deeper.
 const MAX_DEPTH: u8 = 4;
 
 /// containerd's content store.
@@ -57,8 +57,8 @@ impl Blobs {
 
     /// The image with these layers among those that an ID leads to, which is that of a manifest or an index.
     ///
-    /// The engine has said which layers the image has on its platform; so nothing else is to be known of platforms,
-    /// and that others are missing, or that an entry only says something about an image, does not matter.
+    /// The engine has listed the layers of the image for its platform, so nothing else about platforms is needed, and it
+    /// does not matter if others are missing or if an entry only describes an image.
     pub(crate) fn image(&self, id: &str, wanted: &[String]) -> io::Result<BlobImage> {
         let mut left = MAX_MANIFESTS;
         self.find(id, wanted, 0, &mut left)?.ok_or_else(|| unexpected(format!("{id} has no such image")))

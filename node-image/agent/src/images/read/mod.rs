@@ -1,7 +1,7 @@
 //! Reads images out of the engine's own store, which a helper container has mounted read-only.
 //!
-//! Whatever is not as expected is an error, and the command then takes the images from the engine's API. What is read
-//! needs no trust: the node that receives a layer compares its digest.
+//! Anything unexpected is an error, and the command then gets the images from the engine's API. What is read need not be
+//! trusted: the node that receives a layer checks its digest.
 
 mod blobs;
 mod overlay;
@@ -19,17 +19,19 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::wire::{self, Answer, Failure, Image, Layer, Manifest, Order, Packing, Reading, Reason, Wanted};
 use blobs::Blobs;
+use coracle_shared::content::{Manifest, Packing};
+use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
+use coracle_shared::wire::{self, Answer, Failure, Image, ImageRequest, Layer, Message, ReadRequest, Reason};
 use overlay::Overlay;
 use tar_split::Split;
 
-/// Larger documents no registry takes, bytes.
+/// The largest document that registries accept, bytes.
 const MAX_JSON: u64 = 4 << 20;
 /// Bytes of a layer that are sent at once.
 const CHUNK: usize = 256 << 10;
 
-/// Where the helper container has the engine's folders.
+/// Where the helper container has the engine's directories.
 struct Places<'a> {
     /// `image/overlay2` of the engine's data root.
     images: &'a Path,
@@ -45,7 +47,7 @@ enum Source {
     Blob(File, Packing),
 }
 
-/// What was asked for, before anything of it is sent.
+/// Everything that was requested, before any of it is sent.
 struct Found {
     layers: Vec<(String, Source)>,
     images: Vec<Image>,
@@ -55,23 +57,23 @@ struct Found {
 /// Answers the request on standard input, then ends.
 pub(super) fn main() -> ExitCode {
     let places = Places {
-        images: Path::new(wire::READER_IMAGES),
-        layers: Path::new(wire::READER_LAYERS),
-        content: Path::new(wire::READER_CONTENT),
+        images: Path::new(READER_IMAGES),
+        layers: Path::new(READER_LAYERS),
+        content: Path::new(READER_CONTENT),
     };
     match serve(&places, &mut io::stdin().lock(), &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard output is for layers.
+            // Standard output is only for layers.
             let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Answers one request: sends the layers and images that are wanted, or says why not.
+/// Answers one request: sends the requested layers and images, or the reason why not.
 fn serve(places: &Places<'_>, input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
-    let Some(reading) = wire::receive::<Reading>(input)? else { return Ok(()) };
+    let Some(reading) = wire::receive::<ReadRequest>(input)? else { return Ok(()) };
     let found = match find(places, &reading) {
         Ok(found) => found,
         Err(error) => {
@@ -86,22 +88,22 @@ fn serve(places: &Places<'_>, input: &mut dyn BufRead, output: &mut dyn Write) -
             Source::Split(_) => Packing::Plain,
             Source::Blob(_, packing) => *packing,
         };
-        wire::send(output, &Order::Layer(Layer { diff_id: Some(diff_id), packing }))?;
+        wire::send(output, &Message::Layer(Layer { diff_id: Some(diff_id), packing }))?;
         let mut chunks = Chunker { target: output, buffer: Vec::with_capacity(CHUNK) };
-        // Whoever reads this sees that the layer has no end.
+        // After an error, the other side notices that the layer has no end.
         source.write(&mut chunks)?;
         chunks.end()?;
     }
     for image in found.images {
-        wire::send(output, &Order::Image(image))?;
+        wire::send(output, &Message::Image(image))?;
     }
     output.flush()
 }
 
-/// Finds all that is wanted, and whether it can be read.
-fn find(places: &Places<'_>, reading: &Reading) -> io::Result<Found> {
+/// Finds everything that is requested, and checks that it can be read.
+fn find(places: &Places<'_>, reading: &ReadRequest) -> io::Result<Found> {
     if reading.version != wire::VERSION {
-        return Err(unexpected("the command is of another version"));
+        return Err(unexpected("the command has another version"));
     }
     let mut found = Found { layers: Vec::new(), images: Vec::new(), bytes: 0 };
     let mut missing: BTreeSet<&str> = reading.layers.iter().map(String::as_str).collect();
@@ -114,11 +116,16 @@ fn find(places: &Places<'_>, reading: &Reading) -> io::Result<Found> {
     }
     match missing.first() {
         None => Ok(found),
-        Some(layer) => Err(unexpected(format!("no image has the layer {layer}"))),
+        Some(layer) => Err(unexpected(format!("no image has layer {layer}"))),
     }
 }
 
-fn find_overlay(store: &Overlay, wanted: &Wanted, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
+fn find_overlay(
+    store: &Overlay,
+    wanted: &ImageRequest,
+    missing: &mut BTreeSet<&str>,
+    found: &mut Found,
+) -> io::Result<()> {
     let image = store.image(&wanted.id)?;
     for (diff_id, chain_id) in image.layers {
         if missing.remove(diff_id.as_str()) {
@@ -131,7 +138,7 @@ fn find_overlay(store: &Overlay, wanted: &Wanted, missing: &mut BTreeSet<&str>, 
     Ok(())
 }
 
-fn find_blobs(store: &Blobs, wanted: &Wanted, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
+fn find_blobs(store: &Blobs, wanted: &ImageRequest, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
     let image = store.image(&wanted.id, &wanted.diff_ids)?;
     for (digest, diff_id) in image.layers.iter().zip(&wanted.diff_ids) {
         if missing.remove(diff_id.as_str()) {
@@ -145,7 +152,7 @@ fn find_blobs(store: &Blobs, wanted: &Wanted, missing: &mut BTreeSet<&str>, foun
     Ok(())
 }
 
-fn of(wanted: &Wanted, config: Vec<u8>, manifest: Option<Manifest>) -> io::Result<Image> {
+fn of(wanted: &ImageRequest, config: Vec<u8>, manifest: Option<Manifest>) -> io::Result<Image> {
     Ok(Image { id: wanted.id.clone(), names: wanted.names.clone(), config: text(config)?, manifest })
 }
 
@@ -162,7 +169,7 @@ impl Source {
     }
 }
 
-/// Sends what is written in chunks.
+/// Sends in chunks what is written to it.
 struct Chunker<'a> {
     target: &'a mut dyn Write,
     buffer: Vec<u8>,
@@ -204,13 +211,13 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// The part of a digest that names files; nothing else gets into a path.
+/// The part of a digest that is a file name; nothing else may become part of a path.
 fn hex(digest: &str) -> io::Result<&str> {
     let is_hex = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    digest.strip_prefix("sha256:").filter(is_hex).ok_or_else(|| unexpected(format!("`{digest}` is no digest")))
+    digest.strip_prefix("sha256:").filter(is_hex).ok_or_else(|| unexpected(format!("`{digest}` is not a digest")))
 }
 
-/// The layers of an image, as its configuration has them.
+/// The layers of an image, from its configuration.
 fn diff_ids(config: &[u8]) -> io::Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Config {
@@ -224,7 +231,7 @@ fn diff_ids(config: &[u8]) -> io::Result<Vec<String>> {
     Ok(serde_json::from_slice::<Config>(config)?.rootfs.diff_ids)
 }
 
-/// The IDs of layers on top of each other.
+/// The chain IDs of layers on top of each other.
 fn chain_ids(diff_ids: &[String]) -> Vec<String> {
     let mut chain: Vec<String> = Vec::new();
     for diff_id in diff_ids {

@@ -42,12 +42,12 @@ impl Overlay {
         let facts = self.images.join("layerdb/sha256").join(hex(chain_id)?);
         let text = |name: &str| fs::read_to_string(facts.join(name));
         if text("diff")?.trim() != diff_id {
-            return Err(unexpected(format!("layer {chain_id} is another one")));
+            return Err(unexpected(format!("layer {chain_id} does not match its name")));
         }
         let cache = text("cache-id")?;
         let cache = cache.trim();
         if cache.is_empty() || !cache.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(unexpected(format!("layer {chain_id} has no place")));
+            return Err(unexpected(format!("layer {chain_id} has no directory")));
         }
         Split::open(&facts.join("tar-split.json.gz"), &self.layers.join(cache).join("diff"))
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::super::testing::{Sum, engine};
     use super::*;
 
-    /// With the store of this machine's engine, if it may be read: every layer, byte for byte.
+    /// Compares every layer of this machine's engine byte for byte, if its store is readable.
     #[test]
     fn the_engines_own_layers_are_put_together_again() {
         let Some((root, ids)) = engine() else { return };
@@ -75,7 +75,7 @@ mod tests {
                 let mut sum = Sum::default();
                 layer.write(&mut sum).unwrap();
                 assert_eq!(sum.size, size);
-                // Of these the engine itself does not know how they were written.
+                // The engine itself does not know how these were written.
                 if sum.sparse {
                     continue;
                 }
@@ -91,7 +91,7 @@ mod tests {
         let id = digest(b"{}");
         store.image(&id).err().unwrap();
         for id in ["sha256:../../../etc/passwd", "latest", "sha256:", ""] {
-            assert!(store.image(id).err().unwrap().to_string().contains("is no digest"), "{id}");
+            assert!(store.image(id).err().unwrap().to_string().contains("is not a digest"), "{id}");
         }
         let content = folder.path().join("imagedb/content/sha256");
         fs::create_dir_all(&content).unwrap();

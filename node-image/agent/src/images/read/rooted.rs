@@ -1,4 +1,4 @@
-//! Opens files below a directory, and never one outside of it.
+//! Opens files below a directory, and never one outside.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,32 +10,32 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-/// Also of a pipe or device that has the name of a file, opening ends at once.
+/// Opening also returns at once if a pipe or a device has the name of the file.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW);
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
-/// A directory that links in it cannot leave.
+/// A directory that its own links cannot leave.
 pub(crate) struct Rooted {
     folder: OwnedFd,
 }
 
 impl Rooted {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: openat(CWD, folder, FOLDER, Mode::empty())? })
+        Ok(Self { folder: openat(CWD, folder, DIRECTORY, Mode::empty())? })
     }
 
-    /// Opens a file of this name, as if the directory were the root of all.
+    /// Opens a file of this name, as if the directory were the root.
     pub(crate) fn file(&self, name: &[u8]) -> io::Result<File> {
         let path = Path::new(OsStr::from_bytes(name));
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         match openat2(&self.folder, path, READ, Mode::empty(), resolve) {
-            // Kernels before 5.6, and engines whose filter of system calls is older.
+            // Kernels before 5.6, and engines with an older filter of system calls.
             Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             opened => Ok(opened?.into()),
         }
     }
 
-    /// The same where the kernel cannot do it: follows no link at all.
+    /// The same without support by the kernel: follows no links at all.
     fn step_by_step(&self, path: &Path) -> io::Result<File> {
         let mut parts = path.components().filter_map(|part| match part {
             Component::Normal(name) => Some(Ok(name)),
@@ -46,7 +46,7 @@ impl Rooted {
         let mut folder = None;
         for next in parts {
             let above = folder.as_ref().unwrap_or(&self.folder);
-            folder = Some(openat(above, name, FOLDER, Mode::empty())?);
+            folder = Some(openat(above, name, DIRECTORY, Mode::empty())?);
             name = next?;
         }
         Ok(openat(folder.as_ref().unwrap_or(&self.folder), name, READ, Mode::empty())?.into())

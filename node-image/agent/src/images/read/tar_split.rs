@@ -1,5 +1,5 @@
-//! tar-split: what the engine keeps of a layer's tar beside the unpacked files, so that the tar can be put together
-//! again, byte for byte. One JSON object per line, compressed with gzip: either bytes of the tar, or the name of a
+//! tar-split: what the engine keeps of a layer's tar beside the unpacked files, so that the tar can be rebuilt byte for
+//! byte. One JSON object per line, compressed with gzip: either bytes of the tar, or the name of a
 //! file whose content comes next.
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::rooted::Rooted;
 use super::unexpected;
 
-/// Longest line: headers of one file, or what was behind the tar's end.
+/// The longest line, bytes: the headers of one file, or what followed the end of the tar.
 const MAX_LINE: u64 = 32 << 20;
 /// Bytes of a file read at once.
 const BUFFER: usize = 256 << 10;
@@ -57,7 +57,7 @@ fn parts(source: impl Read, mut take: impl FnMut(Part<'_>) -> io::Result<()>) ->
         let line: Line<'_> = serde_json::from_slice(&text)?;
         match (line.r#type, &line.name_raw) {
             (BYTES, _) => take(Part::Bytes(line.payload.as_deref().unwrap_or_default()))?,
-            // A file without content has nothing to read: it may be anything, such as a link or a whiteout.
+            // A file without content is not read: it may be anything, such as a link or a whiteout.
             (FILE, _) if line.size == 0 => {}
             (FILE, Some(raw)) if !raw.is_empty() => {
                 take(Part::File(Cow::Owned(decoded(raw)?), line.size))?;
@@ -72,7 +72,7 @@ fn decoded(text: &str) -> io::Result<Vec<u8>> {
     BASE64_STANDARD.decode(text).map_err(io::Error::other)
 }
 
-/// A layer as tar-split and a directory with its files.
+/// A layer as a tar-split file and a directory with its files.
 pub(crate) struct Split {
     lines: std::path::PathBuf,
     files: Rooted,
@@ -83,7 +83,7 @@ impl Split {
         Ok(Self { lines: lines.to_owned(), files: Rooted::open(files)? })
     }
 
-    /// Size of the tar. With `check` also whether all its files are there, so that little can go wrong later.
+    /// The size of the tar, bytes. With `check`, fails if files are missing, so that little can go wrong later.
     pub(crate) fn size(&self, check: bool) -> io::Result<u64> {
         let mut size = 0;
         parts(File::open(&self.lines)?, |part| {
@@ -101,7 +101,7 @@ impl Split {
         Ok(size)
     }
 
-    /// Puts the tar together.
+    /// Rebuilds the tar.
     pub(crate) fn write(&self, target: &mut impl Write) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         parts(File::open(&self.lines)?, |part| match part {
@@ -130,10 +130,10 @@ impl Split {
 }
 
 fn changed(name: &[u8]) -> io::Error {
-    unexpected(format!("`{}` is not what it was", String::from_utf8_lossy(name)))
+    unexpected(format!("`{}` has changed", String::from_utf8_lossy(name)))
 }
 
-/// How many bytes a text in base64 stands for.
+/// The number of bytes in a base64 text.
 fn base64_size(text: &str) -> io::Result<u64> {
     let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
     match (text.len() % 4, text.len() / 4 * 3) {

@@ -1,4 +1,4 @@
-//! What the tests of the readers share.
+//! Shared parts of the readers' tests.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 #[derive(Default)]
 pub(super) struct Sum {
     pub(super) size: u64,
-    /// There are files in it that were written with their holes.
+    /// It has files that were written with their holes.
     pub(super) sparse: bool,
     hash: Sha256,
 }
@@ -34,7 +34,7 @@ impl io::Write for Sum {
     }
 }
 
-/// The data root of this machine's engine and the IDs of its images, where it has one that may be read.
+/// The data root of this machine's engine and the IDs of its images, if it is readable.
 pub(super) fn engine() -> Option<(PathBuf, Vec<String>)> {
     let root = PathBuf::from("/var/lib/docker");
     let images = std::fs::read_dir(root.join("image/overlay2/imagedb/content/sha256")).ok()?;

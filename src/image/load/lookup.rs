@@ -1,24 +1,20 @@
-//! Images of the engine that people name, and what to say when they are not there.
+//! Images of the engine by what users call them, and what to say when the engine has none of that name.
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Problem, Result};
-use crate::image::load::Wanted;
+use crate::image::load::wanted::WantedImage;
 use crate::image::reference::{Reference, is_id};
-
-/// Names this similar (Jaro-Winkler) are suggested.
-const SIMILAR: f64 = 0.75;
-/// How many names are suggested.
-const SUGGESTIONS: usize = 3;
+use crate::image::similar::similar;
 
 /// Fails with `Code::ImageMissing` when the engine does not have all of the images.
 pub async fn check_docker_images(engine: &dyn Engine, images: &[String]) -> Result<()> {
-    find_images(engine, images).await.map(drop)
+    look_up(engine, images).await.map(drop)
 }
 
-/// Looks the images up. `Code::UsageInvalid` and `Code::ImageMissing` name all that are no names, or not there.
-pub(crate) async fn find_images(engine: &dyn Engine, images: &[String]) -> Result<Vec<Wanted>> {
+/// Looks the images up. `Code::UsageInvalid` lists every text that is no name, `Code::ImageMissing` every missing image.
+pub(crate) async fn look_up(engine: &dyn Engine, images: &[String]) -> Result<Vec<WantedImage>> {
     check_names(images)?;
-    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut wanted: Vec<WantedImage> = Vec::new();
     let mut absent = Vec::new();
     for text in images {
         let Some(image) = engine.image(text).await? else {
@@ -35,7 +31,7 @@ pub(crate) async fn find_images(engine: &dyn Engine, images: &[String]) -> Resul
         };
         match wanted.iter_mut().find(|other| other.key == key) {
             Some(_) => {}
-            None => wanted.push(Wanted { key, id: image.id, names, diff_ids: image.layers, size: image.size }),
+            None => wanted.push(WantedImage { key, id: image.id, names, diff_ids: image.layers, size: image.size }),
         }
     }
     if absent.is_empty() { Ok(wanted) } else { Err(images_missing(engine, &absent).await?) }
@@ -66,24 +62,6 @@ async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {
     let first = absent.first().copied().unwrap_or_default();
     let error = if similar.is_empty() { error } else { error.hint(format!("similar names: {}", similar.join(", "))) };
     Ok(error.hint(format!(
-        "`docker images` lists what is there; `docker pull {first}` or `docker build --tag {first} .` makes it so"
+        "`docker images` lists the images of the engine; `docker pull {first}` or `docker build --tag {first} .` adds this one"
     )))
-}
-
-/// The names that are most like one of the texts.
-pub(crate) fn similar(texts: &[&str], names: &[String]) -> Vec<String> {
-    let mut similar: Vec<(f64, &String)> = names
-        .iter()
-        .filter_map(|name| {
-            let likeness = texts.iter().map(|text| likeness(text, name)).fold(0.0, f64::max);
-            (likeness >= SIMILAR).then_some((likeness, name))
-        })
-        .collect();
-    similar.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
-    similar.into_iter().take(SUGGESTIONS).map(|(_, name)| name.clone()).collect()
-}
-
-fn likeness(text: &str, tag: &str) -> f64 {
-    let bare = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
-    strsim::jaro_winkler(text, tag).max(strsim::jaro_winkler(text, bare))
 }

@@ -1,45 +1,29 @@
-//! What coracle and its programs in nodes say to each other while images are loaded: one file, compiled into both.
+//! The messages between the command and its programs in nodes while images are loaded.
 //!
-//! Messages are JSON, one to a line. After a [`Order::Layer`] come the layer's bytes in chunks: a length (32 bits, the
-//! highest byte first) and so many bytes. Length 0 ends the layer.
+//! Messages are JSON, one to a line. After a [`Message::Layer`] come the layer's bytes in chunks: a length (32 bits, the
+//! highest byte first) and that many bytes. Length 0 ends the layer.
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::content::{Manifest, Packing};
+
 /// Raised when two sides of different versions would misunderstand each other.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// The longest message; a configuration or a manifest is in one.
 const MAX_MESSAGE: u64 = 16 << 20;
 /// The longest chunk.
 const MAX_CHUNK: u32 = 4 << 20;
 
-/// Where a reader finds `image/overlay2` of the engine's data root.
-pub(crate) const READER_IMAGES: &str = "/engine/images";
-/// Where a reader finds `overlay2` of the engine's data root.
-pub(crate) const READER_LAYERS: &str = "/engine/layers";
-/// Where a reader finds the content store of the engine's containerd.
-pub(crate) const READER_CONTENT: &str = "/engine/content";
-
-/// How the bytes of a layer are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Packing {
-    /// Not at all.
-    Plain,
-    /// With gzip.
-    Gzip,
-    /// With zstd.
-    Zstd,
-}
-
-/// What the receiver in a node is told, and what the reader of an engine's store says.
+/// What the receiver in a node gets, and what the reader of an engine's store sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Order {
-    /// First of all: what the node shall have. The receiver answers with its [`Answer::State`].
-    Want(Want),
+pub enum Message {
+    /// First of all: what the node should have. The receiver answers with its [`Answer::State`].
+    #[serde(rename = "want")]
+    Request(Request),
     /// A layer, whose chunks follow.
     Layer(Layer),
     /// An image, whose layers the node has or has been sent.
@@ -50,21 +34,21 @@ pub(crate) enum Order {
     Commit,
 }
 
-/// What a node shall have.
+/// What a node should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Want {
-    /// [`VERSION`] of who asks.
+pub struct Request {
+    /// [`VERSION`] of the side that asks.
     pub version: u32,
     /// The images.
-    pub images: Vec<Wanted>,
+    pub images: Vec<ImageRequest>,
 }
 
-/// An image that a node shall have.
+/// An image that a node should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Wanted {
-    /// Image ID, as its source has it: the digest of the configuration, or of a manifest or an index.
+pub struct ImageRequest {
+    /// Image ID as its source has it: the digest of the configuration, or of a manifest or an index.
     pub id: String,
-    /// Full names; none when any name will do.
+    /// Full names; empty if any name will do.
     pub names: Vec<String>,
     /// Digests of its unpacked layers, lowest first.
     pub diff_ids: Vec<String>,
@@ -73,127 +57,116 @@ pub(crate) struct Wanted {
 /// What the reader of an engine's store is asked for. It answers with [`Answer::Found`], then sends the layers and images
 /// as a receiver takes them, or with [`Answer::Failed`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Reading {
-    /// [`VERSION`] of who asks.
+pub struct ReadRequest {
+    /// [`VERSION`] of the side that asks.
     pub version: u32,
     /// The images.
-    pub images: Vec<Wanted>,
+    pub images: Vec<ImageRequest>,
     /// Digests of the unpacked layers that are to be sent.
     pub layers: Vec<String>,
 }
 
-/// A layer that is sent.
+/// A layer whose chunks follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Layer {
-    /// Digest of it unpacked; unknown where the source tells it after the bytes.
+pub struct Layer {
+    /// Digest of it unpacked; unknown where the source gives it only after the bytes.
     pub diff_id: Option<String>,
     /// How it is packed.
     pub packing: Packing,
 }
 
-/// An image whose layers are there.
+/// An image, whose layers the node has or was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Image {
-    /// [`Wanted::id`] of the image; remembered, so that the same one is known the next time.
+pub struct Image {
+    /// [`ImageRequest::id`] of the image; the node remembers it, so that it recognizes the image the next time.
     pub id: String,
     /// Full names.
     pub names: Vec<String>,
-    /// The configuration, byte by byte.
+    /// The configuration, with every byte as it is.
     pub config: String,
-    /// The manifest, byte by byte. Where the source has none the node writes one.
+    /// The manifest; where the source has none, the node writes one.
     pub manifest: Option<Manifest>,
 }
 
-/// Names for an image that is there.
+/// Names for an image that the node has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Name {
-    /// [`Wanted::id`] of the image.
+pub struct Name {
+    /// [`ImageRequest::id`] of the image.
     pub id: String,
     /// Full names.
     pub names: Vec<String>,
 }
 
-/// A manifest and its kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Manifest {
-    /// Media type.
-    pub media_type: String,
-    /// The manifest, byte by byte.
-    pub content: String,
-}
-
-/// What a program in a node says.
+/// What a program in a node answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Answer {
-    /// What the node has of the images that are wanted, in their order.
-    State(Vec<Had>),
-    /// All that a reader was asked for is there, with so many bytes.
+pub enum Answer {
+    /// What the node has of the requested images, in the order of the request.
+    State(Vec<ImageState>),
+    /// Everything that the reader was asked for exists, and has so many bytes.
     Found(u64),
-    /// Everything is visible.
+    /// Everything is stored and visible.
     Done(Vec<Stored>),
-    /// Nothing of what was sent is in the node.
+    /// Nothing that was sent is stored in the node.
     Failed(Failure),
 }
 
 /// What a node has of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Had {
-    /// Digest of its configuration if the whole image is there, under whatever name.
+pub struct ImageState {
+    /// Digest of its configuration if the node has the whole image, under whatever name.
     pub image: Option<String>,
-    /// Names that it does not have, or that another image has.
+    /// Names that no image has, or another one.
     pub lacks: Vec<String>,
-    /// Those of them that another image has.
+    /// Those of them that another image has now.
     pub moved: Vec<String>,
-    /// How many of its lowest layers are there.
+    /// How many of its lowest layers the node has.
     pub layers: usize,
 }
 
 /// An image that is visible now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stored {
-    /// [`Wanted::id`] of the image.
+pub struct Stored {
+    /// [`ImageRequest::id`] of the image.
     pub id: String,
-    /// Digest of its configuration, which is the ID that the kubelet knows.
+    /// Digest of its configuration: the ID that the kubelet knows.
     pub image: String,
-    /// Names that it has now.
+    /// Its names.
     pub names: Vec<String>,
 }
 
 /// Why nothing was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    /// What kind of failure it is.
+pub struct Failure {
     pub reason: Reason,
-    /// What happened, on one line.
+    /// What happened, in one line.
     pub message: String,
 }
 
 /// Kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Reason {
-    /// There is no space left.
+pub enum Reason {
+    /// No space is left.
     DiskFull,
-    /// What was sent is not what its digest says, or no layer.
+    /// What was sent does not match its digest, or is no layer.
     Damaged,
-    /// The program is of another version than who asks.
+    /// The program has another version than the side that asks.
     Version,
-    /// The source cannot be read in this way; another may do.
+    /// The source cannot be read in this way; another way may work.
     Unreadable,
     /// Anything else.
     Other,
 }
 
-/// Writes a message.
-pub(crate) fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
+pub fn send(target: &mut (impl Write + ?Sized), message: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     target.write_all(&line)
 }
 
-/// Reads a message; nothing at the end of the stream.
-pub(crate) fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
+/// Reads a message; `None` at the end of the stream.
+pub fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized)) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     source.take(MAX_MESSAGE).read_until(b'\n', &mut line)?;
     match line.last() {
@@ -204,14 +177,14 @@ pub(crate) fn receive<T: DeserializeOwned>(source: &mut (impl BufRead + ?Sized))
 }
 
 /// What precedes a chunk of this many bytes; 0 ends the layer.
-pub(crate) fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
+pub fn chunk_head(length: usize) -> io::Result<[u8; 4]> {
     let length = u32::try_from(length).ok().filter(|length| *length <= MAX_CHUNK);
     Ok(length.ok_or(io::ErrorKind::InvalidInput)?.to_be_bytes())
 }
 
 /// Reads the bytes of one layer out of its chunks.
 #[derive(Debug)]
-pub(crate) struct Chunks<'a, R: ?Sized> {
+pub struct Chunks<'a, R: ?Sized> {
     source: &'a mut R,
     left: u32,
     ended: bool,
@@ -219,7 +192,7 @@ pub(crate) struct Chunks<'a, R: ?Sized> {
 
 impl<'a, R: Read + ?Sized> Chunks<'a, R> {
     /// The layer whose chunks come next.
-    pub(crate) fn new(source: &'a mut R) -> Self {
+    pub fn new(source: &'a mut R) -> Self {
         Self { source, left: 0, ended: false }
     }
 }
@@ -254,22 +227,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_arrives_as_it_was_sent_and_messages_go_on_after_it() {
-        let layer = Order::Layer(Layer { diff_id: None, packing: Packing::Gzip });
+    fn a_layer_arrives_as_it_was_sent_and_messages_continue_after_it() {
+        let layer = Message::Layer(Layer { diff_id: None, packing: Packing::Gzip });
         let mut stream = Vec::new();
         send(&mut stream, &layer).unwrap();
         for chunk in [&b"one\n"[..], b"{two}", b""] {
             stream.extend_from_slice(&chunk_head(chunk.len()).unwrap());
             stream.extend_from_slice(chunk);
         }
-        send(&mut stream, &Order::Commit).unwrap();
+        send(&mut stream, &Message::Commit).unwrap();
         let mut source = stream.as_slice();
-        assert_eq!(receive::<Order>(&mut source).unwrap(), Some(layer));
+        assert_eq!(receive::<Message>(&mut source).unwrap(), Some(layer));
         let mut bytes = Vec::new();
         Chunks::new(&mut source).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"one\n{two}");
-        assert_eq!(receive(&mut source).unwrap(), Some(Order::Commit));
-        assert_eq!(receive::<Order>(&mut source).unwrap(), None);
+        assert_eq!(receive(&mut source).unwrap(), Some(Message::Commit));
+        assert_eq!(receive::<Message>(&mut source).unwrap(), None);
+    }
+
+    #[test]
+    fn programs_of_older_nodes_understand_the_messages() {
+        let image = ImageRequest { id: "i".to_owned(), names: vec!["n".to_owned()], diff_ids: vec!["d".to_owned()] };
+        let request = Message::Request(Request { version: VERSION, images: vec![image] });
+        let mut line = Vec::new();
+        send(&mut line, &request).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"want\":{\"version\":1,\"images\":[{\"id\":\"i\",\"names\":[\"n\"],\"diff_ids\":[\"d\"]}]}}\n"
+        );
+        let state = ImageState { image: None, lacks: Vec::new(), moved: Vec::new(), layers: 2 };
+        let mut line = Vec::new();
+        send(&mut line, &Answer::State(vec![state])).unwrap();
+        assert_eq!(
+            String::from_utf8(line).unwrap(),
+            "{\"state\":[{\"image\":null,\"lacks\":[],\"moved\":[],\"layers\":2}]}\n"
+        );
     }
 
     #[test]
@@ -279,6 +271,6 @@ mod tests {
             let error = Chunks::new(&mut cut).read_to_end(&mut Vec::new()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         }
-        assert!(receive::<Order>(&mut &b"{\"layer\""[..]).is_err());
+        assert!(receive::<Message>(&mut &b"{\"layer\""[..]).is_err());
     }
 }

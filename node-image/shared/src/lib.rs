@@ -1,0 +1,8 @@
+//! What both programs know, the command and the agent in the nodes: the messages between them, the CNI configuration,
+//! and the labels and paths by which each finds what the other made.
+
+pub mod cni;
+pub mod content;
+pub mod labels;
+pub mod paths;
+pub mod wire;

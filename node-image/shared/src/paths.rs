@@ -1,0 +1,14 @@
+//! Paths that the command and the agent both know.
+
+/// The agent in a node; the command puts it there where the node image does not have it.
+pub const AGENT: &str = "/usr/local/bin/coracle-agent";
+/// Where containerd looks for CNI configurations.
+pub const CNI_DIRECTORY: &str = "/etc/cni/net.d";
+/// What the agent and the CNI plugins share while the node runs; also the credentials for the node's kubelet.
+pub const RUN_DIRECTORY: &str = "/run/coracle";
+/// Where a reader finds `image/overlay2` of the engine's data root.
+pub const READER_IMAGES: &str = "/engine/images";
+/// Where a reader finds `overlay2` of the engine's data root.
+pub const READER_LAYERS: &str = "/engine/layers";
+/// Where a reader finds the content store of the engine's containerd.
+pub const READER_CONTENT: &str = "/engine/content";

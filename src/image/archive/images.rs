@@ -1,0 +1,29 @@
+//! The images of an archive: the layouts of Docker and OCI, brought to one form.
+//!
+//! Multi-platform images are reduced to the one manifest for the nodes' platform: an engine with containerd's store
+//! saves the whole index although it has only one platform's blobs, and an import that follows the index then fails.
+
+use crate::error::Result;
+use crate::image::archive::invalid::invalid;
+use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::scan::Scan;
+use crate::image::archive::{docker, oci};
+use crate::image::platform::Platform;
+
+/// Finds the images of an archive. `Code::LoadFailed` if one is not for this platform.
+pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
+    let images = if scan.files.contains_key("oci-layout") {
+        oci::images(scan, platform)?
+    } else if scan.files.contains_key("manifest.json") {
+        docker::images(scan, platform)?
+    } else if scan.files.contains_key("repositories") {
+        return Err(invalid("it has the layout of Docker 1.9 and older"));
+    } else {
+        return Err(invalid("it has neither `manifest.json` nor `oci-layout`")
+            .hint("`docker export` writes a file system, not an image: turn it into one with `docker import`"));
+    };
+    if images.is_empty() {
+        return Err(invalid("it contains no image"));
+    }
+    Ok(images)
+}
