@@ -167,7 +167,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
     let done = match command {
-        Command::Create(create) => create::run(context, create).await,
+        Command::Create(create) => Box::pin(create::run(context, create)).await,
         Command::Status(arguments) => return get::status(context, arguments).await,
         Command::Delete(delete) => delete::run(context, delete).await,
         Command::Get(get) => get::run(context, get).await,
