@@ -117,7 +117,7 @@ pub async fn find(engine: &dyn Engine, name: &ClusterName) -> Result<Cluster> {
 async fn not_found(engine: &dyn Engine, name: &ClusterName) -> Error {
     let others = list(engine).await.unwrap_or_default();
     let names: Vec<_> = others.iter().map(|cluster| format!("`{}`", cluster.name)).collect();
-    let error = Error::new(Code::ClusterNotFound, format!("there is no cluster `{name}`"));
+    let error = Error::new(Code::ClusterNotFound, format!("cluster `{name}` does not exist"));
     if names.is_empty() {
         error.hint(format!("create it: `coracle create cluster --name {name}`"))
     } else {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::config::{Cluster, IpFamily, Protocol};
 use crate::engine::spec::{EngineInfo, Privilege};
-use crate::error::{Code, Error, Result, counted};
+use crate::error::{Code, Error, FREE_DISK, Result, counted};
 use crate::host::check::Check;
 
 /// inotify instances that a node uses: systemd, the kubelet and containerd, measured with room to spare.
@@ -95,7 +95,7 @@ fn enough_disk(data_root: &Path, free: u64) -> Result<()> {
     }
     Err(Error::new(Code::DiskFull, format!("the engine's disk at {} is full", data_root.display()))
         .because(format!("{} MiB are free, and a cluster needs {} MiB", free >> 20, MIN_DISK >> 20))
-        .hint("`docker system df` shows what takes space, `docker system prune` frees some"))
+        .hint(FREE_DISK))
 }
 
 /// Whether the ports that the configuration names are free; those that coracle chooses are replaced if they are taken.

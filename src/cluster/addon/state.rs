@@ -14,7 +14,7 @@ const NAMESPACE: &str = "kube-system";
 pub(super) struct Enabled {
     pub name: String,
     pub version: String,
-    /// Another add-on brought it, nobody asked for it by name.
+    /// Another add-on required it; it was not enabled by name.
     pub automatic: bool,
     /// Add-ons that it requires.
     pub requires: Vec<String>,

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cluster::health::ask::output;
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, FREE_DISK};
 use crate::host::check::{Check, first_failure};
 
 /// Lines of a log that are shown.
@@ -71,9 +71,10 @@ async fn full_disk(engine: &dyn Engine, node: &str) -> Option<Error> {
         Err(error) => error.code() == Code::DiskFull,
     };
     full.then(|| {
-        Error::new(Code::DiskFull, "the engine's disk is full").on_node(node).because("no space left on device").hint(
-            "`docker system df` shows what takes space, `docker system prune` frees some; then create the cluster again",
-        )
+        Error::new(Code::DiskFull, "the engine's disk is full")
+            .on_node(node)
+            .because("no space left on device")
+            .hint(format!("{FREE_DISK}; then create the cluster again"))
     })
 }
 

@@ -58,13 +58,20 @@ async fn check(engine: &dyn Engine, info: &EngineInfo, cluster: &Cluster, option
 async fn images(run: &Run, cluster: &Cluster, step: &Step) -> Result<Vec<NodeImage>> {
     let mut known: Vec<(Option<String>, NodeImage)> = Vec::new();
     let mut images = Vec::new();
+    let pulling = |reference: &str, done: u64, total: u64| {
+        if (done, total) == (0, 0) {
+            step.detail("image", &format!("pulling {reference}"));
+        } else {
+            step.bytes(done, total);
+        }
+    };
     for node in &cluster.nodes {
         let named = node.image.clone().or_else(|| cluster.image.clone());
         if let Some((_, image)) = known.iter().find(|(name, _)| *name == named) {
             images.push(image.clone());
             continue;
         }
-        let image = choose::find(&run.engine, named.as_deref(), &run.id, step).await?;
+        let image = choose::find(&run.engine, named.as_deref(), &run.id, &pulling).await?;
         known.push((named, image.clone()));
         images.push(image);
     }

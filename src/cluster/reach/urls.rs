@@ -39,7 +39,7 @@ pub async fn urls(
     let client = access::client(engine, cluster).await?;
     let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
     let service = client.get(&path).await.map_err(|failure| {
-        Error::new(Code::NotFound, format!("there is no Service `{name}` in namespace `{namespace}`"))
+        Error::new(Code::NotFound, format!("Service `{name}` does not exist in namespace `{namespace}`"))
             .because(failure.text())
             .hint("`kubectl get services --all-namespaces` lists the Services; choose the namespace with `--namespace`")
     })?;

@@ -11,9 +11,6 @@ use super::graph::{Graph, OWN, Use};
 
 /// Pairs that are left from before this test.
 const KNOWN: &[(&str, &str)] = &[
-    ("cluster/contents", "cluster/create"),
-    ("cluster/diagnose", "cluster/pulls"),
-    ("cluster/log_folder", "cluster/logs"),
     ("image/find", "image/load"),
     ("image/install", "image/session"),
     ("image/layout", "image/oci"),
