@@ -15,12 +15,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("cluster/diagnose", "cluster/pulls"),
     ("cluster/log_folder", "cluster/logs"),
     ("engine/connect", "engine/docker"),
-    ("image/find", "image/load"),
-    ("image/install", "image/session"),
-    ("image/layout", "image/oci"),
-    ("image/load", "image/save"),
-    ("image/load", "image/source"),
-    ("image/load", "image/transfer"),
     ("kubeconfig/document", "kubeconfig/proof"),
 ];
 
