@@ -29,7 +29,7 @@ macro_rules! codes {
     };
 }
 
-// Exit codes: 1 a step failed, 2 wrong usage or configuration, 3 not found or already there,
+// Exit codes: 1 a step failed, 2 wrong usage or configuration, 3 not found or already exists,
 // 4 the engine or the host is not usable, 130 interrupted.
 codes! {
     /// A step of the command failed on the engine or in a node.
@@ -44,9 +44,9 @@ codes! {
     ApiFailed = "api-failed", 1;
     /// A file on this host cannot be read or written.
     FileFailed = "file-failed", 1;
-    /// Somebody else holds the kubeconfig lock.
+    /// Another program holds the kubeconfig lock.
     KubeconfigLocked = "kubeconfig-locked", 1;
-    /// A kubeconfig file cannot be understood.
+    /// A kubeconfig file cannot be parsed.
     KubeconfigInvalid = "kubeconfig-invalid", 1;
     /// The node image could not be built.
     BuildFailed = "build-failed", 1;
@@ -58,19 +58,19 @@ codes! {
     ConfigInvalid = "config-invalid", 2;
     /// The command line has mistakes.
     UsageInvalid = "usage-invalid", 2;
-    /// There is no cluster of this name.
+    /// No cluster has this name.
     ClusterNotFound = "cluster-not-found", 3;
-    /// A cluster of this name is already there.
+    /// A cluster with this name already exists.
     ClusterExists = "cluster-exists", 3;
-    /// A registry is already there, at another port, or something else has its name.
+    /// A registry already exists at another port, or its name is used by something else.
     RegistryExists = "registry-exists", 3;
     /// This host has no credentials for a registry, or none that can be used.
     CredentialsMissing = "credentials-missing", 3;
-    /// A named node, service or other object is not there.
+    /// A named node, service or other object does not exist.
     NotFound = "not-found", 3;
     /// An add-on cannot be removed: another one needs it, or users have objects of its kinds.
     AddonInUse = "addon-in-use", 3;
-    /// An image is neither here nor can it be pulled.
+    /// An image neither exists locally nor can be pulled.
     ImageMissing = "image-missing", 3;
     /// An image cannot be removed: a pod uses it, or it came with the node image.
     ImageInUse = "image-in-use", 3;
@@ -78,7 +78,7 @@ codes! {
     EngineUnreachable = "engine-unreachable", 4;
     /// The engine refuses this user.
     EnginePermission = "engine-permission", 4;
-    /// The engine is of a kind or version that does not work.
+    /// The kind or version of the engine is not supported.
     EngineUnsupported = "engine-unsupported", 4;
     /// The engine answered a request with an error.
     EngineFailed = "engine-failed", 4;
@@ -90,7 +90,7 @@ codes! {
     InotifyLimit = "inotify-limit", 4;
     /// The engine's disk is full.
     DiskFull = "disk-full", 4;
-    /// A program that is needed is not installed.
+    /// A required program is not installed.
     ToolMissing = "tool-missing", 4;
     /// The user interrupted the command.
     Interrupted = "interrupted", 130;
@@ -118,6 +118,21 @@ pub struct Snippet {
     pub text: String,
 }
 
+/// A failure that callers act on. Users see only the code and the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Another container has the name.
+    NameTaken,
+    /// The container is stopped or paused.
+    NotRunning,
+    /// The engine cannot grant a capability that the container asks for.
+    CapabilityMissing,
+    /// Two networks have the name that the container asks for.
+    NetworkAmbiguous,
+    /// The container has no such program.
+    ProgramMissing,
+}
+
 /// What failed, on which node, why, and what to do.
 #[derive(Debug, Clone)]
 pub struct Error(Box<Parts>);
@@ -125,6 +140,7 @@ pub struct Error(Box<Parts>);
 #[derive(Debug, Clone)]
 struct Parts {
     code: Code,
+    reason: Option<Reason>,
     message: String,
     node: Option<String>,
     cause: Option<String>,
@@ -138,6 +154,7 @@ impl Error {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             code,
+            reason: None,
             message: message.into(),
             node: None,
             cause: None,
@@ -145,6 +162,20 @@ impl Error {
             lines: Vec::new(),
             problems: Vec::new(),
         }))
+    }
+
+    /// Replaces the code.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// Adds what callers act on.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<Option<Reason>>) -> Self {
+        self.0.reason = reason.into();
+        self
     }
 
     /// Adds the cause, one line; the whole chain of a source error.
@@ -201,6 +232,11 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         self.0.code
+    }
+
+    /// What callers act on, if there is something.
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
     }
 
     /// What failed, one line.

@@ -75,13 +75,8 @@ async fn node_image(context: &Context, arguments: BuildNodeImage) -> Result<()> 
     let options = BuildOptions { kubernetes_version, image, ..BuildOptions::default() };
     let step = context.ui.step("Building the node image");
     let progress = |thing: &str, text: &str| step.detail(thing, text);
-    let built = tokio::select! {
-        built = node_image::build(&*engine, &options, &progress) => built?,
-        () = context.stop.cancelled() => {
-            node_image::clean_up(&*engine).await?;
-            return Err(crate::engine::finishing::interrupted());
-        }
-    };
+    let work = async |engine: SharedEngine| node_image::build(&engine, &options, &progress).await;
+    let built = run_to_end(&engine, &context.stop, work).await?;
     step.finish();
     let node_image::Built { image, kubernetes_version, unchanged } = built;
     context.ui.result(&json!({

@@ -10,7 +10,7 @@ use crate::cli::options::{JsonOption, KubeconfigOption, NameOption};
 use crate::cli::{Context, input};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::{self, Cluster};
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
 

@@ -130,7 +130,7 @@ fn nodes_text(clusters: &[Cluster], output: Option<OutputFormat>) -> Result<Stri
                 "name": node.name, "cluster": cluster.name, "role": node.role, "state": node.container,
                 "address": node.address, "kubernetesVersion": node.version, "image": node.image,
             }));
-            let mut row = vec![node.name, node.role, node.container, node.address];
+            let mut row = vec![node.name, node.role, node.container.to_string(), node.address];
             if wide {
                 row.extend([node.version, cluster.name.clone(), node.image]);
             }
@@ -170,7 +170,7 @@ fn status_text(status: &status::Status) -> String {
     for node in &status.nodes {
         let ready = if node.ready { "yes" } else { "no" };
         let cause = node.cause.clone().unwrap_or_default();
-        table.row(vec![node.name.clone(), node.role.clone(), node.container.clone(), ready.to_owned(), cause]);
+        table.row(vec![node.name.clone(), node.role.clone(), node.container.to_string(), ready.to_owned(), cause]);
     }
     let api = if status.api_alive { "answers" } else { "does not answer" };
     format!(

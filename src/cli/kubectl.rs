@@ -10,7 +10,7 @@ use crate::cli::Context;
 use crate::cli::options::NameOption;
 use crate::cluster::found::Cluster;
 use crate::cluster::{self, access};
-use crate::engine::Engine;
+use crate::engine::{Engine, files};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig;
 
@@ -69,7 +69,7 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
     let node = cluster.control_plane().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no control plane"))?;
     let step = context.ui.step(format!("Copying kubectl {} out of the node", cluster.version()));
     let missing = || Error::new(Code::NotFound, "there is no kubectl in the node").on_node(&node.name);
-    let bytes = access::read_file(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
+    let bytes = files::read_file(engine, &node.name, "/usr/bin/kubectl").await?.ok_or_else(missing)?;
     std::fs::create_dir_all(&folder).map_err(|source| failed(&source))?;
     let file = tempfile::NamedTempFile::new_in(&folder).map_err(|source| failed(&source))?;
     std::fs::write(file.path(), bytes).map_err(|source| failed(&source))?;

@@ -7,9 +7,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::found::Cluster;
-use crate::engine::Address;
 use crate::engine::SharedEngine;
-use crate::engine::connect::Environment;
+use crate::engine::address::Address;
+use crate::engine::address::Environment;
 use crate::engine::finishing::interrupted;
 use crate::error::{Code, Error, Result};
 use crate::ui::{Format, Ui, UiOptions};
@@ -123,7 +123,7 @@ impl Context {
     /// Connects to the engine that is meant; also says where it is.
     async fn connect(&self, environment: &Environment) -> Result<(SharedEngine, Address)> {
         tokio::select! {
-            connected = crate::engine::connect(environment) => connected,
+            connected = crate::engine::connect::connect(environment) => connected,
             // An engine that hangs does not keep the command.
             () = self.stop.cancelled() => Err(interrupted()),
         }

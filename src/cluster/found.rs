@@ -6,7 +6,7 @@ use crate::config::{ClusterName, Role};
 use crate::engine::Engine;
 use crate::engine::spec::Container;
 use crate::error::{Code, Error, Result};
-use crate::plan::labels;
+use crate::plan::labels::{self, ContainerRole};
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Node {
 
     /// Whether its container runs.
     pub fn is_running(&self) -> bool {
-        self.container.state == "running"
+        self.container.is_running()
     }
 }
 
@@ -99,15 +99,16 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
     let mut clusters: BTreeMap<String, Cluster> = BTreeMap::new();
     for container in containers {
         let Some(name) = container.labels.get(labels::CLUSTER).cloned() else { continue };
-        let role = container.labels.get(labels::ROLE).cloned().unwrap_or_default();
+        let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
         let new = Cluster { name: name.clone(), nodes: Vec::new(), balancer: None, tunnel: None };
         let cluster = clusters.entry(name).or_insert(new);
-        if role == labels::BALANCER_ROLE {
-            cluster.balancer = Some(container);
-        } else if role == labels::TUNNEL_ROLE {
-            cluster.tunnel = Some(container);
-        } else if let Some(role) = labels::role_of(&role) {
-            cluster.nodes.push(Node { name: container.name.clone(), role, container });
+        match role {
+            Some(ContainerRole::LoadBalancer) => cluster.balancer = Some(container),
+            Some(ContainerRole::Tunnel) => cluster.tunnel = Some(container),
+            Some(ContainerRole::Node(role)) => {
+                cluster.nodes.push(Node { name: container.name.clone(), role, container });
+            }
+            Some(ContainerRole::Reader) | None => {}
         }
     }
     for cluster in clusters.values_mut() {

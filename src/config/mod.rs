@@ -131,7 +131,7 @@ pub enum Role {
 
 impl Role {
     /// The role as written in configuration files and labels.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::ControlPlane => "control-plane",
             Self::Worker => "worker",
@@ -145,8 +145,30 @@ pub struct Taint {
     pub key: String,
     /// Value, may be empty.
     pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
+    /// What happens to pods that do not tolerate it.
+    pub effect: TaintEffect,
+}
+
+/// What a taint does with pods that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum TaintEffect {
+    /// They are not scheduled there.
+    NoSchedule,
+    /// They are scheduled elsewhere if possible.
+    PreferNoSchedule,
+    /// They are evicted too.
+    NoExecute,
+}
+
+impl TaintEffect {
+    /// The effect as written in configuration files and Node objects.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
 }
 
 /// A host path that a node sees.

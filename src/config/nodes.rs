@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::{Field, Fields, Reader};
 use super::tree::quoted;
-use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, syntax};
+use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, syntax};
 
 const NODE: &[&str] = &["role", "image", "labels", "taints", "extraMounts", "extraPortMappings"];
 const MOUNT: &[&str] = &["hostPath", "containerPath", "readOnly", "propagation"];
@@ -19,8 +19,11 @@ const PROPAGATIONS: &[(&str, Propagation)] = &[
     ("Bidirectional", Propagation::Bidirectional),
 ];
 const PROTOCOLS: &[(&str, Protocol)] = &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
-const EFFECTS: &[(&str, &str)] =
-    &[("NoSchedule", "NoSchedule"), ("PreferNoSchedule", "PreferNoSchedule"), ("NoExecute", "NoExecute")];
+const EFFECTS: &[(&str, TaintEffect)] = &[
+    ("NoSchedule", TaintEffect::NoSchedule),
+    ("PreferNoSchedule", TaintEffect::PreferNoSchedule),
+    ("NoExecute", TaintEffect::NoExecute),
+];
 
 /// Labels that the kubelet sets by itself.
 const KUBELET_LABELS: &[&str] = &["kubernetes.io/arch", "kubernetes.io/hostname", "kubernetes.io/os"];
@@ -106,8 +109,8 @@ fn taints(reader: &mut Reader<'_>, field: &Field<'_>) -> Vec<Taint> {
     for item in reader.items(field).unwrap_or_default() {
         let Some(taint) = taint(reader, &item) else { continue };
         if taints.iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
-            let message =
-                format!("the taint {} with the effect `{}` is already listed", quoted(&taint.key), taint.effect);
+            let (key, effect) = (quoted(&taint.key), taint.effect.as_str());
+            let message = format!("the taint {key} with the effect `{effect}` is already listed");
             reader.problem(item.node.mark, message);
         }
         taints.push(taint);
@@ -124,7 +127,7 @@ fn taint(reader: &mut Reader<'_>, field: &Field<'_>) -> Option<Taint> {
         None => Some(String::new()),
     };
     let effect = required(reader, &fields, "effect", "the taint").and_then(|effect| reader.choice(&effect, EFFECTS));
-    Some(Taint { key: key?, value: value?, effect: effect?.to_owned() })
+    Some(Taint { key: key?, value: value?, effect: effect? })
 }
 
 /// A required field; reports if it is missing.

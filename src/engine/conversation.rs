@@ -1,11 +1,10 @@
-//! Both ends of a command that runs in a container: what it is told, and what it says.
+//! Both ends of a command that runs in a container: its input and its output.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
 
-use bollard::container::LogOutput;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::engine::spec::ExecOutput;
@@ -13,7 +12,7 @@ use crate::engine::spec::ExecOutput;
 /// A stream of bytes that the engine sends or takes.
 pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
 
-/// A command that runs in a container. It ends, or is told to by the end of its input, when this is dropped.
+/// A command that runs in a container. When this is dropped, its input ends, which tells the command to end.
 pub struct Conversation {
     /// Its standard input.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
@@ -21,7 +20,7 @@ pub struct Conversation {
     pub output: Pin<Box<dyn Stream<Item = std::io::Result<Said>> + Send>>,
 }
 
-/// Something that a command says.
+/// A piece of a command's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// On standard output.
@@ -30,19 +29,8 @@ pub enum Said {
     Error(Bytes),
 }
 
-/// What the engine streams of a command.
-pub(super) fn said(
-    stream: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
-) -> Pin<Box<dyn Stream<Item = std::io::Result<Said>> + Send>> {
-    let said = stream.map_ok(|part| match part {
-        LogOutput::StdErr { message } => Said::Error(message),
-        other => Said::Output(other.into_bytes()),
-    });
-    said.map_err(std::io::Error::other).boxed()
-}
-
 impl Conversation {
-    /// Feeds an input and gathers what is said, both at the same time.
+    /// Feeds an input and gathers the output, both at the same time.
     pub(super) async fn hold(mut self, input: Option<ByteStream>) -> std::io::Result<ExecOutput> {
         let mut output = ExecOutput::default();
         let feed = async {
@@ -54,7 +42,7 @@ impl Conversation {
                 Ok::<_, std::io::Error>(())
             };
             let written = written.await;
-            // Also when the input breaks off: the command would wait for more, and we for the command.
+            // Also when the input breaks off: otherwise the command waits for more, and we wait for the command.
             written.and(self.input.shutdown().await)
         };
         let gather = async {
@@ -68,7 +56,7 @@ impl Conversation {
         };
         let (wrote, gathered) = tokio::join!(feed, gather);
         gathered?;
-        // A command that ends before it has read all its input closes the pipe: its exit code tells the story.
+        // A command that ends before it has read all its input closes the pipe: its exit code then tells why.
         let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
         match wrote {
             Err(source) if !closed.contains(&source.kind()) => Err(source),

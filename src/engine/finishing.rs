@@ -9,8 +9,11 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::spec::{Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, Volume};
-use crate::engine::{ByteStream, Conversation, Engine, Seen, SharedEngine};
+use crate::engine::helper;
+use crate::engine::spec::{
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+};
+use crate::engine::{ByteStream, Conversation, Engine, Progress, SharedEngine};
 use crate::error::{Code, Error, Result};
 
 /// The error of an interrupted command.
@@ -39,6 +42,8 @@ where
         () = stop.cancelled() => Err(interrupted()),
     };
     finishing.settle().await;
+    // Helper containers were dropped with the work, and are being removed.
+    helper::settle().await;
     result
 }
 
@@ -101,8 +106,8 @@ impl Engine for Finishing {
     }
 
     // A pull or a load may take minutes, and what has arrived of it is the engine's to keep or to drop: both end at once.
-    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()> {
-        self.engine.pull_image(reference, seen).await
+    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
+        self.engine.pull_image(reference, progress).await
     }
 
     async fn load_images(&self, tar: ByteStream) -> Result<()> {
@@ -207,7 +212,7 @@ impl Engine for Finishing {
         self.engine.logs(container, tail).await
     }
 
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         self.engine.inspect(container).await
     }
 }

@@ -1,4 +1,4 @@
-//! The port to the container engine: verbs about containers, none about Kubernetes.
+//! The interface to the container engine: verbs about containers, none about Kubernetes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,27 +6,33 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::engine::spec::{Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, Volume};
+use crate::engine::spec::{
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+};
 use crate::error::Result;
 
+pub mod address;
 pub mod connect;
 mod conversation;
 mod docker;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod files;
 pub mod finishing;
+pub mod helper;
 pub mod spec;
+mod words;
 
-pub use connect::{Address, connect};
 pub use conversation::{ByteStream, Conversation, Said};
 
 /// An engine that tasks can share.
 pub type SharedEngine = Arc<dyn Engine>;
 
-/// Tells how many bytes of how many are done, for a progress display.
-pub type Seen<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+/// Called with the bytes that are done and the total, for a progress display.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 
-/// The container engine. Removing what is absent succeeds; everything else that the engine refuses is an error.
+/// The container engine. Removing something that does not exist succeeds; everything else that the engine refuses is an
+/// error.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Facts about the engine; also the check that it answers.
@@ -36,12 +42,12 @@ pub trait Engine: Send + Sync {
     /// All images that have a name.
     async fn images(&self) -> Result<Vec<Image>>;
     /// Pulls an image from its registry.
-    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()>;
-    /// Takes images from one tar, as `docker save` gives it.
+    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()>;
+    /// Loads images from one tar in the format of `docker save`.
     async fn load_images(&self, tar: ByteStream) -> Result<()>;
     /// Removes an image name (and the image with its last name).
     async fn remove_image(&self, reference: &str) -> Result<()>;
-    /// The images as one tar, as `docker save` gives it.
+    /// The images as one tar in the format of `docker save`.
     async fn save_images(&self, references: &[String]) -> Result<ByteStream>;
     /// All networks.
     async fn networks(&self) -> Result<Vec<Network>>;
@@ -49,19 +55,20 @@ pub trait Engine: Send + Sync {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
-    /// Connects a container to a network, in which it also answers to the name `alias` and may have a fixed address;
-    /// also one that was connected.
+    /// Connects a container to a network, under the additional name `alias` and with a fixed address if one is given.
+    /// Succeeds if it is already connected.
     async fn connect_network(&self, network: &str, container: &str, alias: &str, address: Option<IpAddr>)
     -> Result<()>;
-    /// Disconnects a container from a network; also one that was not connected.
+    /// Disconnects a container from a network. Succeeds if it is not connected.
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()>;
-    /// Creates a container without starting it and returns its ID. `Code::ClusterExists` when the name is taken.
+    /// Creates a container without starting it and returns its ID. `Reason::NameTaken` when the name is taken.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String>;
-    /// Unpacks a tar into a container's root, also one that was not started yet; volumes included.
+    /// Unpacks a tar at a container's root, volumes included. The container need not have been started.
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()>;
-    /// A path of a container as a tar; also of one that is stopped.
+    /// A path of a container as a tar, if it exists. The container may be stopped.
     async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>>;
-    /// Starts a container. `Code::PortTaken` when a published port is in use.
+    /// Starts a container. `Code::PortTaken` when a published port is in use; `Reason::CapabilityMissing` or
+    /// `Reason::NetworkAmbiguous` when another attempt can succeed.
     async fn start_container(&self, container: &str) -> Result<()>;
     /// Stops a container, killing it after `seconds`.
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()>;
@@ -73,14 +80,15 @@ pub trait Engine: Send + Sync {
     async fn volumes(&self, labels: &[String]) -> Result<Vec<Volume>>;
     /// Removes a volume.
     async fn remove_volume(&self, name: &str) -> Result<()>;
-    /// Runs a command in a container, optionally with an input stream, and gathers what it says.
+    /// Runs a command in a container, optionally with an input stream, and gathers its output. `Reason::NotRunning` when
+    /// the container is stopped or paused; `Code::DiskFull` when the engine has no space to begin the command.
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput>;
     /// Runs a command in a container and leaves both ends of it to the caller.
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation>;
-    /// Takes both ends of an `attached` container that was not started yet.
+    /// Takes both ends of an `attached` container that is not started yet.
     async fn attach(&self, container: &str) -> Result<Conversation>;
     /// The last `tail` lines of a container's output (all with `None`).
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>>;
-    /// The engine's full description of a container, as JSON.
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>>;
+    /// What the engine knows of a container.
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>>;
 }

@@ -1,10 +1,12 @@
-//! What is asked of the engine and what it answers, as plain types.
+//! What the engine is asked for and what it answers, as plain types.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
+
+pub use crate::engine::words::{OsType, Propagation, Protocol, State};
 
 /// Labels of a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
@@ -23,8 +25,8 @@ pub enum CgroupVersion {
 pub struct EngineInfo {
     /// Engine version, such as `20.10.24`.
     pub version: String,
-    /// Operating system type, `linux` or `windows`.
-    pub os_type: String,
+    /// Which kind of containers it runs.
+    pub os_type: OsType,
     /// CPU architecture as the kernel names it, such as `x86_64`.
     pub architecture: String,
     /// The storage driver, such as `overlay2`.
@@ -64,7 +66,7 @@ pub struct Image {
     pub size: u64,
 }
 
-/// Addresses of one family in a network.
+/// The addresses of a network in one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AddressPool {
     /// The subnet.
@@ -80,9 +82,9 @@ pub struct AddressPool {
 pub struct NetworkSpec {
     /// Name; not unique in the engine.
     pub name: String,
-    /// Its addresses: of IPv4, and of IPv6 where the network has it.
+    /// Its addresses: IPv4, and IPv6 if the network has it.
     pub pools: Vec<AddressPool>,
-    /// Size of packets, if not the default.
+    /// Maximum packet size, if not the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// Labels.
@@ -109,7 +111,7 @@ pub struct Network {
     pub labels: Labels,
 }
 
-/// A file system that a container sees.
+/// A file system mounted into a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Mount {
@@ -130,11 +132,11 @@ pub enum Mount {
         target: String,
         /// Without write access.
         read_only: bool,
-        /// Mount propagation: `private`, `rslave` or `rshared`.
+        /// Which mounts are propagated.
         #[serde(skip_serializing_if = "Option::is_none")]
-        propagation: Option<String>,
+        propagation: Option<Propagation>,
     },
-    /// A path of the engine's host, read-only, and without what is mounted below it.
+    /// A path of the engine's host, read-only and without the mounts below it.
     Folder {
         /// Path on the host.
         source: String,
@@ -152,11 +154,11 @@ pub struct PortBinding {
     pub host_port: u16,
     /// Port in the container.
     pub container_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+    /// Transport protocol.
+    pub protocol: Protocol,
 }
 
-/// The engine's name for having no network at all.
+/// The engine's name for no network.
 pub const NO_NETWORK: &str = "none";
 
 /// How much of the host a container may touch.
@@ -165,14 +167,15 @@ pub const NO_NETWORK: &str = "none";
 pub enum Privilege {
     /// Nothing beyond the engine's defaults.
     None,
-    /// Nothing but reading every file that is mounted.
+    /// Reading every mounted file, and nothing else.
     Files,
     /// The container's own network: addresses, routes and rules.
     Network,
     /// Everything: the engine's `--privileged`.
     Privileged,
-    /// The explicit form for hosts that cannot grant every capability: all but `SYS_RESOURCE`.
-    Explicit,
+    /// What `--privileged` grants without `SYS_RESOURCE`, for hosts that cannot grant every capability.
+    #[serde(rename = "explicit")]
+    AllButSysResource,
 }
 
 /// A container to create.
@@ -208,7 +211,7 @@ pub struct ContainerSpec {
     pub ports: Vec<PortBinding>,
     /// Privileges.
     pub privilege: Privilege,
-    /// Come back after the engine or the host restarts.
+    /// Start it again when the engine or the host restarts.
     pub restart: bool,
     /// Search domains for names; `None` for those of the engine's host.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -218,19 +221,19 @@ pub struct ContainerSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
-    /// Give the host's user namespace even when the engine maps users.
+    /// Use the host's user namespace even when the engine maps users.
     pub host_user_namespace: bool,
     /// A cgroup namespace of its own.
     pub private_cgroup_namespace: bool,
     /// Extra devices of the host, same path inside.
     pub devices: Vec<String>,
-    /// Its input and output are those of who attaches to it; without them it ends, and goes away.
+    /// Whoever attaches provides its input and output; when the input ends, it ends and the engine removes it.
     #[serde(skip)]
     pub attached: bool,
 }
 
 impl ContainerSpec {
-    /// A container of this name, also as its host name, with nothing beyond what the image and the engine give it.
+    /// A container with this name and host name, and otherwise the defaults of the image and the engine.
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
         let name = name.into();
         Self {
@@ -259,29 +262,53 @@ impl ContainerSpec {
     }
 }
 
-/// What a container does now.
+/// A container as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// ID.
     pub id: String,
     /// Name.
     pub name: String,
-    /// Image reference or ID it was made from.
+    /// Reference or ID of its image.
     pub image: String,
-    /// State: `created`, `running`, `paused`, `restarting`, `exited`, `dead`.
-    pub state: String,
+    /// Its state.
+    pub state: State,
     /// Labels.
     pub labels: Labels,
     /// Addresses on its networks.
     pub addresses: Vec<IpAddr>,
     /// Names of the networks that it is connected to.
     pub networks: Vec<String>,
-    /// IDs of the same, once it was started: two networks can have one name.
+    /// IDs of these networks, once it was started: two networks can have the same name.
     pub network_ids: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.
     pub created: i64,
+}
+
+impl Container {
+    /// Whether its program runs.
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+}
+
+/// A container in detail.
+#[derive(Clone, PartialEq)]
+pub struct Inspected {
+    /// Its program runs, or the engine is about to start it again.
+    pub running: bool,
+    /// Exit code of its last end.
+    pub exit_code: i64,
+    /// How often the engine has started it again.
+    pub restart_count: u64,
+    /// ID of the image that it was made from.
+    pub image: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// The engine's full description. It holds the values of environment variables, which may be secret.
+    pub description: serde_json::Value,
 }
 
 /// A volume of the engine.
@@ -293,7 +320,7 @@ pub struct Volume {
     pub labels: Labels,
 }
 
-/// What a command run in a container said.
+/// The result of a command in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExecOutput {
     /// Exit code.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::engine::Address;
-use crate::engine::connect::Environment;
+use crate::engine::address::Address;
+use crate::engine::address::Environment;
 use crate::plan::ProxySettings;
 use crate::ui::Ui;
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::engine::Address;
+use crate::engine::address::Address;
 use crate::error::{Code, Error, Result};
 use crate::image::reference::Reference;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::Engine;
+use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::image::RECEIVER;
 use crate::node_image::cache::Cache;
@@ -28,7 +28,7 @@ pub(super) struct Parts<'a> {
 
 /// Writes the image's only layer into `scratch`.
 pub(super) async fn assemble(
-    engine: &dyn Engine,
+    engine: &SharedEngine,
     cache: &Cache,
     scratch: &Path,
     mut tree: Tree,
@@ -64,7 +64,7 @@ pub(super) async fn assemble(
 
 /// Lets containerd import the system images, unless the cache has the store of the same images already.
 async fn preload(
-    engine: &dyn Engine,
+    engine: &SharedEngine,
     cache: &Cache,
     scratch: &Path,
     layers: &[system::Layer; 2],

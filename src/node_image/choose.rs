@@ -1,8 +1,9 @@
 //! Which node image a cluster is created from.
 
-use crate::engine::Engine;
-use crate::engine::spec::Image;
-use crate::engine::spec::{ContainerSpec, Labels};
+use crate::engine::files::read_file;
+use crate::engine::helper::Helper;
+use crate::engine::spec::{ContainerSpec, Image, Labels};
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
 use crate::plan::facts::POLICY_PLUGIN;
@@ -18,11 +19,11 @@ pub const PUBLISHED: &str =
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
 ///
 /// A container that it needs to look into an image has the label of `run`.
-pub async fn find(engine: &dyn Engine, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
+pub async fn find(engine: &SharedEngine, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
     if let Some(reference) = named {
         return present_or_pulled(engine, reference, run, step).await;
     }
-    if let Some(reference) = newest_local(engine).await? {
+    if let Some(reference) = newest_local(&**engine).await? {
         return present_or_pulled(engine, &reference, run, step).await;
     }
     let how = "build it once: `coracle build node-image`";
@@ -46,7 +47,7 @@ async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     Ok(tags.max_by_key(version).cloned())
 }
 
-async fn present_or_pulled(engine: &dyn Engine, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
+async fn present_or_pulled(engine: &SharedEngine, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
     if let Some(image) = engine.image(reference).await? {
         return describe(engine, reference, &image, run).await;
     }
@@ -64,7 +65,7 @@ async fn present_or_pulled(engine: &dyn Engine, reference: &str, run: &str, step
     }
 }
 
-async fn describe(engine: &dyn Engine, reference: &str, image: &Image, run: &str) -> Result<NodeImage> {
+async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &str) -> Result<NodeImage> {
     let unknown = |cause: &str| {
         Error::new(Code::ImageMissing, format!("`{reference}` is not a node image"))
             .because(cause)
@@ -105,17 +106,17 @@ fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
 }
 
 /// The Kubernetes version in an image of kind's layout.
-async fn version_inside(engine: &dyn Engine, image: &Image, run: &str) -> Result<Option<String>> {
+async fn version_inside(engine: &SharedEngine, image: &Image, run: &str) -> Result<Option<String>> {
     let text = file_inside(engine, &image.id, run, "/kind/version").await?;
     Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// A file of an image, read from a container that never starts.
-pub(crate) async fn file_inside(engine: &dyn Engine, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) async fn file_inside(engine: &SharedEngine, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("coracle-look-{}", std::process::id());
-    engine.create_container(&throw_away(&name, image, run)).await?;
-    let content = crate::cluster::access::read_file(engine, &name, path).await;
-    engine.remove_container(&name).await?;
+    let helper = Helper::create(engine, throw_away(&name, image, run)).await?;
+    let content = read_file(&**engine, helper.name(), path).await;
+    helper.remove().await?;
     content
 }
 

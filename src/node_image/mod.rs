@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
 use crate::plan::facts::POLICY_PLUGIN;
@@ -60,12 +60,12 @@ pub struct Built {
 }
 
 /// Builds a node image and puts it into the engine.
-pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progress<'_>) -> Result<Built> {
+pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Progress<'_>) -> Result<Built> {
     let versions = Versions::load()?;
     let root = Root::load()?;
     let release = versions.release(options.kubernetes_version.as_deref())?;
     let image = options.image.clone().unwrap_or_else(|| format!("coracle/node:{}", release.version));
-    check_architecture(engine, &versions).await?;
+    check_architecture(&**engine, &versions).await?;
     let inputs = inputs(release);
     let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
     let known = engine.image(&built.image).await?;
@@ -88,11 +88,6 @@ pub async fn build(engine: &dyn Engine, options: &BuildOptions, progress: Progre
     let configuration = configuration(&built, &inputs);
     engine.load_images(archive::stream(&layer, &built.image, &configuration).await?).await?;
     Ok(Built { unchanged: false, ..built })
-}
-
-/// Removes what a build left in the engine when it was dropped before its end.
-pub async fn clean_up(engine: &dyn Engine) -> Result<()> {
-    store::clean_up(engine).await
 }
 
 /// The configuration of the image.

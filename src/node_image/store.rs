@@ -7,8 +7,10 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::engine::spec::{ContainerSpec, ExecOutput, Labels, Mount, Privilege};
-use crate::engine::{ByteStream, Engine};
+use crate::engine::files::run;
+use crate::engine::helper::Helper;
+use crate::engine::spec::{ContainerSpec, Labels, Mount, Privilege};
+use crate::engine::{ByteStream, Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::node_image::archive;
 use crate::node_image::tree::Tree;
@@ -27,13 +29,14 @@ const STOP: i32 = 20;
 
 /// Imports the archives and writes what containerd then has, without the system layer itself, as tars into `output`.
 pub(super) async fn make(
-    engine: &dyn Engine,
+    engine: &SharedEngine,
     containerd: &Path,
     archives: &[std::path::PathBuf; 2],
     scratch: &Path,
     output: &Path,
 ) -> Result<()> {
-    let (name, image) = names();
+    let name = format!("coracle-build-{}", std::process::id());
+    let image = format!("{name}:latest");
     let mut tree = Tree::default();
     for program in ["containerd", "ctr"] {
         tree.program(&format!("bin/{program}"), &containerd.join(program))?;
@@ -42,9 +45,10 @@ pub(super) async fn make(
     tree.directory("tmp");
     let importer = crate::node_image::system::write_layer(&tree, scratch, "importer.tar")?;
     let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"]});
+    let archive = archive::stream(&importer, &image, &configuration).await?;
+    let helper = Helper::of_archive(engine, archive, container(&name, &image)).await?;
+    let engine = &**engine;
     let made = async {
-        engine.load_images(archive::stream(&importer, &image, &configuration).await?).await?;
-        engine.create_container(&container(&name, &image)).await?;
         engine.start_container(&name).await?;
         import(engine, &name, archives).await?;
         engine.stop_container(&name, STOP).await?;
@@ -52,23 +56,8 @@ pub(super) async fn make(
     }
     .await;
     // Also after a failure, which is then what the user must see.
-    let removed = clean_up(engine).await;
+    let removed = helper.remove().await;
     made.and(removed)
-}
-
-/// The container (and volume), and the image, that this process makes for a while.
-fn names() -> (String, String) {
-    let name = format!("coracle-build-{}", std::process::id());
-    let image = format!("{name}:latest");
-    (name, image)
-}
-
-/// Removes from the engine what a build by this process may have left there.
-pub(super) async fn clean_up(engine: &dyn Engine) -> Result<()> {
-    let (name, image) = names();
-    let container = engine.remove_container(&name).await;
-    let volume = engine.remove_volume(&name).await;
-    container.and(volume).and(engine.remove_image(&image).await)
 }
 
 fn container(name: &str, image: &str) -> ContainerSpec {
@@ -77,7 +66,7 @@ fn container(name: &str, image: &str) -> ContainerSpec {
         mounts: vec![Mount::Volume { name: name.to_owned(), target: format!("/{STORE}"), labels: Labels::new() }],
         tmpfs: vec!["/run".to_owned()],
         // Unpacking a layer mounts it.
-        privilege: Privilege::Explicit,
+        privilege: Privilege::AllButSysResource,
         private_cgroup_namespace: true,
         ..ContainerSpec::new(name, image)
     }
@@ -99,7 +88,7 @@ async fn import(engine: &dyn Engine, name: &str, archives: &[std::path::PathBuf;
     }
     check_snapshots(engine, name).await?;
     let images = ctr(engine, name, &["images", "list", "--quiet"], None).await?;
-    for image in String::from_utf8_lossy(&images.stdout).lines() {
+    for image in String::from_utf8_lossy(&images).lines() {
         ctr(engine, name, &["images", "label", image, "io.cri-containerd.pinned=pinned"], None).await?;
     }
     Ok(())
@@ -114,14 +103,10 @@ async fn check_snapshots(engine: &dyn Engine, name: &str) -> Result<()> {
     }
 }
 
-async fn ctr(engine: &dyn Engine, name: &str, arguments: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
+async fn ctr(engine: &dyn Engine, name: &str, arguments: &[&str], input: Option<ByteStream>) -> Result<Vec<u8>> {
     let command = [&["/bin/ctr", "--namespace=k8s.io"], arguments].concat();
-    let output = engine.exec(name, &command, input).await?;
-    if output.exit_code == 0 {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::new(Code::BuildFailed, format!("`ctr {}` failed", arguments.join(" "))).lines(said.lines()))
+    let failure = Error::new(Code::BuildFailed, format!("`ctr {}` failed", arguments.join(" ")));
+    run(engine, name, &command, input, failure).await
 }
 
 /// The parts of the store that an image carries, as file name in the cache and directory below the store.

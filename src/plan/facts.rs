@@ -1,37 +1,106 @@
 //! What the plan needs to know about the engine, the host and the node images.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::engine::spec::{EngineInfo, Privilege};
-use crate::plan::beside::registry::Registry;
-use crate::plan::node::proxy::ProxySettings;
-use crate::plan::node::static_pods::Images;
+use crate::plan::layout::DOMAIN;
+use crate::plan::subnet::Division;
 
-/// The name of that plugin: the agent's program under another name.
+/// The CNI plugin by which a pod waits for its network policies: the agent's program under another name.
 pub const POLICY_PLUGIN: &str = "coracle-policy";
-/// The name of that plugin: the same program.
+/// The CNI plugin by which a pod's IPv6 addresses are usable at once: the same program under a third name.
 pub const IPV6_PLUGIN: &str = "coracle-ipv6";
+/// The port of a local registry in its container.
+pub const REGISTRY_PORT: u16 = 5000;
+
+/// The names of the control plane's images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Kubernetes version, such as `v1.36.3`.
+    pub kubernetes: String,
+    /// etcd's tag, such as `3.6.8-0`.
+    pub etcd: String,
+    /// CoreDNS' tag, such as `v1.14.2`.
+    pub coredns: String,
+}
+
+/// Proxy settings of the user or the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// `HTTP_PROXY`.
+    pub http: Option<String>,
+    /// `HTTPS_PROXY`.
+    pub https: Option<String>,
+    /// `NO_PROXY`.
+    pub none: Option<String>,
+}
+
+impl ProxySettings {
+    /// Whether there is no proxy at all.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+}
+
+/// A local registry, and the names by which the host and the clusters reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registry {
+    /// Name of its container and volume.
+    pub name: String,
+    /// Its port on the host.
+    pub port: u16,
+}
+
+impl Registry {
+    /// The prefix of its images' names, on the host and in the cluster.
+    pub fn host(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// Its name in the networks of clusters.
+    pub fn alias(&self) -> String {
+        format!("{}{DOMAIN}", self.name)
+    }
+
+    /// The endpoint at which nodes and pods reach it.
+    pub fn inside(&self) -> String {
+        format!("{}:{REGISTRY_PORT}", self.alias())
+    }
+
+    /// Its fixed address in a network with IPv6: Docker 20.10 cannot choose one in the half of a /64 that is left to it.
+    ///
+    /// It is in the nodes' part, which the engine leaves alone, far behind the addresses of the largest cluster.
+    pub fn address(&self, subnets: &[IpNet]) -> Option<IpAddr> {
+        let subnet = subnets.iter().find(|subnet| subnet.addr().is_ipv6())?;
+        let of_name = self.name.bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % 0x2000);
+        Division::new(*subnet)?.address(0x1000 + of_name)
+    }
+}
 
 /// Facts about the node image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {
-    /// What nodes are created from: the image's ID.
+    /// The image's ID, from which nodes are created.
     pub id: String,
-    /// What it is called.
+    /// Its name.
     pub reference: String,
-    /// Which image tags are in it.
+    /// The versions of the images in it.
     pub images: Images,
     /// The pause image, with its tag.
     pub pause: String,
-    /// The image has coracle's entrypoint with its shared store; otherwise it is one of kind's layout.
+    /// Whether the image has coracle's entrypoint with its shared store; otherwise it has kind's layout.
     pub shared_store: bool,
-    /// The image has the CNI plugin by which a pod waits for its network policies.
+    /// Whether the image has the CNI plugin by which a pod waits for its network policies.
     pub policy_plugin: bool,
-    /// The image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
+    /// Whether the image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
     pub ipv6_plugin: bool,
 }
 
-/// What the plan needs to know beside the layout.
+/// What the plan needs to know besides the layout.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The engine.
@@ -42,14 +111,33 @@ pub struct Facts {
     pub proxy: ProxySettings,
     /// The local registry that the cluster uses.
     pub registry: Option<Registry>,
-    /// Certificates of the CA of each registry that has its own, by its host.
+    /// CA certificates of the registries that have their own CA, by host.
     pub authorities: BTreeMap<String, String>,
     /// ID of this run.
     pub run: String,
     /// Privileges that the engine can grant.
     pub privilege: Privilege,
-    /// Devices of the host that nodes get when they are there, such as `/dev/fuse`.
+    /// Devices of the host that nodes get, such as `/dev/fuse`.
     pub devices: Vec<String>,
-    /// The host has `/lib/modules`, which kube-proxy may load modules from.
+    /// Whether the host has `/lib/modules`, from which kube-proxy may load modules.
     pub modules: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrys_ipv6_address_is_fixed_and_is_no_nodes() {
+        let registry = |name: &str| Registry { name: name.to_owned(), port: 5001 };
+        let subnets: Vec<IpNet> = ["172.18.0.0/22", "fdc0:ac1e::/64"].map(|text| text.parse().unwrap()).to_vec();
+        let address = registry("coracle-registry").address(&subnets).unwrap();
+        let division = Division::new(subnets[1]).unwrap();
+        assert!(division.nodes.contains(&address) && !division.dynamic.contains(&address), "{address}");
+        assert!(address > division.address(200).unwrap(), "{address}");
+        assert_ne!(registry("other").address(&subnets), Some(address));
+        let smallest = ["fdc0:ac1e::/112".parse().unwrap()];
+        assert!(registry("coracle-registry").address(&smallest).is_some());
+        assert_eq!(registry("coracle-registry").address(&subnets[..1]), None);
+    }
 }

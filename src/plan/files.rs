@@ -1,4 +1,4 @@
-//! The files that a node gets before it first boots. Pure.
+//! The files that a node gets before its first boot. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,32 +10,58 @@ use crate::error::{Code, Error, Result};
 /// A file, its mode and whether it must stay secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum File {
-    /// Text that anybody may see.
+    /// Text that may be shown.
     Text {
         /// Content.
         content: String,
         /// Permission bits.
         mode: u32,
     },
-    /// A certificate: shown by its subject only.
+    /// A certificate, shown by its subject only.
     Certificate {
         /// PEM text.
         content: String,
-        /// Subject, for people.
+        /// The subject, as a description for people.
         subject: String,
+        /// What it was issued from; two certificates of the same origin can replace each other, though their keys differ.
+        origin: String,
     },
-    /// A key or a file with a key in it: mode 0600, shown by name only.
+    /// A key or a file that contains one: mode 0600, shown by name only.
     Secret {
         /// Content.
         content: String,
-        /// What it is, for people.
+        /// A description for people.
         subject: String,
+        /// What it was made from, without any secret; two files of the same origin can replace each other.
+        origin: String,
     },
     /// A symbolic link to another path.
     Link {
-        /// Where it leads.
+        /// The path to which it leads.
         target: String,
     },
+}
+
+impl File {
+    /// Its content; a link has none.
+    pub fn content(&self) -> Option<&str> {
+        match self {
+            Self::Text { content, .. } | Self::Certificate { content, .. } | Self::Secret { content, .. } => {
+                Some(content)
+            }
+            Self::Link { .. } => None,
+        }
+    }
+
+    /// Its permission bits.
+    pub fn mode(&self) -> u32 {
+        match self {
+            Self::Text { mode, .. } => *mode,
+            Self::Certificate { .. } => 0o644,
+            Self::Secret { .. } => 0o600,
+            Self::Link { .. } => 0o777,
+        }
+    }
 }
 
 /// Files by absolute path, in order, so that the same plan gives the same bytes.
@@ -48,7 +74,7 @@ impl FileTree {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o644 });
     }
 
-    /// Adds a text file with mode 0600, as kubeadm has its manifests.
+    /// Adds a text file with mode 0600, which kubeadm gives to manifests.
     pub fn private(&mut self, path: impl Into<String>, content: impl Into<String>) {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o600 });
     }
@@ -59,13 +85,27 @@ impl FileTree {
     }
 
     /// Adds a certificate.
-    pub fn certificate(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
-        self.0.insert(path.into(), File::Certificate { content: content.into(), subject: subject.into() });
+    pub fn certificate(
+        &mut self,
+        path: impl Into<String>,
+        content: impl Into<String>,
+        subject: impl Into<String>,
+        origin: impl Into<String>,
+    ) {
+        let (content, subject, origin) = (content.into(), subject.into(), origin.into());
+        self.0.insert(path.into(), File::Certificate { content, subject, origin });
     }
 
     /// Adds a secret file.
-    pub fn secret(&mut self, path: impl Into<String>, content: impl Into<String>, subject: impl Into<String>) {
-        self.0.insert(path.into(), File::Secret { content: content.into(), subject: subject.into() });
+    pub fn secret(
+        &mut self,
+        path: impl Into<String>,
+        content: impl Into<String>,
+        subject: impl Into<String>,
+        origin: impl Into<String>,
+    ) {
+        let (content, subject, origin) = (content.into(), subject.into(), origin.into());
+        self.0.insert(path.into(), File::Secret { content, subject, origin });
     }
 
     /// Adds a symbolic link.
@@ -73,12 +113,17 @@ impl FileTree {
         self.0.insert(path.into(), File::Link { target: target.into() });
     }
 
+    /// The file at a path.
+    pub fn get(&self, path: &str) -> Option<&File> {
+        self.0.get(path)
+    }
+
     /// The files in the order of their paths.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &File)> {
         self.0.iter().map(|(path, file)| (path.as_str(), file))
     }
 
-    /// One tar of all files, owned by root, for the engine's archive call.
+    /// A tar archive of all files, owned by root, for the engine's archive call.
     pub fn to_tar(&self, modified: u64) -> Result<Bytes> {
         let failed = |source: std::io::Error| Error::new(Code::StepFailed, "cannot pack files").cause(&source);
         let mut tar = tar::Builder::new(Vec::with_capacity(256 * 1024));
@@ -88,19 +133,18 @@ impl FileTree {
             header.set_gid(0);
             header.set_mtime(modified);
             let path = path.trim_start_matches('/');
-            let (content, mode) = match file {
+            header.set_mode(file.mode());
+            let content = match file {
                 File::Link { target } => {
                     header.set_entry_type(tar::EntryType::Symlink);
                     header.set_size(0);
-                    header.set_mode(0o777);
                     tar.append_link(&mut header, path, target).map_err(failed)?;
                     continue;
                 }
-                File::Text { content, mode } => (content, *mode),
-                File::Certificate { content, .. } => (content, 0o644),
-                File::Secret { content, .. } => (content, 0o600),
+                File::Text { content, .. } | File::Certificate { content, .. } | File::Secret { content, .. } => {
+                    content
+                }
             };
-            header.set_mode(mode);
             header.set_size(content.len() as u64);
             tar.append_data(&mut header, path, content.as_bytes()).map_err(failed)?;
         }
@@ -108,7 +152,7 @@ impl FileTree {
     }
 }
 
-/// A container with the files it gets before it first boots.
+/// A container and the files that it gets before its first boot.
 #[derive(Debug, Clone)]
 pub struct NodePlan {
     /// The container.
@@ -124,7 +168,7 @@ mod tests {
     #[test]
     fn secrets_are_readable_by_root_only_in_the_tar() {
         let mut files = FileTree::default();
-        files.secret("/etc/kubernetes/pki/ca.key", "key", "CA");
+        files.secret("/etc/kubernetes/pki/ca.key", "key", "CA", "");
         files.text("/etc/hosts.d", "x");
         let tar = files.to_tar(0).unwrap();
         let mut archive = tar::Archive::new(&tar[..]);

@@ -1,19 +1,19 @@
-//! The labels by which coracle knows what it made: every key and every role stands here, and nowhere else.
+//! The labels by which coracle recognises what it made. Every key and every role is defined here and nowhere else.
 
 use crate::config::{Cluster, Role};
 use crate::engine::spec::Labels;
 
 /// Label with the cluster's name, on everything that coracle makes.
 pub const CLUSTER: &str = "dev.coracle.cluster";
-/// Label with the container's role: `control-plane`, `worker` or `load-balancer`.
+/// Label with the container's role, such as `control-plane`, `worker` or `load-balancer`.
 pub const ROLE: &str = "dev.coracle.role";
-/// Label with the ID of the command run that made it.
+/// Label with the ID of the run of a command that made it.
 pub const RUN: &str = "dev.coracle.run";
-/// Label with the node's fixed addresses, with commas between them, the one of the primary family first.
+/// Label with the node's fixed addresses, separated by commas, the one of the primary family first.
 pub const ADDRESS: &str = "dev.coracle.address";
 /// Label with the Kubernetes version.
 pub const VERSION: &str = "dev.coracle.kubernetes-version";
-/// Label with the name of the node image, which the engine forgets because containers are created from its ID.
+/// Label with the name of the node image, which the engine does not keep because containers are created from its ID.
 pub const IMAGE: &str = "dev.coracle.image";
 /// Label of a node image with the name of its CNI plugin by which a pod waits for its network policies.
 pub const POLICY_PLUGIN: &str = "dev.coracle.policy-plugin";
@@ -23,10 +23,6 @@ pub const IPV6_PLUGIN: &str = "dev.coracle.ipv6-plugin";
 pub const ENDPOINT: &str = "dev.coracle.api-endpoint";
 /// Label with the directory of the host that keeps the cluster's volumes.
 pub const PERSIST: &str = "dev.coracle.persist";
-/// Role of the load balancer's container.
-pub const BALANCER_ROLE: &str = "load-balancer";
-/// The role of a tunnel's container.
-pub const TUNNEL_ROLE: &str = "tunnel";
 /// Label of a registry's container and volume, with the registry's name.
 pub const REGISTRY: &str = "dev.coracle.registry";
 /// Label of a registry's container with its port on the host.
@@ -37,11 +33,48 @@ pub fn of_cluster(cluster: &Cluster, run: &str) -> Labels {
     Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())])
 }
 
-/// The role as containers are labelled with it.
-pub fn role_of(label: &str) -> Option<Role> {
-    match label {
-        "control-plane" => Some(Role::ControlPlane),
-        "worker" => Some(Role::Worker),
-        _ => None,
+/// What a container does for a cluster, as its label says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerRole {
+    /// It is a node.
+    Node(Role),
+    /// It stands in front of several control planes.
+    LoadBalancer,
+    /// It leads ports of the host to services.
+    Tunnel,
+    /// It reads the engine's layers while images are loaded.
+    Reader,
+}
+
+impl ContainerRole {
+    const ALL: [Self; 5] =
+        [Self::Node(Role::ControlPlane), Self::Node(Role::Worker), Self::LoadBalancer, Self::Tunnel, Self::Reader];
+
+    /// The value of the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node(role) => role.as_str(),
+            Self::LoadBalancer => "load-balancer",
+            Self::Tunnel => "tunnel",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// The role that a label has as its value; `None` for one of another version of coracle.
+    pub fn find_by_label(value: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_is_found_by_its_label_and_by_no_other() {
+        for role in ContainerRole::ALL {
+            assert_eq!(ContainerRole::find_by_label(role.as_str()), Some(role));
+        }
+        assert_eq!(ContainerRole::find_by_label(""), None);
     }
 }

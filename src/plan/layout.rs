@@ -1,4 +1,4 @@
-//! Names, addresses and ports of a cluster. Pure.
+//! The names, addresses and ports of a cluster. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,34 +6,38 @@ use ipnet::IpNet;
 
 use crate::config::{Cluster, Node, Role};
 use crate::error::{Code, Error, Result};
+use crate::plan::allocation::Allocation;
 use crate::plan::subnet::{Division, NodeSubnets, nth_address};
 
 /// The name of the engine's host in nodes and pods.
 pub const HOST_NAME: &str = "host.coracle.internal";
 
+/// The ending of names in the networks of clusters; requests to them bypass the proxy.
+pub const DOMAIN: &str = ".coracle.internal";
+
 /// Port of the API server in control plane nodes and the load balancer.
 pub const API_PORT: u16 = 6443;
 
-/// Names, addresses and ports of a cluster: everything that certificates and files are made from.
+/// The names, addresses and ports of a cluster, from which its certificates and files are made.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// The cluster as asked for.
+    /// The configuration of the cluster.
     pub cluster: Cluster,
     /// The IPv4 subnet of the cluster's network and its parts.
     pub division: Division,
     /// Its IPv6 subnet, if the cluster has this family.
     pub division_v6: Option<Division>,
-    /// Nodes in the order of the configuration.
+    /// Nodes: those that exist, then new ones in the order of the configuration.
     pub nodes: Vec<NodeLayout>,
     /// The load balancer in front of several control planes.
     pub balancer: Option<BalancerLayout>,
-    /// Host port on which the API server answers.
+    /// Host port of the API server.
     pub api_port: u16,
     /// Kubernetes version, such as `v1.36.3`.
     pub version: String,
 }
 
-/// A node's name, address and pods.
+/// The name of a node, its addresses and those of its pods.
 #[derive(Debug, Clone)]
 pub struct NodeLayout {
     /// Container, host and Node name.
@@ -44,11 +48,11 @@ pub struct NodeLayout {
     pub addresses: Vec<IpAddr>,
     /// Addresses of its pods, of all families.
     pub pod_cidrs: Vec<IpNet>,
-    /// As asked for.
+    /// The configuration of the node.
     pub config: Node,
 }
 
-/// The load balancer's name and address.
+/// The name of the load balancer and its addresses.
 #[derive(Debug, Clone)]
 pub struct BalancerLayout {
     /// Container and host name.
@@ -59,25 +63,66 @@ pub struct BalancerLayout {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The parts of the network that fixed addresses come from, the primary family first.
-struct Pools(Vec<Division>);
+/// What a cluster has before nodes are added to it; none of it changes.
+#[derive(Debug, Clone, Default)]
+pub struct Existing {
+    /// Its nodes, in their order.
+    pub nodes: Vec<ExistingNode>,
+    /// The addresses of its load balancer, if it has one.
+    pub balancer: Option<Vec<IpAddr>>,
+}
 
-impl Pools {
-    /// The addresses of the n-th container: the first one, and all.
-    fn addresses(&self, n: usize) -> Result<(IpAddr, Vec<IpAddr>)> {
-        let full = |division: &Division| {
-            Error::new(Code::SubnetClash, format!("the subnet {} has no room for another node", division.subnet))
+/// A node that exists.
+#[derive(Debug, Clone)]
+pub struct ExistingNode {
+    /// Container, host and Node name.
+    pub name: String,
+    /// Fixed addresses of all families, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses of its pods, of all families.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its role and the rest of its configuration.
+    pub config: Node,
+}
+
+impl From<&Layout> for Existing {
+    fn from(layout: &Layout) -> Self {
+        let node = |node: &NodeLayout| ExistingNode {
+            name: node.name.clone(),
+            addresses: node.addresses.clone(),
+            pod_cidrs: node.pod_cidrs.clone(),
+            config: node.config.clone(),
         };
-        let addresses = self.0.iter().map(|division| division.address(n).ok_or_else(|| full(division)));
-        let addresses: Vec<IpAddr> = addresses.collect::<Result<_>>()?;
-        let first = addresses.first().copied();
-        Ok((first.ok_or_else(|| Error::new(Code::ConfigInvalid, "the cluster has no pod subnet"))?, addresses))
+        let balancer = layout.balancer.as_ref().map(|balancer| balancer.addresses.clone());
+        Self { nodes: layout.nodes.iter().map(node).collect(), balancer }
     }
 }
 
+/// The address of the primary family, which is the first one.
+fn primary(addresses: &[IpAddr]) -> Result<IpAddr> {
+    let none = || Error::new(Code::ConfigInvalid, "a node of the cluster has no address");
+    addresses.first().copied().ok_or_else(none)
+}
+
 impl Layout {
-    /// Gives every node its name and addresses.
-    pub fn new(cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+    /// The layout of a new cluster.
+    pub fn new(mut cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+        let new = std::mem::take(&mut cluster.nodes);
+        Self::with_existing(cluster, Existing::default(), new, subnets, api_port, version)
+    }
+
+    /// The layout of a cluster to which nodes are added: what exists keeps its names and addresses, and the `new` nodes get
+    /// what is free. The nodes in `cluster` are replaced by the existing ones, followed by the new ones.
+    ///
+    /// A cluster that gets its second control plane gets a load balancer too; a cluster that has one keeps it.
+    pub fn with_existing(
+        mut cluster: Cluster,
+        existing: Existing,
+        new: Vec<Node>,
+        subnets: NodeSubnets,
+        api_port: u16,
+        version: &str,
+    ) -> Result<Self> {
         let divide = |subnet: IpNet| {
             Division::new(subnet).ok_or_else(|| {
                 Error::new(Code::SubnetClash, format!("the node subnet {subnet} is too small"))
@@ -87,36 +132,42 @@ impl Layout {
         let division = divide(subnets.v4.into())?;
         let division_v6 = subnets.v6.map(|subnet| divide(subnet.into())).transpose()?;
         let families = cluster.networking.families();
-        let pools = Pools(families.filter_map(|v4| if v4 { Some(division) } else { division_v6 }).collect());
-        let mut nodes = Vec::new();
-        let (mut planes, mut workers) = (0, 0);
-        for (index, node) in cluster.nodes.iter().enumerate() {
-            let count = if node.role == Role::ControlPlane { &mut planes } else { &mut workers };
-            *count += 1;
-            let (address, addresses) = pools.addresses(index + 1)?;
-            nodes.push(NodeLayout {
-                name: node_name(cluster.name.as_str(), node.role, *count),
-                address,
-                addresses,
-                pod_cidrs: pod_cidrs(&cluster, index)?,
-                config: node.clone(),
-            });
+        let divisions = families.filter_map(|v4| if v4 { Some(division) } else { division_v6 }).collect();
+        let mut allocation = Allocation::new(divisions, cluster.networking.pod_subnet.clone());
+        for node in &existing.nodes {
+            allocation.take(&node.name, &node.addresses, &node.pod_cidrs);
         }
-        let balancer = if planes > 1 {
-            let (address, addresses) = pools.addresses(0)?;
-            Some(BalancerLayout { name: format!("{}-load-balancer", cluster.name), address, addresses })
-        } else {
-            None
+        allocation.take_addresses(existing.balancer.as_deref().unwrap_or_default());
+        let mut nodes = Vec::new();
+        for ExistingNode { name, addresses, pod_cidrs, config } in existing.nodes {
+            nodes.push(NodeLayout { name, address: primary(&addresses)?, addresses, pod_cidrs, config });
+        }
+        for config in new {
+            let (name, addresses, pod_cidrs) = allocation.node(cluster.name.as_str(), config.role)?;
+            nodes.push(NodeLayout { name, address: primary(&addresses)?, addresses, pod_cidrs, config });
+        }
+        let planes = nodes.iter().filter(|node| node.config.role == Role::ControlPlane).count();
+        let addresses = match existing.balancer {
+            None if planes > 1 => Some(allocation.balancer()?),
+            kept => kept,
         };
+        let balancer = match addresses {
+            Some(addresses) => {
+                let name = format!("{}-load-balancer", cluster.name);
+                Some(BalancerLayout { name, address: primary(&addresses)?, addresses })
+            }
+            None => None,
+        };
+        cluster.nodes = nodes.iter().map(|node| node.config.clone()).collect();
         Ok(Self { cluster, division, division_v6, nodes, balancer, api_port, version: version.to_owned() })
     }
 
-    /// Control plane nodes, the first one first.
+    /// Control plane nodes, in the order of the nodes.
     pub fn control_planes(&self) -> impl Iterator<Item = &NodeLayout> {
         self.nodes.iter().filter(|node| node.config.role == Role::ControlPlane)
     }
 
-    /// Where nodes reach the API: the load balancer, else the one control plane.
+    /// The endpoint at which nodes reach the API: the load balancer's, or else that of the only control plane.
     pub fn endpoint(&self) -> String {
         let address = match (&self.balancer, self.control_planes().next()) {
             (Some(balancer), _) => balancer.address,
@@ -126,9 +177,9 @@ impl Layout {
         api_endpoint(address)
     }
 
-    /// Where the host reaches the API.
+    /// The URL at which the host reaches the API.
     pub fn host_endpoint(&self) -> String {
-        let address = callable(self.cluster.networking.api_server_address);
+        let address = reachable_address(self.cluster.networking.api_server_address);
         format!("https://{}", SocketAddr::new(address, self.api_port))
     }
 
@@ -138,42 +189,36 @@ impl Layout {
         subnet.and_then(|subnet| nth_address(subnet, n)).map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// The host's addresses in the cluster's network, of the cluster's families.
+    /// The addresses of the host in the cluster's network, one for each of the cluster's families.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         let division = |v4: bool| if v4 { Some(self.division) } else { self.division_v6 };
         self.cluster.networking.families().filter_map(move |v4| Some(division(v4)?.gateway))
     }
 
-    /// Whether the cluster has addresses of IPv6.
+    /// Whether the cluster has IPv6 addresses.
     pub fn has_ipv6(&self) -> bool {
         self.division_v6.is_some()
     }
 
-    /// Whether the cluster has addresses of IPv6 only.
+    /// Whether the cluster has IPv6 addresses only.
     pub fn is_ipv6_only(&self) -> bool {
         self.cluster.networking.families().all(|v4| !v4)
     }
 
-    /// The address at which servers listen on all of a node's addresses.
+    /// The wildcard address for servers that listen on all addresses of a node.
     pub fn wildcard(&self) -> &'static str {
-        // Programs in Go listen on both families at either; they are told the one of their address, as kubeadm does.
+        // Programs in Go listen on both families with either; kubeadm, too, gives them the one of their address family.
         if self.cluster.networking.families().next() == Some(false) { "::" } else { "0.0.0.0" }
     }
 
-    /// `single` node: the control plane also runs workloads.
+    /// Whether the cluster has one node only, whose control plane also runs workloads.
     pub fn is_single(&self) -> bool {
         self.nodes.len() == 1
     }
 }
 
-/// `NAME-control-plane`, `NAME-control-plane2`, `NAME-worker`, `NAME-worker2`.
-fn node_name(cluster: &str, role: Role, count: usize) -> String {
-    let number = if count == 1 { String::new() } else { count.to_string() };
-    format!("{cluster}-{}{number}", role.as_str())
-}
-
-/// The address at which to call who listens at this one: a wildcard is none.
-pub fn callable(address: IpAddr) -> IpAddr {
+/// The address at which a server is reached that listens on this one: the loopback address for a wildcard.
+pub fn reachable_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -181,54 +226,11 @@ pub fn callable(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The API server of a node or the load balancer with this address, as `address:port`.
+/// The endpoint of the API server or load balancer at this address, as `address:port`.
 pub fn api_endpoint(address: IpAddr) -> String {
     SocketAddr::new(address, API_PORT).to_string()
 }
 
-/// The n-th /24 (/64 of IPv6) of each pod subnet, as kube-controller-manager divides them.
-fn pod_cidrs(cluster: &Cluster, n: usize) -> Result<Vec<IpNet>> {
-    let part = |subnet: IpNet| {
-        let mask = if subnet.addr().is_ipv4() { 24 } else { 64 };
-        subnet.subnets(mask).ok().and_then(|mut parts| parts.nth(n)).ok_or_else(|| {
-            Error::new(Code::ConfigInvalid, format!("the pod subnet {subnet} is too small for {} nodes", n + 1))
-                .hint(format!("each node takes a /{mask} of `networking.podSubnet`"))
-        })
-    };
-    cluster.networking.pod_subnet.iter().map(part).collect()
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::config::ClusterName;
-
-    pub(crate) fn layout(control_planes: usize, workers: usize) -> Layout {
-        let mut cluster = Cluster::new("dev".parse::<ClusterName>().unwrap());
-        cluster.nodes = std::iter::repeat_n(Node::new(Role::ControlPlane), control_planes)
-            .chain(std::iter::repeat_n(Node::new(Role::Worker), workers))
-            .collect();
-        let subnets = NodeSubnets::from("172.18.0.0/22".parse::<ipnet::Ipv4Net>().unwrap());
-        Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap()
-    }
-
-    #[test]
-    fn nodes_are_named_and_numbered_as_kind_users_expect() {
-        let layout = layout(2, 2);
-        let names: Vec<_> = layout.nodes.iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(names, ["dev-control-plane", "dev-control-plane2", "dev-worker", "dev-worker2"]);
-        let addresses: Vec<_> = layout.nodes.iter().map(|node| node.address.to_string()).collect();
-        assert_eq!(addresses, ["172.18.0.3", "172.18.0.4", "172.18.0.5", "172.18.0.6"]);
-        assert_eq!(layout.nodes[3].pod_cidrs, ["10.244.3.0/24".parse().unwrap()]);
-        assert_eq!(layout.endpoint(), "172.18.0.2:6443");
-    }
-
-    #[test]
-    fn one_control_plane_needs_no_load_balancer() {
-        let layout = layout(1, 0);
-        assert!(layout.balancer.is_none());
-        assert_eq!(layout.endpoint(), "172.18.0.3:6443");
-        assert_eq!(layout.service_address(1), "10.96.0.1");
-        assert_eq!(layout.service_address(10), "10.96.0.10");
-    }
-}
+#[path = "layout_tests.rs"]
+pub(crate) mod tests;

@@ -1,4 +1,4 @@
-//! What will be done: every name, address, port, label, mount and file of every node. Pure.
+//! The plan of a cluster: every name, address, port, label, mount and file of every node. Pure.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,9 @@ use crate::engine::spec::NetworkSpec;
 use crate::error::Result;
 
 pub mod access;
+mod allocation;
 pub mod beside;
+pub mod diff;
 pub mod facts;
 pub mod files;
 pub mod labels;
@@ -17,14 +19,12 @@ pub mod pki;
 pub mod subnet;
 
 pub use access::Access;
-pub use facts::{Facts, NodeImage};
+pub use facts::{Facts, Images, NodeImage, ProxySettings};
 pub use files::{File, FileTree, NodePlan};
-pub use layout::{Layout, NodeLayout, callable};
+pub use layout::{Layout, NodeLayout, reachable_address};
 pub use node::CLUSTER_CONFIG;
-pub use node::proxy::ProxySettings;
-pub use node::static_pods::Images;
 
-/// Everything that `create` will do.
+/// Everything that `create` is going to make.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Names and addresses.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub network: NetworkSpec,
     /// Nodes, then the load balancer.
     pub nodes: Vec<NodePlan>,
-    /// How to reach the API.
+    /// The API server and the credentials for it.
     pub access: Access,
 }
 
@@ -57,16 +57,14 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
         });
     }
     if let (Some(balancer), Some(image)) = (&layout.balancer, facts.images.first()) {
-        let mut files = FileTree::default();
-        files.text(beside::balancer::CONFIG, beside::balancer::configuration(&layout));
-        nodes.push(NodePlan { spec: node::container::balancer(&layout, balancer, image, facts), files });
+        nodes.push(beside::balancer::plan(&layout, balancer, image, facts));
     }
     let network = node::container::network(&layout, facts);
     Ok(Plan { layout, network, nodes, access })
 }
 
 impl Plan {
-    /// The plan as people read it: secrets by name, mode and subject only.
+    /// The plan for people to read: secrets are shown by name, mode and subject only.
     pub fn describe(&self) -> Value {
         let nodes: Vec<Value> =
             self.nodes.iter().map(|node| json!({"container": node.spec, "files": describe(&node.files)})).collect();

@@ -1,4 +1,4 @@
-//! Which subnets a cluster's network gets, and how they are divided. Pure.
+//! The subnets of a cluster's network, and how they are divided. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,13 +9,13 @@ use crate::config::Networking;
 /// Prefix length of an IPv4 subnet that coracle chooses: 1,022 addresses.
 const PREFIX: u8 = 22;
 
-/// The private ranges that are searched, in order: what Docker uses itself, without the parts that VPNs and home routers like.
+/// The private ranges that are searched, in order: those that Docker uses, without the parts that VPNs and home routers use.
 const RANGES: &[(Ipv4Addr, u8)] = &[(Ipv4Addr::new(172, 16, 0, 0), 12), (Ipv4Addr::new(10, 192, 0, 0), 11)];
 
-/// The unique local range (RFC 4193) of which each cluster with IPv6 gets a /64.
+/// The unique local range (RFC 4193) from which each cluster with IPv6 gets a /64.
 const RANGE_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfdc0, 0xac1e, 0, 0, 0, 0, 0, 0), 48);
 
-/// The subnets of a cluster's network: IPv4 always, because the engine's networks all have it.
+/// The subnets of a cluster's network: always one of IPv4, because all networks of the engine have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeSubnets {
     /// The IPv4 subnet.
@@ -31,7 +31,7 @@ impl From<Ipv4Net> for NodeSubnets {
 }
 
 /// How a subnet is divided: nodes have fixed addresses in the first quarter, `LoadBalancer` services get the second,
-/// and the engine hands out addresses by itself from the second half only, so that nobody takes a stopped node's.
+/// and the engine assigns addresses from the second half only, so that no other container gets that of a stopped node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
     /// The whole subnet.
@@ -42,12 +42,12 @@ pub struct Division {
     pub nodes: IpNet,
     /// Addresses of services.
     pub services: IpNet,
-    /// Addresses that the engine may hand out.
+    /// Addresses that the engine may assign.
     pub dynamic: IpNet,
 }
 
 impl Division {
-    /// Divides a subnet; `None` when it is too small: it has less than 64 addresses.
+    /// Divides a subnet; `None` if it is too small, with fewer than 64 addresses.
     pub fn new(subnet: IpNet) -> Option<Self> {
         if subnet.prefix_len() > subnet.max_prefix_len() - 6 {
             return None;
@@ -62,14 +62,14 @@ impl Division {
         })
     }
 
-    /// The fixed address of the n-th container (0 is the load balancer, nodes follow); `None` when the part is full.
+    /// The fixed address of the n-th container (0 is the load balancer, nodes follow); `None` if the part is full.
     pub fn address(&self, n: usize) -> Option<IpAddr> {
         // The network address and the gateway come first.
         nth_address(self.nodes, n + 2)
     }
 }
 
-/// The n-th address of a subnet, the network's own being the 0th; `None` behind its end.
+/// The n-th address of a subnet, counted from that of the network itself; `None` beyond its end.
 pub fn nth_address(subnet: IpNet, n: usize) -> Option<IpAddr> {
     let address = match subnet.network() {
         IpAddr::V4(first) => IpAddr::V4(u32::from(first).checked_add(u32::try_from(n).ok()?)?.into()),
@@ -78,7 +78,7 @@ pub fn nth_address(subnet: IpNet, n: usize) -> Option<IpAddr> {
     subnet.contains(&address).then_some(address)
 }
 
-/// The first `count` pairs of subnets to try for a network: those asked for, with free ones where none is.
+/// The first `count` pairs of subnets to try for a network: those of the configuration, and free ones where it has none.
 pub fn choices(networking: &Networking, taken: &[IpNet], count: usize) -> Vec<NodeSubnets> {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for subnet in networking.node_subnet.iter() {
@@ -98,7 +98,7 @@ pub fn choices(networking: &Networking, taken: &[IpNet], count: usize) -> Vec<No
     if v4.is_empty() || v6.is_empty() {
         return Vec::new();
     }
-    // Which of the two somebody has is not known: both are new at each try.
+    // The engine does not say which of the two is in use, so each attempt changes both.
     let pairs = v4.iter().cycle().zip(v6.iter().cycle()).map(|(v4, v6)| NodeSubnets { v4: *v4, v6: *v6 });
     pairs.take(v4.len().max(v6.len())).collect()
 }
@@ -109,7 +109,7 @@ pub fn candidates(taken: &[IpNet]) -> impl Iterator<Item = Ipv4Net> {
         .iter()
         .filter_map(|(address, prefix)| Ipv4Net::new(*address, *prefix).ok())
         .flat_map(|range| range.subnets(PREFIX).into_iter().flatten())
-        // 172.16.0.0/15 is where Docker's first default networks and many VPNs are.
+        // Docker's first default networks and many VPNs are in 172.16.0.0/15.
         .filter(|net| !(net.network().octets()[0] == 172 && net.network().octets()[1] < 18))
         .filter(|net| is_free(IpNet::V4(*net), taken))
 }
@@ -120,7 +120,7 @@ pub fn candidates_v6(taken: &[IpNet]) -> impl Iterator<Item = Ipv6Net> {
     range.and_then(|range| range.subnets(64).ok()).into_iter().flatten().filter(|net| is_free(IpNet::V6(*net), taken))
 }
 
-/// Whether no network in `taken` has addresses of this one; the default route is not somebody's network.
+/// Whether no network in `taken` shares addresses with this one; the default route does not count as a network.
 fn is_free(net: IpNet, taken: &[IpNet]) -> bool {
     !taken.iter().any(|other| other.prefix_len() > 0 && overlaps(&net, other))
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle::config::{IpFamily, Overrides, load};
+use coracle::config::{IpFamily, Node, Overrides, Role, load};
 use coracle::engine::spec::{CgroupVersion, EngineInfo, Privilege};
+use coracle::plan::diff::Changes;
+use coracle::plan::layout::Existing;
 use coracle::plan::pki::Pki;
 use coracle::plan::subnet::NodeSubnets;
 use coracle::plan::{self, Facts, Images, Layout, NodeImage, Plan, ProxySettings};
@@ -26,7 +28,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
         engine: EngineInfo {
             version: "28.0.0".to_owned(),
-            os_type: "linux".to_owned(),
+            os_type: coracle::engine::spec::OsType::Linux,
             architecture: "x86_64".to_owned(),
             storage_driver: "overlay2".to_owned(),
             cgroup,
@@ -86,7 +88,7 @@ fn one_node() {
 
 #[test]
 fn one_node_on_cgroup_v1_without_every_capability() {
-    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::Explicit, ""));
+    record("one_node_cgroup_v1", &make(1, 0, CgroupVersion::V1, Privilege::AllButSysResource, ""));
 }
 
 #[test]
@@ -167,4 +169,55 @@ fn a_description_has_no_secret() {
         let line = pair.key.lines().nth(1).unwrap();
         assert!(!text.contains(line));
     }
+}
+
+/// The changes to the files of existing nodes when a node is added.
+fn changes(control_planes: usize, workers: usize, role: Role) -> String {
+    let before = make(control_planes, workers, CgroupVersion::V2, Privilege::Privileged, "");
+    let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    let facts = facts(CgroupVersion::V2, Privilege::Privileged, control_planes + workers + 1);
+    let old = before.layout;
+    let (cluster, existing) = (old.cluster.clone(), Existing::from(&old));
+    let subnets = NodeSubnets { v4: "172.18.0.0/22".parse().unwrap(), v6: None };
+    let layout = Layout::with_existing(cluster, existing, vec![Node::new(role)], subnets, 40000, "v1.36.3").unwrap();
+    let names: Vec<String> = old.nodes.iter().map(|node| node.name.clone()).collect();
+    let (before, after) = (plan::plan(old, &facts, &pki).unwrap(), plan::plan(layout, &facts, &pki).unwrap());
+    let exists = |plan: Plan| plan.nodes.into_iter().filter(|node| names.contains(&node.spec.name)).collect::<Vec<_>>();
+    Changes::of_plans(&exists(before), &exists(after)).to_string()
+}
+
+#[test]
+fn a_new_worker_changes_only_the_recorded_configuration() {
+    assert_eq!(changes(1, 1, Role::Worker), "dev-control-plane:\n  ~ /etc/coracle/cluster.yaml\n");
+}
+
+#[test]
+fn a_second_control_plane_changes_what_names_the_balancer_and_the_members_of_etcd() {
+    let expected = "\
+dev-control-plane:
+  ~ /etc/coracle/api-service.nft
+  ~ /etc/coracle/cluster.yaml
+  ~ /etc/kubernetes/admin.conf (secret: kubeconfig of kubernetes-admin)
+  ~ /etc/kubernetes/manifests/etcd.yaml
+  ~ /etc/kubernetes/manifests/kube-controller-manager.yaml
+  ~ /etc/kubernetes/manifests/kube-scheduler.yaml
+  ~ /etc/kubernetes/pki/apiserver.crt (certificate CN=kube-apiserver)
+  ~ /etc/kubernetes/pki/apiserver.key (secret: key of CN=kube-apiserver)
+  ~ /etc/kubernetes/super-admin.conf (secret: kubeconfig of kubernetes-super-admin)
+dev-worker:
+  ~ /etc/coracle/api-service.nft
+  ~ /etc/kubernetes/kubelet.conf (secret: kubeconfig of system:node:dev-worker)
+  ~ /etc/systemd/system/kubelet.service.d/20-wait-for-api.conf
+";
+    assert_eq!(changes(1, 1, Role::ControlPlane), expected);
+}
+
+#[test]
+fn a_control_planes_files_are_enough_to_issue_for_the_same_cluster() {
+    let plan = make(1, 0, CgroupVersion::V2, Privilege::Privileged, "");
+    let read = |path: &str| plan.nodes[0].files.get(path)?.content().map(str::to_owned);
+    let pki = Pki::from_files(&read, time::OffsetDateTime::UNIX_EPOCH).unwrap();
+    let again = plan::plan(plan.layout.clone(), &facts(CgroupVersion::V2, Privilege::Privileged, 1), &pki).unwrap();
+    assert_eq!(again.access.authority, plan.access.authority);
+    assert_eq!(Changes::of_plans(&plan.nodes, &again.nodes).to_string(), "");
 }

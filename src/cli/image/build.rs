@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::Context;
 use crate::cli::load::{self, Load, Target};
 use crate::cluster;
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::error::Result;
 use crate::image::{self, Build, Reference};
 

@@ -11,11 +11,13 @@ use crate::cluster::found::Cluster;
 use crate::cluster::registry::{self, Found, Pruned};
 use crate::config::{self, ClusterName, LocalRegistry, registry_host, registry_name};
 use crate::engine::SharedEngine;
-use crate::engine::connect::Environment;
+use crate::engine::address::Environment;
 use crate::engine::finishing::run_to_end;
+use crate::engine::spec::State;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
-use crate::plan::beside::registry::{DEFAULT_PORT, Registry};
+use crate::plan::beside::registry::DEFAULT_PORT;
+use crate::plan::facts::Registry;
 use crate::ui::Step;
 
 #[derive(Debug, Subcommand)]
@@ -247,9 +249,9 @@ async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
         _ => table(&found).to_string(),
     };
     context.ui.data(&text)?;
-    for one in found.iter().filter(|one| one.state != "running" && arguments.output.is_none()) {
+    for one in found.iter().filter(|one| one.state != State::Running && arguments.output.is_none()) {
         let name = &one.registry.name;
-        let again = if one.state == "paused" { "docker unpause" } else { "coracle registry create --name" };
+        let again = if one.state == State::Paused { "docker unpause" } else { "coracle registry create --name" };
         context.ui.hint(format!("`{again} {name}` starts it again"));
     }
     Ok(())
@@ -300,7 +302,7 @@ async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> {
 fn table(found: &[Found]) -> Table {
     let mut table = Table::new(&["NAME", "HOST", "STATE", "CLUSTERS"]);
     for one in found {
-        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.clone(), one.clusters.join(", ")]);
+        table.row(vec![one.registry.name.clone(), one.host.clone(), one.state.to_string(), one.clusters.join(", ")]);
     }
     table
 }

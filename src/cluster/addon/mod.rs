@@ -186,7 +186,7 @@ async fn objects(site: &Site<'_>, addon: &Addon) -> Result<Vec<Value>> {
     let image = addon.image().unwrap_or_default();
     let mut text = String::new();
     if addon.about.files.is_some() {
-        let found = crate::node_image::choose::file_inside(&**site.engine, &image, &site.run, MANIFESTS).await?;
+        let found = crate::node_image::choose::file_inside(site.engine, &image, &site.run, MANIFESTS).await?;
         let found = found.ok_or_else(|| {
             Error::new(Code::ImageMissing, format!("`{image}` has no {MANIFESTS}"))
                 .hint(format!("build it again: `docker rmi {image}`, `coracle build addons {}`", addon.name))

@@ -13,7 +13,7 @@ use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
 use crate::kubernetes::Client;
-use crate::plan::beside::registry::Registry;
+use crate::plan::facts::Registry;
 use crate::plan::node::credentials::Login;
 use crate::plan::{Facts, Plan, labels};
 use crate::ui::Ui;

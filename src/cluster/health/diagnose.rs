@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
+use crate::engine::files::run;
 use crate::error::{Code, Error};
 
 /// Lines of a log that are shown.
@@ -25,9 +26,8 @@ pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
         inspected => inspected.ok()??,
     };
     // The engine starts a node that ended again and again, and calls it running in between.
-    let restarts = inspected["RestartCount"].as_u64().unwrap_or_default();
-    if inspected["State"]["Running"] == false || restarts >= RESTARTS {
-        return Some(exited(engine, node, &inspected).await);
+    if !inspected.running || inspected.restart_count >= RESTARTS {
+        return Some(exited(engine, node, inspected.exit_code).await);
     }
     if let Some(error) = full_disk(engine, node).await {
         return Some(error);
@@ -41,8 +41,7 @@ pub async fn failing(engine: &dyn Engine, node: &str) -> Option<Error> {
     component(engine, node).await
 }
 
-async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
-    let code = inspected["State"]["ExitCode"].as_i64().unwrap_or_default();
+async fn exited(engine: &dyn Engine, node: &str, code: i64) -> Error {
     let log = engine.logs(node, Some(20)).await.unwrap_or_default();
     Error::new(Code::NodeExited, "the node stopped")
         .on_node(node)
@@ -52,29 +51,31 @@ async fn exited(engine: &dyn Engine, node: &str, inspected: &Value) -> Error {
 }
 
 pub(crate) async fn output(engine: &dyn Engine, node: &str, command: &[&str]) -> Option<String> {
-    let output = engine.exec(node, command, None).await.ok()?;
-    (output.exit_code == 0).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    // Nobody sees the error: what cannot be asked is no reason.
+    let output = run(engine, node, command, None, Error::new(Code::StepFailed, command.join(" "))).await.ok()?;
+    Some(String::from_utf8_lossy(&output).into_owned())
 }
 
 /// Nothing starts on a full disk, and nothing says so: the log cannot be written either.
 async fn full_disk(engine: &dyn Engine, node: &str) -> Option<Error> {
     let command = ["stat", "--file-system", "--format=%f %S", "/var"];
-    let said = match engine.exec(node, &command, None).await {
-        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => error.to_string(),
+    let full = match engine.exec(node, &command, None).await {
+        Ok(output) => is_full(&String::from_utf8_lossy(&output.stdout)),
+        // The command itself could not be started.
+        Err(error) => error.code() == Code::DiskFull,
     };
-    is_full(&said).then(|| {
+    full.then(|| {
         Error::new(Code::DiskFull, "the engine's disk is full").on_node(node).because("no space left on device").hint(
             "`docker system df` shows what takes space, `docker system prune` frees some; then create the cluster again",
         )
     })
 }
 
-/// Whether `stat` said that next to nothing is free, or could not even be run.
+/// Whether next to nothing is free by the output of `stat`: free blocks and their size.
 fn is_full(said: &str) -> bool {
     let mut numbers = said.split_whitespace().map_while(|word| word.parse::<u64>().ok());
     let free = numbers.next().zip(numbers.next()).map(|(blocks, size)| blocks.saturating_mul(size));
-    said.contains("no space left on device") || free.is_some_and(|free| free < LEAST_FREE)
+    free.is_some_and(|free| free < LEAST_FREE)
 }
 
 /// The kubelet restarts every second when its configuration or a flag is wrong.
@@ -202,9 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_full_when_nothing_is_free_or_nothing_can_be_started() {
+    fn a_disk_is_full_when_next_to_nothing_is_free() {
         assert!(is_full("4099 4096\n"));
-        assert!(is_full("OCI runtime exec failed: write /run/x: no space left on device: unknown"));
         assert!(!is_full("65536 4096\n"));
         assert!(!is_full(""));
     }

@@ -7,6 +7,7 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::create::is_alive;
 use crate::engine::Engine;
+use crate::engine::spec::State;
 use crate::kubernetes::ready::unready;
 
 /// How a cluster does.
@@ -34,7 +35,7 @@ pub struct NodeStatus {
     /// What it does.
     pub role: String,
     /// State of its container.
-    pub container: String,
+    pub container: State,
     /// Its address in the cluster's network.
     pub address: String,
     /// Kubernetes version of its image.
@@ -63,7 +64,7 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
         .map(|node| NodeStatus {
             name: node.name.clone(),
             role: node.role.as_str().to_owned(),
-            container: node.container.state.clone(),
+            container: node.container.state,
             address: node.container.labels.get(crate::plan::labels::ADDRESS).cloned().unwrap_or_default(),
             version: node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default(),
             image: node.container.labels.get(crate::plan::labels::IMAGE).unwrap_or(&node.container.image).clone(),
@@ -86,7 +87,7 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     let objects = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     for node in &mut nodes {
         let cause = match objects.iter().find(|object| object["metadata"]["name"] == *node.name) {
-            _ if node.container != "running" => Some(format!("its container is {}", node.container)),
+            _ if node.container != State::Running => Some(format!("its container is {}", node.container)),
             None if api_alive => Some("it is not registered".to_owned()),
             None => Some("the API server does not answer".to_owned()),
             Some(object) => unready(object),

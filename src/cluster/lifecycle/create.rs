@@ -14,7 +14,7 @@ use crate::cluster::registry::{self, authorities};
 use crate::config::{Cluster, Networking};
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 use crate::kubeconfig::{self, Entry, Location};
 use crate::kubernetes::{Client, apply};
 use crate::node_image::choose;
@@ -197,7 +197,7 @@ pub async fn prepare(
             of_nodes.push(image.clone());
             continue;
         }
-        let image = choose::find(&**engine, named.as_deref(), run, step).await?;
+        let image = choose::find(engine, named.as_deref(), run, step).await?;
         images.push((named, image.clone()));
         of_nodes.push(image);
     }
@@ -279,6 +279,10 @@ async fn provision_all(
                 remove(engine, &Scope::Run(facts.run.clone())).await?;
                 attempt += 1;
             }
+            Err(error) if error.reason() == Some(Reason::NameTaken) => {
+                let hint = "`coracle get clusters` lists clusters; choose another `--name`, or delete that one first";
+                return Err(error.with_code(Code::ClusterExists).hint(hint));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -303,7 +307,7 @@ async fn install(
 ) -> Result<()> {
     let first = plan.layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
     let text = async |path: &str| -> Result<String> {
-        let bytes = crate::cluster::access::read_file(&**engine, first, path).await?;
+        let bytes = crate::engine::files::read_file(&**engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::config::{Cluster, ClusterName, IpFamily, Protocol};
-use crate::engine::spec::{EngineInfo, Network, Privilege, Volume};
+use crate::engine::spec::{EngineInfo, Network, OsType, Privilege, Volume};
 use crate::error::{Code, Error, Result};
 
 /// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.
@@ -21,7 +21,7 @@ pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Result<()> {
     let refuse = |cause: &str, hint: &str| {
         Err(Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint))
     };
-    if info.os_type != "linux" {
+    if info.os_type != OsType::Linux {
         return refuse("it runs Windows containers", "switch Docker Desktop to Linux containers");
     }
     if info.rootless {
@@ -49,7 +49,11 @@ pub fn privilege(local: bool) -> Privilege {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     let set = bounding.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) { Privilege::Explicit } else { Privilege::Privileged }
+    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) {
+        Privilege::AllButSysResource
+    } else {
+        Privilege::Privileged
+    }
 }
 
 /// Checks limits and ports of this host, where the engine runs on it.

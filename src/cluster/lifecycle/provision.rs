@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::engine::spec::{NetworkSpec, Privilege};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 use crate::plan::NodePlan;
 use crate::plan::subnet::NodeSubnets;
 use crate::ui::Step;
@@ -50,11 +50,11 @@ async fn node(
 ) -> Result<()> {
     loop {
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
-            node.spec.privilege = Privilege::Explicit;
+            node.spec.privilege = Privilege::AllButSysResource;
         }
         match once(engine, &node, created.take()).await {
             // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
-            Err((Some(id), error)) if node.spec.privilege == Privilege::Privileged && is_capability(&error) => {
+            Err((Some(id), error)) if is_capability(&node, &error) => {
                 limited.store(true, Ordering::Relaxed);
                 engine.remove_container(&id).await?;
             }
@@ -64,9 +64,8 @@ async fn node(
     }
 }
 
-fn is_capability(error: &Error) -> bool {
-    let text = error.to_string();
-    text.contains("unable to apply caps") || text.contains("operation not permitted")
+fn is_capability(node: &NodePlan, error: &Error) -> bool {
+    node.spec.privilege == Privilege::Privileged && error.reason() == Some(Reason::CapabilityMissing)
 }
 
 /// Seconds since the epoch: when files were made.
@@ -95,7 +94,7 @@ async fn start(engine: &dyn Engine, id: &str) -> Result<()> {
     let until = Instant::now() + TWO_NETWORKS;
     loop {
         match engine.start_container(id).await {
-            Err(error) if !error.to_string().contains("is ambiguous") => return Err(error),
+            Err(error) if error.reason() != Some(Reason::NetworkAmbiguous) => return Err(error),
             Err(error) if Instant::now() > until => {
                 return Err(
                     error.hint("`docker network ls` shows two networks of this name: remove the one that is not used")

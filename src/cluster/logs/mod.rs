@@ -122,9 +122,9 @@ async fn export_container(engine: &dyn Engine, name: &str, folder: &Folder) {
         Err(error) => folder.problem("serial.log", &error),
     }
     match engine.inspect(name).await {
-        Ok(Some(mut description)) => {
-            redact(&mut description);
-            folder.json("inspect.json", &description);
+        Ok(Some(mut inspected)) => {
+            redact(&mut inspected.description);
+            folder.json("inspect.json", &inspected.description);
         }
         Ok(None) => folder.problem("inspect.json", &Error::new(Code::NotFound, "the container is gone")),
         Err(error) => folder.problem("inspect.json", &error),

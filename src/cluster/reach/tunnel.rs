@@ -10,7 +10,8 @@ use crate::cluster::lifecycle::provision;
 use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
 use crate::engine::SharedEngine;
-use crate::error::{Code, Error, Result};
+use crate::engine::spec::Protocol;
+use crate::error::{Code, Error, Reason, Result};
 use crate::plan::beside::tunnel::{self, Forward};
 use crate::ui::Step;
 
@@ -60,12 +61,12 @@ fn of_service(service: &Value) -> Result<Vec<Forward>> {
     let mut forwards = Vec::new();
     let Some(address) = address else { return Ok(forwards) };
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
-        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_lowercase();
+        let protocol = port["protocol"].as_str().unwrap_or("TCP").to_lowercase().parse().unwrap_or(Protocol::Sctp);
         let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or_default();
-        if protocol == "sctp" || number == 0 {
+        if protocol == Protocol::Sctp || number == 0 {
             continue;
         }
-        let host_port = host_port(number, &protocol)?;
+        let host_port = host_port(number, protocol)?;
         forwards.push(Forward {
             service: format!("{}/{}", text("namespace"), text("name")),
             port: number,
@@ -79,9 +80,9 @@ fn of_service(service: &Value) -> Result<Vec<Forward>> {
 }
 
 /// The service's own port if this user may have it and nobody else has, else a free one.
-fn host_port(wanted: u16, protocol: &str) -> Result<u16> {
+fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     let local = IpAddr::from([127, 0, 0, 1]);
-    let is_free = if protocol == "udp" {
+    let is_free = if protocol == Protocol::Udp {
         UdpSocket::bind((local, wanted)).is_ok()
     } else {
         TcpListener::bind((local, wanted)).is_ok()
@@ -95,7 +96,13 @@ pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward]
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
     let plan = tunnel::plan(&cluster.name, &node.container.image, &create::run_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
-    provision::nodes(&**engine, &[plan], &network, step).await
+    let name = plan.spec.name.clone();
+    provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
+        Some(Reason::NameTaken) => error
+            .with_code(Code::StepFailed)
+            .hint(format!("close the tunnel that is open, or remove the container: `docker rm --force {name}`")),
+        _ => error,
+    })
 }
 
 /// Closes it.
@@ -127,8 +134,8 @@ mod tests {
     fn a_port_that_is_taken_is_not_chosen() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = listener.local_addr().unwrap().port();
-        assert_ne!(host_port(taken, "tcp").unwrap(), taken);
+        assert_ne!(host_port(taken, Protocol::Tcp).unwrap(), taken);
         drop(listener);
-        assert_eq!(host_port(taken, "tcp").unwrap(), taken);
+        assert_eq!(host_port(taken, Protocol::Tcp).unwrap(), taken);
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::spec::{EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
 use crate::plan::beside::tunnel;
-use crate::plan::callable;
+use crate::plan::reachable_address;
 
 /// A way to reach a port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -120,9 +120,10 @@ fn through_tunnel(cluster: &Cluster, service: &Value, port: u16, protocol: &str)
 }
 
 fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, protocol: &str) -> Vec<(IpAddr, u16)> {
-    let matching =
-        ports.filter(|port| u64::from(port.container_port) == inside && port.protocol.eq_ignore_ascii_case(protocol));
-    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (callable(port.host_address), port.host_port)).collect();
+    let matching = ports.filter(|port| {
+        u64::from(port.container_port) == inside && port.protocol.as_str().eq_ignore_ascii_case(protocol)
+    });
+    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (reachable_address(port.host_address), port.host_port)).collect();
     all.dedup();
     all
 }
@@ -149,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::config::Role;
-    use crate::engine::spec::{Container, Labels};
+    use crate::engine::spec::{Container, Labels, Protocol, State};
 
     fn cluster(ports: Vec<PortBinding>) -> Cluster {
         let labels = Labels::from([(crate::plan::labels::ADDRESS.to_owned(), "172.18.0.3".to_owned())]);
@@ -157,7 +158,7 @@ mod tests {
             id: String::new(),
             name: "dev-control-plane".to_owned(),
             image: String::new(),
-            state: "running".to_owned(),
+            state: State::Running,
             labels,
             addresses: Vec::new(),
             networks: Vec::new(),
@@ -177,7 +178,7 @@ mod tests {
             host_address: "0.0.0.0".parse().unwrap(),
             host_port: 8080,
             container_port: 30080,
-            protocol: "tcp".to_owned(),
+            protocol: Protocol::Tcp,
         };
         let urls: Vec<_> =
             of_service(&service, &cluster(vec![binding]), true).into_iter().map(|reach| reach.url).collect();
@@ -216,7 +217,7 @@ mod tests {
         let forward = tunnel::Forward {
             service: "n/s".to_owned(),
             port: 80,
-            protocol: "tcp".to_owned(),
+            protocol: Protocol::Tcp,
             scheme: "http".to_owned(),
             address: "172.18.1.1".parse().unwrap(),
             host_port: 8080,

@@ -12,8 +12,10 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::FileTree;
-use crate::plan::beside::registry::{self, Registry};
+use crate::plan::beside::registry;
+use crate::plan::facts::Registry;
 use crate::plan::node::container::network_name;
+use crate::plan::node::registries;
 use crate::ui::Ui;
 
 /// How long the API of a cluster may take that was there before.
@@ -89,6 +91,6 @@ pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> 
 /// Gives a node the file by which its containerd finds the registry.
 async fn tell(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
     let mut files = FileTree::default();
-    registry::node_files(&mut files, registry);
+    registries::local_files(&mut files, registry);
     put(engine, node, &files).await
 }

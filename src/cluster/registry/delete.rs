@@ -12,8 +12,10 @@ use crate::engine::Engine;
 use crate::engine::SharedEngine;
 use crate::error::Result;
 use crate::kubernetes::{Client, Failure, apply};
-use crate::plan::beside::registry::{HOSTING, Registry, directory, hosting};
+use crate::plan::beside::registry::{HOSTING, hosting};
+use crate::plan::facts::Registry;
 use crate::plan::labels;
+use crate::plan::node::registries::local_directory;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
 
 /// Takes a registry out of a cluster's nodes and its ConfigMap, which then names another one that the cluster has.
 async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, other: Option<&Registry>) -> Result<()> {
-    let folder = directory(registry);
+    let folder = local_directory(registry);
     let command = ["rm", "-rf", folder.as_str()];
     let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
     let nodes = up.iter().map(|node| engine.exec(&node.name, &command, None));

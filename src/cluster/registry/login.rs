@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::registry::put;
 use crate::config::{self, Overrides, Registry};
-use crate::engine::spec::ExecOutput;
+use crate::engine::files::{self, read_file};
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::FileTree;
@@ -32,12 +31,12 @@ pub async fn configured(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Re
 /// The configuration that a cluster was created from.
 pub(crate) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
     let Some(node) = cluster.control_plane() else { return Ok(None) };
-    let Some(text) = access::read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
+    let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
     config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
 }
 
 async fn hosts(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {
-    let text = access::read_file(engine, node, HOSTS).await?.unwrap_or_default();
+    let text = read_file(engine, node, HOSTS).await?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
 }
 
@@ -65,7 +64,7 @@ async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Resul
     give_one(engine, node, logins).await?;
     let mut all = hosts(engine, node).await?;
     all.extend(logins.iter().map(|login| login.host.clone()));
-    let before = access::read_file(engine, node, CONFIG).await?;
+    let before = read_file(engine, node, CONFIG).await?;
     let mut files = FileTree::default();
     credentials::node_files(&mut files, &all)?;
     put(engine, node, &files).await?;
@@ -82,7 +81,7 @@ async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Resul
 /// Adds to what the node's kubelet is answered. The credentials travel as input, never as an argument.
 async fn give_one(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<()> {
     let before = run(engine, node, &format!("cat {ANSWER} 2>/dev/null || true"), None).await?;
-    let before = serde_json::from_slice(&before.stdout).ok();
+    let before = serde_json::from_slice(&before).ok();
     let answer = Bytes::from(credentials::answer(before.as_ref(), logins));
     let input: ByteStream = Box::pin(futures_util::stream::once(async move { Ok(answer) }));
     // Moved, so that the kubelet never reads half of it.
@@ -90,13 +89,9 @@ async fn give_one(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<(
     run(engine, node, &script, Some(input)).await.map(drop)
 }
 
-async fn run(engine: &dyn Engine, node: &str, script: &str, input: Option<ByteStream>) -> Result<ExecOutput> {
-    let output = engine.exec(node, &["sh", "-c", script], input).await.map_err(|error| error.on_node(node))?;
-    if output.exit_code == 0 {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::new(Code::StepFailed, "cannot give credentials to the kubelet").on_node(node).because(said))
+async fn run(engine: &dyn Engine, node: &str, script: &str, input: Option<ByteStream>) -> Result<Vec<u8>> {
+    let failure = Error::new(Code::StepFailed, "cannot give credentials to the kubelet");
+    files::run(engine, node, &["sh", "-c", script], input, failure).await.map_err(|error| error.on_node(node))
 }
 
 #[cfg(test)]
@@ -105,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::spec::ContainerSpec;
+    use crate::engine::spec::{ContainerSpec, ExecOutput};
     use crate::plan::node::credentials::Secret;
 
     #[tokio::test]

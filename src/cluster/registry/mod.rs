@@ -12,9 +12,10 @@ use crate::cluster::found::Node;
 use crate::cluster::lifecycle::provision;
 use crate::config::LocalRegistry;
 use crate::engine::Engine;
-use crate::engine::spec::Container;
-use crate::error::{Code, Error, Result};
-use crate::plan::beside::registry::{self, DEFAULT_PORT, Registry};
+use crate::engine::spec::{Container, State};
+use crate::error::{Code, Error, Reason, Result};
+use crate::plan::beside::registry::{self, DEFAULT_PORT};
+use crate::plan::facts::Registry;
 use crate::plan::node::container::network_name;
 use crate::plan::{FileTree, NodePlan, labels};
 use crate::ui::Ui;
@@ -43,7 +44,7 @@ pub struct Found {
     /// What names of images begin with.
     pub host: String,
     /// State of its container.
-    pub state: String,
+    pub state: State,
     /// Clusters that it is connected to.
     pub clusters: Vec<String>,
     /// Its container.
@@ -70,7 +71,7 @@ pub async fn list(engine: &dyn Engine) -> Result<Vec<Found>> {
             .cloned()
             .collect();
         clusters.sort();
-        Found { host: registry.host(), registry, state: container.state.clone(), clusters, container }
+        Found { host: registry.host(), registry, state: container.state, clusters, container }
     });
     let mut found: Vec<Found> = found.collect();
     found.sort_by(|one, other| one.registry.name.cmp(&other.registry.name));
@@ -105,9 +106,9 @@ pub async fn ensure(engine: &dyn Engine, registry: &Registry, local: bool, ui: &
     let found = find(engine, &registry.name).await?;
     if let Some(found) = &found {
         same_port(&found.registry, registry.port)?;
-        match found.state.as_str() {
-            "running" => return Ok(false),
-            "paused" => return Err(paused(&registry.name)),
+        match found.state {
+            State::Running => return Ok(false),
+            State::Paused => return Err(paused(&registry.name)),
             _ => {}
         }
     }
@@ -142,7 +143,7 @@ pub async fn ensure(engine: &dyn Engine, registry: &Registry, local: bool, ui: &
 async fn make(engine: &dyn Engine, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
     match engine.create_container(&plan.spec).await {
         Ok(id) => Ok(Some(id)),
-        Err(error) if error.code() == Code::ClusterExists => match find(engine, &registry.name).await? {
+        Err(error) if error.reason() == Some(Reason::NameTaken) => match find(engine, &registry.name).await? {
             Some(other) => same_port(&other.registry, registry.port).map(|()| None),
             None => Err(taken_name(&registry.name)),
         },

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::cluster::access;
 use crate::cluster::registry::{Found, find, name_option, paused};
 use crate::engine::Engine;
-use crate::engine::spec::ExecOutput;
+use crate::engine::files;
+use crate::engine::spec::{ExecOutput, State};
 use crate::error::{Code, Error, Result};
 use crate::plan::beside::registry::{COLLECT, blob};
 
@@ -38,10 +38,10 @@ pub async fn prune(engine: &dyn Engine, name: &str, dry_run: bool) -> Result<Pru
     let found = find(engine, name).await?.ok_or_else(|| {
         Error::new(Code::NotFound, format!("there is no registry `{name}`")).hint("`coracle registry list` shows them")
     })?;
-    if found.state == "paused" {
+    if found.state == State::Paused {
         return Err(paused(name));
     }
-    if found.state != "running" {
+    if found.state != State::Running {
         return Err(Error::new(Code::StepFailed, format!("cannot prune registry `{name}`"))
             .because(format!("it does not run: its container is {}", found.state))
             .hint(format!("start it: `coracle registry create{}`", name_option(name))));
@@ -69,7 +69,7 @@ async fn collect(engine: &dyn Engine, found: &Found, dry_run: bool) -> Result<To
 /// Sizes of blobs.
 async fn sizes(engine: &dyn Engine, container: &str, digests: &[String]) -> Result<BTreeMap<String, u64>> {
     let size = async |digest: &String| {
-        let size = access::file_size(engine, container, &blob(digest)).await?;
+        let size = files::file_size(engine, container, &blob(digest)).await?;
         Ok::<_, Error>((digest.clone(), size.unwrap_or_default()))
     };
     stream::iter(digests.iter().map(size)).buffer_unordered(AT_ONCE).try_collect().await

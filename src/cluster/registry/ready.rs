@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::plan::beside::registry::Registry;
+use crate::plan::facts::Registry;
 
 /// How long a registry may take to start.
 const START: Duration = Duration::from_secs(20);

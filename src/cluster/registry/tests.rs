@@ -76,7 +76,7 @@ async fn two_runs_at_once_make_one_registry() {
     assert!(make(&*shared, &plan, &wanted).await.unwrap().is_none());
     assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
-    assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, "running");
+    assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, State::Running);
 }
 
 #[tokio::test]

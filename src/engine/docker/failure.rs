@@ -1,10 +1,10 @@
-//! What the engine's errors mean for the person who reads them.
+//! The engine's errors, in terms of what a user can do about them.
 
 use bollard::errors::Error as Source;
 
-use crate::engine::Address;
-use crate::engine::spec::{ContainerSpec, NetworkSpec};
-use crate::error::{Code, Error, Result};
+use crate::engine::address::Address;
+use crate::engine::spec::{ContainerSpec, ExecOutput, NetworkSpec};
+use crate::error::{Code, Error, Reason, Result};
 
 /// The HTTP status of the engine's answer.
 pub(super) fn status(source: &Source) -> Option<u16> {
@@ -14,8 +14,8 @@ pub(super) fn status(source: &Source) -> Option<u16> {
     }
 }
 
-/// What the engine said, without what bollard puts around it.
-fn said(source: &Source) -> String {
+/// The engine's own message, without the words that bollard puts around it.
+fn message_of(source: &Source) -> String {
     match source {
         Source::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Source::DockerStreamError { error } => error.trim().to_owned(),
@@ -23,28 +23,46 @@ fn said(source: &Source) -> String {
     }
 }
 
-/// An engine error with no meaning of its own.
+/// An engine error without a more specific meaning.
 pub(super) fn failed(what: &str, source: &Source) -> Error {
-    let said = said(source);
-    if said.contains("no space left on device") {
-        return Error::new(Code::DiskFull, what).because(said).hint(
-            "the engine's disk is full: `docker system df` shows what takes space, `docker system prune` frees some",
-        );
+    let message = message_of(source);
+    if message.contains(NO_SPACE) {
+        return disk_full(what, message);
     }
     if is_gone(source) {
-        return Error::new(Code::EngineUnreachable, "the Docker engine does not answer any more")
+        return Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
             .because(format!("{what}: {}", chain(source)))
-            .hint("start it: `sudo systemctl start docker`; `docker info` must answer");
+            .hint("start it: `sudo systemctl start docker`; then `docker info` must succeed");
     }
-    Error::new(Code::EngineFailed, what).because(said)
+    let stopped = message.contains("is not running") || message.contains("is paused");
+    Error::new(Code::EngineFailed, what).because(message).with_reason(stopped.then_some(Reason::NotRunning))
 }
 
-/// The error with what is behind it.
+/// The kernel's message for a full disk.
+const NO_SPACE: &str = "no space left on device";
+
+fn disk_full(what: &str, message: String) -> Error {
+    Error::new(Code::DiskFull, what)
+        .because(message)
+        .hint("the engine's disk is full: `docker system df` shows what uses space, `docker system prune` frees some")
+}
+
+/// The output of a command, unless the engine could not start it: the engine then writes its error in place of the
+/// output.
+pub(super) fn exec(what: &str, output: ExecOutput) -> Result<ExecOutput> {
+    let message = String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout });
+    if output.exit_code != 0 && message.starts_with("OCI runtime exec failed") && message.contains(NO_SPACE) {
+        return Err(disk_full(what, message.trim().to_owned()));
+    }
+    Ok(output)
+}
+
+/// The error with its sources.
 fn chain(source: &Source) -> String {
     Error::new(Code::EngineUnreachable, "").cause(source).cause_text().unwrap_or_default().to_owned()
 }
 
-/// The engine was there and has gone: it was stopped or killed.
+/// The engine answered before and is gone: it was stopped or killed.
 fn is_gone(source: &Source) -> bool {
     let transport =
         matches!(source, Source::HyperLegacyError { .. } | Source::HyperResponseError { .. } | Source::IOError { .. });
@@ -53,27 +71,36 @@ fn is_gone(source: &Source) -> bool {
     transport && signs.iter().any(|sign| text.contains(sign))
 }
 
-/// Success when the thing is gone, is being removed already, or was stopped already.
-pub(super) fn absent_is_fine(result: Result<(), Source>, what: &str) -> Result<()> {
+/// Turns "not found" into `None`.
+pub(super) fn absent_is_none<T>(result: Result<T, Source>, what: &str) -> Result<Option<T>> {
     match result {
-        Ok(()) => Ok(()),
-        Err(source) if matches!(status(&source), Some(404 | 304)) => Ok(()),
-        Err(source) if status(&source) == Some(409) && said(&source).contains("already in progress") => Ok(()),
+        Ok(value) => Ok(Some(value)),
+        Err(source) if status(&source) == Some(404) => Ok(None),
         Err(source) => Err(failed(what, &source)),
     }
 }
 
-/// The container was connected to the network before.
+/// Succeeds also when the object is absent, is already being removed, or is already stopped.
+pub(super) fn absent_is_fine(result: Result<(), Source>, what: &str) -> Result<()> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(source) if matches!(status(&source), Some(404 | 304)) => Ok(()),
+        Err(source) if status(&source) == Some(409) && message_of(&source).contains("already in progress") => Ok(()),
+        Err(source) => Err(failed(what, &source)),
+    }
+}
+
+/// The container is already connected to the network.
 pub(super) fn is_connected(source: &Source) -> bool {
-    said(source).contains("already exists in network")
+    message_of(source).contains("already exists in network")
 }
 
-/// The container was not connected to the network.
+/// The container is not connected to the network.
 pub(super) fn is_not_connected(source: &Source) -> bool {
-    said(source).contains("is not connected to")
+    message_of(source).contains("is not connected to")
 }
 
-/// No connection to the engine.
+/// The engine cannot be reached.
 pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
     let place = match address {
         Address::Unix(path) => path.display().to_string(),
@@ -84,26 +111,26 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
         || matches!(address, Address::Unix(path) if std::os::unix::net::UnixStream::connect(path)
             .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied));
     if denied {
-        return Error::new(Code::EnginePermission, format!("you may not use the Docker engine at {place}"))
+        return Error::new(Code::EnginePermission, format!("you are not allowed to use the Docker engine at {place}"))
             .because("permission denied")
             .hint("`sudo usermod -aG docker $USER`, then log in again (or `newgrp docker`)");
     }
     Error::new(Code::EngineUnreachable, format!("cannot reach the Docker engine at {place}"))
         .because(text)
-        .hint("start it: `sudo systemctl start docker`, or open Docker Desktop; `docker info` must answer")
+        .hint("start it: `sudo systemctl start docker`, or open Docker Desktop; then `docker info` must succeed")
 }
 
 /// A network that could not be created.
 pub(super) fn network(spec: &NetworkSpec, source: &Source) -> Error {
     let subnets: Vec<String> = spec.subnets().iter().map(ToString::to_string).collect();
     let what = format!("cannot create network `{}` with subnet {}", spec.name, subnets.join(" and "));
-    let said = said(source);
-    // The last one: two runs chose the same free subnet at the same moment, and the gateway's address is given away.
+    let message = message_of(source);
+    // The last one: two runs chose the same free subnet at the same moment, and the other one has the gateway's address.
     let clash = ["overlaps", "no available network", "conflicts with network", "Address already in use"];
-    if clash.iter().any(|text| said.contains(text)) {
-        return Error::new(Code::SubnetClash, what)
-            .because(said)
-            .hint("choose another one with `networking.nodeSubnet`; `docker network ls` shows what is there");
+    if clash.iter().any(|text| message.contains(text)) {
+        return Error::new(Code::SubnetClash, what).because(message).hint(
+            "choose another subnet with `networking.nodeSubnet`; `docker network ls` shows the existing networks",
+        );
     }
     failed(&what, source)
 }
@@ -111,13 +138,13 @@ pub(super) fn network(spec: &NetworkSpec, source: &Source) -> Error {
 /// A container that could not be created.
 pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
     let what = format!("cannot create container `{}`", spec.name);
-    let said = said(source);
+    let message = message_of(source);
     match status(source) {
-        Some(409) if said.contains("already in use") => Error::new(Code::ClusterExists, what)
-            .because(format!("there is a container with the name `{}`", spec.name))
-            .hint("`coracle get clusters` lists clusters; choose another `--name`, or delete that one first"),
-        Some(404) if said.to_lowercase().contains("no such image") => {
-            Error::new(Code::ImageMissing, what).because(said).hint("build it: `coracle build node-image`")
+        Some(409) if message.contains("already in use") => Error::new(Code::EngineFailed, what)
+            .because(format!("a container named `{}` already exists", spec.name))
+            .with_reason(Reason::NameTaken),
+        Some(404) if message.to_lowercase().contains("no such image") => {
+            Error::new(Code::ImageMissing, what).because(message).hint("build it: `coracle build node-image`")
         }
         _ => failed(&what, source),
     }
@@ -125,25 +152,38 @@ pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
 
 /// A container that could not be started.
 pub(super) fn start(container: &str, source: &Source) -> Error {
-    let said = said(source);
+    let message = message_of(source);
     let port = ["port is already allocated", "address already in use", "Ports are not available"];
-    if !port.iter().any(|text| said.contains(text)) {
-        return failed(&format!("cannot start container `{container}`"), source);
+    if !port.iter().any(|text| message.contains(text)) {
+        let error = failed(&format!("cannot start container `{container}`"), source);
+        return match start_reason(&message) {
+            Some(reason) => error.with_reason(reason),
+            None => error,
+        };
     }
-    let what = match address_in(&said) {
+    let what = match address_in(&message) {
         Some(address) => format!("port {} on {} is taken", address.port(), address.ip()),
         None => "a host port is taken".to_owned(),
     };
-    let who =
-        address_in(&said).map_or_else(|| "-lntp".to_owned(), |address| format!("-lnp 'sport = :{}'", address.port()));
-    Error::new(Code::PortTaken, what).because(said).hint(format!(
-        "`ss {who}` shows who has it; free it, or set another `hostPort` or `networking.apiServerPort` in the configuration"
+    let who = address_in(&message)
+        .map_or_else(|| "-lntp".to_owned(), |address| format!("-lnp 'sport = :{}'", address.port()));
+    Error::new(Code::PortTaken, what).because(message).hint(format!(
+        "`ss {who}` shows which program uses it; free it, or set another `hostPort` or `networking.apiServerPort` in the configuration"
     ))
 }
 
-/// The first address with a port in what the engine said.
-fn address_in(said: &str) -> Option<std::net::SocketAddr> {
-    said.split_whitespace().find_map(|word| word.trim_end_matches([':', ',']).parse().ok())
+/// Why a container did not start, where another attempt can succeed.
+fn start_reason(message: &str) -> Option<Reason> {
+    let has = |text: &str| message.contains(text);
+    if has("unable to apply caps") || has("operation not permitted") {
+        return Some(Reason::CapabilityMissing);
+    }
+    has("is ambiguous").then_some(Reason::NetworkAmbiguous)
+}
+
+/// The first address with a port in the engine's message.
+fn address_in(message: &str) -> Option<std::net::SocketAddr> {
+    message.split_whitespace().find_map(|word| word.trim_end_matches([':', ',']).parse().ok())
 }
 
 #[cfg(test)]
@@ -167,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_has_gone_is_told_from_one_that_refuses() {
+    fn an_engine_that_is_gone_differs_from_one_that_refuses() {
         let gone = Source::IOError { err: std::io::Error::from(std::io::ErrorKind::ConnectionRefused) };
         assert_eq!(failed("cannot inspect", &gone).code(), Code::EngineUnreachable);
         let other = Source::IOError { err: std::io::Error::other("the archive ends early") };
@@ -179,5 +219,26 @@ mod tests {
     fn a_full_disk_is_recognised() {
         let error = start("0123", &answer("mkdir /var/lib/docker/overlay2/x: no space left on device"));
         assert_eq!(error.code(), Code::DiskFull);
+        let message = "OCI runtime exec failed: write /run/x: no space left on device: unknown";
+        let output = ExecOutput { exit_code: 126, stdout: message.into(), stderr: Vec::new() };
+        assert_eq!(exec("cannot run `stat`", output).unwrap_err().code(), Code::DiskFull);
+        let by_the_program =
+            ExecOutput { exit_code: 1, stdout: "tar: no space left on device".into(), stderr: Vec::new() };
+        assert!(exec("cannot run `tar`", by_the_program).is_ok());
+    }
+
+    #[test]
+    fn a_failure_that_callers_act_on_has_a_reason() {
+        let message =
+            "failed to create task: runc create failed: unable to apply caps: operation not permitted: unknown";
+        assert_eq!(start("0123", &answer(message)).reason(), Some(Reason::CapabilityMissing));
+        let message = "network coracle-dev is ambiguous (2 matches found on name)";
+        assert_eq!(start("0123", &answer(message)).reason(), Some(Reason::NetworkAmbiguous));
+        assert_eq!(start("0123", &answer("no such file")).reason(), None);
+        let message = "Container 0123 is not running";
+        assert_eq!(failed("cannot run `true`", &answer(message)).reason(), Some(Reason::NotRunning));
+        let taken = Source::DockerResponseServerError { status_code: 409, message: "is already in use by".to_owned() };
+        let error = create(&ContainerSpec::new("dev-control-plane", "node"), &taken);
+        assert_eq!((error.code(), error.reason()), (Code::EngineFailed, Some(Reason::NameTaken)));
     }
 }

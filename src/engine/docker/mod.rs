@@ -1,4 +1,4 @@
-//! The engine over its HTTP API: the only file that calls bollard.
+//! The Docker engine, over its HTTP API. Only this directory uses bollard.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,27 +7,30 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::body_full;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{ContainerSummary, NetworkDisconnectRequest};
+use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
-use crate::engine::conversation::said;
-use crate::engine::docker::failure::{absent_is_fine, failed};
+use crate::engine::address::Address;
+use crate::engine::docker::answer::{container_of, inspected, pieces};
+use crate::engine::docker::failure::{absent_is_fine, absent_is_none, failed};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Network, NetworkSpec, PortBinding, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, OsType,
+    Volume,
 };
-use crate::engine::{Address, ByteStream, Conversation, Engine, Seen};
+use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
+mod answer;
 mod failure;
 mod translate;
 
-/// Seconds that an ordinary request may take.
-const REQUEST_SECONDS: u64 = 120;
+/// How long an ordinary request may take, seconds.
+const REQUEST_TIMEOUT: u64 = 120;
 /// How long a transfer of images or archives may take.
-const TRANSFER: Duration = Duration::from_secs(3600);
-/// Bytes of a command's output that are read at once; layers come this way.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Bytes of a command's output that are read at once. Image layers are read this way.
 const OUTPUT_BUFFER: usize = 256 << 10;
 
 /// A connection to a Docker engine.
@@ -42,16 +45,16 @@ impl Docker {
         let version = bollard::API_DEFAULT_VERSION;
         let connected = match address {
             Address::Unix(path) => {
-                bollard::Docker::connect_with_unix(&path.to_string_lossy(), REQUEST_SECONDS, version)
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), REQUEST_TIMEOUT, version)
             }
             Address::Tcp(host) => {
-                bollard::Docker::connect_with_http(&format!("tcp://{host}"), REQUEST_SECONDS, version)
+                bollard::Docker::connect_with_http(&format!("tcp://{host}"), REQUEST_TIMEOUT, version)
             }
         };
         let unreachable = |source: &bollard::errors::Error| failure::unreachable(address, source);
         let client = connected.map_err(|source| unreachable(&source))?;
         let client = client.negotiate_version().await.map_err(|source| unreachable(&source))?;
-        let transfer = client.clone().with_timeout(TRANSFER);
+        let transfer = client.clone().with_timeout(TRANSFER_TIMEOUT);
         Ok(Self { client, transfer })
     }
 
@@ -74,8 +77,12 @@ impl Docker {
         let options = StartExecOptions { output_capacity: Some(OUTPUT_BUFFER), ..StartExecOptions::default() };
         let started = self.transfer.start_exec(&exec.id, Some(options)).await;
         match started.map_err(|source| failed(what, &source))? {
-            StartExecResults::Attached { output, input } => Ok((exec.id, Conversation { input, output: said(output) })),
-            StartExecResults::Detached => Err(Error::new(Code::EngineFailed, what).because("the engine detached it")),
+            StartExecResults::Attached { output, input } => {
+                Ok((exec.id, Conversation { input, output: pieces(output) }))
+            }
+            StartExecResults::Detached => {
+                Err(Error::new(Code::EngineFailed, what).because("the engine did not attach its output"))
+            }
         }
     }
 }
@@ -92,13 +99,14 @@ fn by_labels(labels: &[String]) -> HashMap<String, Vec<String>> {
 #[async_trait]
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo> {
-        let info = self.client.info().await.map_err(|source| failed("cannot ask the engine about itself", &source))?;
+        let info =
+            self.client.info().await.map_err(|source| failed("cannot read the engine's description", &source))?;
         let security = info.security_options.unwrap_or_default();
         let has = |name: &str| security.iter().any(|option| option.contains(name));
         let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
         Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
-            os_type: info.os_type.unwrap_or_default(),
+            os_type: info.os_type.and_then(|name| name.parse().ok()).unwrap_or(OsType::Unknown),
             architecture: info.architecture.unwrap_or_default(),
             storage_driver: info.driver.unwrap_or_default(),
             cgroup: if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 },
@@ -149,16 +157,16 @@ impl Engine for Docker {
             .collect())
     }
 
-    async fn pull_image(&self, reference: &str, seen: Seen<'_>) -> Result<()> {
+    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
         let what = format!("cannot pull image `{reference}`");
         let options = query::CreateImageOptionsBuilder::default().from_image(reference).build();
         let mut layers: HashMap<String, (u64, u64)> = HashMap::new();
         let mut stream = self.transfer.create_image(Some(options), None, None);
-        while let Some(progress) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
-            let (Some(layer), Some(detail)) = (progress.id, progress.progress_detail) else { continue };
+        while let Some(update) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
+            let (Some(layer), Some(detail)) = (update.id, update.progress_detail) else { continue };
             let number = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or_default();
             layers.insert(layer, (number(detail.current), number(detail.total)));
-            seen(layers.values().map(|layer| layer.0).sum(), layers.values().map(|layer| layer.1).sum());
+            progress(layers.values().map(|layer| layer.0).sum(), layers.values().map(|layer| layer.1).sum());
         }
         Ok(())
     }
@@ -241,7 +249,7 @@ impl Engine for Docker {
         let mut body = translate::container(spec);
         let mut created = self.client.create_container(Some(options.clone()), body.clone()).await;
         if created.as_ref().is_err_and(|source| source.to_string().contains("invalid CapDrop")) {
-            // Engines since 23 know which capabilities there are, and refuse to take away what nobody has.
+            // Engines since 23 know which capabilities there are, and refuse to drop one that does not exist.
             body.host_config.get_or_insert_default().cap_drop = None;
             created = self.client.create_container(Some(options), body).await;
         }
@@ -310,7 +318,7 @@ impl Engine for Docker {
         let mut output = conversation.hold(input).await.map_err(|source| failed(&what, &source.into()))?;
         let ended = self.transfer.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
         output.exit_code = ended.exit_code.unwrap_or(-1);
-        Ok(output)
+        failure::exec(&what, output)
     }
 
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
@@ -322,7 +330,7 @@ impl Engine for Docker {
         let options = query::AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).build();
         let attached = self.transfer.attach_container(container, Some(options)).await;
         let ends = attached.map_err(|source| failed(&format!("cannot attach to container `{container}`"), &source))?;
-        Ok(Conversation { input: ends.input, output: said(ends.output) })
+        Ok(Conversation { input: ends.input, output: pieces(ends.output) })
     }
 
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>> {
@@ -337,51 +345,9 @@ impl Engine for Docker {
         Ok(text)
     }
 
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
         let found = absent_is_none(found, &format!("cannot inspect container `{container}`"))?;
-        Ok(found.and_then(|details| serde_json::to_value(details).ok()))
-    }
-}
-
-fn container_of(summary: ContainerSummary) -> Container {
-    let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let assigned = |settings: &bollard::models::EndpointSettings| {
-        let ipam = settings.ipam_config.clone().unwrap_or_default();
-        let now = [settings.ip_address.clone(), settings.global_ipv6_address.clone()];
-        let fixed = [ipam.ipv4_address, ipam.ipv6_address];
-        let parse = |text: Option<String>| text.and_then(|text| text.parse().ok());
-        now.into_iter().zip(fixed).filter_map(|(now, fixed)| parse(now).or_else(|| parse(fixed))).collect::<Vec<_>>()
-    };
-    let names = summary.names.unwrap_or_default();
-    Container {
-        id: summary.id.unwrap_or_default(),
-        name: names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
-        image: summary.image.unwrap_or_default(),
-        state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
-        labels: summary.labels.unwrap_or_default().into_iter().collect(),
-        addresses: networks.values().flat_map(assigned).collect(),
-        network_ids: networks.values().filter_map(|settings| settings.network_id.clone()).collect(),
-        networks: networks.into_keys().collect(),
-        ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
-        created: summary.created.unwrap_or_default(),
-    }
-}
-
-fn port_of(port: bollard::models::PortSummary) -> Option<PortBinding> {
-    Some(PortBinding {
-        host_address: port.ip?.parse().ok()?,
-        host_port: port.public_port?,
-        container_port: port.private_port,
-        protocol: port.typ.map_or_else(|| "tcp".to_owned(), |protocol| protocol.to_string()),
-    })
-}
-
-/// Turns "not there" into `None`.
-fn absent_is_none<T>(result: Result<T, bollard::errors::Error>, what: &str) -> Result<Option<T>, Error> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(source) if failure::status(&source) == Some(404) => Ok(None),
-        Err(source) => Err(failed(what, &source)),
+        Ok(found.map(inspected))
     }
 }

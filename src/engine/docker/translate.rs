@@ -1,4 +1,4 @@
-//! Our specifications as the engine's request bodies. Pure.
+//! Translates our specifications into the engine's request bodies. Pure.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use bollard::models::{DeviceMapping, HostConfigLogConfig};
 
-use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege};
+use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation};
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -24,7 +24,7 @@ pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
         env: Some(spec.environment.clone()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         exposed_ports: Some(exposed),
-        // A terminal makes systemd write its boot messages where the engine keeps them.
+        // With a terminal, systemd writes its boot messages to where the engine keeps them.
         tty: Some(!spec.attached),
         open_stdin: Some(spec.attached),
         stdin_once: Some(spec.attached),
@@ -49,7 +49,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         restart_policy: spec
             .restart
             .then_some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
-        // A dot is the root: no domain at all.
+        // A dot is the root domain: nothing is searched.
         dns_search: spec
             .dns_search
             .clone()
@@ -59,7 +59,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         userns_mode: spec.host_user_namespace.then(|| "host".to_owned()),
         devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
-        // A node runs its own init; `"init": true` in the engine's configuration would put another one before it.
+        // A node runs its own init; `"init": true` in the engine's configuration would start another one before it.
         init: Some(false),
         // The node's console must stay readable for `create` whatever log driver the engine prefers.
         log_config: Some(if spec.attached {
@@ -78,7 +78,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         Privilege::Files => {
             config.cap_drop = Some(vec!["ALL".to_owned()]);
             config.cap_add = Some(vec!["DAC_READ_SEARCH".to_owned()]);
-            // SELinux gives containers no file of the engine's own.
+            // SELinux denies containers the engine's own files.
             config.security_opt = Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]);
         }
         Privilege::Network => config.cap_add = Some(vec!["NET_ADMIN".to_owned()]),
@@ -86,7 +86,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             config.privileged = Some(true);
             config.security_opt = Some(unconfined());
         }
-        Privilege::Explicit => explicit(&mut config),
+        Privilege::AllButSysResource => all_but_sys_resource(&mut config),
     }
     config
 }
@@ -95,8 +95,8 @@ fn unconfined() -> Vec<String> {
     vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned(), "label=disable".to_owned()]
 }
 
-/// What `--privileged` grants, spelled out, without the one capability that some hosts cannot give.
-fn explicit(config: &mut HostConfig) {
+/// What `--privileged` grants, spelled out, without the one capability that some hosts cannot grant.
+fn all_but_sys_resource(config: &mut HostConfig) {
     config.cap_add = Some(vec!["ALL".to_owned()]);
     config.cap_drop = Some(vec!["SYS_RESOURCE".to_owned()]);
     config.security_opt = Some(unconfined());
@@ -139,11 +139,10 @@ fn mount(mount: &Mount) -> EngineMount {
             source: Some(source.clone()),
             target: Some(target.clone()),
             read_only: Some(*read_only),
-            bind_options: propagation.as_deref().map(|name| MountBindOptions {
-                propagation: Some(match name {
-                    "rshared" => MountBindOptionsPropagationEnum::RSHARED,
-                    "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
-                    _ => MountBindOptionsPropagationEnum::RPRIVATE,
+            bind_options: propagation.map(|propagation| MountBindOptions {
+                propagation: Some(match propagation {
+                    Propagation::Shared => MountBindOptionsPropagationEnum::RSHARED,
+                    Propagation::Slave => MountBindOptionsPropagationEnum::RSLAVE,
                 }),
                 ..MountBindOptions::default()
             }),

@@ -1,19 +1,20 @@
-//! Tars of the fake engine, and what it is tested for.
+//! Tars and conversations of the fake engine, and its tests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-use crate::engine::{Conversation, Said};
+use crate::engine::{ByteStream, Conversation, Said};
 use crate::error::{Code, Error, Result};
 
-/// Answers a command that is talked to: container, command, its input and its output.
+/// Answers an interactive command: container, command, its input and its output.
 pub(crate) type OnConverse = Arc<dyn Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync>;
 
-/// Says nothing.
+/// Answers nothing.
 pub(crate) fn nobody() -> OnConverse {
     Arc::new(|_, _, _, _| {})
 }
@@ -48,7 +49,7 @@ pub(crate) fn unpack(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// The tar that an engine gives for a path: names begin with the last part of the path.
+/// The tar that an engine returns for a path: names begin with the last part of the path.
 pub(crate) fn pack(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Option<Vec<u8>> {
     let base = path.trim_end_matches('/').rsplit_once('/').map_or(0, |(parent, _)| parent.len() + 1);
     let below = format!("{}/", path.trim_end_matches('/'));
@@ -64,14 +65,31 @@ pub(crate) fn pack(files: &BTreeMap<String, Vec<u8>>, path: &str) -> Option<Vec<
     found.then(|| builder.into_inner().unwrap())
 }
 
+/// Bytes in small pieces.
+pub(crate) fn stream(bytes: &[u8]) -> ByteStream {
+    let chunks: Vec<std::io::Result<Bytes>> =
+        bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    Box::pin(futures_util::stream::iter(chunks))
+}
+
+/// The names in the manifest of an archive in the format of `docker save`.
+pub(crate) fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
+    let mut archive = tar::Archive::new(archive);
+    let mut entries = archive.entries().ok()?.flatten();
+    let manifest = entries.find(|entry| entry.path().is_ok_and(|path| path.ends_with("manifest.json")))?;
+    let manifest: serde_json::Value = serde_json::from_reader(manifest).ok()?;
+    let tags = manifest.as_array()?.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
+    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
+}
+
 mod tests {
-    use bytes::Bytes;
     use futures_util::TryStreamExt;
 
     use super::*;
     use crate::engine::Engine;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NetworkSpec, PortBinding, Privilege};
+    use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NetworkSpec, PortBinding, Privilege, Protocol};
+    use crate::error::Reason;
 
     fn network(name: &str, subnet: &str) -> NetworkSpec {
         NetworkSpec {
@@ -100,7 +118,7 @@ mod tests {
                 host_address: "127.0.0.1".parse().unwrap(),
                 host_port: port,
                 container_port: 6443,
-                protocol: "tcp".to_owned(),
+                protocol: Protocol::Tcp,
             }],
             privilege: Privilege::Privileged,
             restart: true,
@@ -121,7 +139,8 @@ mod tests {
         made(&engine).await.unwrap();
         let code = |result: Result<String>| result.unwrap_err().code();
         assert_eq!(code(engine.create_network(&network("other", "10.0.0.128/25")).await), Code::SubnetClash);
-        assert_eq!(code(engine.create_container(&container("a", 81)).await), Code::ClusterExists);
+        let taken = engine.create_container(&container("a", 81)).await.unwrap_err();
+        assert_eq!(taken.reason(), Some(Reason::NameTaken));
         assert_eq!(code(engine.create_container(&container("b", 80)).await), Code::EngineFailed);
         let other_image = ContainerSpec { image: "other".to_owned(), ..container("b", 81) };
         assert_eq!(code(engine.create_container(&other_image).await), Code::ImageMissing);
@@ -132,7 +151,7 @@ mod tests {
         assert_eq!(engine.start_container("c").await.unwrap_err().code(), Code::PortTaken);
         assert!(engine.remove_network("net").await.is_err());
         assert!(engine.remove_volume("a-data").await.is_err());
-        assert!(engine.exec("b", &["true"], None).await.unwrap_err().to_string().contains("is not running"));
+        assert!(engine.exec("b", &["true"], None).await.unwrap_err().reason() == Some(Reason::NotRunning));
         for name in ["a", "b", "c", "absent"] {
             engine.remove_container(name).await.unwrap();
             engine.remove_volume(&format!("{name}-data")).await.unwrap();
@@ -167,14 +186,4 @@ mod tests {
         assert_eq!(engine.containers(&["run=1".to_owned()]).await.unwrap().len(), 1);
         assert_eq!(engine.containers(&["run=2".to_owned()]).await.unwrap().len(), 0);
     }
-}
-
-/// The names in the manifest of what `docker save` gives.
-pub(crate) fn tags_of_archive(archive: &[u8]) -> Option<Vec<String>> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entries = archive.entries().ok()?.flatten();
-    let manifest = entries.find(|entry| entry.path().is_ok_and(|path| path.ends_with("manifest.json")))?;
-    let manifest: serde_json::Value = serde_json::from_reader(manifest).ok()?;
-    let tags = manifest.as_array()?.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
-    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
 }

@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
-use crate::engine::fake::files::OnConverse;
-use crate::engine::fake::state::{Held, State, matches, refused};
+use crate::engine::fake::files::{OnConverse, stream};
+use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Labels, Mount, Network, NetworkSpec, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Mount, Network,
+    NetworkSpec, OsType, State, Volume,
 };
-use crate::engine::{ByteStream, Conversation, Engine, Seen};
+use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod files;
@@ -22,7 +23,7 @@ mod state;
 
 /// Answers a command: container, command, all of its input.
 type OnExec = Box<dyn Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync>;
-/// Answers a download: container, path; the tar, or `None` for "not there".
+/// Answers a download: container, path; the tar, or `None` if there is no such path.
 type OnDownload = Box<dyn Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync>;
 /// Answers a save: the references; the tar.
 type OnSave = Box<dyn Fn(&[String]) -> Vec<u8> + Send + Sync>;
@@ -33,13 +34,13 @@ enum Trouble {
     None,
     /// The call does nothing and fails.
     Fails(usize),
-    /// The call does its work, and the caller hears of a failure.
+    /// The call does its work, and the caller gets an error.
     AnswerLost(usize),
 }
 
 /// The engine in memory.
 pub(crate) struct FakeEngine {
-    state: Mutex<State>,
+    state: Mutex<Holdings>,
     trouble: Trouble,
     on_exec: OnExec,
     on_converse: OnConverse,
@@ -59,7 +60,7 @@ impl FakeEngine {
             environment: Vec::new(),
             size: 1000,
         };
-        let state = State { images: images.iter().map(image).collect(), ..State::default() };
+        let state = Holdings { images: images.iter().map(image).collect(), ..Holdings::default() };
         Self {
             state: Mutex::new(state),
             trouble: Trouble::None,
@@ -89,13 +90,13 @@ impl FakeEngine {
         self
     }
 
-    /// A port of the host that somebody else has.
+    /// A port of the host that another program uses.
     pub(crate) fn with_taken_port(mut self, port: u16) -> Self {
         self.taken_ports.push(port);
         self
     }
 
-    /// Answers commands; without it each succeeds and says nothing.
+    /// Answers commands; without it each succeeds without output.
     pub(crate) fn on_exec(
         mut self,
         answer: impl Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync + 'static,
@@ -104,7 +105,7 @@ impl FakeEngine {
         self
     }
 
-    /// Answers commands that are talked to, on a thread of its own; without it each ends at once.
+    /// Answers interactive commands, each on a thread of its own; without it each ends at once.
     pub(crate) fn on_converse(
         mut self,
         answer: impl Fn(&str, &[String], &mut dyn BufRead, &mut dyn Write) + Send + Sync + 'static,
@@ -113,7 +114,7 @@ impl FakeEngine {
         self
     }
 
-    /// Answers downloads; without it a download gives back what was uploaded.
+    /// Answers downloads; without it a download returns what was uploaded.
     pub(crate) fn on_download(
         mut self,
         answer: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
@@ -133,7 +134,7 @@ impl FakeEngine {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Everything that is there: `container NAME`, `network NAME`, `volume NAME`.
+    /// Everything that exists: `container NAME`, `network NAME`, `volume NAME`.
     pub(crate) fn left(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         let containers = state.containers.iter().map(|held| format!("container {}", held.spec.name));
@@ -149,7 +150,7 @@ impl FakeEngine {
     }
 
     /// Notes a call, and does its work unless this is the one that fails.
-    fn call<T>(&self, what: String, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn call<T>(&self, what: String, work: impl FnOnce(&mut Holdings) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(what);
         let number = state.calls.len();
@@ -165,19 +166,13 @@ impl FakeEngine {
     }
 }
 
-fn stream(bytes: &[u8]) -> ByteStream {
-    let chunks: Vec<std::io::Result<Bytes>> =
-        bytes.chunks(1000).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-    Box::pin(futures_util::stream::iter(chunks))
-}
-
 #[async_trait]
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo> {
         self.call("info".to_owned(), |_| {
             Ok(EngineInfo {
                 version: "20.10.24".to_owned(),
-                os_type: "linux".to_owned(),
+                os_type: OsType::Linux,
                 architecture: "x86_64".to_owned(),
                 storage_driver: "overlay2".to_owned(),
                 cgroup: CgroupVersion::V2,
@@ -206,7 +201,7 @@ impl Engine for FakeEngine {
         self.call("images".to_owned(), |state| Ok(state.images.clone()))
     }
 
-    async fn pull_image(&self, reference: &str, _seen: Seen<'_>) -> Result<()> {
+    async fn pull_image(&self, reference: &str, _progress: Progress<'_>) -> Result<()> {
         self.call(format!("pull_image {reference}"), |_| {
             Err(Error::new(Code::EngineFailed, format!("cannot pull image `{reference}`"))
                 .because("there is no registry"))
@@ -271,7 +266,7 @@ impl Engine for FakeEngine {
                 held.connected.contains(&network.name)
                     || held.spec.network.as_ref().is_some_and(|name| *name == network.id || *name == network.name)
             };
-            if state.containers.iter().any(|held| held.state == "running" && uses(held)) {
+            if state.containers.iter().any(|held| held.state == State::Running && uses(held)) {
                 return Err(refused(format!("network {} has active endpoints", network.name)));
             }
             state.networks.retain(|other| other.id != network.id);
@@ -327,7 +322,7 @@ impl Engine for FakeEngine {
     async fn stop_container(&self, container: &str, _seconds: i32) -> Result<()> {
         self.call(format!("stop_container {container}"), |state| {
             if let Ok(held) = state.find_mut(container) {
-                held.state = "exited";
+                held.state = State::Exited;
             }
             Ok(())
         })
@@ -396,7 +391,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn inspect(&self, container: &str) -> Result<Option<serde_json::Value>> {
-        self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::description)))
+    async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
+        self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::inspected)))
     }
 }

@@ -1,13 +1,15 @@
-//! What the fake engine holds, and the rules that it keeps.
+//! The contents of the fake engine, and the rules that it follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::spec::{Container, ContainerSpec, Image, Labels, Mount, NO_NETWORK, Network, Volume};
-use crate::error::{Code, Error, Result};
+use crate::engine::spec::{
+    Container, ContainerSpec, Image, Inspected, Labels, Mount, NO_NETWORK, Network, State, Volume,
+};
+use crate::error::{Code, Error, Reason, Result};
 
 /// What the engine has.
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct Holdings {
     pub(crate) calls: Vec<String>,
     pub(crate) next_id: u32,
     pub(crate) images: Vec<Image>,
@@ -20,7 +22,7 @@ pub(crate) struct State {
 pub(crate) struct Held {
     pub(crate) spec: ContainerSpec,
     pub(crate) id: String,
-    pub(crate) state: &'static str,
+    pub(crate) state: State,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Networks that it was connected to after it was created.
     pub(crate) connected: BTreeSet<String>,
@@ -31,7 +33,7 @@ pub(crate) fn refused(what: impl Into<String>) -> Error {
     Error::new(Code::EngineFailed, what)
 }
 
-/// Whether labels have all that is wanted: `key` or `key=value`.
+/// Whether the labels match every filter: `key` or `key=value`.
 pub(crate) fn matches(labels: &Labels, wanted: &[String]) -> bool {
     wanted.iter().all(|wanted| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
@@ -39,7 +41,7 @@ pub(crate) fn matches(labels: &Labels, wanted: &[String]) -> bool {
     })
 }
 
-impl State {
+impl Holdings {
     pub(crate) fn id(&mut self) -> String {
         self.next_id += 1;
         format!("{:064x}", self.next_id)
@@ -60,7 +62,7 @@ impl State {
 
     pub(crate) fn create_container(&mut self, spec: &ContainerSpec) -> Result<String> {
         if self.find(&spec.name).is_some() {
-            return Err(Error::new(Code::ClusterExists, format!("cannot create container `{}`", spec.name)));
+            return Err(refused(format!("cannot create container `{}`", spec.name)).with_reason(Reason::NameTaken));
         }
         if !self.images.iter().any(|image| image.id == spec.image || image.tags.contains(&spec.image)) {
             return Err(Error::new(Code::ImageMissing, format!("no such image: {}", spec.image)));
@@ -87,19 +89,19 @@ impl State {
         }
         let id = self.id();
         let (files, connected) = (BTreeMap::new(), BTreeSet::new());
-        let held = Held { spec: spec.clone(), id: id.clone(), state: "created", files, connected };
+        let held = Held { spec: spec.clone(), id: id.clone(), state: State::Created, files, connected };
         self.containers.push(held);
         Ok(id)
     }
 
     pub(crate) fn start(&mut self, container: &str, taken: &[u16]) -> Result<()> {
         let wanted: Vec<u16> = self.find_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
-        let running = self.containers.iter().filter(|held| held.state == "running" && held.spec.name != container);
+        let running = self.containers.iter().filter(|held| held.state == State::Running && held.spec.name != container);
         let used = running.flat_map(|held| &held.spec.ports).map(|port| port.host_port);
         if let Some(port) = used.chain(taken.iter().copied()).find(|port| wanted.contains(port)) {
             return Err(Error::new(Code::PortTaken, format!("port {port} is already allocated")));
         }
-        self.find_mut(container)?.state = "running";
+        self.find_mut(container)?.state = State::Running;
         Ok(())
     }
 
@@ -110,7 +112,9 @@ impl State {
     pub(crate) fn running(&self, container: &str) -> Result<()> {
         match self.find(container) {
             None => Err(refused(format!("no such container: {container}"))),
-            Some(held) if held.state != "running" => Err(refused(format!("container {container} is not running"))),
+            Some(held) if held.state != State::Running => {
+                Err(refused(format!("container {container} is not running")).with_reason(Reason::NotRunning))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -124,23 +128,32 @@ impl Held {
             id: self.id.clone(),
             name: self.spec.name.clone(),
             image: self.spec.image.clone(),
-            state: self.state.to_owned(),
+            state: self.state,
             labels: self.spec.labels.clone(),
             addresses: self.spec.addresses.clone(),
             network_ids: connected.map(|network| network.id.clone()).collect(),
             networks: names,
-            ports: if self.state == "running" { self.spec.ports.clone() } else { Vec::new() },
+            ports: if self.state == State::Running { self.spec.ports.clone() } else { Vec::new() },
             created: 1_800_000_000,
         }
     }
 
-    pub(crate) fn description(&self) -> serde_json::Value {
-        serde_json::json!({
+    pub(crate) fn inspected(&self) -> Inspected {
+        let running = self.state == State::Running;
+        let description = serde_json::json!({
             "Id": self.id,
             "Name": format!("/{}", self.spec.name),
             "Image": self.spec.image,
-            "State": {"Status": self.state, "Running": self.state == "running", "ExitCode": 0},
+            "State": {"Status": self.state, "Running": running, "ExitCode": 0},
             "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
-        })
+        });
+        Inspected {
+            running,
+            exit_code: 0,
+            restart_count: 0,
+            image: self.spec.image.clone(),
+            labels: self.spec.labels.clone(),
+            description,
+        }
     }
 }

@@ -40,7 +40,7 @@ const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that the helper is removed with the node.
 const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
 /// The role that distinguishes a helper from nodes.
-const ROLE: &str = "reader";
+const ROLE: &str = labels::ContainerRole::Reader.as_str();
 /// Set to `save`, it keeps the command from reading the engine's store; for measurements.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 
@@ -110,7 +110,7 @@ async fn sweep(engine: &dyn Engine, labels: &Labels) {
 pub(crate) fn is_stale(helper: &Container, now: Duration) -> bool {
     let created = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
     helper.labels.get(labels::ROLE).is_some_and(|role| role == ROLE)
-        && helper.state != "running"
+        && !helper.is_running()
         && now.saturating_sub(created) > STALE
 }
 
@@ -187,8 +187,7 @@ async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Resu
 pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node was removed"))?;
-    let image = found["Image"].as_str().ok_or_else(|| unreadable("the node has no image"))?;
-    let label = |key: &str| found["Config"]["Labels"][key].as_str().map(|value| (key.to_owned(), value.to_owned()));
+    let label = |key: &str| found.labels.get(key).map(|value| (key.to_owned(), value.clone()));
     let mut labels: Labels = KEPT_LABELS.iter().filter_map(|key| label(key)).collect();
     labels.insert(labels::ROLE.to_owned(), ROLE.to_owned());
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -200,7 +199,7 @@ pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
         mounts,
         privilege: Privilege::Files,
         attached: true,
-        ..ContainerSpec::new(format!("{node}-reader-{:x}-{number}", std::process::id()), image)
+        ..ContainerSpec::new(format!("{node}-reader-{:x}-{number}", std::process::id()), found.image)
     })
 }
 

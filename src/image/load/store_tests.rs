@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::spec::{Container, ContainerSpec, Labels};
+use crate::engine::spec::{Container, ContainerSpec, Labels, State};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source};
 use crate::image::load::store::{is_stale, open, settle, spec};
@@ -174,6 +174,6 @@ async fn helpers_of_killed_commands_are_recognized_by_their_age() {
     let helper = Container { created: 900, ..found[0].clone() };
     assert!(is_stale(&helper, now));
     assert!(!is_stale(&Container { created: 990, ..helper.clone() }, now));
-    assert!(!is_stale(&Container { state: "running".to_owned(), ..helper.clone() }, now));
+    assert!(!is_stale(&Container { state: State::Running, ..helper.clone() }, now));
     assert!(!is_stale(&Container { labels: Labels::new(), ..helper }, now));
 }

@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::image::nodes::tools::{CRICTL, unseen};
 use crate::image::progress::Progress;
 use crate::image::reference::Reference;
-use crate::plan::beside::registry::DOMAIN;
+use crate::plan::layout::DOMAIN;
 
 /// Pulls with the credentials that the kubelet would get. They are only in the environment of one process in the node.
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \

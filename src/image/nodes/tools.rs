@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Reason, Result};
 
 /// crictl with containerd's socket: neither its configuration nor its time limit of 2 s is relied on.
 pub(crate) const CRICTL: [&str; 3] =
@@ -30,8 +30,7 @@ pub(crate) fn unseen(error: Error, node: &str) -> Error {
 
 /// The error when the engine runs nothing in a node: that the node is not running, if that is the reason.
 pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error {
-    let text = error.to_string();
-    if text.contains("is not running") || text.contains("is paused") {
+    if error.reason() == Some(Reason::NotRunning) {
         return Error::new(code, what)
             .on_node(node)
             .because("it is not running")

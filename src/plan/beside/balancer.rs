@@ -2,14 +2,38 @@
 
 use std::fmt::Write as _;
 
-use crate::plan::layout::{API_PORT, Layout, api_endpoint};
+use crate::engine::spec::ContainerSpec;
+use crate::plan::facts::{Facts, NodeImage};
+use crate::plan::files::{FileTree, NodePlan};
+use crate::plan::labels::ContainerRole;
+use crate::plan::layout::{API_PORT, BalancerLayout, Layout, api_endpoint};
+use crate::plan::node::container::{api_port, container_labels, network_name, sysctls};
 
 /// HAProxy's configuration file in the load balancer.
-pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
+const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
-/// HAProxy's configuration: TCP to every control plane whose API says that it is ready.
-pub fn configuration(layout: &Layout) -> String {
-    // Host ports lead to the container's IPv4 address, also where nodes call it by IPv6.
+/// The load balancer's container and its file: HAProxy from the node image.
+pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> NodePlan {
+    let spec = ContainerSpec {
+        entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
+        command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), CONFIG.to_owned()]),
+        labels: container_labels(layout, facts, ContainerRole::LoadBalancer, &balancer.addresses, image),
+        network: Some(network_name(layout.cluster.name.as_str())),
+        addresses: balancer.addresses.clone(),
+        sysctls: sysctls(layout),
+        ports: vec![api_port(layout)],
+        restart: true,
+        private_cgroup_namespace: true,
+        ..ContainerSpec::new(&balancer.name, &image.id)
+    };
+    let mut files = FileTree::default();
+    files.text(CONFIG, configuration(layout));
+    NodePlan { spec, files }
+}
+
+/// HAProxy's configuration: it forwards TCP to every control plane whose API reports that it is ready.
+fn configuration(layout: &Layout) -> String {
+    // Host ports lead to the container's IPv4 address, even if nodes use its IPv6 address.
     let bind = if layout.has_ipv6() { format!("bind :::{API_PORT} v4v6") } else { format!("bind :{API_PORT}") };
     let mut text = format!(
         "global\n  maxconn 4096\n  log stdout format raw local0 notice\n\n\

@@ -1,4 +1,4 @@
-//! Containers beside the nodes: the load balancer, the local registry and the tunnel. Pure.
+//! The containers besides the nodes: the load balancer, the local registry and the tunnel. Pure.
 
 pub mod balancer;
 pub mod registry;

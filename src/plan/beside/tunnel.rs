@@ -1,16 +1,16 @@
-//! The tunnel: a container with ports of the host that lead to services, for hosts that do not reach the cluster's
-//! network. Pure.
+//! The tunnel: a container whose ports on the host lead to services, for hosts that cannot reach the cluster's network.
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege};
-use crate::plan::files::FileTree;
+use crate::engine::spec::{ContainerSpec, Labels, PortBinding, Privilege, Protocol};
+use crate::plan::files::{FileTree, NodePlan};
+use crate::plan::labels::{self, ContainerRole};
 use crate::plan::node::container::network_name;
-use crate::plan::{NodePlan, labels};
 
-/// Label with what is behind the tunnel's ports, in their order.
+/// Label with the services behind the tunnel's ports, in the order of the ports.
 const TUNNEL_LABEL: &str = "dev.coracle.tunnel";
 const RULES: &str = "/etc/coracle/tunnel.nft";
 /// The first port in the container.
@@ -23,9 +23,9 @@ pub struct Forward {
     pub service: String,
     /// The service's port.
     pub port: u16,
-    /// `tcp` or `udp`.
-    pub protocol: String,
-    /// What a URL of it begins with, such as `https`.
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The scheme of its URLs, such as `https`.
     pub scheme: String,
     /// The service's address in the cluster's network.
     pub address: Ipv4Addr,
@@ -34,7 +34,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Where it answers on the host.
+    /// The URL at which the host reaches it.
     pub fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.host_port)
     }
@@ -45,15 +45,16 @@ pub fn name(cluster: &str) -> String {
     format!("{cluster}-tunnel")
 }
 
-/// The container: the node image's shell and nft, with the right to change its own network and no other.
+/// The container: the shell and nft of the node image, which may change no network but its own.
 pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> NodePlan {
     let binding = |(container_port, forward): (u16, &Forward)| PortBinding {
         host_address: IpAddr::from([127, 0, 0, 1]),
         host_port: forward.host_port,
         container_port,
-        protocol: forward.protocol.clone(),
+        protocol: forward.protocol,
     };
-    let entries: Vec<String> = forwards.iter().map(|one| entry(&one.service, one.port, &one.protocol)).collect();
+    let entries: Vec<String> =
+        forwards.iter().map(|to| entry(&to.service, to.port, to.protocol.as_str())).collect();
     let mut files = FileTree::default();
     files.text(RULES, rules(forwards));
     let spec = ContainerSpec {
@@ -61,7 +62,7 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
         command: Some(vec!["-c".to_owned(), format!("nft -f {RULES} && exec sleep infinity")]),
         labels: Labels::from([
             (labels::CLUSTER.to_owned(), cluster.to_owned()),
-            (labels::ROLE.to_owned(), labels::TUNNEL_ROLE.to_owned()),
+            (labels::ROLE.to_owned(), ContainerRole::Tunnel.as_str().to_owned()),
             (labels::RUN.to_owned(), run.to_owned()),
             (TUNNEL_LABEL.to_owned(), entries.join(",")),
         ]),
@@ -74,7 +75,7 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
     NodePlan { spec, files }
 }
 
-/// Rules that lead each port to its service, and the answers back.
+/// Rules that lead each port to its service, and replies back.
 fn rules(forwards: &[Forward]) -> String {
     let mut text =
         "table ip coracle-tunnel {\n\tchain prerouting {\n\t\ttype nat hook prerouting priority -100;\n".to_owned();
@@ -89,7 +90,7 @@ fn entry(service: &str, port: u16, protocol: &str) -> String {
     format!("{service}/{port}/{protocol}")
 }
 
-/// The port of a tunnel's container that leads to this port of a service.
+/// The port of a tunnel's container that leads to this port of a service, if there is one.
 pub fn container_port(labels: &Labels, service: &str, port: u16, protocol: &str) -> Option<u16> {
     let wanted = entry(service, port, protocol);
     let entries = labels.get(TUNNEL_LABEL)?.split(',');
@@ -102,7 +103,7 @@ mod tests {
 
     fn forward(service: &str, port: u16, protocol: &str) -> Forward {
         let address = Ipv4Addr::new(172, 18, 1, 1);
-        let (service, protocol, scheme) = (service.to_owned(), protocol.to_owned(), "http".to_owned());
+        let (service, protocol, scheme) = (service.to_owned(), protocol.parse().unwrap(), "http".to_owned());
         Forward { service, port, protocol, scheme, address, host_port: 8080 }
     }
 

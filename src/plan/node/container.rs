@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
-use crate::engine::spec::{AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
-use crate::plan::beside::balancer;
-use crate::plan::layout::HOST_NAME;
-use crate::plan::layout::{API_PORT, BalancerLayout, Layout, NodeLayout};
+use crate::engine::spec::{self, AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
+use crate::plan::facts::{Facts, NodeImage};
+use crate::plan::labels::{self, ContainerRole};
+use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
 use crate::plan::node::{entrypoint, proxy};
-use crate::plan::objects::storage::DIRECTORY;
 use crate::plan::subnet::Division;
-use crate::plan::{Facts, NodeImage, labels};
+
+/// The directory of volumes in every node. All nodes mount the same directory there, so that a pod finds its volume on any node.
+pub const VOLUMES: &str = "/var/local-path-provisioner";
 
 /// The name of a cluster's network.
 pub fn network_name(cluster: &str) -> String {
     format!("coracle-{cluster}")
 }
 
-/// The network: explicit subnets, where nodes have fixed addresses that the engine never hands out.
+/// The network: explicit subnets, in which nodes have fixed addresses that the engine never assigns.
 pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     let pool = |division: &Division| AddressPool {
         subnet: division.subnet,
@@ -33,9 +34,16 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     }
 }
 
-fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpAddr], image: &NodeImage) -> Labels {
+/// The labels of a container of the cluster.
+pub(crate) fn container_labels(
+    layout: &Layout,
+    facts: &Facts,
+    role: ContainerRole,
+    addresses: &[IpAddr],
+    image: &NodeImage,
+) -> Labels {
     let mut labels = labels::of_cluster(&layout.cluster, &facts.run);
-    labels.insert(labels::ROLE.to_owned(), role.to_owned());
+    labels.insert(labels::ROLE.to_owned(), role.as_str().to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     labels.insert(labels::ADDRESS.to_owned(), addresses.join(","));
     labels.insert(labels::VERSION.to_owned(), image.images.kubernetes.clone());
@@ -45,11 +53,12 @@ fn container_labels(layout: &Layout, facts: &Facts, role: &str, addresses: &[IpA
     labels
 }
 
-fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
+/// Kernel settings of a container.
+pub(crate) fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
     let settings = [
-        // The engine leaves IPv6 off but for the interfaces that it gives an address to; the loopback's is needed too.
+        // The engine enables IPv6 only for interfaces to which it assigns an address; the loopback interface needs it too.
         ("net.ipv6.conf.all.disable_ipv6", "0"),
-        // A pod's gateway, on the node's end of the pod's own link, answers at once and not after duplicate address detection.
+        // So a pod's gateway, at the node's end of the pod's link, answers at once, without duplicate address detection.
         ("net.ipv6.conf.default.accept_dad", "0"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -66,7 +75,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
     ContainerSpec {
         entrypoint: (!image.shared_store).then(entrypoint::command),
         environment: proxy::environment(layout, &facts.proxy),
-        labels: container_labels(layout, facts, node.config.role.as_str(), &node.addresses, image),
+        labels: container_labels(layout, facts, ContainerRole::Node(node.config.role), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: node.addresses.clone(),
         dns_search: layout.cluster.networking.dns_search.clone(),
@@ -84,28 +93,13 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
     }
 }
 
-/// The load balancer's container: HAProxy out of the node image.
-pub(crate) fn balancer(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
-    ContainerSpec {
-        entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
-        command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), balancer::CONFIG.to_owned()]),
-        labels: container_labels(layout, facts, labels::BALANCER_ROLE, &balancer.addresses, image),
-        network: Some(network_name(layout.cluster.name.as_str())),
-        addresses: balancer.addresses.clone(),
-        sysctls: sysctls(layout),
-        ports: vec![api_port(layout)],
-        restart: true,
-        private_cgroup_namespace: true,
-        ..ContainerSpec::new(&balancer.name, &image.id)
-    }
-}
-
-fn api_port(layout: &Layout) -> PortBinding {
+/// The host port that leads to the API server.
+pub(crate) fn api_port(layout: &Layout) -> PortBinding {
     PortBinding {
         host_address: layout.cluster.networking.api_server_address,
         host_port: layout.api_port,
         container_port: API_PORT,
-        protocol: "tcp".to_owned(),
+        protocol: spec::Protocol::Tcp,
     }
 }
 
@@ -114,12 +108,17 @@ fn port(mapping: &ExtraPortMapping) -> PortBinding {
         host_address: mapping.listen_address,
         host_port: mapping.host_port,
         container_port: mapping.container_port,
-        protocol: match mapping.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
+        protocol: mapping.protocol.into(),
+    }
+}
+
+impl From<Protocol> for spec::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
         }
-        .to_owned(),
     }
 }
 
@@ -135,14 +134,14 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
         read_only,
         propagation: None,
     };
-    // The image's /var is small: its images are read where they lie in the image's layers. An image of kind's layout has
-    // them in /var, and pays for the copy.
+    // The image's /var is small, since its images are read from the image's layers. An image of kind's layout has its
+    // images in /var, and the engine copies them.
     let mut mounts = vec![volume(format!("{}-var", node.name), "/var")];
-    // One directory for all nodes, unless the user has another one for this node.
-    if node.config.extra_mounts.iter().all(|mount| mount.container_path != DIRECTORY) {
+    // All nodes share one directory, unless the user mounts another one there.
+    if node.config.extra_mounts.iter().all(|mount| mount.container_path != VOLUMES) {
         mounts.push(match &layout.cluster.persist {
-            Some(directory) => host(directory, DIRECTORY, false),
-            None => volume(format!("{}-volumes", layout.cluster.name), DIRECTORY),
+            Some(directory) => host(directory, VOLUMES, false),
+            None => volume(format!("{}-volumes", layout.cluster.name), VOLUMES),
         });
     }
     mounts.extend(facts.modules.then(|| host("/lib/modules", "/lib/modules", true)));
@@ -155,8 +154,8 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
         read_only: mount.read_only,
         propagation: match mount.propagation {
             Propagation::None => None,
-            Propagation::HostToContainer => Some("rslave".to_owned()),
-            Propagation::Bidirectional => Some("rshared".to_owned()),
+            Propagation::HostToContainer => Some(spec::Propagation::Slave),
+            Propagation::Bidirectional => Some(spec::Propagation::Shared),
         },
     }));
     mounts

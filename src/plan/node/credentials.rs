@@ -1,4 +1,4 @@
-//! How the kubelet gets credentials for registries: a credential provider that prints a file in the node's memory. Pure.
+//! The kubelet's credentials for registries: a credential provider that prints a file in the node's memory. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,27 +9,27 @@ use crate::error::Result;
 use crate::plan::files::FileTree;
 use crate::yaml;
 
-/// What the provider prints. In memory, so that nothing secret is on a disk: gone when the node restarts.
+/// The file that the provider prints. It is in memory, so that no secret is on a disk, and is lost when the node restarts.
 pub const ANSWER: &str = "/run/coracle/credentials.json";
-/// Hosts for which the nodes had credentials, one per line.
+/// The hosts for which the nodes got credentials, one per line.
 pub const HOSTS: &str = "/etc/coracle/logins";
 /// The kubelet's configuration of the provider.
 pub const CONFIG: &str = "/etc/coracle/credential-provider.yaml";
 /// The file with the kubelet's flags.
 pub const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 
-const FOLDER: &str = "/usr/local/lib/coracle-credentials";
+const DIRECTORY: &str = "/usr/local/lib/coracle-credentials";
 const PROVIDER: &str = "coracle-credentials";
 const API: &str = "credentialprovider.kubelet.k8s.io/v1";
-/// Most parts of a host's name that the provider is asked for; that of Amazon's registries has six.
-const PARTS: usize = 7;
+/// The provider is asked for hosts whose names have at most this many parts; those of Amazon's registries have six.
+const MAX_PARTS: usize = 7;
 
-/// A password or a token: shown to nobody.
+/// A password or a token, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes care of a text.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for Secret {
 /// Credentials for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// What names of its images begin with.
+    /// The prefix of its images' names.
     pub host: String,
     /// User name.
     pub user: String,
@@ -54,10 +54,10 @@ pub struct Login {
 
 /// The kubelet's flags.
 pub fn flags() -> [String; 2] {
-    [format!("--image-credential-provider-config={CONFIG}"), format!("--image-credential-provider-bin-dir={FOLDER}")]
+    [format!("--image-credential-provider-config={CONFIG}"), format!("--image-credential-provider-bin-dir={DIRECTORY}")]
 }
 
-/// What a node has on its disk: no secret.
+/// Adds the files on a node's disk, none of which is secret.
 pub fn node_files(files: &mut FileTree, hosts: &BTreeSet<String>) -> Result<()> {
     if hosts.is_empty() {
         return Ok(());
@@ -68,18 +68,20 @@ pub fn node_files(files: &mut FileTree, hosts: &BTreeSet<String>) -> Result<()> 
     files.text(HOSTS, hosts.iter().flat_map(|host| [host.as_str(), "\n"]).collect::<String>());
     files.text(CONFIG, configuration(hosts)?);
     files.program(
-        format!("{FOLDER}/{PROVIDER}"),
-        format!("#!/bin/sh\n# Asked by the kubelet before a pull.\ncat {ANSWER} 2>/dev/null || echo '{none}'\n"),
+        format!("{DIRECTORY}/{PROVIDER}"),
+        format!(
+            "#!/bin/sh\n# The kubelet runs this before it pulls an image.\ncat {ANSWER} 2>/dev/null || echo '{none}'\n"
+        ),
     );
     Ok(())
 }
 
 /// The kubelet's configuration of the provider.
 ///
-/// The kubelet reads it when it starts, and a pattern without a port is only for hosts without a port. So all of the
-/// latter are in it from the first login on, and only a new port makes a kubelet start again.
+/// The kubelet reads it when it starts, and a pattern without a port matches only hosts without a port. So from the first
+/// login on it contains patterns for all of these, and a kubelet has to restart only for a new port.
 pub fn configuration(hosts: &BTreeSet<String>) -> Result<String> {
-    let patterns = (1..=PARTS).map(|parts| vec!["*"; parts].join("."));
+    let patterns = (1..=MAX_PARTS).map(|parts| vec!["*"; parts].join("."));
     let ports = hosts.iter().filter(|host| host.contains(':')).cloned();
     yaml::to_string(&json!({
         "apiVersion": "kubelet.config.k8s.io/v1",
@@ -93,7 +95,7 @@ pub fn configuration(hosts: &BTreeSet<String>) -> Result<String> {
     }))
 }
 
-/// What the provider prints: the credentials that were there, if any, and the new ones. The kubelet takes those that fit.
+/// What the provider prints: the previous credentials, if any, and the new ones. The kubelet uses those that match.
 pub fn answer(before: Option<&Value>, logins: &[Login]) -> String {
     let before = before.and_then(|before| before["auth"].as_object()).cloned().unwrap_or_default();
     let mut all: BTreeMap<String, Value> = before.into_iter().collect();
@@ -104,7 +106,7 @@ pub fn answer(before: Option<&Value>, logins: &[Login]) -> String {
         "apiVersion": API,
         "kind": "CredentialProviderResponse",
         "cacheKeyType": "Global",
-        // The kubelet asks each time, so that a new login counts at once.
+        // The kubelet asks each time, so that a new login takes effect at once.
         "cacheDuration": "0s",
         "auth": all,
     })
@@ -114,7 +116,7 @@ pub fn answer(before: Option<&Value>, logins: &[Login]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::File;
+    use crate::plan::files::File;
 
     fn login(host: &str, secret: &str) -> Login {
         Login { host: host.to_owned(), user: "me".to_owned(), secret: Secret::new(secret) }
@@ -122,9 +124,9 @@ mod tests {
 
     #[test]
     fn a_secret_is_in_the_answer_only() {
-        let one = login("a.example", "hunter2");
-        assert!(!format!("{one:?}").contains("hunter2"));
-        let answer = answer(None, &[one]);
+        let login = login("a.example", "hunter2");
+        assert!(!format!("{login:?}").contains("hunter2"));
+        let answer = answer(None, &[login]);
         assert!(answer.contains("hunter2"));
         let mut files = FileTree::default();
         node_files(&mut files, &BTreeSet::from(["a.example".to_owned()])).unwrap();

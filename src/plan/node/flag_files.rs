@@ -1,39 +1,39 @@
-//! Files of the node that a component's flags name, such as an audit policy: its static pod has to see them. Pure.
+//! Files of the node that a component's flags name, such as an audit policy; its static pod has to mount them. Pure.
 
 use std::path::Path;
 
 use crate::config::{ExtraMount, Flags};
 
-/// A path of the node that a static pod sees at the same place.
+/// A path of the node that a static pod mounts at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostPath {
     /// Name of the volume.
     pub(crate) name: String,
     /// The path.
     pub(crate) path: String,
-    /// Without write access.
+    /// Whether the pod may not write to it.
     pub(crate) read_only: bool,
     /// The type of a hostPath volume.
     pub(crate) kind: &'static str,
 }
 
 impl HostPath {
-    /// A path that every static pod of this kind has.
+    /// A path that a component always has.
     pub(crate) fn new(name: &str, path: &str, read_only: bool, kind: &'static str) -> Self {
         Self { name: name.to_owned(), path: path.to_owned(), read_only, kind }
     }
 }
 
-/// What a pod must see beside `own`, so that the paths in the flags' values are there.
+/// The paths that a pod has to mount besides `mounted`, so that the paths in the flags' values exist in it.
 ///
-/// A path in one of the node's extra mounts brings the whole mount: a file may name others beside it. Another one brings its
-/// directory, which is made if needed, such as that of a log.
-pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath]) -> Vec<HostPath> {
+/// A path in one of the node's extra mounts brings the whole mount, because a file may name others beside it. Any other path
+/// brings its directory, which is created if needed, such as that of a log.
+pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], mounted: &[HostPath]) -> Vec<HostPath> {
     let mut found: Vec<HostPath> = Vec::new();
     for path in flags.values().flat_map(|value| value.split(',')).filter(|part| part.starts_with('/')) {
         let path = Path::new(path);
         let covered = |others: &[HostPath]| others.iter().any(|other| path.starts_with(&other.path));
-        if covered(own) || covered(&found) {
+        if covered(mounted) || covered(&found) {
             continue;
         }
         let (wanted, read_only, kind) = match mount_of(path, mounts) {
@@ -42,7 +42,7 @@ pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath])
                 // `/registry` is a prefix of keys, not a file.
                 None => continue,
                 Some(parent) if parent == Path::new("/") => continue,
-                // The whole of `/etc` would hide the image's own.
+                // All of `/etc` would hide that of the image.
                 Some(parent) if parent.components().count() == 2 => (path, false, "FileOrCreate"),
                 Some(parent) => (parent, false, "DirectoryOrCreate"),
             },
@@ -53,7 +53,7 @@ pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], own: &[HostPath])
     found
 }
 
-/// The extra mount that the path lies in.
+/// The extra mount that contains the path.
 fn mount_of<'m>(path: &Path, mounts: &'m [ExtraMount]) -> Option<&'m ExtraMount> {
     mounts.iter().find(|mount| path.starts_with(&mount.container_path))
 }
@@ -71,8 +71,8 @@ mod tests {
             read_only: true,
             propagation: Propagation::None,
         }];
-        let own = [HostPath::new("k8s-certs", "/etc/kubernetes/pki", true, "DirectoryOrCreate")];
-        host_paths(&flags, &mounts, &own).into_iter().map(|one| (one.path, one.read_only, one.kind)).collect()
+        let mounted = [HostPath::new("k8s-certs", "/etc/kubernetes/pki", true, "DirectoryOrCreate")];
+        host_paths(&flags, &mounts, &mounted).into_iter().map(|path| (path.path, path.read_only, path.kind)).collect()
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_or_no_file_brings_nothing() {
+    fn what_is_mounted_already_or_is_no_file_brings_nothing() {
         for value in ["/etc/kubernetes/pki/ca.crt", "/registry", "https://example.com/a/b", "a/b", "-", "4"] {
             assert_eq!(found(value), [], "{value}");
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::Role;
+use crate::config::{Role, TaintEffect};
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
 use crate::plan::layout::{Layout, NodeLayout};
@@ -24,15 +24,15 @@ pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
         "clusterDNS": [layout.service_address(10)],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        // The disk is the host's: pods must not be evicted, nor images removed, because of what else is on it.
+        // The host has the disk, and what else is on it must neither evict pods nor remove images.
         "evictionHard": {"imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%"},
         "imageGCHighThresholdPercent": 100,
         "failSwapOn": false,
         "resolvConf": "/etc/resolv.conf",
         "rotateCertificates": true,
         "staticPodPath": "/etc/kubernetes/manifests",
-        // Static pods that were ready before the API server show up in it with the next look at them, and a changed
-        // ConfigMap reaches its pods with it: with the default of 1 min both take up to 90 s.
+        // Static pods that were ready before the API server appear in it after the next synchronisation, and pods get a
+        // changed ConfigMap then: with the default of 1 min, both take up to 90 s.
         "syncFrequency": "10s",
         "tlsCertFile": "/var/lib/kubelet/pki/kubelet.crt",
         "tlsPrivateKeyFile": "/var/lib/kubelet/pki/kubelet.key",
@@ -41,7 +41,7 @@ pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
         config["address"] = json!(layout.wildcard());
     }
     if cgroup == CgroupVersion::V1 {
-        // The kubelet refuses cgroup v1 from 1.35 on unless told otherwise (KEP-5573); which one there is, is up to the host.
+        // From 1.35 on the kubelet refuses cgroup v1 by default (KEP-5573), and a node has the version of its host.
         config["failCgroupV1"] = json!(false);
     }
     if !layout.cluster.feature_gates.is_empty() {
@@ -69,7 +69,7 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Labels that the Node object has from the start.
+/// The initial labels of the Node object.
 pub fn node_labels(layout: &Layout, node: &NodeLayout) -> Vec<(String, String)> {
     let mut labels = Vec::new();
     if node.config.role == Role::ControlPlane {
@@ -82,9 +82,10 @@ pub fn node_labels(layout: &Layout, node: &NodeLayout) -> Vec<(String, String)> 
     labels
 }
 
-/// Taints that the Node object has from the start: key, value, effect.
+/// The initial taints of the Node object.
 pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
-    let taint = |key: &str, value: &str, effect: &str| {
+    let taint = |key: &str, value: &str, effect: TaintEffect| {
+        let effect = effect.as_str();
         if value.is_empty() {
             json!({"key": key, "effect": effect})
         } else {
@@ -92,9 +93,9 @@ pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
         }
     };
     match &node.config.taints {
-        Some(taints) => taints.iter().map(|one| taint(&one.key, &one.value, &one.effect)).collect(),
+        Some(taints) => taints.iter().map(|wanted| taint(&wanted.key, &wanted.value, wanted.effect)).collect(),
         None if node.config.role == Role::ControlPlane && !layout.is_single() => {
-            vec![taint("node-role.kubernetes.io/control-plane", "", "NoSchedule")]
+            vec![taint("node-role.kubernetes.io/control-plane", "", TaintEffect::NoSchedule)]
         }
         None => Vec::new(),
     }
@@ -113,9 +114,9 @@ pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
         format!("--node-ip={}", addresses.join(",")),
         format!("--provider-id={}", provider_id(layout, node)),
     ];
-    // The kubelet may only give itself labels outside the kubernetes.io name space; the rest is set on the object.
-    let own = node.config.labels.iter().filter(|(key, _)| !restricted(key));
-    let labels: Vec<_> = own.map(|(key, value)| format!("{key}={value}")).collect();
+    // The kubelet may not set labels of the domain kubernetes.io itself; the Node object gets them from coracle.
+    let allowed = node.config.labels.iter().filter(|(key, _)| !restricted(key));
+    let labels: Vec<_> = allowed.map(|(key, value)| format!("{key}={value}")).collect();
     if !labels.is_empty() {
         flags.push(format!("--node-labels={}", labels.join(",")));
     }
@@ -140,8 +141,8 @@ fn restricted(key: &str) -> bool {
 
 /// A drop-in that starts a worker's kubelet once the API answers.
 ///
-/// Started earlier, its registration backs off to seconds and its `CSINode` to 15 s. The wait ends by itself, so that
-/// a worker without its control plane still runs its pods.
+/// If it started earlier, its next attempt to register would come seconds later, and that for its `CSINode` after 15 s. The
+/// wait is limited, so that a worker still runs its pods when its control plane is down.
 pub fn wait_for_api(endpoint: &str) -> String {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "6443"));
     let host = host.trim_matches(['[', ']']);
@@ -156,7 +157,7 @@ pub fn kubeconfig(server: &str, authority: &str, user: &str, certificate: &str, 
     kubeconfig_with(server, authority, user, &credentials)
 }
 
-/// The kubelet's kubeconfig: its certificate is the file that rotation replaces.
+/// The kubelet's kubeconfig; it names the file in which rotation replaces the certificate.
 pub fn kubelet_kubeconfig(server: &str, authority: &str, node: &str) -> Result<String> {
     let current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
     let credentials = json!({"client-certificate": current, "client-key": current});
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_in_the_kubernetes_name_space_are_not_given_to_the_kubelet() {
+    fn labels_of_the_kubernetes_domain_are_not_given_to_the_kubelet() {
         let mut layout = layout(1, 0);
         let labels = &mut layout.nodes[0].config.labels;
         labels.insert("tier".to_owned(), "x".to_owned());
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn cgroup_v1_is_allowed_only_where_it_is() {
+    fn cgroup_v1_is_allowed_only_on_hosts_that_have_it() {
         let layout = layout(1, 0);
         assert_eq!(configuration(&layout, CgroupVersion::V1)["failCgroupV1"], json!(false));
         assert!(configuration(&layout, CgroupVersion::V2).get("failCgroupV1").is_none());

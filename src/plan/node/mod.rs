@@ -1,16 +1,15 @@
-//! The files of a node: kubeadm's layout, complete before the first boot. Pure.
+//! The files of a node, laid out as by kubeadm and complete before the first boot. Pure.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
-use crate::plan::beside::registry;
+use crate::plan::access::Access;
+use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::FileTree;
-use crate::plan::layout::{Layout, NodeLayout, api_endpoint};
-use crate::plan::node::static_pods::PKI;
-use crate::plan::pki::{Authority, Pair, Pki, Usage};
-use crate::plan::{Access, Facts, NodeImage, callable};
+use crate::plan::layout::{Layout, NodeLayout, api_endpoint, reachable_address};
+use crate::plan::pki::{DIRECTORY as PKI, Pki, Usage};
 use crate::yaml;
 
 pub mod container;
@@ -25,13 +24,13 @@ pub mod static_pods;
 
 /// The effective configuration of the cluster, kept in each control plane.
 pub const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
-/// What coracle's entrypoint reads.
+/// The file that coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
 
-/// Units do not inherit the environment of the container, where the proxy variables are.
+/// Passes the proxy variables to units, which do not inherit the environment of the container.
 const PROXY_DROP_IN: &str = "/etc/systemd/system/service.d/10-proxy.conf";
 
-/// The rules that make the API reachable for the first pods.
+/// The rules by which the first pods reach the API.
 const API_SERVICE_RULES: &str = "/etc/coracle/api-service.nft";
 
 /// All files of a node.
@@ -57,7 +56,7 @@ pub(crate) fn files(
     registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {
-        registry::node_files(&mut files, registry);
+        registries::local_files(&mut files, registry);
     }
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image));
@@ -75,7 +74,8 @@ pub(crate) fn files(
         );
     }
     kubelet_access(&mut files, layout, node, pki)?;
-    files.certificate(format!("{PKI}/ca.crt"), &pki.kubernetes.pair.certificate, &pki.kubernetes.pair.subject);
+    let authority = &pki.kubernetes.pair;
+    files.certificate(format!("{PKI}/ca.crt"), &authority.certificate, &authority.subject, &authority.origin);
     match node.config.role {
         Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,
         Role::Worker => files.text(
@@ -86,7 +86,7 @@ pub(crate) fn files(
     Ok(files)
 }
 
-/// What the entrypoint reads: pods of an IPv6 cluster can only ask an address of IPv6 for names.
+/// What the entrypoint reads. Pods of an IPv6 cluster need a name server with an IPv6 address.
 fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
     let mut lines = format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address);
     if let Some(division) = layout.division_v6.filter(|_| layout.is_ipv6_only()) {
@@ -95,13 +95,13 @@ fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
     lines
 }
 
-/// A drop-in for programs of Go: like the control plane's static pods they collect garbage early.
+/// A drop-in for programs in Go: they collect garbage early, like the static pods of the control plane.
 const SMALL_HEAP: &str = "[Service]\nEnvironment=GOGC=40\n";
 
-/// Rules by which the `kubernetes` service is reachable before kube-proxy has its own.
+/// Rules by which the `kubernetes` service is reachable before kube-proxy has set its own.
 ///
-/// A pod that is faster than kube-proxy would otherwise send its first packet into the void and wait for 30 s: seen with
-/// `CoreDNS`. The chain comes after kube-proxy's (priority -100), so that it only ever sees what kube-proxy left alone.
+/// Otherwise the first packet of a pod that starts before kube-proxy would be lost, and the pod would wait for 30 s, as
+/// `CoreDNS` did. The chain comes after that of kube-proxy (priority -100), and sees only packets that kube-proxy ignores.
 fn api_service_rules(layout: &Layout) -> String {
     let service = layout.service_address(1);
     let endpoint = layout.endpoint();
@@ -113,34 +113,26 @@ fn api_service_rules(layout: &Layout) -> String {
     )
 }
 
-/// The kubelet's client certificate, where rotation expects it, and its serving certificate.
+/// Adds the kubelet's client certificate, where rotation expects it, and its serving certificate.
 fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki: &Pki) -> Result<()> {
     let user = format!("system:node:{}", node.name);
     let client = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Client, &[], &[])?;
     let first = "/var/lib/kubelet/pki/kubelet-client-first.pem";
-    files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject);
+    files.secret(first, format!("{}{}", client.certificate, client.key), &client.subject, &client.origin);
     files.link("/var/lib/kubelet/pki/kubelet-client-current.pem", first);
     let local = local_addresses(layout, node);
     let serving = pki.issue(&pki.kubernetes, &user, Some("system:nodes"), Usage::Server, &[&node.name], &local)?;
-    pair(files, "/var/lib/kubelet/pki/kubelet", &serving);
-    // A control plane's kubelet talks to its own API server, so that it does not depend on another node at boot.
+    serving.write(files, "/var/lib/kubelet/pki/kubelet");
+    // The kubelet of a control plane uses the API server of its own node, so that it does not need another node to boot.
     let server = match node.config.role {
         Role::ControlPlane => api_endpoint(node.address),
         Role::Worker => layout.endpoint(),
     };
     let authority = &pki.kubernetes.pair.certificate;
     let config = kubelet::kubelet_kubeconfig(&format!("https://{server}"), authority, &node.name)?;
-    files.secret("/etc/kubernetes/kubelet.conf", config, format!("kubeconfig of {user}"));
+    // It contains no key but names the file with it, so it is its own origin.
+    files.secret("/etc/kubernetes/kubelet.conf", config.clone(), format!("kubeconfig of {user}"), config);
     Ok(())
-}
-
-fn pair(files: &mut FileTree, path: &str, pair: &Pair) {
-    files.certificate(format!("{path}.crt"), &pair.certificate, &pair.subject);
-    files.secret(format!("{path}.key"), &pair.key, format!("key of {}", pair.subject));
-}
-
-fn authority(files: &mut FileTree, name: &str, authority: &Authority) {
-    pair(files, &format!("{PKI}/{name}"), &authority.pair);
 }
 
 fn control_plane(
@@ -151,22 +143,17 @@ fn control_plane(
     pki: &Pki,
     access: &Access,
 ) -> Result<()> {
-    authority(files, "ca", &pki.kubernetes);
-    authority(files, "etcd/ca", &pki.etcd);
-    authority(files, "front-proxy-ca", &pki.front_proxy);
-    files.secret(format!("{PKI}/sa.key"), &pki.service_account_key, "service account key");
-    files.text(format!("{PKI}/sa.pub"), &pki.service_account_public);
-
+    pki.write(files);
     let (names, addresses) = api_names(layout, node);
     let serving = pki.issue(&pki.kubernetes, "kube-apiserver", None, Usage::Server, &names, &addresses)?;
-    pair(files, &format!("{PKI}/apiserver"), &serving);
+    serving.write(files, &format!("{PKI}/apiserver"));
     let mut member = local_addresses(layout, node);
     if !layout.has_ipv6() {
         member.push(IpAddr::V6(Ipv6Addr::LOCALHOST));
     }
     for name in ["server", "peer"] {
         let issued = pki.issue(&pki.etcd, &node.name, None, Usage::Both, &["localhost", &node.name], &member)?;
-        pair(files, &format!("{PKI}/etcd/{name}"), &issued);
+        issued.write(files, &format!("{PKI}/etcd/{name}"));
     }
     let clients = [
         ("apiserver-kubelet-client", &pki.kubernetes, "kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins")),
@@ -175,7 +162,7 @@ fn control_plane(
         ("etcd/healthcheck-client", &pki.etcd, "kube-etcd-healthcheck-client", None),
     ];
     for (file, issuer, name, group) in clients {
-        pair(files, &format!("{PKI}/{file}"), &pki.issue(issuer, name, group, Usage::Client, &[], &[])?);
+        pki.issue(issuer, name, group, Usage::Client, &[], &[])?.write(files, &format!("{PKI}/{file}"));
     }
     component_configs(files, layout, node, pki, access)?;
     for (path, manifest) in static_pods::manifests(layout, node, &image.images)? {
@@ -185,7 +172,7 @@ fn control_plane(
     Ok(())
 }
 
-/// Kubeconfigs of the administrator and the control plane's components.
+/// Adds the kubeconfigs of the administrator and of the components of the control plane.
 fn component_configs(
     files: &mut FileTree,
     layout: &Layout,
@@ -210,12 +197,13 @@ fn component_configs(
     ];
     for (file, user, server, pair) in rows {
         let config = kubelet::kubeconfig(server, authority, user, &pair.certificate, &pair.key)?;
-        files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"));
+        let origin = format!("{server} {}", pair.origin);
+        files.secret(format!("/etc/kubernetes/{file}"), config, format!("kubeconfig of {user}"), origin);
     }
     Ok(())
 }
 
-/// Names by which the API server is called, for its certificate.
+/// The names and addresses of the API server, for its certificate.
 fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec<IpAddr>) {
     let mut names = vec![
         "kubernetes",
@@ -231,14 +219,14 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
         names.push(&balancer.name);
         addresses.extend(&balancer.addresses);
     }
-    let host = callable(layout.cluster.networking.api_server_address);
+    let host = reachable_address(layout.cluster.networking.api_server_address);
     if !addresses.contains(&host) {
         addresses.push(host);
     }
     (names, addresses)
 }
 
-/// All addresses at which a node is called, its loopback's included.
+/// All addresses of a node, with its loopback addresses.
 fn local_addresses(layout: &Layout, node: &NodeLayout) -> Vec<IpAddr> {
     let mut addresses = node.addresses.clone();
     addresses.push(IpAddr::from([127, 0, 0, 1]));

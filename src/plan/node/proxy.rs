@@ -1,37 +1,19 @@
-//! The proxy settings that reach the nodes, with everything of the cluster excluded. Pure.
+//! The proxy settings of nodes, which exclude everything in the cluster. Pure.
 
-use crate::plan::beside::registry::DOMAIN;
-use crate::plan::layout::Layout;
+use crate::plan::facts::ProxySettings;
+use crate::plan::layout::{DOMAIN, Layout};
 
-/// Proxy settings of the user or the engine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProxySettings {
-    /// `HTTP_PROXY`.
-    pub http: Option<String>,
-    /// `HTTPS_PROXY`.
-    pub https: Option<String>,
-    /// `NO_PROXY`.
-    pub none: Option<String>,
-}
-
-impl ProxySettings {
-    /// No proxy at all.
-    pub fn is_empty(&self) -> bool {
-        self.http.is_none() && self.https.is_none()
-    }
-}
-
-/// Names of the variables, upper and lower case.
+/// The names of the variables in upper case; each is set in lower case too.
 const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
-/// A drop-in for all services of a node, which hands them the container's proxy variables: containerd pulls with them.
+/// A drop-in for all services of a node that passes the container's proxy variables on; containerd needs them to pull.
 pub fn drop_in() -> String {
     let lower = NAMES.iter().map(|name| name.to_lowercase());
     let names: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).chain(lower).collect();
     format!("[Service]\nPassEnvironment={}\n", names.join(" "))
 }
 
-/// Environment variables for nodes, upper and lower case, empty without a proxy.
+/// The environment variables of nodes in upper and lower case; empty without a proxy.
 pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     if proxy.is_empty() {
         return Vec::new();
@@ -47,21 +29,21 @@ pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     variables
 }
 
-/// What must never go through the proxy: the user's list, then everything of the cluster.
+/// What must bypass the proxy: the user's list, then everything in the cluster.
 fn exclusions(layout: &Layout, user: Option<&str>) -> String {
     let networking = &layout.cluster.networking;
     let divisions = std::iter::once(&layout.division).chain(&layout.division_v6);
     let subnets = divisions.map(|division| division.subnet);
     let subnets = subnets.chain(networking.pod_subnet.iter()).chain(networking.service_subnet.iter());
     let loopback = layout.has_ipv6().then(|| "::1".to_owned());
-    let own = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(loopback);
-    let own = own.chain(subnets.map(|subnet| subnet.to_string()));
-    let own = own.chain([".svc".to_owned(), ".cluster.local".to_owned(), DOMAIN.to_owned()]);
+    let local = ["localhost".to_owned(), "127.0.0.1".to_owned()].into_iter().chain(loopback);
+    let subnets = subnets.map(|subnet| subnet.to_string());
+    let domains = [".svc".to_owned(), ".cluster.local".to_owned(), DOMAIN.to_owned()];
     let nodes = layout.nodes.iter().map(|node| node.name.clone());
     let balancer = layout.balancer.iter().map(|balancer| balancer.name.clone());
     let user = user.unwrap_or_default().split(',').map(str::trim).map(str::to_owned);
     let mut all: Vec<String> = Vec::new();
-    for entry in user.chain(own).chain(nodes).chain(balancer) {
+    for entry in user.chain(local).chain(subnets).chain(domains).chain(nodes).chain(balancer) {
         if !entry.is_empty() && !all.contains(&entry) {
             all.push(entry);
         }

@@ -1,16 +1,17 @@
-//! How nodes reach the registries that the configuration lists: containerd's `hosts.toml` for each. Pure.
+//! How nodes reach registries: containerd's `hosts.toml` for each that the configuration lists, and for the local one. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::config::Registry;
+use crate::plan::facts;
 use crate::plan::files::FileTree;
 use crate::plan::node::containerd::CERTS;
 
-/// The files that containerd finds registries by. `authorities` are certificates, by the registry's host.
+/// Adds the files by which containerd finds registries. `authorities` are CA certificates by the host of the registry.
 pub(crate) fn node_files(files: &mut FileTree, registries: &[Registry], authorities: &BTreeMap<String, String>) {
     for registry in registries {
-        // `_default` is for all hosts without a directory of their own.
+        // `_default` applies to all hosts without a directory of their own.
         let name = if registry.host == Registry::ALL { "_default" } else { &registry.host };
         let directory = format!("{CERTS}/{name}");
         let authority = authorities.get(&registry.host);
@@ -24,12 +25,25 @@ pub(crate) fn node_files(files: &mut FileTree, registries: &[Registry], authorit
     }
 }
 
-/// Hosts of registries for which nodes get credentials.
+/// The hosts of registries for which nodes get credentials.
 pub fn logins(registries: &[Registry]) -> BTreeSet<String> {
     registries.iter().filter(|registry| registry.login).map(|registry| registry.host.clone()).collect()
 }
 
-/// A `hosts.toml`. What is not in a `[host]` is about the registry itself.
+/// The directory of a node in which containerd finds a local registry.
+pub fn local_directory(registry: &facts::Registry) -> String {
+    format!("{CERTS}/{}", registry.host())
+}
+
+/// Adds the files by which a node finds a local registry; containerd reads them with every pull.
+pub fn local_files(files: &mut FileTree, registry: &facts::Registry) {
+    files.text(
+        format!("{}/hosts.toml", local_directory(registry)),
+        format!("# In a node too, {} is this container.\nserver = \"http://{}\"\n", registry.host(), registry.inside()),
+    );
+}
+
+/// A `hosts.toml`. Settings outside of `[host]` apply to the registry itself.
 fn hosts(registry: &Registry, authority: bool) -> String {
     let trust = |url: &str| match (authority, registry.insecure) {
         _ if url.starts_with("http:") => "",
@@ -39,20 +53,20 @@ fn hosts(registry: &Registry, authority: bool) -> String {
     };
     let mut text = String::new();
     if registry.insecure && registry.host != Registry::ALL {
-        // With `skip_verify` containerd tries TLS first, as Docker does with its insecure registries.
+        // With `skip_verify` containerd tries TLS first, as Docker does with insecure registries.
         let _ = writeln!(text, "server = \"http://{}\"", server(&registry.host));
     }
     text.push_str(trust(&registry.host));
     for mirror in &registry.mirrors {
         let _ = write!(text, "\n[host.\"{mirror}\"]\n");
-        // A mirror is asked for images, and never takes any.
+        // A mirror serves images and never receives any.
         text.push_str("capabilities = [\"pull\", \"resolve\"]\n");
         text.push_str(trust(mirror));
     }
     text.trim_start().to_owned()
 }
 
-/// Where a registry is: Docker Hub's is not where its name says.
+/// The host that serves a registry; Docker Hub's differs from its name.
 fn server(host: &str) -> &str {
     if host == "docker.io" { "registry-1.docker.io" } else { host }
 }
@@ -60,6 +74,7 @@ fn server(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::files::File;
 
     fn registry(host: &str) -> Registry {
         Registry::new(host)
@@ -69,8 +84,8 @@ mod tests {
         let mut files = FileTree::default();
         let authorities = authority.map(|text| (registry.host.clone(), text.to_owned())).into_iter().collect();
         node_files(&mut files, std::slice::from_ref(registry), &authorities);
-        let text = |file: &crate::plan::File| match file {
-            crate::plan::File::Text { content, .. } => content.clone(),
+        let text = |file: &File| match file {
+            File::Text { content, .. } => content.clone(),
             other => panic!("{other:?}"),
         };
         files.iter().map(|(path, file)| (path.to_owned(), text(file))).collect()
@@ -90,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_insecure_registry_may_do_without_tls() {
+    fn an_insecure_registry_needs_no_tls() {
         let insecure = Registry { insecure: true, ..registry("old.example:5000") };
         let files = written(&insecure, None);
         assert_eq!(files[0].0, "/etc/containerd/certs.d/old.example:5000/hosts.toml");
@@ -98,10 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn a_local_registry_has_one_name_on_the_host_and_in_a_node() {
+        let mut files = FileTree::default();
+        local_files(&mut files, &facts::Registry { name: "coracle-registry".to_owned(), port: 5001 });
+        let (path, file) = files.iter().next().unwrap();
+        assert_eq!(path, "/etc/containerd/certs.d/localhost:5001/hosts.toml");
+        let File::Text { content, .. } = file else { panic!("{file:?}") };
+        assert!(content.contains("server = \"http://coracle-registry.coracle.internal:5000\""), "{content}");
+    }
+
+    #[test]
     fn all_others_are_the_default() {
         let mut all = registry("*");
         all.mirrors = vec!["http://cache.example".to_owned()];
         assert_eq!(written(&all, None)[0].0, "/etc/containerd/certs.d/_default/hosts.toml");
-        assert!(written(&registry("plain.example"), None).is_empty(), "nothing to say about it");
+        assert!(written(&registry("plain.example"), None).is_empty(), "it needs no settings");
     }
 }

@@ -1,4 +1,4 @@
-//! The control plane's static pods, as kubeadm lays them out, with the settings that make a local cluster fast. Pure.
+//! The static pods of the control plane: kubeadm's, with the settings that make a local cluster fast. Pure.
 
 use std::net::SocketAddr;
 
@@ -6,25 +6,14 @@ use serde_json::{Value, json};
 
 use crate::config::Flags;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::plan::node::flag_files::{HostPath, host_paths};
+use crate::plan::pki::DIRECTORY as PKI;
 use crate::yaml;
 
-/// Where the kubelet looks for static pods.
+/// The directory in which the kubelet looks for static pods.
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
-/// Where certificates and keys of the control plane are.
-pub const PKI: &str = "/etc/kubernetes/pki";
-
-/// What the images of the control plane are called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Images {
-    /// Kubernetes version, such as `v1.36.3`.
-    pub kubernetes: String,
-    /// etcd's tag, such as `3.6.8-0`.
-    pub etcd: String,
-    /// CoreDNS' tag, such as `v1.14.2`.
-    pub coredns: String,
-}
 
 /// The four static pods of a control plane node: file name and manifest.
 pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<Vec<(String, String)>> {
@@ -42,7 +31,7 @@ pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<
         .collect()
 }
 
-/// Default flags with the user's flags over them, as arguments in order.
+/// The default flags, overridden by the user's flags, as arguments in order.
 fn arguments(program: &str, defaults: Vec<(&str, String)>, flags: &Flags, gates: &str) -> Vec<String> {
     let mut all: Flags = defaults.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     if !gates.is_empty() {
@@ -70,15 +59,15 @@ struct Component<'a> {
     name: &'a str,
     image: String,
     arguments: Vec<String>,
-    /// Host, port and path (live, ready) and scheme of its health endpoints.
+    /// Its health endpoints: host, port, path of liveness, path of readiness and scheme.
     health: (&'a str, u16, &'a str, Option<&'a str>, &'a str),
     mounts: Vec<HostPath>,
-    /// What the user says about it: its flags, and the node they are for.
+    /// The user's flags for it, and its node.
     user: (&'a Flags, &'a NodeLayout),
     requests: Value,
 }
 
-/// A smaller heap: a third less memory for the whole node after a minute, and no slower boot (docs/decisions).
+/// `GOGC` for a smaller heap: after a minute the whole node uses a third less memory, and boots no slower (docs/decisions).
 fn garbage_collection(component: &str) -> &'static str {
     // The API server's heap is the largest one by far.
     if component == "kube-apiserver" { "30" } else { "40" }
@@ -90,8 +79,8 @@ fn pod(component: &Component<'_>) -> Value {
     let (flags, node) = component.user;
     let mut mounts = component.mounts.clone();
     mounts.extend(host_paths(flags, &node.config.extra_mounts, &component.mounts));
-    let volume = |one: &HostPath| json!({"name": one.name, "hostPath": {"path": one.path, "type": one.kind}});
-    let mount = |one: &HostPath| json!({"name": one.name, "mountPath": one.path, "readOnly": one.read_only});
+    let volume = |mount: &HostPath| json!({"name": mount.name, "hostPath": {"path": mount.path, "type": mount.kind}});
+    let mount = |mount: &HostPath| json!({"name": mount.name, "mountPath": mount.path, "readOnly": mount.read_only});
     let mut container = json!({
         "name": component.name,
         "image": component.image,
@@ -100,7 +89,7 @@ fn pod(component: &Component<'_>) -> Value {
         "env": [{"name": "GOGC", "value": garbage_collection(component.name)}],
         "resources": {"requests": component.requests},
         "volumeMounts": mounts.iter().map(mount).collect::<Vec<_>>(),
-        // Checked every second while it starts, for the same four minutes as under kubeadm.
+        // It is checked every second while it starts, for the same four minutes as with kubeadm.
         "startupProbe": {"httpGet": get(live), "periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 240},
         "livenessProbe": {"httpGet": get(live), "initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 15, "failureThreshold": 8},
     });
@@ -154,7 +143,7 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
         ("feature-gates", "InitialCorruptCheck=true".to_owned()),
     ];
     if layout.control_planes().count() == 1 {
-        // A lone member waits a random 1 to 2 election timeouts before it elects itself; etcd wants at least 5 heartbeats.
+        // A single member waits for 1 to 2 election timeouts before it elects itself; one has to be at least 5 heartbeats.
         defaults.push(("heartbeat-interval", "20".to_owned()));
         defaults.push(("election-timeout", "100".to_owned()));
     }
@@ -228,7 +217,7 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     pod
 }
 
-/// Flags that kube-controller-manager and kube-scheduler share: fast clients, and no election with nobody else to elect.
+/// The flags that kube-controller-manager and kube-scheduler share: fast clients, and no election with only one candidate.
 fn shared(layout: &Layout, config: &str) -> Vec<(&'static str, String)> {
     let several = layout.control_planes().count() > 1;
     vec![
@@ -237,7 +226,7 @@ fn shared(layout: &Layout, config: &str) -> Vec<(&'static str, String)> {
         ("bind-address", "127.0.0.1".to_owned()),
         ("kubeconfig", config.to_owned()),
         ("leader-elect", several.to_string()),
-        // With the default of 20 per second the controller manager starts its controllers one by one: 4.5 s.
+        // With the default of 20 per second, the controller manager needs 4.5 s to start its controllers one by one.
         ("kube-api-qps", "1000".to_owned()),
         ("kube-api-burst", "2000".to_owned()),
     ]

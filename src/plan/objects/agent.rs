@@ -1,28 +1,29 @@
-//! The CNI manifest: coracle's agent, or what another node image brings. Pure.
+//! The CNI manifest: coracle's agent, or that of another node image. Pure.
 
 use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
 use crate::error::Result;
 use crate::plan::layout::Layout;
+use crate::plan::objects::documents::documents;
 
-/// What an agent calls the API by, so that it depends on nobody who makes services work; kind gives its agent the same.
+/// The endpoint of the API, so that the agent does not depend on services; kind passes the same variable to its agent.
 const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
-/// The addresses of services of the type `LoadBalancer`.
+/// The subnets for addresses of `LoadBalancer` services.
 const LOAD_BALANCER_SUBNETS: &str = "LOAD_BALANCER_SUBNETS";
-/// The subnets of services, where kube-proxy translates their addresses.
+/// The subnets of services, if kube-proxy translates their addresses.
 const SERVICE_SUBNETS: &str = "SERVICE_SUBNETS";
 /// `off` leaves routes, masquerading and the CNI configuration to another plugin.
 const POD_NETWORK: &str = "POD_NETWORK";
 
-/// The manifest's objects with the cluster's pod subnets and endpoint filled in, and the agent told what it is to do.
+/// The manifest's objects, with the cluster's pod subnets, its endpoint and the agent's tasks filled in.
 ///
-/// Without the default CNI the agent still runs where it has services to find addresses for.
+/// Without the default CNI the agent still runs if it has to find addresses for services.
 pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
     let networking = &layout.cluster.networking;
     let subnet = networking.pod_subnet.to_string();
     let text = manifest.replace("{{ .PodSubnet }}", &subnet).replace("{{.PodSubnet}}", &subnet);
-    let mut objects = crate::plan::objects::documents(&text, "the network manifest")?;
+    let mut objects = documents(&text, "the network manifest")?;
     let mut is_ours = false;
     for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
         is_ours |= object["metadata"]["name"] == "coracle-agent";
@@ -46,7 +47,7 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// The part of the cluster's network that services get addresses from, of each family.
+/// The part of the cluster's network for addresses of services, for each family.
 fn load_balancer_subnets(layout: &Layout) -> String {
     let division = |v4| if v4 { Some(layout.division) } else { layout.division_v6 };
     let subnets = layout.cluster.networking.families().filter_map(division);
@@ -66,43 +67,46 @@ mod tests {
         let objects = objects(layout, crate::agent::MANIFEST).unwrap();
         let agent = objects.into_iter().find(|object| object["kind"] == "DaemonSet")?;
         let environment = agent["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
-        let text = |one: &Value| format!("{}={}", one["name"].as_str().unwrap(), one["value"].as_str().unwrap_or("?"));
+        let text = |entry: &Value| {
+            let value = entry["value"].as_str().unwrap_or("?");
+            format!("{}={value}", entry["name"].as_str().unwrap())
+        };
         Some(environment.iter().map(text).collect())
     }
 
     #[test]
-    fn the_agent_is_told_subnets_and_endpoint() {
+    fn the_agent_gets_subnets_and_endpoint() {
         let environment = environment(&layout(3, 0)).unwrap();
-        for told in [
+        for expected in [
             "POD_SUBNETS=10.244.0.0/16",
             "SERVICE_SUBNETS=10.96.0.0/16",
             "CONTROL_PLANE_ENDPOINT=172.18.0.2:6443",
             "LOAD_BALANCER_SUBNETS=172.18.1.0/24",
         ] {
-            assert!(environment.iter().any(|one| one == told), "{told} is not in {environment:?}");
+            assert!(environment.iter().any(|variable| variable == expected), "{expected} is not in {environment:?}");
         }
     }
 
     #[test]
     fn the_agent_does_what_is_not_switched_off() {
-        let told = |load_balancer: bool, disable_default_cni: bool| {
+        let settings = |load_balancer: bool, disable_default_cni: bool| {
             let mut layout = layout(1, 0);
             layout.cluster.networking.load_balancer = load_balancer;
             layout.cluster.networking.disable_default_cni = disable_default_cni;
-            let has = |name: &str, all: &[String]| all.iter().any(|one| one.starts_with(&format!("{name}=")));
+            let has = |name: &str, all: &[String]| all.iter().any(|variable| variable.starts_with(&format!("{name}=")));
             environment(&layout).map(|all| (has(LOAD_BALANCER_SUBNETS, &all), has(POD_NETWORK, &all)))
         };
-        assert_eq!(told(true, false), Some((true, false)));
-        assert_eq!(told(false, false), Some((false, false)));
-        assert_eq!(told(true, true), Some((true, true)));
-        assert_eq!(told(false, true), None);
+        assert_eq!(settings(true, false), Some((true, false)));
+        assert_eq!(settings(false, false), Some((false, false)));
+        assert_eq!(settings(true, true), Some((true, true)));
+        assert_eq!(settings(false, true), None);
     }
 
     #[test]
-    fn without_kube_proxy_somebody_else_sees_to_services() {
+    fn without_kube_proxy_the_agent_leaves_services_to_another_program() {
         let mut layout = layout(1, 0);
         layout.cluster.networking.kube_proxy_mode = KubeProxyMode::None;
-        assert!(!environment(&layout).unwrap().iter().any(|one| one.starts_with(SERVICE_SUBNETS)));
+        assert!(!environment(&layout).unwrap().iter().any(|variable| variable.starts_with(SERVICE_SUBNETS)));
     }
 
     #[test]

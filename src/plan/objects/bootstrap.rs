@@ -1,20 +1,20 @@
-//! What kubeadm keeps in a cluster, so that its commands work there: `token create`, `certs check-expiration`, `join`. Pure.
+//! The objects of kubeadm, so that its commands work in a cluster: `token create`, `certs check-expiration`, `join`. Pure.
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
 use crate::plan::node::kubelet;
-use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
-/// Groups that kubeadm's bootstrap tokens and nodes are in.
+/// The groups of kubeadm's bootstrap tokens and of nodes.
 const TOKEN_GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
 const NODES_GROUP: &str = "system:nodes";
 
-/// ConfigMaps and RBAC that `kubeadm init` leaves behind.
+/// The ConfigMaps and RBAC rules that `kubeadm init` creates.
 pub(crate) fn objects(layout: &Layout, images: &Images, authority: &str, cgroup: CgroupVersion) -> Result<Vec<Value>> {
     let mut objects = config_maps(layout, images, authority, cgroup)?;
     objects.extend(cluster_bindings());
@@ -77,7 +77,7 @@ fn config_maps(layout: &Layout, images: &Images, authority: &str, cgroup: Cgroup
     });
     let mut kubelet = kubelet::configuration(layout, cgroup);
     if let Some(map) = kubelet.as_object_mut() {
-        // A node that joins by kubeadm makes its own serving certificate.
+        // A node that joins with kubeadm creates its own serving certificate.
         map.shift_remove("tlsCertFile");
         map.shift_remove("tlsPrivateKeyFile");
     }

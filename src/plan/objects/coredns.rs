@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::plan::layout::HOST_NAME;
-use crate::plan::layout::Layout;
-use crate::plan::node::static_pods::Images;
+use crate::plan::facts::Images;
+use crate::plan::layout::{HOST_NAME, Layout};
 
 const COREFILE: &str = "\
 .:53 {
@@ -34,9 +33,9 @@ const COREFILE: &str = "\
 }
 ";
 
-/// CoreDNS' configuration: kubeadm's, a server for the host's name, and the user's additions.
+/// The configuration of CoreDNS: kubeadm's, a server for the host's name, and the user's additions.
 ///
-/// The name has a server of its own so that it stands in the way of none of the user's plugins.
+/// The name has a server of its own, so that it does not affect the user's plugins.
 fn corefile(layout: &Layout) -> String {
     let additions = &layout.cluster.core_dns;
     let mut text = COREFILE.replace("{plugins}", &indented(&additions.plugins));
@@ -125,7 +124,7 @@ fn container(images: &Images) -> Value {
             "httpGet": {"path": "/health", "port": "liveness-probe", "scheme": "HTTP"},
             "initialDelaySeconds": 60, "timeoutSeconds": 5, "successThreshold": 1, "failureThreshold": 5,
         },
-        // Every 10 s is what kubeadm leaves to the default; a new cluster's DNS would wait about 3 s for it.
+        // kubeadm keeps the default of 10 s, for which the DNS of a new cluster would wait about 3 s.
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "readiness-probe", "scheme": "HTTP"}, "periodSeconds": 1},
         "securityContext": {
             "allowPrivilegeEscalation": false,
@@ -148,7 +147,7 @@ fn deployment(layout: &Layout, images: &Images) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "coredns", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
         "spec": {
-            // A second one on the same node would only cost memory.
+            // A second replica on the same node would only cost memory.
             "replicas": if layout.is_single() { 1 } else { 2 },
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
             "selector": {"matchLabels": {"k8s-app": "kube-dns"}},

@@ -1,14 +1,14 @@
-//! CoreDNS' first pods, as the controllers would make them a few seconds later. Pure.
+//! The first pods of CoreDNS, as the controllers would create them a few seconds later. Pure.
 //!
-//! Controller manager and scheduler start last. Pods that are there already let containers start meanwhile; the controllers
-//! find a `ReplicaSet` of the Deployment's template and its pods, and have nothing left to do (docs/decisions).
+//! Controller manager and scheduler start last. With pods that exist by then, containers start in the meantime; the
+//! controllers find a `ReplicaSet` of the Deployment's template and its pods, and have nothing left to do (docs/decisions).
 
 use serde_json::{Value, json};
 
 use crate::config::{KubeProxyMode, Role};
 use crate::plan::layout::{API_PORT, Layout, NodeLayout};
 
-/// What a pod needs before it can start, and what the API server or a controller would make a second or two later.
+/// The objects that a pod needs to start, which the API server or a controller would create a second or two later.
 pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
     let description =
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.";
@@ -23,7 +23,7 @@ pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
             "metadata": {"name": "system-cluster-critical"},
             "value": 2_000_000_000, "globalDefault": false, "description": description,
         }),
-        // The kubelet writes its address into the environment of pods.
+        // The kubelet sets its address in the environment of pods.
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {
@@ -38,7 +38,7 @@ pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
     ]
 }
 
-/// Nodes for the first pods of a Deployment, a control plane first; empty where the scheduler has to decide.
+/// The nodes for the first pods of a Deployment, a control plane first; empty if the scheduler has to choose.
 pub fn nodes(layout: &Layout, replicas: usize) -> Vec<&str> {
     let networking = &layout.cluster.networking;
     if networking.disable_default_cni || networking.kube_proxy_mode == KubeProxyMode::None {
@@ -105,7 +105,7 @@ fn owner(object: &Value, kind: &str) -> Value {
     })
 }
 
-/// FNV-1a of the template: any value does, the Deployment's controller compares templates without this label.
+/// FNV-1a of the template. Any value works, since the Deployment's controller compares templates without this label.
 fn hash(template: &Value) -> String {
     let bytes = template.to_string().into_bytes();
     let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
@@ -115,7 +115,7 @@ fn hash(template: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Taint;
+    use crate::config::{Taint, TaintEffect};
     use crate::plan::layout::tests::layout;
 
     fn deployment() -> Value {
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_scheduler_decides_where_nodes_have_taints_or_no_network() {
         let mut tainted = layout(1, 1);
-        let taint = Taint { key: "a".to_owned(), value: String::new(), effect: "NoExecute".to_owned() };
+        let taint = Taint { key: "a".to_owned(), value: String::new(), effect: TaintEffect::NoExecute };
         tainted.nodes[1].config.taints = Some(vec![taint]);
         assert!(nodes(&tainted, 2).is_empty());
         let mut without_cni = layout(1, 1);

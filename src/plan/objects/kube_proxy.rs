@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
 use crate::plan::node::kubelet::merge;
-use crate::plan::node::static_pods::Images;
 use crate::yaml;
 
 /// Service account, RBAC, configuration and DaemonSet.
@@ -36,7 +36,7 @@ pub(crate) fn configuration(layout: &Layout) -> Value {
         "bindAddress": layout.wildcard(),
         "clientConnection": {"kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf"},
         "clusterCIDR": layout.cluster.networking.pod_subnet.to_string(),
-        // A node may not change the host's connection tracking, and kube-proxy exits when it fails to.
+        // A node may not change the connection tracking of the host, and kube-proxy would exit when it fails to.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "mode": mode,
     });

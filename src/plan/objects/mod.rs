@@ -1,24 +1,27 @@
-//! The objects that a new cluster gets through the API: what kubeadm would make, and coracle's agent. Pure.
+//! The objects that a new cluster gets through the API: those that kubeadm would create, and coracle's agent. Pure.
 
 use serde_json::Value;
 
 use crate::config::KubeProxyMode;
+use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
+use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
-use crate::plan::node::static_pods::Images;
 
 mod agent;
 mod bootstrap;
 mod coredns;
+mod documents;
 pub mod first_pods;
 mod kube_proxy;
 mod node;
 pub mod storage;
 
 pub use agent::objects as agent;
+pub use documents::documents;
 pub use node::object as node;
 
-/// Where objects come from that are not in the plan.
+/// Manifests of the node image, which the plan does not contain.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     /// The CNI plugin's manifest, a template with `{{ .PodSubnet }}`.
@@ -27,13 +30,13 @@ pub struct Manifests {
     pub storage: String,
 }
 
-/// Objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
+/// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
 pub fn objects(
     layout: &Layout,
     images: &Images,
     manifests: &Manifests,
     authority: &str,
-    cgroup: crate::engine::spec::CgroupVersion,
+    cgroup: CgroupVersion,
 ) -> Result<Vec<Value>> {
     let mut objects = Vec::new();
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
@@ -45,19 +48,4 @@ pub fn objects(
     objects.extend(storage::objects(layout, &manifests.storage)?);
     objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
     Ok(objects)
-}
-
-/// The documents of a YAML stream.
-pub fn documents(text: &str, what: &str) -> Result<Vec<Value>> {
-    use crate::error::{Code, Error};
-    use serde::Deserialize;
-    let mut documents = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document)
-            .map_err(|source| Error::new(Code::StepFailed, format!("cannot understand {what}")).cause(&source))?;
-        if !value.is_null() {
-            documents.push(value);
-        }
-    }
-    Ok(documents)
 }

@@ -1,4 +1,4 @@
-//! The Node object, made before the kubelet registers so that the node's pod addresses are those of its CNI file. Pure.
+//! The Node object, created before the kubelet registers, so that its pod subnets are those of the node's CNI file. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub fn object(layout: &Layout, node: &NodeLayout) -> Value {
         labels.insert(key, json!(value));
     }
     let mut taints = kubelet::node_taints(layout, node);
-    // The controller manager removes it as soon as the kubelet says that the node is ready.
+    // The controller manager removes it as soon as the kubelet reports that the node is ready.
     taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
     json!({
         "apiVersion": "v1",

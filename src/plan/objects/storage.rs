@@ -1,24 +1,24 @@
-//! The storage provisioner: the node image's manifest, on the directory that all nodes of a cluster share. Pure.
+//! The storage provisioner: the node image's manifest, with the directory that all nodes of a cluster share. Pure.
 
 use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::plan::layout::Layout;
+use crate::plan::node::container::VOLUMES;
+use crate::plan::objects::documents::documents;
 
-/// Where volumes are in every node. The nodes mount one directory there, so that a pod finds its volume on each of them.
-pub const DIRECTORY: &str = "/var/local-path-provisioner";
-/// The file of the provisioner's ConfigMap that says where volumes are.
+/// The file in the provisioner's ConfigMap with the directory of volumes.
 const CONFIG: &str = "config.json";
-/// With `persist` a claim of the same name gets the same directory, also in the next cluster.
+/// With `persist`, a claim of the same name gets the same directory in the next cluster too.
 const PATH_OF_CLAIM: &str = "{{ .PVC.Namespace }}/{{ .PVC.Name }}";
 
 /// The manifest's objects.
 pub(crate) fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
-    let mut objects = crate::plan::objects::documents(manifest, "the storage manifest")?;
+    let mut objects = documents(manifest, "the storage manifest")?;
     for object in &mut objects {
         if object["kind"] == "ConfigMap" && object["data"][CONFIG].is_string() {
-            // Shared by all nodes: volumes of every access mode, bound to no node.
-            object["data"][CONFIG] = json!(json!({"sharedFileSystemPath": DIRECTORY}).to_string());
+            // All nodes share it, so volumes have every access mode and belong to no node.
+            object["data"][CONFIG] = json!(json!({"sharedFileSystemPath": VOLUMES}).to_string());
         }
         if object["kind"] == "StorageClass" && layout.cluster.persist.is_some() {
             object["parameters"] = json!({"pathPattern": PATH_OF_CLAIM});
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_are_in_the_directory_of_all_nodes() {
+    fn volumes_are_in_the_directory_that_all_nodes_share() {
         let objects = objects(&layout(1, 2), MANIFEST).unwrap();
         let config = find(&objects, "ConfigMap")["data"][CONFIG].as_str().unwrap();
         assert_eq!(config, r#"{"sharedFileSystemPath":"/var/local-path-provisioner"}"#);
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_that_are_kept_are_called_by_their_claim() {
+    fn volumes_that_persist_are_named_by_their_claim() {
         let mut layout = layout(1, 0);
         layout.cluster.persist = Some("/data".to_owned());
         let objects = objects(&layout, MANIFEST).unwrap();

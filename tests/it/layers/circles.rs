@@ -14,7 +14,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("cluster/contents", "cluster/create"),
     ("cluster/diagnose", "cluster/pulls"),
     ("cluster/log_folder", "cluster/logs"),
-    ("engine/connect", "engine/docker"),
     ("kubeconfig/document", "kubeconfig/proof"),
 ];
 

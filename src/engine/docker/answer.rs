@@ -1,0 +1,70 @@
+//! Translates the engine's answers into our types. Pure.
+
+use std::pin::Pin;
+
+use bollard::container::LogOutput;
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+
+use crate::engine::conversation::Said;
+use crate::engine::spec::{Container, Inspected, PortBinding, Protocol, State};
+
+/// The output of a command as it comes.
+pub(super) fn pieces(
+    stream: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send + 'static,
+) -> Pin<Box<dyn Stream<Item = std::io::Result<Said>> + Send>> {
+    let pieces = stream.map_ok(|part| match part {
+        LogOutput::StdErr { message } => Said::Error(message),
+        other => Said::Output(other.into_bytes()),
+    });
+    pieces.map_err(std::io::Error::other).boxed()
+}
+
+/// A container in detail.
+pub(super) fn inspected(details: ContainerInspectResponse) -> Inspected {
+    let description = serde_json::to_value(&details).unwrap_or_default();
+    let state = details.state.unwrap_or_default();
+    Inspected {
+        // Without a state, nothing says that it ended.
+        running: state.running.unwrap_or(true),
+        exit_code: state.exit_code.unwrap_or_default(),
+        restart_count: details.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        image: details.image.unwrap_or_default(),
+        labels: details.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
+        description,
+    }
+}
+
+/// A container as a list of them shows it.
+pub(super) fn container_of(summary: ContainerSummary) -> Container {
+    let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let assigned = |settings: &bollard::models::EndpointSettings| {
+        let ipam = settings.ipam_config.clone().unwrap_or_default();
+        let now = [settings.ip_address.clone(), settings.global_ipv6_address.clone()];
+        let fixed = [ipam.ipv4_address, ipam.ipv6_address];
+        let parse = |text: Option<String>| text.and_then(|text| text.parse().ok());
+        now.into_iter().zip(fixed).filter_map(|(now, fixed)| parse(now).or_else(|| parse(fixed))).collect::<Vec<_>>()
+    };
+    let names = summary.names.unwrap_or_default();
+    Container {
+        id: summary.id.unwrap_or_default(),
+        name: names.first().map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
+        image: summary.image.unwrap_or_default(),
+        state: summary.state.and_then(|state| state.to_string().parse().ok()).unwrap_or(State::Unknown),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        addresses: networks.values().flat_map(assigned).collect(),
+        network_ids: networks.values().filter_map(|settings| settings.network_id.clone()).collect(),
+        networks: networks.into_keys().collect(),
+        ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
+        created: summary.created.unwrap_or_default(),
+    }
+}
+
+fn port_of(port: bollard::models::PortSummary) -> Option<PortBinding> {
+    Some(PortBinding {
+        host_address: port.ip?.parse().ok()?,
+        host_port: port.public_port?,
+        container_port: port.private_port,
+        protocol: port.typ.and_then(|name| name.to_string().parse().ok()).unwrap_or(Protocol::Tcp),
+    })
+}
