@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::Flags;
 use super::reader::{Field, Reader, is_old_boolean};
 use super::syntax;
-use super::tree::{Value, quoted};
+use super::value::{Value, quoted};
 
 const SUBNET: &str = "use `networking.serviceSubnet`";
 const POD_SUBNET: &str = "use `networking.podSubnet`";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::reader::{Fields, Reader, closest};
-use super::tree::quoted;
+use super::value::quoted;
 use super::{Cluster, nodes, syntax};
 
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::reader::{Field, Reader};
 use super::syntax;
-use super::tree::quoted;
+use super::value::quoted;
 
 /// With the three search domains of the cluster, a pod then has the 32 that Kubernetes allows.
 const MAX_SEARCH_DOMAINS: usize = 29;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::{Field, Reader};
-use super::tree::{self, Mark, Value, quoted};
+use super::tree;
+use super::value::{self, Mark, Value, quoted};
 use super::{
     API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
     registries, syntax, validate,
@@ -100,7 +101,7 @@ pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<Cluster> {
 }
 
 /// Reads a whole document; what cannot be read keeps its default.
-fn cluster(reader: &mut Reader<'_>, document: Option<&tree::Node>, overrides: &Overrides) -> Cluster {
+fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &Overrides) -> Cluster {
     let mut cluster = Cluster::new(ClusterName::default());
     let mut complete = true;
     let mut foreign_file = false;

@@ -21,6 +21,7 @@ mod subnets;
 mod syntax;
 mod tree;
 mod validate;
+mod value;
 
 pub use dns::CoreDns;
 pub use load::{Overrides, load};

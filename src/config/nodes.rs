@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use super::reader::{Field, Fields, Reader};
-use super::tree::quoted;
+use super::value::quoted;
 use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, syntax};
 
 const NODE: &[&str] = &["role", "image", "labels", "taints", "extraMounts", "extraPortMappings"];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::tree::{Mark, Node, Value, quoted};
+use super::value::{Mark, Node, Value, quoted};
 use crate::error::{Problem, Snippet};
 
 /// A value of the tree and its path, such as `nodes[0].image`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::reader::{Field, Fields, Reader};
-use super::tree::{Value, quoted};
+use super::value::{Value, quoted};
 use super::{Cluster, nodes, syntax};
 
 const REGISTRY: &[&str] = &["host", "mirrors", "caFile", "insecure", "login"];

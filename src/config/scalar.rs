@@ -1,6 +1,6 @@
 //! What a scalar is under the core schema of YAML 1.2.
 
-use super::tree::Value;
+use super::value::Value;
 
 const CORE_TAG: &str = "tag:yaml.org,2002:";
 

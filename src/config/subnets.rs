@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::reader::{Field, Fields, Reader};
-use super::tree::{Value, quoted};
+use super::value::{Value, quoted};
 use super::{IpFamily, Networking, syntax};
 
 const FAMILIES: &[(&str, IpFamily)] = &[("ipv4", IpFamily::Ipv4), ("ipv6", IpFamily::Ipv6), ("dual", IpFamily::Dual)];

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::tree::quoted;
+use super::value::quoted;
 
 /// Checks a part of a label: up to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends.
 fn label_part(text: &str, what: &str) -> Result<(), String> {

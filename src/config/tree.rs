@@ -4,100 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::scalar;
+use super::value::{Entry, Mark, Node, Value, quoted};
 use crate::yaml::outline::{self, Flaw, Kind};
 
 /// No configuration nests this deep; deeper ones are refused, because the tree is walked by recursion.
 const MAX_DEPTH: usize = 64;
 /// How many values aliases may stand for: a text that is small can be exponentially large when they are followed.
 const MAX_ALIASED: usize = 10_000;
-
-/// A place in the text: line and column, 1-based, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
-    /// Line, 1-based.
-    pub(super) line: usize,
-    /// Column, 1-based.
-    pub(super) column: usize,
-}
-
-/// A value and where it begins.
-#[derive(Debug, Clone)]
-pub(super) struct Node {
-    /// Where the value begins.
-    pub(super) mark: Mark,
-    pub(super) value: Value,
-}
-
-/// A value under the core schema of YAML 1.2.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    /// `null`, `~` or nothing.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// A number, with its text; `None` for what is not an integer of 64 bits.
-    Number(Option<i64>, String),
-    /// A string, and whether it was written without quotes.
-    Text(String, bool),
-    List(Vec<Node>),
-    /// A mapping in the order of the text, duplicates included.
-    Map(Vec<Entry>),
-}
-
-/// A key and its value.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    /// Where the key begins.
-    pub(super) mark: Mark,
-    pub(super) node: Node,
-}
-
-impl Value {
-    /// What kind of value this is, for messages.
-    pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Null => "empty".to_owned(),
-            Self::Bool(value) => format!("the boolean `{value}`"),
-            Self::Number(_, text) => format!("the number `{text}`"),
-            Self::Text(text, _) => format!("the string {}", quoted(text)),
-            Self::List(_) => "a list".to_owned(),
-            Self::Map(_) => "a mapping".to_owned(),
-        }
-    }
-
-    /// Number of values in this one, itself included.
-    fn size(&self) -> usize {
-        match self {
-            Self::List(items) => 1 + items.iter().map(|item| item.value.size()).sum::<usize>(),
-            Self::Map(entries) => 1 + entries.iter().map(|entry| entry.node.value.size()).sum::<usize>(),
-            _ => 1,
-        }
-    }
-
-    /// Levels of lists and mappings in this value.
-    fn depth(&self) -> usize {
-        match self {
-            Self::List(items) => 1 + items.iter().map(|item| item.value.depth()).max().unwrap_or(0),
-            Self::Map(entries) => 1 + entries.iter().map(|entry| entry.node.value.depth()).max().unwrap_or(0),
-            _ => 0,
-        }
-    }
-}
-
-/// A text in backticks, on one line and not too long.
-pub(super) fn quoted(text: &str) -> String {
-    let mut line = String::new();
-    for c in text.chars().take(60) {
-        if c.is_control() {
-            line.extend(c.escape_debug());
-        } else {
-            line.push(c);
-        }
-    }
-    let more = if text.chars().nth(60).is_some() { "…" } else { "" };
-    format!("`{line}{more}`")
-}
 
 /// Parses the one document of `text`; `Ok(None)` if there is nothing in it.
 ///

@@ -3,28 +3,11 @@
 use serde_json::{Value, json};
 
 use super::Entry;
+use super::changes::{Changes, LISTS};
 use super::edit::{Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry};
 use super::proof::prove;
 use crate::error::Result as CrateResult;
 use crate::yaml::outline::{Flaw, Node};
-
-/// The three lists of a kubeconfig; an entry of coracle has one item in each, all with the same name.
-pub(super) const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
-
-/// What a merge changes in one file.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Changes {
-    /// Which of [`LISTS`] get the entry's item.
-    pub(super) lists: [bool; 3],
-    /// The current context becomes the entry.
-    pub(super) current: bool,
-}
-
-impl Changes {
-    pub(super) fn any(self) -> bool {
-        self.current || self.lists.contains(&true)
-    }
-}
 
 /// In which of [`LISTS`] there is an item `name`.
 pub(super) fn lists_with(text: &str, name: &str) -> Result<[bool; 3], Flaw> {

@@ -4,6 +4,7 @@
 //! lock. kubectl itself can still undo one, because it reads the file before it takes that lock, and removes
 //! entries that were added between its read and its write.
 
+mod changes;
 mod context;
 mod document;
 mod edit;
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Problem, Result};
 
+use changes::Changes;
 pub use context::namespace;
-use document::Changes;
 use edit::Failure;
 pub use location::Location;
 use lock::Locks;
@@ -118,7 +119,7 @@ fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<Pa
         .iter()
         .map(|(path, text)| document::lists_with(text, &entry.name).map_err(|flaw| explain(path, text, flaw.into())))
         .collect::<Result<Vec<_>>>()?;
-    for list in 0..document::LISTS.len() {
+    for list in 0..changes::LISTS.len() {
         let at = found.iter().position(|lists| lists[list]).unwrap_or(default_at);
         changes[at].lists[list] = true;
     }

@@ -1,7 +1,7 @@
 //! The last line of defence for other credentials: an edit is refused if anything but the one entry would
 //! read differently after it.
 
-use super::document::{Changes, LISTS};
+use super::changes::{Changes, LISTS};
 use super::edit::{is_entry, items_of, root_of};
 use crate::yaml::outline::{Flaw, Node};
 

@@ -27,7 +27,7 @@ fn known(path: &str) -> Vec<String> {
         problem.place == format!("probe.yaml:1:{place}") && problem.message.starts_with("unknown field ")
     });
     let Some(sentence) = sentence else { return Vec::new() };
-    let (_, names) = sentence.message.rsplit_once(": ").unwrap();
+    let (_, names) = sentence.message.rsplit_once("; the fields here are ").unwrap();
     names.split(", ").map(str::to_owned).collect()
 }
 

@@ -9,17 +9,6 @@ use std::collections::BTreeMap;
 
 use super::graph::{Graph, OWN, Use};
 
-/// Pairs that are left from before this test.
-const KNOWN: &[(&str, &str)] = &[
-    ("image/find", "image/load"),
-    ("image/install", "image/session"),
-    ("image/layout", "image/oci"),
-    ("image/load", "image/save"),
-    ("image/load", "image/source"),
-    ("image/load", "image/transfer"),
-    ("kubeconfig/document", "kubeconfig/proof"),
-];
-
 /// The first place where one of two modules beside each other uses the other one, by their names.
 fn neighbours(uses: Vec<Use>) -> BTreeMap<(String, String), String> {
     let mut found = BTreeMap::new();
@@ -39,17 +28,9 @@ fn no_two_modules_use_each_other() {
     let uses = neighbours(Graph::of("src/lib.rs").uses());
     let mut pairs = Vec::new();
     for ((one, other), there) in uses.iter().filter(|((one, other), _)| one < other) {
-        if let Some(back) = uses.get(&(other.clone(), one.clone()))
-            && !KNOWN.contains(&(one, other))
-        {
+        if let Some(back) = uses.get(&(other.clone(), one.clone())) {
             pairs.push(format!("{one} and {other} use each other:\n    {there}\n    {back}\n"));
         }
     }
     assert!(pairs.is_empty(), "{} pairs\n{}", pairs.len(), pairs.concat());
-    let is_known = |(one, other): &&(&str, &str)| {
-        let there = ((*one).to_owned(), (*other).to_owned());
-        uses.contains_key(&there) && uses.contains_key(&(there.1.clone(), there.0.clone()))
-    };
-    let gone: Vec<_> = KNOWN.iter().filter(|pair| !is_known(pair)).collect();
-    assert!(gone.is_empty(), "they do no longer; take them out of KNOWN: {gone:?}");
 }

@@ -7,8 +7,6 @@ use crate::sources::read;
 
 /// How the table begins.
 const HEAD: &str = "| module | what it is | uses |";
-/// Modules that the table has before the sources do.
-const COMING: &[&str] = &["host"];
 
 fn page() -> String {
     read(&crate::sources::page("architecture.md"))
@@ -51,16 +49,12 @@ fn modules_use_what_the_documentation_says_and_nothing_else() {
         };
         let new = uses.iter().filter(|(name, _)| !row.contains(*name));
         wrong.extend(new.map(|(name, place)| format!("`{module}` uses `{name}`, and the table does not: {place}")));
-        let gone = row.iter().filter(|name| !uses.contains_key(*name) && !is_coming(name));
+        let gone = row.iter().filter(|name| !uses.contains_key(*name));
         wrong.extend(gone.map(|name| format!("the table says that `{module}` uses `{name}`, and it does not")));
     }
-    let unknown = allowed.keys().filter(|module| !used.contains_key(*module) && !is_coming(module));
+    let unknown = allowed.keys().filter(|module| !used.contains_key(*module));
     wrong.extend(unknown.map(|module| format!("`{module}` is in the table, and there is no such module")));
     assert!(wrong.is_empty(), "docs/architecture.md, section Layers:\n{}", wrong.join("\n"));
-}
-
-fn is_coming(module: &str) -> bool {
-    COMING.contains(&module)
 }
 
 #[test]
