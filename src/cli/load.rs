@@ -120,7 +120,7 @@ pub(crate) async fn run(context: &Context, load: Load) -> Result<()> {
         report = work => report,
         () = context.stop.cancelled() => Err(crate::engine::finishing::interrupted()),
     };
-    image::settle().await;
+    crate::engine::helper::settle().await;
     let report = report?;
     tell(context, &report);
     let rest = restart::after_load(context, &*engine, &cluster, &report, &target.restart);

@@ -123,7 +123,8 @@ fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, proto
     let matching = ports.filter(|port| {
         u64::from(port.container_port) == inside && port.protocol.as_str().eq_ignore_ascii_case(protocol)
     });
-    let mut all: Vec<(IpAddr, u16)> = matching.map(|port| (reachable_address(port.host_address), port.host_port)).collect();
+    let mut all: Vec<(IpAddr, u16)> =
+        matching.map(|port| (reachable_address(port.host_address), port.host_port)).collect();
     all.dedup();
     all
 }

@@ -53,8 +53,7 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
         container_port,
         protocol: forward.protocol,
     };
-    let entries: Vec<String> =
-        forwards.iter().map(|to| entry(&to.service, to.port, to.protocol.as_str())).collect();
+    let entries: Vec<String> = forwards.iter().map(|to| entry(&to.service, to.port, to.protocol.as_str())).collect();
     let mut files = FileTree::default();
     files.text(RULES, rules(forwards));
     let spec = ContainerSpec {
