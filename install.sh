@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs coracle from this repository: what is missing, the command line, the node image. `--help` says more.
+# Installs coracle from this repository: missing programs, the command line and the node image. See `--help`.
 set -euo pipefail
 
 readonly RUST_WANTED=1.89
 readonly GO_WANTED=1.26
-readonly GO_RELEASE=1.26.8 # what is fetched where Go is missing or too old
+readonly GO_RELEASE=1.26.8 # fetched if Go is missing or too old
 
-# The same Go as a module, for networks that reach the module proxy only. Compared with the release file by file.
+# The same Go as a module, for networks that reach only the module proxy. It was compared with the release file by file.
 readonly GO_MODULE=golang.org/toolchain/@v/v0.0.1-go$GO_RELEASE.linux-amd64.zip
 readonly GO_MODULE_SHA256=30c2b1bf7dcc88d3eb0a1364e47ddd9128edb3110a30e8a0ef61cd5856b31de7
 
@@ -33,20 +33,21 @@ Install coracle from this repository: missing programs, the command line and the
 Usage: ./install.sh [OPTIONS]
 
 Options:
-  --create   Create a cluster too, unless there is one
-  --test     Run every test too
+  --create   Also create a cluster, unless it already exists
+  --test     Also run every test
   --yes      Do not ask before installing packages, fetching toolchains or starting the Docker engine
   --help     Print this help
 
 Environment:
-  CORACLE_INSTALL_DIR   Where the command goes [default: /usr/local/bin for root, else ~/.local/bin]
+  CORACLE_INSTALL_DIR   Directory for the command [default: /usr/local/bin for root, else ~/.local/bin]
   CORACLE_CLUSTER_NAME  Name of the cluster [default: coracle]
-  CORACLE_GO_ROOT       Where Go is if not in PATH [default: /usr/local/go]
+  CORACLE_GO_ROOT       Directory of Go if it is not in PATH [default: /usr/local/go]
   CORACLE_RUSTUP_URL    Mirror of https://static.rust-lang.org/rustup/dist
   CORACLE_GO_URL        Mirror of https://go.dev/dl
-  GOPROXY               Go module proxy, where go.dev cannot be reached [default: https://proxy.golang.org]
+  GOPROXY               Go module proxy, used if go.dev cannot be reached [default: https://proxy.golang.org]
 
-Needs a C compiler, git, curl, Docker Engine, Rust and Go. What is there is used and not changed.
+Needs a C compiler, git, curl, Docker Engine, Rust and Go.
+Programs that are already installed are used as they are.
 END
 }
 
@@ -66,7 +67,7 @@ as_root() {
     elif have sudo; then
         sudo "$@"
     else
-        fail "root is needed for \`$*\`, and there is no sudo" "run it as root, then run ./install.sh again"
+        fail "\`$*\` needs root, and sudo is not installed" "run it as root, then run ./install.sh again"
     fi
 }
 
@@ -90,7 +91,7 @@ refuse_without_permission() {
     local answer
     answer=$(timeout 20 docker version 2>&1) || true
     if grep -qi "permission denied" <<<"$answer"; then
-        fail "this user may not use the Docker engine" "sudo usermod -aG docker \"\$USER\", then log in again"
+        fail "this user has no permission to use the Docker engine" "sudo usermod -aG docker \"\$USER\", then log in again"
     fi
 }
 
@@ -104,13 +105,13 @@ find_missing_packages() {
         read -r -a words <<<"${package[$program]}"
         packages+=("${words[@]}")
     done
-    # What the tests call beside; without Debian's packages they leave out what needs it.
+    # Programs that only the tests call; where they are missing, the tests that need them are skipped.
     if $run_tests && have apt-get; then
         for program in shellcheck jq nft; do
             have "$program" || packages+=("${program/%nft/nftables}")
         done
     fi
-    # A client alone is no engine.
+    # A client alone is not an engine.
     if [ -z "${DOCKER_HOST:-}" ] && ! have dockerd && ! engine_answers; then
         missing+=("Docker Engine")
         packages+=(docker.io)
@@ -163,7 +164,7 @@ find_toolchains() {
     if have apt-get && ! have unzip; then packages+=(unzip); fi
 }
 
-# Asks once for everything that changes the machine.
+# Asks once about everything that changes the machine.
 ask() {
     local plan=()
     [ ${#packages[@]} -eq 0 ] || plan+=("install the packages ${packages[*]}")
@@ -174,9 +175,9 @@ ask() {
     say "To do before coracle can be built:"
     printf '  - %s\n' "${plan[@]}"
     $assume_yes && return 0
-    [ -t 0 ] || fail "nobody can be asked, because there is no terminal" "run ./install.sh --yes to agree"
+    [ -t 0 ] || fail "cannot ask for consent without a terminal" "run ./install.sh --yes to agree"
     local answer
-    read -r -p "Go on? [y/N] " answer
+    read -r -p "Continue? [y/N] " answer
     case "$answer" in
         y | Y | yes) ;;
         *) fail "nothing was changed" ;;
@@ -187,9 +188,9 @@ install_packages() {
     [ ${#packages[@]} -gt 0 ] || return 0
     say "Installing ${packages[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq ||
-        say "apt-get update failed; trying with the package lists that are here"
+        say "apt-get update failed; using the existing package lists"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null ||
-        fail "apt-get could not install ${packages[*]}"
+        fail "apt-get cannot install ${packages[*]}"
 }
 
 start_engine() {
@@ -204,7 +205,7 @@ start_engine() {
         mkdir -p "$(dirname "$log")"
         as_root sh -c "setsid nohup dockerd >'$log' 2>&1 </dev/null &"
     else
-        fail "the Docker engine does not run" "start Docker, then run ./install.sh again"
+        fail "the Docker engine is not running" "start Docker, then run ./install.sh again"
     fi
     for _ in $(seq 60); do
         engine_answers && return 0
@@ -310,13 +311,13 @@ install_coracle() {
 }
 
 build_node_image() {
-    say "Building the node image (minutes at the first time, seconds when nothing changed)"
+    say "Building the node image (takes minutes the first time, seconds if nothing changed)"
     "$bin/coracle" build node-image
 }
 
 create_cluster() {
-    if "$bin/coracle" get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
-        say "The cluster $CLUSTER is there already"
+    if "$bin/coracle" get clusters --output name 2>/dev/null | grep -qx "$CLUSTER"; then
+        say "Cluster $CLUSTER already exists"
     else
         "$bin/coracle" create cluster --name "$CLUSTER"
     fi

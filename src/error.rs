@@ -285,9 +285,22 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The hint for a full disk of the engine.
+pub const FREE_DISK: &str = "`docker system df` shows what uses space, `docker system prune` frees some";
+
+/// A count with its noun: `1 node`, `2 nodes`.
+pub fn counted<N: Copy + fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == N::from(1) { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        assert_eq!([0, 1, 2].map(|count: u64| counted(count, "node")), ["0 nodes", "1 node", "2 nodes"]);
+    }
 
     #[test]
     fn ids_are_unique() {

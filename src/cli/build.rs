@@ -1,28 +1,33 @@
 //! `coracle build`.
 
-use clap::{Args, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::json;
 
 use crate::catalog::Addon;
-use crate::cli::Context;
+use crate::cli::command::{Run, commands};
+use crate::cli::context::Context;
 use crate::cli::options::JsonOption;
-use crate::cluster::addon;
+use crate::cluster::{addon, run};
 use crate::engine::SharedEngine;
-use crate::engine::finishing::run_to_end;
 use crate::error::Result;
 use crate::node_image::{self, BuildOptions};
+use crate::ui::Format;
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Build {
-    /// Build the image that nodes run, from sources, and put it into the engine
-    NodeImage(BuildNodeImage),
-    /// Build the images of add-ons and of the local registry, from sources, and put them into the engine
-    Addons(BuildAddons),
+commands! {
+    pub(crate) enum Build {
+        /// Build the node image from source and store it in the engine
+        NodeImage(BuildNodeImage),
+        /// Build the images of add-ons and of the local registry from source and store them in the engine
+        Addons(BuildAddons),
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildAddons {
-    /// Add-ons, or `registry`; all of them if none is named
+    /// Add-ons, or `registry` [default: all of them]
     #[arg(value_name = "ADDON")]
     addons: Vec<String>,
     #[command(flatten)]
@@ -31,61 +36,61 @@ pub(crate) struct BuildAddons {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildNodeImage {
-    /// Kubernetes version, such as 1.36 or v1.36.3; the newest known one if not given
+    /// Kubernetes version, such as 1.36 or v1.36.3 [default: the newest known one]
     #[arg(long, value_name = "VERSION")]
     kubernetes_version: Option<String>,
-    /// Name of the image; coracle/node:VERSION if not given
+    /// Name of the image [default: coracle/node:VERSION]
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
     #[command(flatten)]
     output: JsonOption,
 }
 
-impl Build {
-    pub(crate) fn is_json(&self) -> bool {
-        match self {
-            Self::NodeImage(arguments) => arguments.output.is_json(),
-            Self::Addons(arguments) => arguments.output.is_json(),
+impl Run for BuildAddons {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, _) = context.engine().await?;
+        let work = async |engine: SharedEngine| {
+            let run = run::Run::new(&engine, &context.ui, run::new_id(), Duration::ZERO);
+            addon::build(&run, &self.addons).await
+        };
+        let built = context.run_to_end(&engine, work).await?;
+        let value =
+            |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
+        context.ui.result(&json!({"addons": built.iter().map(value).collect::<Vec<_>>()}));
+        for (addon, _) in built.iter().filter(|(_, new)| !new) {
+            context.ui.note(format!("{} {} is up to date", addon.name, addon.about.version));
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn format(&self) -> Format {
+        self.output.format()
     }
 }
 
-pub(crate) async fn run(context: &Context, command: Build) -> Result<()> {
-    match command {
-        Build::NodeImage(arguments) => node_image(context, arguments).await,
-        Build::Addons(arguments) => addons(context, &arguments).await,
+impl Run for BuildNodeImage {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, _) = context.engine().await?;
+        let options =
+            BuildOptions { kubernetes_version: self.kubernetes_version, image: self.image, ..BuildOptions::default() };
+        let step = context.ui.step("Building the node image");
+        let progress = |thing: &str, text: &str| step.detail(thing, text);
+        let work = async |engine: SharedEngine| node_image::build(&engine, &options, &progress).await;
+        let built = context.run_to_end(&engine, work).await?;
+        step.finish();
+        let node_image::Built { image, kubernetes_version, unchanged } = built;
+        context.ui.result(&json!({
+            "image": image, "kubernetesVersion": kubernetes_version, "unchanged": unchanged,
+        }));
+        context.ui.note(if unchanged {
+            format!("{image} is up to date (Kubernetes {kubernetes_version})")
+        } else {
+            format!("{image} is ready (Kubernetes {kubernetes_version})")
+        });
+        Ok(ExitCode::SUCCESS)
     }
-}
 
-async fn addons(context: &Context, arguments: &BuildAddons) -> Result<()> {
-    let (engine, _) = context.engine().await?;
-    let work = async |engine: SharedEngine| addon::build(&*engine, &arguments.addons, &context.ui).await;
-    let built = run_to_end(&engine, &context.stop, work).await?;
-    let told = |(addon, new): &(Addon, bool)| json!({"name": addon.name, "image": addon.image(), "unchanged": !new});
-    context.ui.result(&json!({"addons": built.iter().map(told).collect::<Vec<_>>()}));
-    for (addon, _) in built.iter().filter(|(_, new)| !new) {
-        context.ui.note(format!("{} {} is up to date", addon.name, addon.about.version));
+    fn format(&self) -> Format {
+        self.output.format()
     }
-    Ok(())
-}
-
-async fn node_image(context: &Context, arguments: BuildNodeImage) -> Result<()> {
-    let BuildNodeImage { kubernetes_version, image, .. } = arguments;
-    let (engine, _) = context.engine().await?;
-    let options = BuildOptions { kubernetes_version, image, ..BuildOptions::default() };
-    let step = context.ui.step("Building the node image");
-    let progress = |thing: &str, text: &str| step.detail(thing, text);
-    let work = async |engine: SharedEngine| node_image::build(&engine, &options, &progress).await;
-    let built = run_to_end(&engine, &context.stop, work).await?;
-    step.finish();
-    let node_image::Built { image, kubernetes_version, unchanged } = built;
-    context.ui.result(&json!({
-        "image": image, "kubernetesVersion": kubernetes_version, "unchanged": unchanged,
-    }));
-    context.ui.note(if unchanged {
-        format!("{image} is up to date (Kubernetes {kubernetes_version})")
-    } else {
-        format!("{image} is ready (Kubernetes {kubernetes_version})")
-    });
-    Ok(())
 }

@@ -1,22 +1,26 @@
 //! `coracle delete`.
 
-use clap::{Args, Subcommand};
+use std::process::ExitCode;
 
-use crate::cli::Context;
+use clap::Args;
+
+use crate::cli::command::{Run, commands};
+use crate::cli::context::Context;
 use crate::cli::options::{KubeconfigOption, NameOption, parse_name};
 use crate::cluster;
-use crate::cluster::lifecycle::delete::{Scope, remove};
+use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Delete {
-    /// Delete a cluster: containers, volumes, network and kubeconfig entries
-    Cluster(DeleteCluster),
-    /// Delete several clusters
-    Clusters(DeleteClusters),
+commands! {
+    pub(crate) enum Delete {
+        /// Delete a cluster: its containers, volumes, network and kubeconfig entries
+        Cluster(DeleteCluster),
+        /// Delete several clusters
+        Clusters(DeleteClusters),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -39,52 +43,52 @@ pub(crate) struct DeleteClusters {
     kubeconfig: KubeconfigOption,
 }
 
-pub(crate) async fn run(context: &Context, delete: Delete) -> Result<()> {
-    match delete {
-        Delete::Cluster(arguments) => {
-            let name = arguments.name.get()?;
-            let location = arguments.kubeconfig.location()?;
-            let (engine, _) = context.engine().await?;
-            one(context, &engine, &name, &location).await
-        }
-        Delete::Clusters(arguments) => several(context, &arguments).await,
+impl Run for DeleteCluster {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let name = self.name.get()?;
+        let location = self.kubeconfig.location()?;
+        let (engine, _) = context.engine().await?;
+        delete(context, &engine, &name, &location).await?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn several(context: &Context, arguments: &DeleteClusters) -> Result<()> {
-    if arguments.names.is_empty() && !arguments.all {
-        return Err(Error::new(Code::UsageInvalid, "no cluster is named").hint("name clusters, or use `--all`"));
-    }
-    let mut names = arguments.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<_>>>()?;
-    let location = arguments.kubeconfig.location()?;
-    let (engine, _) = context.engine().await?;
-    if arguments.all {
-        let clusters = cluster::list(&*engine).await?;
-        names = clusters.iter().filter_map(|cluster| cluster.name.parse().ok()).collect();
-    }
-    let mut first = Ok(());
-    for name in names {
-        // One that fails does not keep the others.
-        let result = one(context, &engine, &name, &location).await;
-        if first.is_ok() {
-            first = result;
+impl Run for DeleteClusters {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        if self.names.is_empty() && !self.all {
+            return Err(Error::new(Code::UsageInvalid, "no cluster is named").hint("name clusters, or use `--all`"));
         }
+        let mut names = self.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<_>>>()?;
+        let location = self.kubeconfig.location()?;
+        let (engine, _) = context.engine().await?;
+        if self.all {
+            let clusters = cluster::list(&*engine).await?;
+            names = clusters.into_iter().map(|cluster| cluster.name).collect();
+        }
+        let mut first = Ok(ExitCode::SUCCESS);
+        for name in names {
+            // A failure does not keep the other clusters from being deleted.
+            let result = delete(context, &engine, &name, &location).await;
+            if let (Ok(_), Err(error)) = (&first, result) {
+                first = Err(error);
+            }
+        }
+        first
     }
-    first
 }
 
-async fn one(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
+async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
     let step = context.ui.step(format!("Deleting cluster `{name}`"));
-    let removed = remove(engine, &Scope::Cluster(name.clone())).await?;
+    let removed = delete::delete(engine, &Scope::Cluster(name.clone())).await?;
     let entry = kubeconfig::remove(location, &name.context()).await?;
     step.finish();
     for container in &removed.disconnected {
         context.ui.note(format!(
-            "`{container}` was connected to the cluster's network, which is gone; the container is as it was"
+            "`{container}` was connected to the cluster's network, which no longer exists; the container itself is unchanged"
         ));
     }
     if removed.is_empty() && !entry {
-        context.ui.note(format!("There was no cluster `{name}`"));
+        context.ui.note(format!("Cluster `{name}` did not exist"));
     }
     Ok(())
 }

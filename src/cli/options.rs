@@ -1,38 +1,27 @@
 //! Options that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::config::ClusterName;
+use crate::config::{ClusterName, LocalRegistry, registry_name};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
+use crate::ui::Format;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
-    /// Say nothing but errors
+pub(crate) struct Global {
+    /// Print nothing but results and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Say more; twice for even more
+    /// Print the details of every step
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// A table with more columns
-    Wide,
-    /// JSON
-    Json,
-    /// YAML
-    Yaml,
-    /// Names only
-    Name,
-}
-
-/// Output for programs.
+/// `--output` of a command that reports progress.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JsonOption {
     /// Print events and the result as JSON
@@ -41,8 +30,9 @@ pub(crate) struct JsonOption {
 }
 
 impl JsonOption {
-    pub(crate) fn is_json(&self) -> bool {
-        self.output.is_some()
+    /// How the command writes progress and errors.
+    pub(crate) fn format(&self) -> Format {
+        if self.output.is_some() { Format::Json } else { Format::Plain }
     }
 }
 
@@ -63,19 +53,19 @@ impl NameOption {
 
 /// A cluster name from the command line.
 pub(crate) fn parse_name(text: &str) -> Result<ClusterName> {
-    text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "this is not a cluster name").because(cause))
+    text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "invalid cluster name").because(cause))
 }
 
-/// Which name space.
+/// Which namespace.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NamespaceOption {
-    /// Name space; that of the cluster's context in the kubeconfig if not given
+    /// Namespace [default: the one of the cluster's kubeconfig context]
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 }
 
 impl NamespaceOption {
-    /// The name space given, that of the context, or `default`.
+    /// The namespace given, that of the context, or `default`.
     pub(crate) fn get(&self, cluster: &ClusterName) -> String {
         let of_context = || {
             let location = KubeconfigOption { kubeconfig: None }.location().ok()?;
@@ -88,18 +78,82 @@ impl NamespaceOption {
 /// Which kubeconfig.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct KubeconfigOption {
-    /// Kubeconfig to change instead of $KUBECONFIG or ~/.kube/config
+    /// Kubeconfig to change, instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }
 
 impl KubeconfigOption {
-    /// The files that this option and the environment mean.
+    /// The files that this option and the environment name.
     pub(crate) fn location(&self) -> Result<Location> {
         let variable = std::env::var_os("KUBECONFIG");
         let home = dirs::home_dir();
         let location = Location::new(self.kubeconfig.as_deref(), variable.as_deref(), home.as_deref())?;
         let text = |name: &str| std::env::var(name).ok();
         Ok(location.owned_by(text("SUDO_UID").as_deref(), text("SUDO_GID").as_deref()))
+    }
+}
+
+/// Which address of the API server a kubeconfig has.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InternalOption {
+    /// Use the address for containers in the cluster's network
+    #[arg(long)]
+    pub internal: bool,
+}
+
+/// Which registry on this host.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegistryNameOption {
+    /// Name of the registry, its container and its volume
+    #[arg(long, short, value_name = "NAME", default_value = LocalRegistry::DEFAULT)]
+    name: String,
+}
+
+impl RegistryNameOption {
+    /// The name, if it is one.
+    pub(crate) fn get(&self) -> Result<String> {
+        registry_name(&self.name)
+            .map_err(|cause| Error::new(Code::UsageInvalid, "invalid registry name").because(cause))
+    }
+}
+
+/// `90s`, `5m`, `1h30m` or a number of seconds.
+pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let mut total = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..end].parse().map_err(|_| wrong())?;
+        let seconds = match rest[end..].chars().next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            _ => return Err(wrong()),
+        };
+        total += number.checked_mul(seconds).ok_or_else(wrong)?;
+        rest = &rest[end + 1..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_kind_users_write_them() {
+        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
+        assert_eq!(seconds("90"), Ok(90));
+        assert_eq!(seconds("120s"), Ok(120));
+        assert_eq!(seconds("1h2m3s"), Ok(3723));
+        assert_eq!(seconds("0s"), Ok(0));
+        for wrong in ["", "s", "5x", "m5", "1.5m", "-1s", "5m3", "99999999999999999h"] {
+            assert!(duration(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
     }
 }

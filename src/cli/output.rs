@@ -1,12 +1,86 @@
-//! Tables, JSON and YAML.
+//! Tables, names, JSON and YAML.
 
 use std::fmt;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::cli::options::OutputFormat;
 use crate::error::{Code, Error, Result};
 use crate::yaml;
+
+/// In which format data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names only
+    Name,
+}
+
+/// `--output` of a command whose table has more columns when it is wide.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WideTableOption {
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT")]
+    pub(super) output: Option<OutputFormat>,
+}
+
+/// `--output` of a command that prints things with names.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TableOption {
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", value_parser = without(&[OutputFormat::Wide]))]
+    pub(super) output: Option<OutputFormat>,
+}
+
+/// `--output` of a command that prints values without names.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ValueOption {
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", value_parser = without(&[OutputFormat::Wide, OutputFormat::Name]))]
+    pub(super) output: Option<OutputFormat>,
+}
+
+/// Reads a format; those that mean nothing for the command are still accepted, because they once were shown.
+fn without(meaningless: &'static [OutputFormat]) -> impl TypedValueParser<Value = OutputFormat> {
+    let values = OutputFormat::value_variants()
+        .iter()
+        .filter_map(|format| format.to_possible_value().map(|value| value.hide(meaningless.contains(format))));
+    PossibleValuesParser::new(values).try_map(|text| OutputFormat::from_str(&text, false))
+}
+
+/// What a command prints, in each format.
+pub(crate) struct Printed<'a> {
+    /// As JSON and YAML.
+    pub(super) value: Value,
+    /// With `--output name`.
+    pub(super) names: Vec<&'a str>,
+    /// For people; the argument is whether the table is wide.
+    pub(super) text: &'a dyn Fn(bool) -> String,
+}
+
+impl Printed<'_> {
+    /// The text in the format that was asked for.
+    pub(crate) fn render(&self, format: Option<OutputFormat>) -> Result<String> {
+        match format {
+            None => Ok((self.text)(false)),
+            Some(OutputFormat::Wide) => Ok((self.text)(true)),
+            Some(OutputFormat::Name) => Ok(self.names.iter().flat_map(|name| [name, "\n"]).collect()),
+            Some(OutputFormat::Yaml) => yaml::to_string(&self.value),
+            Some(OutputFormat::Json) => json(&self.value),
+        }
+    }
+}
+
+fn json(value: &Value) -> Result<String> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").cause(&source))
+}
 
 /// A table with aligned columns.
 pub(crate) struct Table {
@@ -57,18 +131,24 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
-/// A value as JSON or YAML.
-pub(crate) fn structured(format: OutputFormat, value: &Value) -> Result<String> {
-    if format == OutputFormat::Yaml {
-        return yaml::to_string(value);
-    }
-    let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").cause(&source))
+/// Values in one line, with commas between them.
+pub(crate) fn joined(values: &[impl ToString]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_format_that_means_nothing_is_accepted_and_not_shown() {
+        let mut command = TableOption::augment_args(clap::Command::new("t"));
+        let matches = command.clone().try_get_matches_from(["t", "-o", "wide"]).unwrap();
+        assert_eq!(matches.get_one("output"), Some(&OutputFormat::Wide));
+        assert!(command.clone().try_get_matches_from(["t", "-o", "xml"]).is_err());
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("yaml") && !help.contains("wide"), "{help}");
+    }
 
     #[test]
     fn small_sizes_are_no_zero() {

@@ -1,17 +1,19 @@
 //! `coracle tunnel`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 
-use crate::cli::Context;
+use crate::cli::command::Run;
+use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
 use crate::cluster::reach::tunnel;
-use crate::engine::finishing::interrupted;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
-pub(crate) struct TunnelArguments {
-    /// Names of the Services; all that have an address by default
+pub(crate) struct Tunnel {
+    /// Names of the Services [default: all that have an address]
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
     #[command(flatten)]
@@ -20,27 +22,30 @@ pub(crate) struct TunnelArguments {
     name: NameOption,
 }
 
-pub(crate) async fn run(context: &Context, arguments: TunnelArguments) -> Result<()> {
-    let (engine, _) = context.engine().await?;
-    let name = arguments.name.get()?;
-    let cluster = cluster::find(&*engine, &name).await?;
-    let namespace = arguments.namespace.get(&name);
-    let forwards = tokio::select! {
-        forwards = tunnel::forwards(&engine, &cluster, &namespace, &arguments.services) => forwards?,
-        () = context.stop.cancelled() => return Err(interrupted()),
-    };
-    let step = context.ui.step("Opening the tunnel");
-    // Not interrupted: a container that is half made could not be removed.
-    let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
-    if result.is_ok() {
-        step.finish();
-        let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
-        result = context.ui.data(&lines.collect::<String>());
+impl Run for Tunnel {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, _) = context.engine().await?;
+        let name = self.name.get()?;
+        let cluster = cluster::find(&*engine, &name).await?;
+        let namespace = self.namespace.get(&name);
+        let forwards = tunnel::forwards(&engine, &cluster, &namespace, &self.services).await?;
+        let step = context.ui.step("Opening the tunnel");
+        let work = async {
+            // Not interrupted: a container that is half made could not be removed.
+            let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
+            if result.is_ok() {
+                step.finish();
+                let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
+                result = context.ui.data(&lines.collect::<String>());
+            }
+            if result.is_ok() {
+                context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
+                context.stop.cancelled().await;
+            }
+            tunnel::close(&engine, &cluster.name).await?;
+            result
+        };
+        context.clean_up_after(work).await?;
+        Ok(ExitCode::SUCCESS)
     }
-    if result.is_ok() {
-        context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
-        context.stop.cancelled().await;
-    }
-    tunnel::close(&engine, &cluster.name).await?;
-    result
 }

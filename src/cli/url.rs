@@ -1,17 +1,20 @@
 //! `coracle url`.
 
+use std::process::ExitCode;
+
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::Context;
-use crate::cli::options::{NameOption, NamespaceOption, OutputFormat};
-use crate::cli::output::structured;
+use crate::cli::command::Run;
+use crate::cli::context::Context;
+use crate::cli::options::{NameOption, NamespaceOption};
+use crate::cli::output::{Printed, ValueOption};
 use crate::cluster;
 use crate::cluster::reach::urls;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
-pub(crate) struct UrlArguments {
+pub(crate) struct Url {
     /// Name of the Service
     #[arg(value_name = "SERVICE")]
     service: String,
@@ -19,30 +22,32 @@ pub(crate) struct UrlArguments {
     namespace: NamespaceOption,
     #[command(flatten)]
     name: NameOption,
-    /// Print every URL, not only the best one of each port
+    /// Print every URL instead of the best one of each port
     #[arg(long)]
     all: bool,
-    /// Only URLs that need no route to the nodes, as where the engine runs in a virtual machine
+    /// Print only URLs that need no route to the nodes, as if the engine ran in a virtual machine
     #[arg(long, hide = true)]
     no_nodes: bool,
-    /// How to print
-    #[arg(long, short, value_name = "FORMAT")]
-    output: Option<OutputFormat>,
+    #[command(flatten)]
+    output: ValueOption,
 }
 
-pub(crate) async fn run(context: &Context, arguments: UrlArguments) -> Result<()> {
-    let (engine, local) = context.engine().await?;
-    let name = arguments.name.get()?;
-    let cluster = cluster::find(&*engine, &name).await?;
-    let reaches_nodes = !arguments.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
-    let namespace = arguments.namespace.get(&name);
-    let mut urls = urls::urls(&*engine, &cluster, &namespace, &arguments.service, reaches_nodes).await?;
-    if !arguments.all {
-        // The first one of each port is the best one.
-        urls.dedup_by(|next, kept| next.port == kept.port);
-    }
-    match arguments.output {
-        Some(format @ (OutputFormat::Json | OutputFormat::Yaml)) => context.ui.data(&structured(format, &json!(urls))?),
-        _ => context.ui.data(&urls.iter().flat_map(|reach| [reach.url.as_str(), "\n"]).collect::<String>()),
+impl Run for Url {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, local) = context.engine().await?;
+        let name = self.name.get()?;
+        let cluster = cluster::find(&*engine, &name).await?;
+        let reaches_nodes = !self.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
+        let namespace = self.namespace.get(&name);
+        let mut urls = urls::urls(&*engine, &cluster, &namespace, &self.service, reaches_nodes).await?;
+        if !self.all {
+            // The first one of each port is the best one.
+            urls.dedup_by(|next, kept| next.port == kept.port);
+        }
+        let names: Vec<&str> = urls.iter().map(|service| service.url.as_str()).collect();
+        let text = |_| names.iter().flat_map(|name| [name, "\n"]).collect::<String>();
+        let printed = Printed { value: json!(urls), names: names.clone(), text: &text };
+        context.ui.data(&printed.render(self.output.output)?)?;
+        Ok(ExitCode::SUCCESS)
     }
 }

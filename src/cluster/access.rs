@@ -1,4 +1,7 @@
-//! What a running cluster is reached with: the administrator's kubeconfig and the API client.
+//! The administrator's credentials of a running cluster, and a client that uses them.
+
+use base64::Engine as _;
+use serde_json::Value;
 
 use crate::cluster::found::Cluster;
 use crate::engine::Engine;
@@ -6,50 +9,91 @@ use crate::engine::files::read_file;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Entry;
 use crate::kubernetes::Client;
+use crate::plan::Credentials;
 
-/// The kubeconfig entry of a cluster, from the administrator's kubeconfig in its control plane.
+/// The administrator's kubeconfig in a control plane.
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
+/// The kubeconfig entry of a cluster; with `internal` it has the address that the cluster's network uses.
 pub async fn entry(engine: &dyn Engine, cluster: &Cluster, internal: bool) -> Result<Entry> {
-    let kubeconfig = node_kubeconfig(engine, cluster, "admin.conf").await?;
-    let invalid = || {
-        Error::new(
-            Code::KubeconfigInvalid,
-            format!("the administrator's kubeconfig of `{}` cannot be read", cluster.name),
-        )
-    };
-    let text = |value: &serde_json::Value| {
-        use base64::Engine as _;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str()?).ok()?;
-        String::from_utf8(bytes).ok()
-    };
-    let user = &kubeconfig["users"][0]["user"];
-    let inside = kubeconfig["clusters"][0]["cluster"]["server"].as_str().unwrap_or_default();
-    Ok(Entry {
-        name: format!("coracle-{}", cluster.name),
-        server: if internal { inside.to_owned() } else { cluster.endpoint().to_owned() },
-        ca_pem: text(&kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]).ok_or_else(invalid)?,
-        client_cert_pem: text(&user["client-certificate-data"]).ok_or_else(invalid)?,
-        client_key_pem: text(&user["client-key-data"]).ok_or_else(invalid)?,
-    })
+    let inside = inside(engine, cluster).await?;
+    let credentials = if internal { inside } else { on_host(cluster, inside) };
+    Ok(entry_of(cluster.name.context(), credentials))
 }
 
-async fn node_kubeconfig(engine: &dyn Engine, cluster: &Cluster, file: &str) -> Result<serde_json::Value> {
-    let node = cluster.control_plane().ok_or_else(|| {
-        Error::new(Code::NotFound, format!("cluster `{}` has no control plane", cluster.name))
-            .hint(format!("it was not completed; remove it: `coracle delete cluster --name {}`", cluster.name))
-    })?;
-    let path = format!("/etc/kubernetes/{file}");
-    let bytes = read_file(engine, &node.name, &path).await?.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("there is no `{path}`"))
-            .on_node(&node.name)
-            .hint(format!("the cluster was not completed; remove it: `coracle delete cluster --name {}`", cluster.name))
-    })?;
-    serde_yaml::from_slice(&bytes).map_err(|source| {
-        Error::new(Code::KubeconfigInvalid, format!("`{path}` is damaged")).on_node(&node.name).cause(&source)
-    })
+/// The entry of this name with these credentials.
+pub fn entry_of(name: String, credentials: Credentials) -> Entry {
+    Entry {
+        name,
+        server: credentials.server,
+        ca_pem: credentials.authority,
+        client_cert_pem: credentials.certificate,
+        client_key_pem: credentials.key,
+    }
 }
 
 /// A client of a running cluster's API.
 pub async fn client(engine: &dyn Engine, cluster: &Cluster) -> Result<Client> {
-    let entry = entry(engine, cluster, false).await?;
-    Client::from_kubeconfig(&crate::kubeconfig::render(&entry)?).await
+    Client::connect(&on_host(cluster, inside(engine, cluster).await?))
+}
+
+/// The same credentials for the address on the host.
+fn on_host(cluster: &Cluster, inside: Credentials) -> Credentials {
+    Credentials { server: cluster.endpoint.clone().unwrap_or_default(), ..inside }
+}
+
+/// The administrator's credentials as a control plane has them, with the address inside the cluster's network.
+async fn inside(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
+    let node = cluster.control_plane().ok_or_else(|| {
+        Error::new(Code::NotFound, format!("cluster `{}` has no control plane", cluster.name))
+            .hint(format!("it was never completed; delete it: `coracle delete cluster --name {}`", cluster.name))
+    })?;
+    let text = read_file(engine, &node.name, ADMIN).await?.ok_or_else(|| {
+        Error::new(Code::NotFound, format!("`{ADMIN}` does not exist")).on_node(&node.name).hint(format!(
+            "the cluster was never completed; delete it: `coracle delete cluster --name {}`",
+            cluster.name
+        ))
+    })?;
+    let kubeconfig = serde_yaml::from_slice(&text).map_err(|source| {
+        Error::new(Code::KubeconfigInvalid, format!("`{ADMIN}` is damaged")).on_node(&node.name).cause(&source)
+    })?;
+    read(&kubeconfig).ok_or_else(|| {
+        Error::new(
+            Code::KubeconfigInvalid,
+            format!("cannot read the administrator's kubeconfig of cluster `{}`", cluster.name),
+        )
+    })
+}
+
+/// The credentials in a kubeconfig as `plan` writes it: one cluster, one user.
+fn read(kubeconfig: &Value) -> Option<Credentials> {
+    let text = |value: &Value| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str()?).ok()?;
+        String::from_utf8(bytes).ok()
+    };
+    let (cluster, user) = (&kubeconfig["clusters"][0]["cluster"], &kubeconfig["users"][0]["user"]);
+    Some(Credentials {
+        server: cluster["server"].as_str().unwrap_or_default().to_owned(),
+        authority: text(&cluster["certificate-authority-data"])?,
+        certificate: text(&user["client-certificate-data"])?,
+        key: text(&user["client-key-data"])?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::node::kubelet::kubeconfig;
+
+    #[test]
+    fn what_the_plan_writes_is_read_back() {
+        let text = kubeconfig("https://172.18.0.3:6443", "authority", "admin", "certificate", "key").unwrap();
+        let credentials = read(&serde_yaml::from_str(&text).unwrap()).unwrap();
+        assert_eq!(credentials.server, "https://172.18.0.3:6443");
+        assert_eq!(
+            (credentials.authority.as_str(), credentials.certificate.as_str(), credentials.key.as_str()),
+            ("authority", "certificate", "key")
+        );
+        assert_eq!(read(&Value::Null), None);
+    }
 }

@@ -1,21 +1,26 @@
-//! Clusters: found by the labels of their containers, the only state outside the nodes.
+//! Clusters: found by the labels of their containers, the only state outside the nodes. Labels become values here.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use crate::config::{ClusterName, Role};
+use crate::config::{self, ClusterName, Overrides, Role};
 use crate::engine::Engine;
-use crate::engine::spec::Container;
+use crate::engine::files::read_file;
+use crate::engine::spec::{Container, Labels, State};
 use crate::error::{Code, Error, Result};
+use crate::plan::CLUSTER_CONFIG;
 use crate::plan::labels::{self, ContainerRole};
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// Its name.
-    pub name: String,
-    /// Its nodes, control planes first, in the order of their numbers.
+    pub name: ClusterName,
+    /// Kubernetes version of the first node, such as `v1.36.3`.
+    pub version: Option<String>,
+    /// The API server's address on the host, `https://…`.
+    pub endpoint: Option<String>,
+    /// Control planes first, in the order of their numbers.
     pub nodes: Vec<Node>,
-    /// The load balancer, if there is one.
     pub balancer: Option<Container>,
     /// The tunnel, while one is open.
     pub tunnel: Option<Container>,
@@ -24,18 +29,34 @@ pub struct Cluster {
 /// A node of a cluster.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Container and Node name.
+    /// Name of the container and of the Node object.
     pub name: String,
-    /// What it does.
     pub role: Role,
-    /// Its container.
+    /// Its fixed addresses, the one of the primary family first.
+    pub addresses: Vec<IpAddr>,
+    /// Kubernetes version of its image.
+    pub version: Option<String>,
+    /// Name of its image; the image's ID if the name is not known.
+    pub image: String,
     pub container: Container,
 }
 
 impl Node {
-    /// Its fixed addresses, the one of the primary family first.
-    pub fn addresses(&self) -> Vec<&str> {
-        self.container.labels.get(labels::ADDRESS).map(|label| label.split(',').collect()).unwrap_or_default()
+    fn new(role: Role, container: Container) -> Self {
+        let addresses = container.labels.get(labels::ADDRESS).map(String::as_str).unwrap_or_default();
+        Self {
+            name: container.name.clone(),
+            role,
+            addresses: addresses.split(',').filter_map(|address| address.parse().ok()).collect(),
+            version: container.labels.get(labels::VERSION).cloned(),
+            image: container.labels.get(labels::IMAGE).unwrap_or(&container.image).clone(),
+            container,
+        }
+    }
+
+    /// State of its container.
+    pub fn state(&self) -> State {
+        self.container.state
     }
 
     /// Whether its container runs.
@@ -45,16 +66,8 @@ impl Node {
 }
 
 impl Cluster {
-    /// Kubernetes version, such as `v1.36.3`.
-    pub fn version(&self) -> &str {
-        let label = self.nodes.first().and_then(|node| node.container.labels.get(labels::VERSION));
-        label.map_or("", String::as_str)
-    }
-
-    /// The API server's address on the host.
-    pub fn endpoint(&self) -> &str {
-        let label = self.nodes.first().and_then(|node| node.container.labels.get(labels::ENDPOINT));
-        label.map_or("", String::as_str)
+    fn new(name: ClusterName) -> Self {
+        Self { name, version: None, endpoint: None, nodes: Vec::new(), balancer: None, tunnel: None }
     }
 
     /// Names of all nodes.
@@ -62,11 +75,28 @@ impl Cluster {
         self.nodes.iter().map(|node| node.name.clone()).collect()
     }
 
+    /// Nodes whose containers run.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.is_running())
+    }
+
     /// The first control plane that runs, else the first one.
     pub fn control_plane(&self) -> Option<&Node> {
         let mut planes = self.nodes.iter().filter(|node| node.role == Role::ControlPlane);
         let first = planes.clone().next();
         planes.find(|node| node.is_running()).or(first)
+    }
+
+    /// All containers: nodes, then the load balancer, then the tunnel.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.nodes.iter().map(|node| &node.container).chain(&self.balancer).chain(&self.tunnel)
+    }
+
+    /// The effective configuration, from a control plane; `None` for a cluster that has none (yet).
+    pub async fn configuration(&self, engine: &dyn Engine) -> Result<Option<config::Cluster>> {
+        let Some(node) = self.control_plane() else { return Ok(None) };
+        let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
+        config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
     }
 }
 
@@ -87,33 +117,84 @@ pub async fn find(engine: &dyn Engine, name: &ClusterName) -> Result<Cluster> {
 async fn not_found(engine: &dyn Engine, name: &ClusterName) -> Error {
     let others = list(engine).await.unwrap_or_default();
     let names: Vec<_> = others.iter().map(|cluster| format!("`{}`", cluster.name)).collect();
-    let error = Error::new(Code::ClusterNotFound, format!("there is no cluster `{name}`"));
+    let error = Error::new(Code::ClusterNotFound, format!("cluster `{name}` does not exist"));
     if names.is_empty() {
         error.hint(format!("create it: `coracle create cluster --name {name}`"))
     } else {
-        error.hint(format!("there are: {}; choose one with `--name`", names.join(", ")))
+        error.hint(format!("existing clusters: {}; choose one with `--name`", names.join(", ")))
     }
 }
 
+/// The cluster that a container belongs to, if it is one that coracle can have made.
+pub fn cluster_of(labels: &Labels) -> Option<ClusterName> {
+    labels.get(labels::CLUSTER)?.parse().ok()
+}
+
 pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
-    let mut clusters: BTreeMap<String, Cluster> = BTreeMap::new();
+    let mut clusters: BTreeMap<ClusterName, Cluster> = BTreeMap::new();
     for container in containers {
-        let Some(name) = container.labels.get(labels::CLUSTER).cloned() else { continue };
+        let Some(name) = cluster_of(&container.labels) else { continue };
         let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
-        let new = Cluster { name: name.clone(), nodes: Vec::new(), balancer: None, tunnel: None };
-        let cluster = clusters.entry(name).or_insert(new);
+        let cluster = clusters.entry(name).or_insert_with_key(|name| Cluster::new(name.clone()));
         match role {
             Some(ContainerRole::LoadBalancer) => cluster.balancer = Some(container),
             Some(ContainerRole::Tunnel) => cluster.tunnel = Some(container),
-            Some(ContainerRole::Node(role)) => {
-                cluster.nodes.push(Node { name: container.name.clone(), role, container });
-            }
+            Some(ContainerRole::Node(role)) => cluster.nodes.push(Node::new(role, container)),
             Some(ContainerRole::Reader) | None => {}
         }
     }
     for cluster in clusters.values_mut() {
         // A name with a number sorts after the shorter ones: worker, worker2, worker10.
         cluster.nodes.sort_by_key(|node| (node.role, node.name.len(), node.name.clone()));
+        let first = cluster.nodes.first();
+        cluster.version = first.and_then(|node| node.version.clone());
+        cluster.endpoint = first.and_then(|node| node.container.labels.get(labels::ENDPOINT).cloned());
     }
     clusters.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(name: &str, values: &[(&str, &str)]) -> Container {
+        Container {
+            id: String::new(),
+            name: name.to_owned(),
+            image: "sha256:1".to_owned(),
+            state: State::Running,
+            labels: values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            addresses: Vec::new(),
+            networks: Vec::new(),
+            network_ids: Vec::new(),
+            ports: Vec::new(),
+            created: 0,
+        }
+    }
+
+    #[test]
+    fn labels_become_values_and_a_missing_one_is_none() {
+        let of = |role: &'static str| [(labels::CLUSTER, "dev"), (labels::ROLE, role)];
+        let mut plane = container("dev-control-plane", &of("control-plane"));
+        plane.labels.insert(labels::ADDRESS.to_owned(), "172.18.0.3,fdc0:ac1e::3".to_owned());
+        plane.labels.insert(labels::VERSION.to_owned(), "v1.36.3".to_owned());
+        plane.labels.insert(labels::IMAGE.to_owned(), "coracle/node:v1.36.3".to_owned());
+        let others = ["load-balancer", "worker", "tunnel"].map(|role| container(role, &of(role)));
+        let all: Vec<Container> = others.into_iter().chain([plane]).collect();
+        let cluster = group(all).pop().unwrap();
+        assert_eq!((cluster.version.as_deref(), cluster.endpoint.as_deref()), (Some("v1.36.3"), None));
+        let names: Vec<&str> = cluster.containers().map(|container| container.name.as_str()).collect();
+        assert_eq!(names, ["dev-control-plane", "worker", "load-balancer", "tunnel"]);
+        let addresses: Vec<String> = cluster.nodes[0].addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["172.18.0.3", "fdc0:ac1e::3"]);
+        assert_eq!(cluster.nodes[0].image, "coracle/node:v1.36.3");
+        let worker = &cluster.nodes[1];
+        assert_eq!((worker.version.as_deref(), worker.image.as_str()), (None, "sha256:1"));
+        assert!(worker.addresses.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_coracle_never_gives_is_no_cluster() {
+        assert!(group(vec![container("x", &[(labels::CLUSTER, "No Name")])]).is_empty());
+    }
 }

@@ -10,5 +10,7 @@ pub mod logs;
 pub mod reach;
 pub mod registry;
 pub mod rollout;
+pub mod run;
+mod upload;
 
 pub use found::{Cluster, Node, find, list};

@@ -1,4 +1,4 @@
-//! Pods that still run what a tag meant before, and how they get what it means now.
+//! Pods that still run the previous image of a tag, and how they get the current one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,48 +11,49 @@ use crate::cluster::found::Cluster;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::image::{self, NodeContainer, Reference};
-use crate::kubernetes::{Client, Failure, manifest, title, workload};
+use crate::kubernetes::object::{self, title};
+use crate::kubernetes::{Client, Failure, manifest, workload};
 use crate::ui::Ui;
 
-/// What `kubectl rollout restart` sets, so that `kubectl rollout history` tells both alike.
+/// What `kubectl rollout restart` sets, so that `kubectl rollout history` shows both alike.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
-/// Why a container waits that may have got its image just now.
+/// Reasons of containers that wait for an image, which may have been loaded since.
 const WAITING: &[&str] = &["ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff"];
 
-/// What names of images mean in nodes now.
+/// The images that names refer to in nodes now.
 #[derive(Debug, Clone, Default)]
-pub struct Meaning {
-    /// The nodes.
+pub struct ImageNames {
     pub nodes: Vec<String>,
     /// Image IDs by full name.
     pub names: BTreeMap<String, String>,
 }
 
-/// What was rolled, and what could not be.
+/// What was restarted, and what could not be.
 #[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Rolled {
     /// Workloads with new pods, such as ``Deployment `default/web` ``.
     pub workloads: Vec<String>,
-    /// Pods with the old image that no workload makes anew.
+    /// Pods with the old image that have no controller to recreate them.
     pub pods: Vec<String>,
 }
 
-impl Meaning {
-    /// What this text, in a pod, means now; `None` for images that are not concerned.
+impl ImageNames {
+    /// The image that this name in a pod refers to now; `None` for other images.
     fn of(&self, text: &str) -> Option<&str> {
         let name: Reference = text.parse().ok()?;
         self.names.get(&name.to_string()).map(String::as_str)
     }
 }
 
-/// How many pods run an image that their name of it no longer means.
-pub async fn outdated_pods(engine: &dyn Engine, meaning: &Meaning) -> Result<usize> {
-    let containers = latest(image::node_containers(engine, &meaning.nodes).await?);
-    let outdated = containers.values().filter(|one| meaning.of(&one.name).is_some_and(|id| id != one.image));
-    Ok(outdated.map(|one| one.pod_uid.as_str()).collect::<BTreeSet<_>>().len())
+/// How many pods run an image to which its name no longer refers.
+pub async fn outdated_pods(engine: &dyn Engine, images: &ImageNames) -> Result<usize> {
+    let containers = latest(image::node_containers(engine, &images.nodes).await?);
+    let outdated =
+        containers.values().filter(|container| images.of(&container.name).is_some_and(|id| id != container.image));
+    Ok(outdated.map(|container| container.pod_uid.as_str()).collect::<BTreeSet<_>>().len())
 }
 
-/// The last container of each that a pod has, by the pod's UID and the container's name.
+/// The latest attempt of each container, by the pod's UID and the container's name.
 fn latest(containers: Vec<(String, NodeContainer)>) -> BTreeMap<(String, String), NodeContainer> {
     let mut latest: BTreeMap<(String, String), NodeContainer> = BTreeMap::new();
     for (_, container) in containers {
@@ -64,32 +65,32 @@ fn latest(containers: Vec<(String, NodeContainer)>) -> BTreeMap<(String, String)
     latest
 }
 
-/// Rolls the workloads whose pods run an old image, or wait for one that is there now, and waits for the new pods.
+/// Restarts the workloads whose pods run an old image, or wait for one that has been loaded, and waits for the new pods.
 pub async fn restart(
     engine: &dyn Engine,
     cluster: &Cluster,
-    meaning: &Meaning,
+    images: &ImageNames,
     deadline: Instant,
     ui: &Ui,
 ) -> Result<Rolled> {
     let client = access::client(engine, cluster).await?;
-    let (containers, pods) = tokio::join!(image::node_containers(engine, &meaning.nodes), client.get("/api/v1/pods"));
+    let (containers, pods) = tokio::join!(image::node_containers(engine, &images.nodes), client.get("/api/v1/pods"));
     let (containers, pods) = (latest(containers?), pods?);
     let mut rolled = Rolled::default();
     let mut owners: BTreeMap<String, Value> = BTreeMap::new();
-    for pod in pods["items"].as_array().into_iter().flatten().filter(|pod| is_outdated(pod, meaning, &containers)) {
+    for pod in object::items(&pods).iter().filter(|pod| is_outdated(pod, images, &containers)) {
         match owner(&client, pod).await? {
             Some(owner) => drop(owners.insert(title(&owner), owner)),
-            None => rolled.pods.push(pod_name(pod)),
+            None => rolled.pods.push(object::key(pod)),
         }
     }
     let mut objects = Vec::new();
     for (title, owner) in owners {
         if owner["spec"]["paused"] == true {
-            ui.warn(format!("{title} is paused, and its pods stay: `kubectl rollout resume` lets them go"));
+            ui.warn(format!("{title} is paused, so its pods were not replaced; run `kubectl rollout resume` first"));
             continue;
         }
-        warn_of_pulls(&title, &owner, meaning, ui);
+        warn_of_pulls(&title, &owner, images, ui);
         objects.push(roll(&client, &owner).await?);
         rolled.workloads.push(title);
     }
@@ -97,28 +98,23 @@ pub async fn restart(
         return Ok(rolled);
     }
     let step = ui.step(format!("Restarting {}", rolled.workloads.join(", ")));
-    let said = |what: &str| step.detail("waiting for", what);
-    manifest::wait(&client, &objects, deadline, said).await.map_err(|at| at.error)?;
+    let progress = |what: &str| step.detail("waiting for", what);
+    manifest::wait(&client, &objects, deadline, progress).await.map_err(|at| at.error)?;
     step.finish();
     Ok(rolled)
 }
 
-fn pod_name(pod: &Value) -> String {
-    let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
-    format!("{}/{}", text("namespace"), text("name"))
-}
-
-/// Whether a pod runs something else than its names mean now, or waits for an image of such a name.
-fn is_outdated(pod: &Value, meaning: &Meaning, containers: &BTreeMap<(String, String), NodeContainer>) -> bool {
+/// Whether a pod runs another image than its names refer to now, or waits for an image of such a name.
+fn is_outdated(pod: &Value, images: &ImageNames, containers: &BTreeMap<(String, String), NodeContainer>) -> bool {
     let ended = ["Succeeded", "Failed"].map(|phase| pod["status"]["phase"] == phase).contains(&true);
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-    if ended || !pod["metadata"]["deletionTimestamp"].is_null() || !meaning.nodes.iter().any(|one| one == node) {
+    if ended || !pod["metadata"]["deletionTimestamp"].is_null() || !images.nodes.iter().any(|other| other == node) {
         return false;
     }
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
     workload::containers(&pod["spec"]).any(|container| {
         let text = |key: &str| container[key].as_str().unwrap_or_default();
-        let Some(now) = meaning.of(text("image")) else { return false };
+        let Some(now) = images.of(text("image")) else { return false };
         match containers.get(&(uid.to_owned(), text("name").to_owned())) {
             Some(running) => running.image != now,
             None => waits(pod, text("name")),
@@ -135,9 +131,9 @@ fn waits(pod: &Value, container: &str) -> bool {
     })
 }
 
-/// The workload that makes a pod anew when its template changes.
+/// The workload that replaces a pod when its template changes.
 async fn owner(client: &Client, pod: &Value) -> Result<Option<Value>> {
-    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+    let namespace = object::namespace(pod).unwrap_or_default();
     let mut object = pod.clone();
     // A pod's owner may be a ReplicaSet, whose owner is a Deployment.
     for _ in 0..2 {
@@ -153,7 +149,7 @@ async fn owner(client: &Client, pod: &Value) -> Result<Option<Value>> {
         };
         object = match client.get(&format!("/apis/apps/v1/namespaces/{namespace}/{plural}/{name}")).await {
             Ok(object) => object,
-            // Deleted just now: its pods follow.
+            // Just deleted: its pods follow.
             Err(Failure::Status(404, ..)) => return Ok(None),
             Err(failure) => return Err(failure.into()),
         };
@@ -164,17 +160,17 @@ async fn owner(client: &Client, pod: &Value) -> Result<Option<Value>> {
     Ok(None)
 }
 
-/// With the policy `Always` the kubelet asks a registry, and what was loaded does not count.
-fn warn_of_pulls(title: &str, owner: &Value, meaning: &Meaning, ui: &Ui) {
+/// With the policy `Always` the kubelet pulls from a registry, and ignores what was loaded.
+fn warn_of_pulls(title: &str, owner: &Value, images: &ImageNames, ui: &Ui) {
     let always = |container: &&Value| {
         container["imagePullPolicy"] == "Always"
-            && container["image"].as_str().is_some_and(|name| meaning.of(name).is_some())
+            && container["image"].as_str().is_some_and(|name| images.of(name).is_some())
     };
     if let Some(container) = workload::containers(&owner["spec"]["template"]["spec"]).find(always) {
         let name = container["image"].as_str().unwrap_or_default();
         ui.warn(format!(
-            "{title} has `imagePullPolicy: Always` for `{name}`, so that the kubelet asks a registry for it; `IfNotPresent` \
-             uses what is in the node"
+            "{title} has `imagePullPolicy: Always` for `{name}`, so the kubelet pulls it from a registry; `IfNotPresent` uses the \
+             image in the node"
         ));
     }
 }
@@ -186,17 +182,16 @@ async fn roll(client: &Client, owner: &Value) -> Result<Value> {
         .format(&time::format_description::well_known::Rfc3339)
         .map_err(|source| failed(source.to_string()))?;
     let change = json!({"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}});
-    let text = |key: &str| owner["metadata"][key].as_str().unwrap_or_default();
+    let (namespace, name) = (object::namespace(owner).unwrap_or_default(), object::name(owner));
     let kind = owner["kind"].as_str().unwrap_or_default().to_lowercase();
-    let path =
-        format!("/apis/apps/v1/namespaces/{}/{kind}s/{}?fieldManager=kubectl-rollout", text("namespace"), text("name"));
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/{kind}s/{name}?fieldManager=kubectl-rollout");
     client
         .send(Method::PATCH, &path, "application/merge-patch+json", Some(&change))
         .await
         .map_err(|failure| failed(failure.text().to_owned()))
 }
 
-/// Every image that pods and workloads of a cluster name.
+/// All images that pods and workloads of a cluster name.
 pub async fn named_images(engine: &dyn Engine, cluster: &Cluster) -> Result<BTreeSet<String>> {
     const LISTS: [&str; 6] = [
         "/api/v1/pods",
@@ -209,11 +204,11 @@ pub async fn named_images(engine: &dyn Engine, cluster: &Cluster) -> Result<BTre
     let client = access::client(engine, cluster).await?;
     let lists =
         futures_util::future::try_join_all(LISTS.iter().map(|path| client.get(path))).await.map_err(|failure| {
-            Error::new(Code::ApiFailed, "cannot ask the cluster which images it needs")
+            Error::new(Code::ApiFailed, "cannot find out which images the cluster needs")
                 .because(failure.text())
-                .hint(format!("`coracle status --name {}` says how it does", cluster.name))
+                .hint(format!("`coracle status --name {}` shows its health", cluster.name))
         })?;
-    let objects = lists.iter().filter_map(|list| list["items"].as_array()).flatten();
+    let objects = lists.iter().flat_map(object::items);
     let images = objects.flat_map(workload::images).map(str::to_owned);
     Ok(images.collect())
 }
@@ -234,9 +229,9 @@ mod tests {
         ("a".to_owned(), container)
     }
 
-    fn meaning() -> Meaning {
+    fn image_names() -> ImageNames {
         let names = BTreeMap::from([("docker.io/library/app:1".to_owned(), "sha256:new".to_owned())]);
-        Meaning { nodes: vec!["a".to_owned()], names }
+        ImageNames { nodes: vec!["a".to_owned()], names }
     }
 
     fn pod(uid: &str, node: &str) -> Value {
@@ -249,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_outdated_when_its_last_container_has_an_image_of_before() {
+    fn a_pod_is_outdated_if_its_last_container_has_an_old_image() {
         let containers = latest(vec![
             container("old", "first", "sha256:old", 0),
             container("back", "first", "sha256:new", 1),
             container("back", "first", "sha256:old", 0),
         ]);
-        let is_outdated = |pod: &Value| is_outdated(pod, &meaning(), &containers);
+        let is_outdated = |pod: &Value| is_outdated(pod, &image_names(), &containers);
         assert!(is_outdated(&pod("old", "a")));
         assert!(!is_outdated(&pod("old", "b")));
         assert!(!is_outdated(&pod("back", "a")));
@@ -271,9 +266,9 @@ mod tests {
     fn a_pod_that_waits_for_the_image_is_outdated() {
         let containers = BTreeMap::new();
         let mut waiting = pod("new", "a");
-        assert!(!is_outdated(&waiting, &meaning(), &containers));
+        assert!(!is_outdated(&waiting, &image_names(), &containers));
         let state = json!({"waiting": {"reason": "ImagePullBackOff"}});
         waiting["status"]["initContainerStatuses"] = json!([{"name": "first", "state": state}]);
-        assert!(is_outdated(&waiting, &meaning(), &containers));
+        assert!(is_outdated(&waiting, &image_names(), &containers));
     }
 }

@@ -1,107 +1,70 @@
-//! Credentials for registries that this host has: from the Docker client's configuration and credential helpers.
+//! This host's credentials for registries: those of the Docker client and its credential helpers.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::config::Registry;
 use crate::error::{Code, Error, Result};
+use crate::host::docker_config::{DockerConfig, authority};
 use crate::plan::node::credentials::{Login, Secret};
 
 /// What `docker login` calls Docker Hub.
 const HUB: &str = "https://index.docker.io/v1/";
 /// How long a helper may take: it may ask its user to unlock a key ring.
-const PATIENCE: Duration = Duration::from_secs(60);
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Credentials for the registries of a configuration that ask for them, or for their mirrors.
-pub(crate) async fn of_registries(folder: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
+pub(crate) async fn of_registries(directory: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
     let mut logins = Vec::new();
     for registry in registries.iter().filter(|registry| registry.login) {
-        // Whoever mirrors a registry behind a login of its own has that one, and nodes only ask for the registry.
+        // A mirror may have a login of its own, and nodes ask for credentials by the name of the registry only.
         let mirrors = registry.mirrors.iter().map(|url| authority(url));
         let hosts: Vec<&str> = std::iter::once(registry.host.as_str()).chain(mirrors).collect();
-        logins.push(Login { host: registry.host.clone(), ..first(folder, &hosts).await? });
+        logins.push(Login { host: registry.host.clone(), ..first(directory, &hosts).await? });
     }
     Ok(logins)
 }
 
-/// Credentials for the first of the hosts that there are some for.
-async fn first(folder: Option<&Path>, hosts: &[&str]) -> Result<Login> {
-    let config = folder.map(|folder| read(&folder.join("config.json"))).transpose()?.unwrap_or_default();
+/// The credentials of the first host that has any.
+async fn first(directory: Option<&Path>, hosts: &[&str]) -> Result<Login> {
+    let file = directory.map(|directory| directory.join("config.json"));
+    let config = file.map(|file| DockerConfig::read(&file)).transpose()?.unwrap_or_default();
     for host in hosts {
-        if let Some(login) = config.find(host).await? {
+        if let Some(login) = find(&config, host).await? {
             return Ok(login);
         }
     }
     let host = hosts.first().copied().unwrap_or_default();
     let command = if host == "docker.io" { "docker login".to_owned() } else { format!("docker login {host}") };
     Err(Error::new(Code::CredentialsMissing, format!("this host has no credentials for `{host}`"))
-        .because("neither the Docker configuration nor a credential helper of it has any")
+        .because("neither the Docker configuration nor its credential helpers have any")
         .hint(format!("log in once: `{command}`")))
 }
 
-/// The part of the Docker client's configuration that is about credentials.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Config {
-    auths: Map<String, Value>,
-    creds_store: Option<String>,
-    cred_helpers: Map<String, Value>,
-}
-
-fn read(file: &Path) -> Result<Config> {
-    let failed = |cause: String| {
-        Error::new(Code::FileFailed, format!("cannot read the Docker configuration `{}`", file.display()))
-            .because(cause)
-    };
-    match std::fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text)
-            // The parser's own words could repeat what is in the file.
-            .map_err(|source| failed(format!("it is no JSON, at line {}", source.line()))),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
-        Err(source) => Err(failed(source.to_string())),
-    }
-}
-
-/// The host and port of a URL, or of what `docker login` has for one.
-fn authority(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
-}
-
-/// Whether an entry of the configuration is for this host.
-fn is_for(entry: &str, host: &str) -> bool {
-    let entry = authority(entry);
-    entry == host || (host == "docker.io" && matches!(entry, "index.docker.io" | "registry-1.docker.io"))
-}
-
-impl Config {
-    async fn find(&self, host: &str) -> Result<Option<Login>> {
-        let server = if host == "docker.io" { HUB } else { host };
-        let helper =
-            self.cred_helpers.iter().find(|(entry, _)| is_for(entry, host)).and_then(|(_, name)| name.as_str());
-        for helper in helper.into_iter().chain(self.creds_store.as_deref()) {
-            if let Some((user, secret)) = ask(helper, server).await? {
-                return login(host, user, secret).map(Some);
-            }
+/// What the registry's credential helpers answer, else what the configuration itself has.
+async fn find(config: &DockerConfig, host: &str) -> Result<Option<Login>> {
+    let server = if host == "docker.io" { HUB } else { host };
+    for helper in config.helpers(host) {
+        if let Some((user, secret)) = ask(helper, server).await? {
+            return login(host, user, secret).map(Some);
         }
-        let entry = self.auths.iter().find(|(entry, _)| is_for(entry, host)).map(|(_, value)| value);
-        entry.and_then(|entry| stored(host, entry).transpose()).transpose()
     }
+    config.login(host).and_then(|entry| stored(host, entry).transpose()).transpose()
 }
 
-/// Credentials as Kubernetes can use them: it knows no tokens of identity, but one registry takes them as a password.
+/// Credentials that Kubernetes can use: it does not know identity tokens, but one registry takes them as a password.
 fn login(host: &str, user: String, secret: String) -> Result<Login> {
     let user = match user.as_str() {
         "<token>" if host.ends_with(".azurecr.io") => "00000000-0000-0000-0000-000000000000".to_owned(),
         "<token>" => {
             return Err(Error::new(Code::CredentialsMissing, format!("the credentials for `{host}` cannot be used"))
-                .because("they are an identity token, and the kubelet passes on a user name and a password only")
+                .because("they are an identity token, and the kubelet can use only a user name and a password")
                 .hint(format!("log in with a user name and an access token: `docker login --username NAME {host}`")));
         }
         _ => user,
@@ -109,7 +72,7 @@ fn login(host: &str, user: String, secret: String) -> Result<Login> {
     Ok(Login { host: host.to_owned(), user, secret: Secret::new(secret) })
 }
 
-/// What the configuration itself has; an entry without content says that a helper has it.
+/// What the configuration itself has; an empty entry means that a helper has it.
 fn stored(host: &str, entry: &Value) -> Result<Option<Login>> {
     use base64::Engine as _;
     let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -143,7 +106,7 @@ struct Answer {
 async fn ask(helper: &str, server: &str) -> Result<Option<(String, String)>> {
     let program = format!("docker-credential-{helper}");
     let failed = |cause: String| {
-        Error::new(Code::CredentialsMissing, format!("`{program}` gives no credentials for `{server}`"))
+        Error::new(Code::CredentialsMissing, format!("`{program}` returned no credentials for `{server}`"))
             .because(cause)
             .hint(format!("try it: `echo {server} | {program} get`"))
     };
@@ -152,29 +115,29 @@ async fn ask(helper: &str, server: &str) -> Result<Option<(String, String)>> {
     let mut child = command.spawn().map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => Error::new(Code::ToolMissing, format!("`{program}` is not installed"))
             .because("the Docker configuration names it as a credential helper")
-            .hint("install it, or take it out of `credsStore` and `credHelpers` and log in again"),
+            .hint("install it, or remove it from `credsStore` and `credHelpers` and log in again"),
         _ => failed(source.to_string()),
     })?;
     let talk = async {
         if let Some(mut input) = child.stdin.take() {
-            // A helper that does not read its input has its own reasons, and says so.
+            // A helper that does not read its input reports why itself.
             let _ = input.write_all(server.as_bytes()).await;
         }
         child.wait_with_output().await
     };
-    let said = tokio::time::timeout(PATIENCE, talk)
+    let output = tokio::time::timeout(HELPER_TIMEOUT, talk)
         .await
-        .map_err(|_| failed(format!("it did not answer within {} s", PATIENCE.as_secs())))?
+        .map_err(|_| failed(format!("it did not answer within {} s", HELPER_TIMEOUT.as_secs())))?
         .map_err(|source| failed(source.to_string()))?;
-    if !said.status.success() {
+    if !output.status.success() {
         // Helpers give their reason on standard output.
-        let text = [said.stdout, said.stderr].concat();
+        let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().next().unwrap_or_default().chars().take(200).collect::<String>();
         return if line.contains("credentials not found") { Ok(None) } else { Err(failed(line)) };
     }
     let answer: Answer =
-        serde_json::from_slice(&said.stdout).map_err(|_| failed("its answer is not understood".to_owned()))?;
+        serde_json::from_slice(&output.stdout).map_err(|_| failed("its answer is not valid JSON".to_owned()))?;
     Ok(Some((answer.username, answer.secret)))
 }
 
@@ -182,10 +145,10 @@ async fn ask(helper: &str, server: &str) -> Result<Option<(String, String)>> {
 mod tests {
     use super::*;
 
-    async fn find(config: &str, host: &str) -> Result<Login> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), config).unwrap();
-        first(Some(folder.path()), &[host]).await
+    async fn login_of(config: &str, host: &str) -> Result<Login> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        first(Some(directory.path()), &[host]).await
     }
 
     fn known(host: &str, user: &str, secret: &str) -> Login {
@@ -200,11 +163,11 @@ mod tests {
             "https://b.example/v2/": {"username": "you", "password": "p"},
             "https://index.docker.io/v1/": {"auth": "bWU6cGFzczp3b3Jk"},
             "empty.example": {}}}"#;
-        assert_eq!(find(config, "a.example:5000").await.unwrap(), known("a.example:5000", "me", "pass:word"));
-        assert_eq!(find(config, "b.example").await.unwrap(), known("b.example", "you", "p"));
-        assert_eq!(find(config, "docker.io").await.unwrap(), known("docker.io", "me", "pass:word"));
+        assert_eq!(login_of(config, "a.example:5000").await.unwrap(), known("a.example:5000", "me", "pass:word"));
+        assert_eq!(login_of(config, "b.example").await.unwrap(), known("b.example", "you", "p"));
+        assert_eq!(login_of(config, "docker.io").await.unwrap(), known("docker.io", "me", "pass:word"));
         for host in ["a.example", "empty.example", "c.example"] {
-            let error = find(config, host).await.unwrap_err();
+            let error = login_of(config, host).await.unwrap_err();
             assert_eq!(error.code(), Code::CredentialsMissing);
             assert_eq!(error.hints(), [format!("log in once: `docker login {host}`")]);
         }
@@ -212,27 +175,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_mirrors_credentials_are_taken_when_the_registry_has_none() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let config = r#"{"auths": {"mirror.example:5000": {"username": "m", "password": "p"}}}"#;
-        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
         let mirrors = vec!["https://mirror.example:5000/hub".to_owned()];
         let registry = |login| Registry { mirrors: mirrors.clone(), login, ..Registry::new("docker.io") };
-        let found = of_registries(Some(folder.path()), &[registry(true)]).await.unwrap();
+        let found = of_registries(Some(directory.path()), &[registry(true)]).await.unwrap();
         assert_eq!(found, [known("docker.io", "m", "p")]);
-        assert!(of_registries(Some(folder.path()), &[registry(false)]).await.unwrap().is_empty());
+        assert!(of_registries(Some(directory.path()), &[registry(false)]).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn identity_tokens_are_for_the_one_registry_that_takes_them() {
         let config = r#"{"auths": {"x.azurecr.io": {"identitytoken": "t"}, "a.example": {"identitytoken": "t"}}}"#;
-        assert!(find(config, "x.azurecr.io").await.unwrap().user.starts_with("00000000-"));
-        assert!(find(config, "a.example").await.unwrap_err().cause_text().unwrap().contains("identity token"));
+        assert!(login_of(config, "x.azurecr.io").await.unwrap().user.starts_with("00000000-"));
+        assert!(login_of(config, "a.example").await.unwrap_err().cause_text().unwrap().contains("identity token"));
     }
 
     #[tokio::test]
-    async fn damage_is_told_without_repeating_a_secret() {
+    async fn damage_is_reported_without_repeating_a_secret() {
         for config in [r#"{"auths": {"a.example": {"auth": "hunter2!"}}}"#, r#"{"auths": {"a.example": hunter2"#] {
-            let error = find(config, "a.example").await.unwrap_err();
+            let error = login_of(config, "a.example").await.unwrap_err();
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
     }
@@ -240,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_helper_that_is_not_installed_is_named() {
         let config = r#"{"credHelpers": {"a.example": "coracle-absent"}}"#;
-        let error = find(config, "a.example").await.unwrap_err();
+        let error = login_of(config, "a.example").await.unwrap_err();
         assert_eq!(error.code(), Code::ToolMissing);
         assert!(error.message().contains("docker-credential-coracle-absent"));
     }

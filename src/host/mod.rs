@@ -1,4 +1,7 @@
 //! This machine: the Docker client's configuration, the environment, and the limits of the host.
 
+pub mod check;
 pub mod credentials;
+mod docker_config;
+pub mod limits;
 pub mod proxy;

@@ -1,28 +1,20 @@
-//! Which proxy settings the nodes get: those of the environment, else those of the Docker client.
+//! The proxy settings for nodes: those of the environment, else those of the Docker client.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::engine::address::Address;
-use crate::engine::address::Environment;
+use crate::engine::address::{Address, Environment};
+use crate::host::docker_config::DockerConfig;
 use crate::plan::ProxySettings;
-use crate::ui::Ui;
 
-/// The proxy settings for nodes of this engine; says so when they are the Docker client's.
-pub(crate) fn settings(ui: &Ui, environment: &Environment, address: &Address) -> ProxySettings {
+/// The proxy settings for nodes of this engine, and the Docker client's configuration if they come from there.
+pub(crate) fn settings(environment: &Environment, address: &Address) -> (ProxySettings, Option<PathBuf>) {
     let own = from_variables(|name| std::env::var(name).ok());
     if !own.is_empty() {
-        return own;
+        return (own, None);
     }
-    let Some(file) = environment.docker_config.as_ref().map(|folder| folder.join("config.json")) else { return own };
-    match from_client(&file, address, environment.docker_host.as_deref()) {
-        Some(settings) => {
-            ui.note(format!("The nodes get the proxy settings in {}", file.display()));
-            settings
-        }
-        None => own,
-    }
+    let file = environment.docker_config.as_ref().map(|directory| directory.join("config.json"));
+    let found = file.and_then(|file| Some((from_client(&file, address, environment.docker_host.as_deref())?, file)));
+    found.map_or((own, None), |(settings, file)| (settings, Some(file)))
 }
 
 /// Upper case before lower case.
@@ -32,16 +24,15 @@ fn from_variables(get: impl Fn(&str) -> Option<String>) -> ProxySettings {
     ProxySettings { http: either("HTTP_PROXY"), https: either("HTTPS_PROXY"), none: either("NO_PROXY") }
 }
 
-/// What the Docker client gives to containers: the entry of the engine, else the default one.
+/// What the Docker client passes to containers: the engine's entry, else the default one.
 fn from_client(file: &Path, address: &Address, host: Option<&str>) -> Option<ProxySettings> {
-    let config: Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    let config = DockerConfig::read(file).ok()?;
     let address = match address {
         Address::Unix(path) => format!("unix://{}", path.display()),
         Address::Tcp(host) => format!("tcp://{host}"),
     };
-    let proxies = config["proxies"].as_object()?;
-    let entry =
-        host.and_then(|host| proxies.get(host)).or_else(|| proxies.get(&address)).or_else(|| proxies.get("default"))?;
+    let engines: Vec<&str> = host.into_iter().chain([address.as_str(), "default"]).collect();
+    let entry = config.proxies(&engines)?;
     let text = |key: &str| entry[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
     let settings = ProxySettings { http: text("httpProxy"), https: text("httpsProxy"), none: text("noProxy") };
     (!settings.is_empty()).then_some(settings)
@@ -67,8 +58,8 @@ mod tests {
 
     #[test]
     fn the_entry_of_the_engine_comes_before_the_default() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
         let config = r#"{"auths": {}, "proxies": {
             "default": {"httpProxy": "http://all:1", "noProxy": "corp.example"},
             "tcp://10.0.0.1:2375": {"httpsProxy": "http://one:1"},
@@ -79,6 +70,6 @@ mod tests {
         let one = from_client(&file, &Address::Tcp("10.0.0.1:2375".to_owned()), None).unwrap();
         assert_eq!((one.http, one.https.as_deref()), (None, Some("http://one:1")));
         assert_eq!(from_client(&file, &Address::Unix("/empty.sock".into()), None), None);
-        assert_eq!(from_client(&folder.path().join("absent"), &Address::Unix("/x".into()), None), None);
+        assert_eq!(from_client(&directory.path().join("absent"), &Address::Unix("/x".into()), None), None);
     }
 }

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::{Client, Failure, title};
+use crate::kubernetes::client::{Client, Failure};
+use crate::kubernetes::object::{self, title};
 
-/// Who applies, as the API server records it.
+/// The field manager that the API server records.
 const MANAGER: &str = "coracle";
-/// Pause between tries.
+/// Pause between attempts.
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
 
 /// The API path of an object's collection.
@@ -20,7 +21,7 @@ pub fn collection(object: &Value) -> Option<String> {
     let version = object["apiVersion"].as_str()?;
     let root = root(version);
     let plural = plural(object["kind"].as_str()?);
-    Some(match object["metadata"]["namespace"].as_str() {
+    Some(match object::namespace(object) {
         Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
         None => format!("{root}/{plural}"),
     })
@@ -31,7 +32,7 @@ pub(super) fn root(version: &str) -> String {
     if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") }
 }
 
-/// The resource name of a kind, by the rule that every kind of Kubernetes itself follows.
+/// The resource name of a kind, by the rule that all of Kubernetes' own kinds follow.
 fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
     if kind.ends_with("ss") || kind.ends_with('x') {
@@ -45,7 +46,7 @@ fn plural(kind: &str) -> String {
     }
 }
 
-/// Applies objects, those that run pods after all others, and returns these as the API server completed them.
+/// Applies objects, workloads after all others, and returns the workloads as the API server completed them.
 pub async fn apply_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<Vec<Value>> {
     let runs_pods =
         |object: &&Value| matches!(object["kind"].as_str(), Some("DaemonSet" | "Deployment" | "StatefulSet" | "Pod"));
@@ -59,7 +60,7 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
     let what = || format!("cannot apply {}", title(object));
     let collection = collection(object)
         .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
-    let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    let path = format!("{collection}/{}", object::name(object));
     patch(client, &path, object, deadline)
         .await
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
@@ -81,7 +82,7 @@ pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Resul
         .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
 }
 
-/// Creates a Node object; a kubelet that was faster gets the missing parts patched in.
+/// Creates a Node object. If the kubelet was faster, the missing parts are patched in.
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
     let Err(failure) = created else { return Ok(()) };
@@ -91,7 +92,7 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
     if !matches!(failure, Failure::Status(409, ..)) {
         return Err(failed(failure));
     }
-    let path = format!("/api/v1/nodes/{}", node["metadata"]["name"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/nodes/{}", object::name(node));
     let missing = json!({
         "metadata": {"labels": node["metadata"]["labels"]},
         "spec": {"podCIDR": node["spec"]["podCIDR"], "podCIDRs": node["spec"]["podCIDRs"]},
@@ -102,7 +103,7 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
         .map_err(failed)
 }
 
-/// Tries again while the failure is one of a server that is starting.
+/// Repeats a request while it fails as it does on a server that is still starting.
 pub(super) async fn retry<F, T>(deadline: Instant, mut request: F) -> Result<T, Failure>
 where
     F: AsyncFnMut() -> Result<T, Failure>,
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_follow_group_kind_and_name_space() {
+    fn paths_follow_group_kind_and_namespace() {
         let path = |value: Value| collection(&value).unwrap();
         assert_eq!(path(json!({"apiVersion": "v1", "kind": "Node"})), "/api/v1/nodes");
         assert_eq!(

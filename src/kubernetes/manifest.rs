@@ -1,4 +1,4 @@
-//! Objects of a manifest: applied in their order, awaited until they do what they are for, removed.
+//! Objects of a manifest: applied in order, awaited until they work, deleted.
 
 use std::time::Duration;
 
@@ -8,25 +8,26 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::apply::{PAUSE, patch, retry};
+use crate::kubernetes::client::{Client, Failure};
+use crate::kubernetes::object::title;
 use crate::kubernetes::resources::Resources;
 use crate::kubernetes::workload::{self, State};
-use crate::kubernetes::{Client, Failure, title};
 
-/// Pause between two looks at an object that is awaited or removed.
-const LOOK: Duration = Duration::from_millis(200);
-/// How long a kind may be unknown: its definition may have come just before.
-const NEW_KIND: Duration = Duration::from_secs(20);
+/// Pause between two looks at an object that is awaited or deleted.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a kind may be unknown: its definition may just have been applied.
+const NEW_KIND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What failed, and at which of the objects.
+/// An error, and the object that it is about.
 #[derive(Debug)]
 pub struct At {
     /// Index of the object.
     pub index: usize,
-    /// What failed.
+    /// The error.
     pub error: Error,
 }
 
-/// Applies objects one after the other: name spaces first, then definitions of kinds, then the others as they come.
+/// Applies objects one after the other: namespaces first, then definitions of kinds, then the others in their order.
 pub async fn apply(client: &Client, objects: &[Value], deadline: Instant) -> Result<(), At> {
     let resources = Resources::new(client);
     let rank = |object: &Value| match object["kind"].as_str() {
@@ -38,14 +39,14 @@ pub async fn apply(client: &Client, objects: &[Value], deadline: Instant) -> Res
     order.sort_by_key(|index| objects.get(*index).map(rank));
     for index in order {
         let Some(object) = objects.get(index) else { continue };
-        one(client, &resources, object, deadline).await.map_err(|error| At { index, error })?;
+        apply_object(client, &resources, object, deadline).await.map_err(|error| At { index, error })?;
     }
     Ok(())
 }
 
-async fn one(client: &Client, resources: &Resources<'_>, object: &Value, deadline: Instant) -> Result<()> {
+async fn apply_object(client: &Client, resources: &Resources<'_>, object: &Value, deadline: Instant) -> Result<()> {
     let failed = |cause: &str| Error::new(Code::ApiFailed, format!("cannot apply {}", title(object))).because(cause);
-    let unknown_until = deadline.min(Instant::now() + NEW_KIND);
+    let unknown_until = deadline.min(Instant::now() + NEW_KIND_TIMEOUT);
     let path = loop {
         match retry(deadline, || resources.path(object)).await.map_err(|failure| failed(failure.text()))? {
             Some(path) => break path,
@@ -59,12 +60,12 @@ async fn one(client: &Client, resources: &Resources<'_>, object: &Value, deadlin
     patch(client, &path, object, deadline).await.map(drop).map_err(|failure| failed(failure.text()))
 }
 
-/// Waits until all objects that run something, or serve something, do so.
-pub async fn wait(client: &Client, objects: &[Value], deadline: Instant, said: impl Fn(&str)) -> Result<(), At> {
+/// Waits until all objects that run or serve something do so.
+pub async fn wait(client: &Client, objects: &[Value], deadline: Instant, progress: impl Fn(&str)) -> Result<(), At> {
     let resources = Resources::new(client);
     let mut awaited: Vec<(usize, &Value)> =
         objects.iter().enumerate().filter(|(_, object)| workload::is_awaited(object)).collect();
-    // What serves an API last: whoever waits for it in vain wants to know of its pods.
+    // APIs last: if one does not come up, the reason is with its pods, which are awaited before it.
     awaited.sort_by_key(|(_, object)| object["kind"] == "APIService");
     for (index, object) in awaited {
         let failed = |error: Error| At { index, error };
@@ -80,18 +81,18 @@ pub async fn wait(client: &Client, objects: &[Value], deadline: Instant, said: i
                     return Err(failed(with_pod(client, &now, error.because(cause)).await));
                 }
             };
-            said(&format!("{} ({cause})", title(&now)));
+            progress(&format!("{} ({cause})", title(&now)));
             if Instant::now() >= deadline {
                 let error = Error::new(Code::NotReady, format!("{} is not ready", title(&now)));
                 return Err(failed(with_pod(client, &now, error.because(cause)).await));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Ok(())
 }
 
-/// Adds what keeps the pods of a workload.
+/// Adds the reasons why the pods of a workload are not ready.
 async fn with_pod(client: &Client, object: &Value, error: Error) -> Error {
     let Some(path) = workload::pods_path(object) else { return error };
     match client.get(&path).await {
@@ -100,36 +101,36 @@ async fn with_pod(client: &Client, object: &Value, error: Error) -> Error {
     }
 }
 
-/// Removes those of the objects that have the label (and are there), and waits until they are gone.
-pub async fn remove(client: &Client, objects: &[Value], label: (&str, &str), deadline: Instant) -> Result<usize> {
+/// Deletes those of the objects that exist and have the label, and waits until they are gone.
+pub async fn delete(client: &Client, objects: &[Value], label: (&str, &str), deadline: Instant) -> Result<usize> {
     let resources = Resources::new(client);
     let mut paths = Vec::new();
     for object in objects.iter().rev() {
         let Some(path) = retry(deadline, || resources.path(object)).await? else { continue };
         match retry(deadline, || client.get(&path)).await {
             Ok(found) if found["metadata"]["labels"][label.0] == label.1 => paths.push((path, title(object))),
-            // Somebody put another one in its place, which stays.
+            // Another object has taken its place, and stays.
             Ok(_) | Err(Failure::Status(404, ..)) => {}
             Err(failure) => return Err(failure.into()),
         }
     }
     let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});
     for (path, title) in &paths {
-        let removed = retry(deadline, || client.send(Method::DELETE, path, "application/json", Some(&options))).await;
-        match removed {
+        let deleted = retry(deadline, || client.send(Method::DELETE, path, "application/json", Some(&options))).await;
+        match deleted {
             Ok(_) | Err(Failure::Status(404, ..)) => {}
             Err(failure) => {
-                return Err(Error::new(Code::ApiFailed, format!("cannot remove {title}")).because(failure.text()));
+                return Err(Error::new(Code::ApiFailed, format!("cannot delete {title}")).because(failure.text()));
             }
         }
     }
     for (path, title) in &paths {
         while !matches!(client.get(path).await, Err(Failure::Status(404, ..))) {
             if Instant::now() >= deadline {
-                return Err(Error::new(Code::NotReady, format!("{title} is still there"))
-                    .because("something keeps it, such as a finalizer or a pod that does not end"));
+                return Err(Error::new(Code::NotReady, format!("{title} still exists"))
+                    .because("something holds it back, such as a finalizer or a pod that does not terminate"));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Ok(paths.len())

@@ -1,4 +1,4 @@
-//! Order, kinds that come late, and what is removed: against an API of a few lines.
+//! Order, kinds that come late, and what is deleted: against an API of a few lines.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -21,8 +21,8 @@ impl Api {
     fn answer(&mut self, method: &str, path: &str) -> (u16, Value) {
         let path = path.split('?').next().unwrap_or_default();
         let list = |names: &[(&str, &str, bool)]| {
-            let one = |(name, kind, namespaced): &(&str, &str, bool)| json!({"name": name, "kind": kind, "namespaced": namespaced});
-            json!({"resources": names.iter().map(one).collect::<Vec<_>>()})
+            let resource = |(name, kind, namespaced): &(&str, &str, bool)| json!({"name": name, "kind": kind, "namespaced": namespaced});
+            json!({"resources": names.iter().map(resource).collect::<Vec<_>>()})
         };
         match (method, path) {
             ("GET", "/api/v1") => (200, list(&[("namespaces", "Namespace", false), ("configmaps", "ConfigMap", true)])),
@@ -83,11 +83,7 @@ async fn client() -> (Client, Arc<Mutex<Api>>) {
             tokio::spawn(serve(stream, Arc::clone(&shared)));
         }
     });
-    let text = format!(
-        "{{apiVersion: v1, kind: Config, current-context: a, clusters: [{{name: a, cluster: {{server: \"{server}\"}}}}], \
-         contexts: [{{name: a, context: {{cluster: a, user: a}}}}], users: [{{name: a, user: {{}}}}]}}"
-    );
-    (Client::from_kubeconfig(&text).await.unwrap(), api)
+    (Client::anonymous(&server), api)
 }
 
 fn object(version: &str, kind: &str, name: &str) -> Value {
@@ -99,7 +95,7 @@ fn soon() -> Instant {
 }
 
 #[tokio::test]
-async fn name_spaces_and_definitions_come_first_and_a_new_kind_is_awaited() {
+async fn namespaces_and_definitions_come_first_and_a_new_kind_is_awaited() {
     let (client, api) = client().await;
     let objects = [
         object("x.io/v1", "Page", "page"),
@@ -118,7 +114,7 @@ async fn name_spaces_and_definitions_come_first_and_a_new_kind_is_awaited() {
 }
 
 #[tokio::test]
-async fn an_unknown_kind_is_told_with_its_place() {
+async fn an_unknown_kind_is_reported_with_its_place() {
     let (client, _) = client().await;
     let objects = [object("v1", "Namespace", "a"), object("v1", "Nonsense", "b")];
     let at = apply(&client, &objects, Instant::now()).await.unwrap_err();
@@ -127,14 +123,14 @@ async fn an_unknown_kind_is_told_with_its_place() {
 }
 
 #[tokio::test]
-async fn only_what_has_the_label_is_removed_and_the_last_first() {
+async fn only_objects_with_the_label_are_deleted_and_the_last_first() {
     let (client, api) = client().await;
     for (name, label) in [("one", "me"), ("two", "me"), ("other", "you")] {
         let path = format!("/api/v1/namespaces/default/configmaps/{name}");
         api.lock().unwrap().labels.insert(path, label.to_owned());
     }
     let objects = ["one", "other", "absent", "two"].map(|name| object("v1", "ConfigMap", name));
-    assert_eq!(remove(&client, &objects, ("of", "me"), soon()).await.unwrap(), 2);
+    assert_eq!(delete(&client, &objects, ("of", "me"), soon()).await.unwrap(), 2);
     let path = |name: &str| format!("DELETE /api/v1/namespaces/default/configmaps/{name}");
     assert_eq!(api.lock().unwrap().asked, [path("two"), path("one")]);
 }

@@ -1,26 +1,27 @@
-//! What a cluster must show before it is usable: named conditions, each with its last cause.
+//! What must hold before a cluster is usable: named conditions, each with the reason why it does not hold yet.
 
 use serde_json::Value;
 
-use crate::kubernetes::{Client, Failure, workload};
+use crate::kubernetes::client::{Client, Failure};
+use crate::kubernetes::{object, workload};
 
 /// Something to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The API server says that it is ready.
+    /// The API server reports that it is ready.
     ApiReady,
-    /// This many Node objects are there, all Ready.
+    /// This many Node objects exist, and all are Ready.
     NodesReady(usize),
     /// CoreDNS has an available replica.
     DnsAvailable,
     /// kube-proxy runs on this many nodes, so that services have addresses that work.
     ServicesReachable(usize),
-    /// The default name space has its ServiceAccount, so that pods can be created.
+    /// The default namespace has its ServiceAccount, so that pods can be created.
     DefaultServiceAccount,
 }
 
 impl Condition {
-    /// What is awaited, for people.
+    /// What is awaited, for messages.
     pub fn what(self) -> &'static str {
         match self {
             Self::ApiReady => "the API server to be ready",
@@ -31,7 +32,7 @@ impl Condition {
         }
     }
 
-    /// `Ok(None)` when it holds, `Ok(Some(cause))` when not yet.
+    /// `Ok(None)` if it holds, `Ok(Some(cause))` if it does not hold yet.
     pub async fn check(self, client: &Client) -> Result<Option<String>, Failure> {
         match self {
             Self::ApiReady => {
@@ -41,15 +42,15 @@ impl Condition {
             Self::NodesReady(count) => Ok(unready_nodes(&client.get("/api/v1/nodes").await?, count)),
             Self::DnsAvailable => {
                 let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;
-                // One is enough: not `workload::state`, which wants all of them.
+                // One is enough, unlike in `workload::state`, which requires all of them.
                 let available = workload::number(&deployment["status"]["availableReplicas"], 0);
                 Ok((available == 0).then(|| "no replica is available".to_owned()))
             }
             Self::ServicesReachable(count) => {
                 let proxies = client.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").await?;
-                // On all nodes of the plan, also those that its controller has not seen yet.
+                // On all planned nodes, including those that its controller has not seen yet.
                 let ready = workload::number(&proxies["status"]["numberReady"], 0);
-                Ok((ready < count as u64).then(|| format!("it runs on {ready} of {count}")))
+                Ok((ready < count as u64).then(|| format!("it runs on {ready} of {count} nodes")))
             }
             Self::DefaultServiceAccount => {
                 client.get("/api/v1/namespaces/default/serviceaccounts/default").await?;
@@ -59,9 +60,9 @@ impl Condition {
     }
 }
 
-/// Why not all of `count` nodes are Ready.
+/// The reason why not all of `count` nodes are Ready.
 fn unready_nodes(list: &Value, count: usize) -> Option<String> {
-    let nodes = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let nodes = object::items(list);
     let mut causes: Vec<String> = nodes.iter().filter_map(unready).collect();
     if nodes.len() < count {
         causes.push(format!("{} of {count} nodes are registered", nodes.len()));
@@ -69,9 +70,9 @@ fn unready_nodes(list: &Value, count: usize) -> Option<String> {
     (!causes.is_empty()).then(|| causes.join("; "))
 }
 
-/// Whether a Node object is Ready and its kubelet has registered; the cause when not.
+/// The reason why a Node object is not Ready; `None` if it is.
 pub fn unready(node: &Value) -> Option<String> {
-    let name = node["metadata"]["name"].as_str().unwrap_or_default();
+    let name = object::name(node);
     match workload::find(node, "Ready") {
         None => Some(format!("{name}: the kubelet has not reported yet")),
         Some(ready) if ready["status"] == "True" => None,

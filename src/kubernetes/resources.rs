@@ -1,4 +1,4 @@
-//! Which resource a kind is, as the API server itself says: kinds of users' own are not known beforehand.
+//! Which resource a kind belongs to, as the API server reports it: custom kinds are not known in advance.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::kubernetes::apply::root;
-use crate::kubernetes::{Client, Failure};
+use crate::kubernetes::client::{Client, Failure};
+use crate::kubernetes::object;
 
 /// What the API server serves, asked once per group and version.
 pub(super) struct Resources<'a> {
@@ -28,7 +29,7 @@ impl<'a> Resources<'a> {
         Self { client, known: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The path of an object, in `default` when it names no name space; `None` when its kind is not served (yet).
+    /// The path of an object, in `default` if it names no namespace; `None` if its kind is not served (yet).
     pub(super) async fn path(&self, object: &Value) -> Result<Option<String>, Failure> {
         let version = object["apiVersion"].as_str().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or_default();
@@ -50,10 +51,10 @@ impl<'a> Resources<'a> {
 }
 
 fn path(version: &str, resource: &Resource, object: &Value) -> String {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let name = object::name(object);
     let (root, plural) = (root(version), &resource.plural);
     if resource.namespaced {
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        let namespace = object::namespace(object).unwrap_or("default");
         format!("{root}/namespaces/{namespace}/{plural}/{name}")
     } else {
         format!("{root}/{plural}/{name}")
@@ -63,7 +64,7 @@ fn path(version: &str, resource: &Resource, object: &Value) -> String {
 /// The resources of an `APIResourceList`, without subresources such as `pods/log`.
 fn resources(list: &Value) -> Vec<Resource> {
     let items = list["resources"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let one = |item: &Value| {
+    let resource = |item: &Value| {
         let plural = item["name"].as_str().filter(|name| !name.contains('/'))?;
         Some(Resource {
             kind: item["kind"].as_str()?.to_owned(),
@@ -71,7 +72,7 @@ fn resources(list: &Value) -> Vec<Resource> {
             namespaced: item["namespaced"].as_bool()?,
         })
     };
-    items.iter().filter_map(one).collect()
+    items.iter().filter_map(resource).collect()
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_a_name_space_only_where_the_kind_has_one() {
+    fn a_path_has_a_namespace_only_if_the_kind_has_one() {
         let list = json!({"resources": [
             {"name": "pods/log", "kind": "Pod", "namespaced": true},
             {"name": "pods", "kind": "Pod", "namespaced": true},

@@ -1,27 +1,29 @@
-//! Whether an object does what it is for: what `kubectl rollout status` and `kubectl wait` look at. Pure.
+//! Whether an object works, by the same fields that `kubectl rollout status` and `kubectl wait` look at. Pure.
 
 use serde_json::Value;
 
-/// How far an object is.
+use crate::kubernetes::object;
+
+/// The state of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// It does what it is for.
+    /// It works.
     Ready,
-    /// Not yet, and why.
+    /// It does not work yet, and why.
     Waiting(String),
-    /// It never will, and why.
+    /// It will never work, and why.
     Failed(String),
 }
 
 /// Kinds that are awaited after they are applied.
 const AWAITED: &[&str] = &["APIService", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "StatefulSet"];
 
-/// Whether there is something to wait for.
+/// Whether an object of this kind is awaited.
 pub fn is_awaited(object: &Value) -> bool {
     object["kind"].as_str().is_some_and(|kind| AWAITED.contains(&kind))
 }
 
-/// How far an object is, from what the API says of it.
+/// The state of an object, from what the API reports.
 pub fn state(object: &Value) -> State {
     let (spec, status) = (&object["spec"], &object["status"]);
     match object["kind"].as_str().unwrap_or_default() {
@@ -29,19 +31,19 @@ pub fn state(object: &Value) -> State {
             let state = rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "availableReplicas"]);
             let old = number(&status["replicas"], 0).saturating_sub(number(&status["updatedReplicas"], 0));
             if state == State::Ready && old > 0 {
-                State::Waiting(format!("{old} old pods are not gone"))
+                State::Waiting(format!("{old} old {} still running", if old == 1 { "pod is" } else { "pods are" }))
             } else {
                 state
             }
         }
-        // A StatefulSet of `OnDelete` updates its pods when somebody deletes them.
+        // With `OnDelete` pods are updated only when a user deletes them.
         "StatefulSet" if spec["updateStrategy"]["type"] == "OnDelete" => {
             rollout(object, number(&spec["replicas"], 1), &["readyReplicas"])
         }
         "StatefulSet" => rollout(object, number(&spec["replicas"], 1), &["updatedReplicas", "readyReplicas"]),
         "DaemonSet" => {
             let desired = number(&status["desiredNumberScheduled"], 0);
-            // As with a StatefulSet.
+            // As for a StatefulSet.
             let on_delete = spec["updateStrategy"]["type"] == "OnDelete";
             let fields = ["numberAvailable", "updatedNumberScheduled"];
             rollout(object, desired, &fields[..if on_delete { 1 } else { 2 }])
@@ -60,7 +62,7 @@ pub(super) fn number(value: &Value, default: u64) -> u64 {
 fn rollout(object: &Value, wanted: u64, fields: &[&str]) -> State {
     let status = &object["status"];
     if number(&status["observedGeneration"], 0) < number(&object["metadata"]["generation"], 0) {
-        return State::Waiting("its controller has not seen it yet".to_owned());
+        return State::Waiting("its controller has not processed it yet".to_owned());
     }
     if let Some(failed) = find(object, "Progressing")
         && failed["status"] == "False"
@@ -99,15 +101,15 @@ pub(super) fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("no reason is given").to_owned()
+    value.as_str().unwrap_or("no reason was given").to_owned()
 }
 
-/// The containers of a pod's `spec`, those that prepare it first.
+/// The containers of a pod's `spec`, init containers first.
 pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().filter_map(|field| spec[field].as_array()).flatten()
 }
 
-/// The images that a pod, or the pods of a workload, are made of.
+/// The images of a pod, or of the pods of a workload.
 pub fn images(object: &Value) -> impl Iterator<Item = &str> {
     let spec = &object["spec"];
     let job = &spec["jobTemplate"]["spec"];
@@ -118,20 +120,19 @@ pub fn images(object: &Value) -> impl Iterator<Item = &str> {
 /// Where the pods of a workload are listed.
 pub fn pods_path(object: &Value) -> Option<String> {
     let labels = object["spec"]["selector"]["matchLabels"].as_object()?;
-    let namespace = object["metadata"]["namespace"].as_str()?;
+    let namespace = object::namespace(object)?;
     let terms = labels.iter().filter_map(|(key, value)| Some(format!("{key}%3D{}", value.as_str()?)));
     let selector: Vec<String> = terms.map(|term| term.replace('/', "%2F")).collect();
     Some(format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", selector.join("%2C")))
 }
 
-/// What keeps pods from being ready, a line per pod.
+/// The reasons why pods are not ready, a line per pod.
 pub fn troubles(pods: &Value) -> Vec<String> {
-    let pods = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    pods.iter().filter_map(trouble).collect()
+    object::items(pods).iter().filter_map(trouble).collect()
 }
 
 fn trouble(pod: &Value) -> Option<String> {
-    let name = pod["metadata"]["name"].as_str()?;
+    let name = object::name(pod);
     let containers = ["initContainerStatuses", "containerStatuses"];
     let statuses = containers.iter().filter_map(|field| pod["status"][*field].as_array()).flatten();
     for status in statuses {
@@ -163,7 +164,7 @@ mod tests {
         let whole = deployment(json!({"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 2}));
         assert_eq!(state(&whole), State::Ready);
         let surplus = json!({"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 3, "replicas": 3});
-        assert_eq!(state(&deployment(surplus)), State::Waiting("1 old pods are not gone".to_owned()));
+        assert_eq!(state(&deployment(surplus)), State::Waiting("1 old pod is still running".to_owned()));
         let failed = json!([{"type": "Progressing", "status": "False", "message": "exceeded its progress deadline"}]);
         let stuck = deployment(json!({"observedGeneration": 2, "conditions": failed}));
         assert_eq!(state(&stuck), State::Failed("exceeded its progress deadline".to_owned()));
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_pod_is_told() {
+    fn the_reason_why_a_pod_is_not_ready_is_reported() {
         let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"a\""}});
         let pods = json!({"items": [
             {"metadata": {"name": "one"}, "status": {"containerStatuses": [{"state": waiting}]}},

@@ -8,7 +8,6 @@ use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
 use crate::plan::facts::POLICY_PLUGIN;
 use crate::plan::{Images, NodeImage, labels};
-use crate::ui::Step;
 
 /// Repository of the images that `coracle build node-image` makes.
 pub const REPOSITORY: &str = "coracle/node";
@@ -16,18 +15,21 @@ pub const REPOSITORY: &str = "coracle/node";
 pub const PUBLISHED: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
 
+/// Reports a pull: the image, and how many of how many bytes are done; first with 0 of 0.
+pub type Pulling<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
+
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
 ///
 /// A container that it needs to look into an image has the label of `run`.
-pub async fn find(engine: &SharedEngine, named: Option<&str>, run: &str, step: &Step) -> Result<NodeImage> {
+pub async fn find(engine: &SharedEngine, named: Option<&str>, run: &str, pulling: Pulling<'_>) -> Result<NodeImage> {
     if let Some(reference) = named {
-        return present_or_pulled(engine, reference, run, step).await;
+        return present_or_pulled(engine, reference, run, pulling).await;
     }
     if let Some(reference) = newest_local(&**engine).await? {
-        return present_or_pulled(engine, &reference, run, step).await;
+        return present_or_pulled(engine, &reference, run, pulling).await;
     }
     let how = "build it once: `coracle build node-image`";
-    present_or_pulled(engine, PUBLISHED, run, step).await.map_err(|error| match error.code() {
+    present_or_pulled(engine, PUBLISHED, run, pulling).await.map_err(|error| match error.code() {
         Code::ImageMissing => {
             Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how)
         }
@@ -47,12 +49,19 @@ async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     Ok(tags.max_by_key(version).cloned())
 }
 
-async fn present_or_pulled(engine: &SharedEngine, reference: &str, run: &str, step: &Step) -> Result<NodeImage> {
+async fn present_or_pulled(
+    engine: &SharedEngine,
+    reference: &str,
+    run: &str,
+    pulling: Pulling<'_>,
+) -> Result<NodeImage> {
     if let Some(image) = engine.image(reference).await? {
         return describe(engine, reference, &image, run).await;
     }
-    step.detail("image", &format!("pulling {reference}"));
-    engine.pull_image(reference, &|done, total| step.bytes(done, total)).await.map_err(|error| match error.code() {
+    pulling(reference, 0, 0);
+    engine.pull_image(reference, &|done, total| pulling(reference, done, total)).await.map_err(|error| match error
+        .code()
+    {
         // Another image would not help.
         Code::DiskFull | Code::EngineUnreachable => error,
         _ => Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))

@@ -18,7 +18,7 @@ pub mod objects;
 pub mod pki;
 pub mod subnet;
 
-pub use access::Access;
+pub use access::{Access, Credentials};
 pub use facts::{Facts, Images, NodeImage, ProxySettings};
 pub use files::{File, FileTree, NodePlan};
 pub use layout::{Layout, NodeLayout, reachable_address};

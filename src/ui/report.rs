@@ -6,7 +6,7 @@ use dialoguer::console::{measure_text_width, strip_ansi_codes};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Problem, Snippet};
-use crate::ui::paint;
+use crate::ui::screen::paint;
 
 /// How many characters of a source line are shown around the column.
 const SNIPPET_WIDTH: usize = 100;

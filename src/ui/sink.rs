@@ -32,14 +32,14 @@ impl Sink {
         (sink, capture)
     }
 
-    /// Writes to stdout and says if that failed.
+    /// Writes to stdout, and returns the error if that fails.
     pub(super) fn data(&self, text: &str) -> io::Result<()> {
         write(&self.stdout, text)
     }
 
     /// Writes one JSON event as one line on stdout.
     pub(super) fn event(&self, event: &Value) {
-        // The work goes on when the reader of the events goes away; there is nobody left to tell.
+        // The command continues when the reader of its events has gone away: there is nobody left to tell.
         let _ = write(&self.stdout, &format!("{event}\n"));
     }
 

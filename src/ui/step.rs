@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::ui::options::UiOptions;
+use crate::ui::screen::{Screen, paint};
 use crate::ui::timing::{Outcome, Timing, human, seconds};
-use crate::ui::{Format, Ui, paint};
 
 /// How often a transfer writes a `bytes` event at most.
 const BYTES_EVENT_EVERY: Duration = Duration::from_millis(500);
@@ -15,7 +16,7 @@ const BYTES_EVENT_EVERY: Duration = Duration::from_millis(500);
 /// A running step; several can run at once, and each can be shared by several tasks.
 #[derive(Debug)]
 pub struct Step {
-    ui: Ui,
+    screen: Screen,
     name: String,
     started: Instant,
     branch: Option<Branch>,
@@ -24,35 +25,31 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn start(ui: Ui, name: String) -> Self {
-        let branch = ui.0.tree.as_ref().map(|tree| Branch::new(tree, &ui, &name));
-        let step = Self { ui, name, started: Instant::now(), branch, bytes_event_at: Mutex::default(), ended: false };
+    pub(super) fn start(screen: Screen, name: String) -> Self {
+        let branch = screen.tree().map(|tree| Branch::new(tree, screen.options(), &name));
+        let step =
+            Self { screen, name, started: Instant::now(), branch, bytes_event_at: Mutex::default(), ended: false };
         if step.json() {
             step.event(&json!({ "event": "step", "name": step.name, "state": "started" }));
         } else if step.branch.is_none() && !step.quiet() {
-            let mark = if step.ui.0.options.unicode { "•" } else { "-" };
-            step.ui.talk(&format!("{mark} {}\n", step.name));
+            let mark = if step.screen.options().unicode { "•" } else { "-" };
+            step.screen.talk(&format!("{mark} {}\n", step.name));
         }
         step
     }
 
-    /// The step's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Says what a node or another part of the step is doing; replaces what it said before.
+    /// Shows what a node or another part of the step is doing, instead of what it did before.
     pub fn detail(&self, thing: &str, text: &str) {
         if self.json() {
             self.event(&json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }));
         } else if let Some(branch) = &self.branch {
             branch.detail(thing, text);
-        } else if !self.quiet() && self.ui.0.options.verbose > 0 {
-            self.ui.talk(&format!("    {thing}: {text}\n"));
+        } else if !self.quiet() && self.screen.options().verbose > 0 {
+            self.screen.talk(&format!("    {thing}: {text}\n"));
         }
     }
 
-    /// Says how many bytes of `total` are through; a `total` of 0 is unknown.
+    /// Shows how many bytes of `total` are done; a `total` of 0 is unknown.
     pub fn bytes(&self, done: u64, total: u64) {
         if let Some(branch) = &self.branch {
             let of = if total > 0 { format!(" of {}", HumanBytes(total)) } else { String::new() };
@@ -67,22 +64,17 @@ impl Step {
         self.end(Outcome::Finished);
     }
 
-    /// Ends the step: it failed.
-    pub fn fail(mut self) {
-        self.end(Outcome::Failed);
-    }
-
     fn json(&self) -> bool {
-        self.ui.0.options.format == Format::Json
+        self.screen.is_json()
     }
 
     fn quiet(&self) -> bool {
-        self.ui.0.options.quiet
+        self.screen.options().quiet
     }
 
     fn event(&self, event: &serde_json::Value) {
         if !self.quiet() {
-            self.ui.event(event);
+            self.screen.event(event);
         }
     }
 
@@ -103,14 +95,14 @@ impl Step {
         }
         self.ended = true;
         let duration = self.started.elapsed();
-        let began = self.started.saturating_duration_since(self.ui.0.started);
-        self.ui.record(Timing { name: self.name.clone(), began, duration, outcome });
+        let began = self.started.saturating_duration_since(self.screen.started());
+        self.screen.record(Timing { name: self.name.clone(), began, duration, outcome });
         if self.json() {
             self.event(&json!({
                 "event": "step", "name": self.name, "state": outcome.word(), "seconds": seconds(duration),
             }));
         } else if !self.quiet() {
-            let options = self.ui.0.options;
+            let options = self.screen.options();
             let mark = mark(outcome, options.unicode, options.color);
             let text = if let Some(branch) = &self.branch {
                 branch.clear();
@@ -118,7 +110,7 @@ impl Step {
             } else {
                 format!("{mark} {} ({})\n", self.name, human(duration))
             };
-            self.ui.talk(&text);
+            self.screen.talk(&text);
         }
     }
 }
@@ -148,8 +140,7 @@ struct Branch {
 }
 
 impl Branch {
-    fn new(tree: &MultiProgress, ui: &Ui, name: &str) -> Self {
-        let options = ui.0.options;
+    fn new(tree: &MultiProgress, options: UiOptions, name: &str) -> Self {
         let frames: &[&str] = if options.unicode {
             &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "]
         } else {
@@ -200,7 +191,7 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::{Ui, UiOptions};
+    use crate::ui::Ui;
     use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
 
     fn unicode() -> UiOptions {
@@ -224,7 +215,7 @@ mod tests {
         let step = ui.step("Creating nodes");
         step.detail("dev-worker", "starting");
         step.finish();
-        ui.step("Booting").fail();
+        drop(ui.step("Booting"));
         assert!(capture.stderr().is_ascii());
         assert!(capture.stderr().contains("    dev-worker: starting\n"));
         assert!(capture.stderr().ends_with("FAILED Booting (0.0s)\n"));

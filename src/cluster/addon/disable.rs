@@ -1,44 +1,40 @@
-//! Taking add-ons back: exactly what enabling made, and not what users made with it unless they say so.
-
-use std::time::Duration;
+//! Disabling add-ons: exactly what enabling made, and what users made with it only if they say so.
 
 use serde_json::Value;
-use tokio::time::Instant;
 
+use crate::cluster::addon::objects::ADDON_LABEL;
 use crate::cluster::addon::state::{self, Enabled};
-use crate::cluster::addon::{ADDON_LABEL, Site};
+use crate::cluster::addon::target::Target;
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::{self, Failure, manifest};
-use crate::ui::Ui;
+use crate::kubernetes::{Failure, manifest, object};
 
 /// How many objects of users an error lists.
-const SHOWN: usize = 10;
+const MAX_SHOWN: usize = 10;
 
 /// What became of an add-on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disabled {
-    /// It was there and is gone.
+    /// It was enabled, and is disabled now.
     Removed(String),
-    /// It was not there.
+    /// It was not enabled.
     Absent(String),
-    /// It was brought by another one, and stays because there are objects of its kinds.
+    /// It was required by another add-on, and stays because users have objects of its kinds.
     Kept(String),
 }
 
-/// Disables add-ons, and those that only they needed.
+/// Disables add-ons, and those that only they required.
 ///
-/// `Code::AddonInUse` when an add-on that stays needs one of them, or, unless `force`, when users have objects of its
-/// kinds, which would go with it.
-pub async fn disable(site: &Site<'_>, names: &[String], force: bool, wait: Duration, ui: &Ui) -> Result<Vec<Disabled>> {
-    let deadline = Instant::now() + wait;
-    let mut enabled = state::enabled(site.client).await?;
-    check_needed(&enabled, names)?;
+/// `Code::AddonInUse` if an add-on that stays requires one of them, or, unless `force`, if users have objects of its kinds,
+/// which would be deleted with it.
+pub async fn disable(target: &Target<'_>, names: &[String], force: bool) -> Result<Vec<Disabled>> {
+    let mut enabled = state::enabled(target.client).await?;
+    check_required(&enabled, names)?;
     if !force {
-        check_unused(site, &enabled, names).await?;
+        check_unused(target, &enabled, names).await?;
     }
     let mut results = Vec::new();
     let mut queue: Vec<(String, bool)> = names.iter().map(|name| (name.clone(), true)).collect();
-    // Those that need others go first.
+    // Those that require others go first.
     queue.sort_by_key(|(name, _)| enabled.iter().filter(|other| other.requires.contains(name)).count());
     while !queue.is_empty() {
         let (name, wanted) = queue.remove(0);
@@ -48,14 +44,14 @@ pub async fn disable(site: &Site<'_>, names: &[String], force: bool, wait: Durat
             }
             continue;
         };
-        if !wanted && !user_objects(site, &enabled[index]).await?.is_empty() {
+        if !wanted && !user_objects(target, &enabled[index]).await?.is_empty() {
             results.push(Disabled::Kept(name));
             continue;
         }
         let addon = enabled.remove(index);
-        let step = ui.step(format!("Disabling add-on {}", addon.name));
+        let step = target.run.ui.step(format!("Disabling add-on {}", addon.name));
         let objects = [vec![state::marker_of(&addon.name)], addon.objects].concat();
-        manifest::remove(site.client, &objects, (ADDON_LABEL, &addon.name), deadline).await?;
+        manifest::delete(target.client, &objects, (ADDON_LABEL, &addon.name), target.run.deadline).await?;
         step.finish();
         for name in &addon.requires {
             let needed = enabled.iter().any(|other| other.requires.contains(name));
@@ -69,44 +65,44 @@ pub async fn disable(site: &Site<'_>, names: &[String], force: bool, wait: Durat
     Ok(results)
 }
 
-/// Refuses to take away what an add-on that stays needs.
-fn check_needed(enabled: &[Enabled], names: &[String]) -> Result<()> {
+/// Refuses to disable what an add-on that stays requires.
+fn check_required(enabled: &[Enabled], names: &[String]) -> Result<()> {
     for name in names.iter().filter(|name| enabled.iter().any(|addon| addon.name == **name)) {
-        let needs = |addon: &&Enabled| addon.requires.contains(name) && !names.contains(&addon.name);
-        if let Some(other) = enabled.iter().find(needs) {
-            return Err(Error::new(Code::AddonInUse, format!("add-on `{name}` is needed"))
-                .because(format!("add-on `{}` needs it", other.name))
+        let requires = |addon: &&Enabled| addon.requires.contains(name) && !names.contains(&addon.name);
+        if let Some(other) = enabled.iter().find(requires) {
+            return Err(Error::new(Code::AddonInUse, format!("add-on `{name}` is required"))
+                .because(format!("add-on `{}` requires it", other.name))
                 .hint(format!("disable both: `coracle addon disable {} {name}`", other.name)));
         }
     }
     Ok(())
 }
 
-async fn check_unused(site: &Site<'_>, enabled: &[Enabled], names: &[String]) -> Result<()> {
+async fn check_unused(target: &Target<'_>, enabled: &[Enabled], names: &[String]) -> Result<()> {
     for addon in enabled.iter().filter(|addon| names.contains(&addon.name)) {
-        let objects = user_objects(site, addon).await?;
+        let objects = user_objects(target, addon).await?;
         if objects.is_empty() {
             continue;
         }
-        let more = objects.len().saturating_sub(SHOWN);
+        let more = objects.len().saturating_sub(MAX_SHOWN);
         let more = (more > 0).then(|| format!("and {more} more"));
         return Err(Error::new(Code::AddonInUse, format!("add-on `{}` is in use", addon.name))
-            .because(format!("{} objects of its kinds are there and would be deleted with it", objects.len()))
-            .lines(objects.into_iter().take(SHOWN).chain(more))
+            .because(format!("{} objects of its kinds exist and would be deleted with it", objects.len()))
+            .lines(objects.into_iter().take(MAX_SHOWN).chain(more))
             .hint("delete them first, or delete them with it: `--force`"));
     }
     Ok(())
 }
 
-/// Objects that users made of the kinds that an add-on defines.
-async fn user_objects(site: &Site<'_>, addon: &Enabled) -> Result<Vec<String>> {
+/// Objects of the kinds that an add-on defines, made by users.
+async fn user_objects(target: &Target<'_>, addon: &Enabled) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for definition in addon.objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition") {
-        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        let name = object::name(definition);
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
-        let list = match site.client.get(&path).await {
+        let list = match target.client.get(&path).await {
             Ok(definition) => match collection(&definition) {
-                Some(path) => site.client.get(&path).await,
+                Some(path) => target.client.get(&path).await,
                 None => continue,
             },
             Err(failure) => Err(failure),
@@ -132,16 +128,15 @@ fn collection(definition: &Value) -> Option<String> {
     ))
 }
 
-/// The objects of a list that no add-on made.
+/// The objects of a list that do not belong to an add-on.
 fn of_users(list: &Value) -> Vec<String> {
     let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
-    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let users = items.iter().filter(|item| item["metadata"]["labels"][ADDON_LABEL].is_null());
+    let users = object::items(list).iter().filter(|item| item["metadata"]["labels"][ADDON_LABEL].is_null());
     users
         .map(|item| {
             let mut item = item.clone();
             item["kind"] = Value::String(kind.clone());
-            kubernetes::title(&item)
+            object::title(&item)
         })
         .collect()
 }
@@ -163,15 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn what_another_one_needs_stays() {
+    fn what_another_add_on_requires_stays() {
         let enabled = [addon("gateway-api", &[]), addon("ingress", &["gateway-api"])];
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let error = check_needed(&enabled, &names(&["gateway-api"])).unwrap_err();
+        let error = check_required(&enabled, &names(&["gateway-api"])).unwrap_err();
         assert_eq!(error.code(), Code::AddonInUse);
         assert!(error.hints()[0].contains("disable ingress gateway-api"));
-        check_needed(&enabled, &names(&["gateway-api", "ingress"])).unwrap();
-        check_needed(&enabled[..1], &names(&["gateway-api"])).unwrap();
-        check_needed(&enabled[1..], &names(&["gateway-api"])).unwrap();
+        check_required(&enabled, &names(&["gateway-api", "ingress"])).unwrap();
+        check_required(&enabled[..1], &names(&["gateway-api"])).unwrap();
+        check_required(&enabled[1..], &names(&["gateway-api"])).unwrap();
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::addon::ADDON_LABEL;
 use crate::error::Result;
 use crate::plan::objects::documents;
+
+/// Label of every object of an add-on, with the add-on's name.
+pub(crate) const ADDON_LABEL: &str = "dev.coracle.addon";
 
 /// The manifest with the image and the node of this cluster.
 pub(crate) fn filled(manifest: &str, image: &str, node: &str) -> String {
@@ -20,7 +22,7 @@ pub(crate) fn labelled(text: &str, name: &str) -> Result<Vec<Value>> {
             *labels = json!({});
         }
         labels[ADDON_LABEL] = json!(name);
-        // Nobody sets it: what a definition carries from its generator is not ours to apply.
+        // No applier sets it: what a definition carries from its generator is not to be applied.
         if let Some(object) = object.as_object_mut() {
             object.remove("status");
         }
@@ -55,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_there_stay() {
+    fn existing_labels_stay() {
         let text = "{kind: A, metadata: {name: a, labels: {x: y}}, status: {}}";
         let object = labelled(text, "one").unwrap().remove(0);
         assert_eq!(object["metadata"]["labels"], json!({"x": "y", ADDON_LABEL: "one"}));

@@ -1,31 +1,28 @@
-//! What the cluster itself says of its add-ons: one ConfigMap each.
+//! What a cluster records of its add-ons: one ConfigMap each.
 
 use serde_json::{Value, json};
 
 use crate::catalog::Addon;
-use crate::cluster::addon::ADDON_LABEL;
-use crate::cluster::addon::objects::identity;
+use crate::cluster::addon::objects::{ADDON_LABEL, identity};
 use crate::error::Result;
-use crate::kubernetes::Client;
+use crate::kubernetes::{Client, object};
 
 const NAMESPACE: &str = "kube-system";
 
 /// An add-on that a cluster has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enabled {
-    /// Its name.
+pub(super) struct Enabled {
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// Another add-on brought it, nobody asked for it by name.
+    /// Another add-on required it; it was not enabled by name.
     pub automatic: bool,
-    /// Add-ons that it needs.
+    /// Add-ons that it requires.
     pub requires: Vec<String>,
-    /// Its objects, by what identifies them, as they were applied.
+    /// What identifies its objects, in the order in which they were applied.
     pub objects: Vec<Value>,
 }
 
-/// The object that says that an add-on is enabled, and what belongs to it.
+/// The object that records that an add-on is enabled, and what belongs to it.
 pub(crate) fn marker(addon: &Addon, objects: &[Value], automatic: bool) -> Value {
     let objects: Vec<Value> = objects.iter().map(identity).collect();
     json!({
@@ -55,17 +52,16 @@ pub(crate) fn marker_of(addon: &str) -> Value {
 }
 
 /// The add-ons that the cluster has, by name.
-pub async fn enabled(client: &Client) -> Result<Vec<Enabled>> {
+pub(super) async fn enabled(client: &Client) -> Result<Vec<Enabled>> {
     let list = client.get(&format!("/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector={ADDON_LABEL}")).await?;
     Ok(read(&list))
 }
 
 fn read(list: &Value) -> Vec<Enabled> {
-    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let one = |item: &Value| {
+    let enabled = |item: &Value| {
         let addon = item["metadata"]["labels"][ADDON_LABEL].as_str()?;
-        // An add-on may have ConfigMaps of its own in this name space.
-        (item["metadata"]["name"] == name(addon)).then_some(())?;
+        // An add-on may have ConfigMaps of its own in this namespace.
+        (object::name(item) == name(addon)).then_some(())?;
         let text = |field: &str| item["data"][field].as_str().unwrap_or_default();
         Some(Enabled {
             name: addon.to_owned(),
@@ -75,7 +71,7 @@ fn read(list: &Value) -> Vec<Enabled> {
             objects: serde_json::from_str(text("objects")).unwrap_or_default(),
         })
     };
-    items.iter().filter_map(one).collect()
+    object::items(list).iter().filter_map(enabled).collect()
 }
 
 #[cfg(test)]
@@ -84,7 +80,7 @@ mod tests {
     use crate::catalog;
 
     #[test]
-    fn what_a_marker_says_is_read_back() {
+    fn a_marker_is_read_back() {
         let addon = catalog::find("ingress").unwrap();
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ingress", "labels": {}}});
         let own = json!({"metadata": {"name": "other", "labels": {ADDON_LABEL: "ingress"}}});

@@ -1,4 +1,4 @@
-//! The files of `manifests:`: read whole before anything is made, applied when the cluster is usable.
+//! The files of `manifests:`: read completely before anything is made, applied once the cluster is usable.
 
 use std::path::{Path, PathBuf};
 
@@ -7,22 +7,20 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::engine::Engine;
-use crate::error::{Code, Error, Problem, Result};
+use crate::error::{Code, Error, Problem, Result, counted};
 use crate::image;
 use crate::kubernetes::{Client, manifest};
 use crate::ui::Step;
 
-/// Endings of files that are taken from a directory.
-const ENDINGS: &[&str] = &["yaml", "yml", "json"];
+/// Extensions of files that are read in a directory.
+const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 
 /// An object of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    /// The file.
+pub(crate) struct Document {
     pub file: PathBuf,
-    /// Which document of the file, from 1.
+    /// The number of the document in the file, from 1.
     pub number: usize,
-    /// The object.
     pub object: Value,
 }
 
@@ -36,8 +34,8 @@ fn place(file: &Path, number: usize) -> String {
     format!("{}, document {number}", file.display())
 }
 
-/// Everything that manifests and images of a configuration lack, at once; else the objects to apply.
-pub async fn check(engine: &dyn Engine, manifests: &[String], images: &[String]) -> Result<Vec<Document>> {
+/// The objects to apply, or everything that is wrong with the manifests and images of a configuration.
+pub(super) async fn check(engine: &dyn Engine, manifests: &[String], images: &[String]) -> Result<Vec<Document>> {
     let (documents, mut problems) = read(manifests);
     let absent = image::check_docker_images(engine, images).await;
     if problems.is_empty() {
@@ -46,8 +44,8 @@ pub async fn check(engine: &dyn Engine, manifests: &[String], images: &[String])
     if let Err(error) = absent {
         problems.push(problem("images".to_owned(), error.message()));
     }
-    let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
-    Err(Error::new(Code::ConfigInvalid, format!("what the cluster is to hold has {count}")).problems(problems))
+    let message = format!("`images` and `manifests` have {}", counted(problems.len(), "problem"));
+    Err(Error::new(Code::ConfigInvalid, message).problems(problems))
 }
 
 fn problem(place: String, message: impl Into<String>) -> Problem {
@@ -73,19 +71,19 @@ fn read(paths: &[String]) -> (Vec<Document>, Vec<Problem>) {
     (documents, problems)
 }
 
-/// The file, or the manifests in the directory by name, as `kubectl apply -f` takes them.
+/// The file, or the manifests of the directory by name, as `kubectl apply -f` reads them.
 fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
     let facts = std::fs::metadata(path).map_err(|source| source.to_string())?;
     if !facts.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let entries = std::fs::read_dir(path).map_err(|source| source.to_string())?;
-    let of_manifest = |path: &PathBuf| path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
+    let of_manifest = |path: &PathBuf| path.extension().is_some_and(|end| EXTENSIONS.iter().any(|known| end == *known));
     let mut files: Vec<PathBuf> =
         entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file() && of_manifest(path)).collect();
     files.sort();
     if files.is_empty() {
-        return Err(format!("there is no file *.{} in this directory", ENDINGS.join(", *.")));
+        return Err(format!("this directory has no file *.{}", EXTENSIONS.join(", *.")));
     }
     Ok(files)
 }
@@ -102,7 +100,7 @@ fn read_text(file: &Path, text: &str, documents: &mut Vec<Document>, problems: &
             Err(error) => {
                 let at = error.location().map(|at| format!("{}:{}:{}", file.display(), at.line(), at.column()));
                 problems.push(problem(at.unwrap_or_else(|| place(file, number)), error.to_string()));
-                // What follows an error of the syntax cannot be told apart.
+                // After a syntax error the next document cannot be found.
                 return;
             }
         };
@@ -121,10 +119,10 @@ fn read_text(file: &Path, text: &str, documents: &mut Vec<Document>, problems: &
     }
 }
 
-/// What keeps a document from being an object.
+/// The reason why a document is not an object.
 fn incomplete(object: &Value) -> Option<String> {
     if !object.is_object() {
-        return Some("this is not a Kubernetes object: it is no mapping".to_owned());
+        return Some("this is not a Kubernetes object, because it is not a mapping".to_owned());
     }
     for (name, value) in [
         ("apiVersion", &object["apiVersion"]),
@@ -132,28 +130,28 @@ fn incomplete(object: &Value) -> Option<String> {
         ("metadata.name", &object["metadata"]["name"]),
     ] {
         if value.as_str().is_none_or(str::is_empty) {
-            return Some(format!("this is not a whole Kubernetes object: `{name}` is missing"));
+            return Some(format!("this is not a complete Kubernetes object: `{name}` is missing"));
         }
     }
     None
 }
 
 /// Applies the objects.
-pub async fn apply(client: &Client, documents: &[Document], deadline: Instant) -> Result<()> {
+pub(super) async fn apply(client: &Client, documents: &[Document], deadline: Instant) -> Result<()> {
     manifest::apply(client, &objects(documents), deadline).await.map_err(|at| placed(documents, &at))
 }
 
-/// Waits until what the objects run does run.
-pub async fn wait(client: &Client, documents: &[Document], deadline: Instant, step: &Step) -> Result<()> {
-    let said = |what: &str| step.detail("waiting for", what);
-    manifest::wait(client, &objects(documents), deadline, said).await.map_err(|at| placed(documents, &at))
+/// Waits until the workloads among the objects run.
+pub(super) async fn wait(client: &Client, documents: &[Document], deadline: Instant, step: &Step) -> Result<()> {
+    let progress = |what: &str| step.detail("waiting for", what);
+    manifest::wait(client, &objects(documents), deadline, progress).await.map_err(|at| placed(documents, &at))
 }
 
 fn objects(documents: &[Document]) -> Vec<Value> {
     documents.iter().map(|document| document.object.clone()).collect()
 }
 
-/// The error with the file and document that it is about.
+/// The error, with the file and document that it is about.
 fn placed(documents: &[Document], at: &manifest::At) -> Error {
     let place = documents.get(at.index).map(Document::place).unwrap_or_default();
     let error = Error::new(at.error.code(), format!("{} ({place})", at.error.message()));
@@ -170,13 +168,14 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::FakeEngine;
+    use crate::kubernetes::object;
 
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(directory.path().join(name), text).unwrap();
         }
-        folder
+        directory
     }
 
     const GOOD: &str = "\
@@ -196,26 +195,27 @@ items:
     #[tokio::test]
     async fn objects_come_in_the_order_of_names_and_documents() {
         let json = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "d"}}"#;
-        let folder = folder(&[("b.json", json), ("a.yaml", GOOD), ("notes.txt", "not: [this")]);
-        let path = folder.path().display().to_string();
+        let directory = directory(&[("b.json", json), ("a.yaml", GOOD), ("notes.txt", "not: [this")]);
+        let path = directory.path().display().to_string();
         let found = check(&FakeEngine::new(&[]), &[path], &[]).await.unwrap();
-        let names = found.iter().map(|one| (one.number, one.object["metadata"]["name"].as_str().unwrap()));
+        let names = found.iter().map(|document| (document.number, object::name(&document.object)));
         assert_eq!(names.collect::<Vec<_>>(), [(1, "a"), (3, "b"), (3, "c"), (1, "d")]);
     }
 
     #[tokio::test]
-    async fn every_problem_is_told_with_file_and_place() {
-        let folder = folder(&[
+    async fn every_problem_is_reported_with_file_and_place() {
+        let directory = directory(&[
             ("1.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Secret\n"),
             ("2.yaml", "a: 1\nb: [1, 2\nc: 3\n"),
             ("3.yaml", "just a word"),
         ]);
-        let path = |name: &str| folder.path().join(name).display().to_string();
+        let path = |name: &str| directory.path().join(name).display().to_string();
         let paths = [path("1.yaml"), path("2.yaml"), path("3.yaml"), path("4.yaml")];
         let engine: Arc<dyn Engine> = Arc::new(FakeEngine::new(&[]));
         let error = check(&*engine, &paths, &["t-none:1".to_owned()]).await.unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);
-        let lines: Vec<_> = error.problem_list().iter().map(|one| format!("{}: {}", one.place, one.message)).collect();
+        let lines: Vec<_> =
+            error.problem_list().iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert!(lines[0].contains("1.yaml, document 2: ") && lines[0].contains("apiVersion"), "{lines:#?}");
         assert!(lines[1].contains("2.yaml:3:"), "{lines:#?}");
@@ -225,7 +225,7 @@ items:
     }
 
     #[tokio::test]
-    async fn an_image_alone_is_told_as_load_tells_it() {
+    async fn an_image_alone_is_reported_as_by_load() {
         let error = check(&FakeEngine::new(&[]), &[], &["t-none:1".to_owned()]).await.unwrap_err();
         assert_eq!(error.code(), Code::ImageMissing);
     }

@@ -1,6 +1,8 @@
-//! How a cluster is: waiting until it is usable, its status, and why a part of it does not come up.
+//! The health of a cluster: waiting until it is usable, its status, and why a part of it does not come up.
 
+mod ask;
 pub mod diagnose;
 mod pulls;
 pub mod status;
 pub mod wait;
+pub mod watch;

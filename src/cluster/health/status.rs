@@ -1,20 +1,20 @@
-//! How a cluster does: its containers, its API server and its nodes.
+//! The health of a cluster: of its containers, its API server and its nodes.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::lifecycle::create::is_alive;
+use crate::cluster::health::watch::is_alive;
 use crate::engine::Engine;
 use crate::engine::spec::State;
+use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 
-/// How a cluster does.
+/// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Name of the cluster.
     pub name: String,
     /// Kubernetes version.
     pub version: String,
@@ -22,41 +22,38 @@ pub struct Status {
     pub endpoint: String,
     /// The API server answers.
     pub api_alive: bool,
-    /// Its nodes.
     pub nodes: Vec<NodeStatus>,
 }
 
-/// How a node does.
+/// The health of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
-    /// Container and Node name.
+    /// Name of the container and of the Node object.
     pub name: String,
-    /// What it does.
     pub role: String,
     /// State of its container.
     pub container: State,
-    /// Its address in the cluster's network.
+    /// Its addresses in the cluster's network, with commas between them.
     pub address: String,
     /// Kubernetes version of its image.
     pub version: String,
-    /// Name of its image.
     pub image: String,
     /// The Node object is Ready.
     pub ready: bool,
-    /// Why not.
+    /// The reason why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
 impl Status {
-    /// Everything runs and is Ready.
+    /// The API server answers and every node is Ready.
     pub fn is_healthy(&self) -> bool {
         self.api_alive && self.nodes.iter().all(|node| node.ready)
     }
 }
 
-/// Nodes as their containers tell, without asking the API.
+/// What the containers show of the nodes, without asking the API.
 pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
     cluster
         .nodes
@@ -64,17 +61,17 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
         .map(|node| NodeStatus {
             name: node.name.clone(),
             role: node.role.as_str().to_owned(),
-            container: node.container.state,
-            address: node.container.labels.get(crate::plan::labels::ADDRESS).cloned().unwrap_or_default(),
-            version: node.container.labels.get(crate::plan::labels::VERSION).cloned().unwrap_or_default(),
-            image: node.container.labels.get(crate::plan::labels::IMAGE).unwrap_or(&node.container.image).clone(),
+            container: node.state(),
+            address: node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            version: node.version.clone().unwrap_or_default(),
+            image: node.image.clone(),
             ready: false,
             cause: None,
         })
         .collect()
 }
 
-/// Asks containers and the API how the cluster does.
+/// The health of a cluster, from its containers and its API.
 pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     let mut nodes = nodes(cluster);
     let client = access::client(engine, cluster).await.ok();
@@ -84,11 +81,11 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         api_alive = is_alive(client).await;
         list = client.get("/api/v1/nodes").await.unwrap_or_default();
     }
-    let objects = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let objects = object::items(&list);
     for node in &mut nodes {
-        let cause = match objects.iter().find(|object| object["metadata"]["name"] == *node.name) {
+        let cause = match objects.iter().find(|object| object::name(object) == node.name) {
             _ if node.container != State::Running => Some(format!("its container is {}", node.container)),
-            None if api_alive => Some("it is not registered".to_owned()),
+            None if api_alive => Some("it has not registered".to_owned()),
             None => Some("the API server does not answer".to_owned()),
             Some(object) => unready(object),
         };
@@ -96,9 +93,9 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         node.cause = cause;
     }
     Status {
-        name: cluster.name.clone(),
-        version: cluster.version().to_owned(),
-        endpoint: cluster.endpoint().to_owned(),
+        name: cluster.name.to_string(),
+        version: cluster.version.clone().unwrap_or_default(),
+        endpoint: cluster.endpoint.clone().unwrap_or_default(),
         api_alive,
         nodes,
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::health::watch::watched;
+use crate::cluster::run::Run;
 use crate::config::{Cluster, KubeProxyMode};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
@@ -11,10 +13,10 @@ use crate::kubernetes::{Client, Failure};
 use crate::ui::Step;
 
 /// Pause between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What makes this cluster usable, and what the user has to bring.
-pub(crate) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
+/// The conditions under which this cluster is usable, and what the user has to install.
+pub fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
     let mut missing = Vec::new();
     if cluster.networking.disable_default_cni {
         missing.push(
@@ -22,7 +24,10 @@ pub(crate) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
         );
     }
     if cluster.networking.kube_proxy_mode == KubeProxyMode::None {
-        missing.push("kube-proxy is not installed (kubeProxyMode: none): services have no addresses until you install a replacement".to_owned());
+        missing.push(
+            "kube-proxy is not installed (kubeProxyMode: none): services do not work until you install a replacement"
+                .to_owned(),
+        );
     }
     let conditions = if missing.is_empty() {
         let nodes = cluster.nodes.len();
@@ -38,14 +43,22 @@ pub(crate) fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
     (conditions, missing)
 }
 
+/// Waits until a cluster is usable. Ends early if one of its nodes or components will never come up.
+pub async fn until_usable(run: &Run, client: &Client, nodes: &[String], conditions: &[Condition]) -> Result<()> {
+    let step = run.ui.step("Waiting until the cluster is usable");
+    watched(run, nodes, &step, until(client, conditions, run.deadline, &step)).await?;
+    step.finish();
+    Ok(())
+}
+
 /// Waits for conditions, one after the other.
-pub(crate) async fn wait(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step) -> Result<()> {
+async fn until(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step) -> Result<()> {
     for condition in conditions {
         loop {
             let cause = match condition.check(client).await {
                 Ok(None) => break,
                 Ok(Some(cause)) => cause,
-                Err(Failure::Status(404, ..)) => "it is not there yet".to_owned(),
+                Err(Failure::Status(404, ..)) => "it does not exist yet".to_owned(),
                 Err(failure) => failure.text().to_owned(),
             };
             step.detail("waiting for", &format!("{} ({cause})", condition.what()));
@@ -54,7 +67,7 @@ pub(crate) async fn wait(client: &Client, conditions: &[Condition], deadline: In
                     Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause)
                 );
             }
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
     Ok(())

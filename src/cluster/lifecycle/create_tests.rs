@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -10,6 +11,9 @@ use crate::config::{ClusterName, Node, Role};
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{AddressPool, Image, Labels, NetworkSpec};
+use crate::error::Error;
+use crate::kubeconfig::Location;
+use crate::plan::ProxySettings;
 use crate::plan::labels;
 use crate::ui::UiOptions;
 
@@ -24,11 +28,11 @@ fn engine() -> FakeEngine {
     })
 }
 
-fn options(folder: &Path) -> Options {
+fn options(directory: &Path) -> Options {
     Options {
         wait: Duration::ZERO,
         retain: false,
-        kubeconfig: Location::new(Some(&folder.join("config")), None, None).unwrap(),
+        kubeconfig: Location::new(Some(&directory.join("config")), None, None).unwrap(),
         proxy: ProxySettings::default(),
         local: true,
         logins: Vec::new(),
@@ -57,22 +61,22 @@ async fn calls(options: &Options) -> usize {
 
 #[tokio::test]
 async fn nothing_is_left_whichever_engine_call_fails() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = options(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path());
     let calls = calls(&options).await;
     assert!(calls > 10, "{calls} calls are too few to be a create");
     for n in 1..=calls {
         let engine = Arc::new(engine().failing_at(n));
         let error = failure(&engine, &options).await;
         assert_eq!(engine.left(), Vec::<String>::new(), "call {n} failed: {error}\n{:#?}", engine.transcript());
-        assert!(!folder.path().join("config").exists());
+        assert!(!directory.path().join("config").exists());
     }
 }
 
 #[tokio::test]
 async fn nothing_is_left_whichever_answer_is_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = options(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path());
     for n in 1..=calls(&options).await {
         let engine = Arc::new(engine().losing_answer_at(n));
         let error = failure(&engine, &options).await;
@@ -82,7 +86,7 @@ async fn nothing_is_left_whichever_answer_is_lost() {
 
 #[tokio::test]
 async fn what_others_made_stays() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
     let mine = NetworkSpec {
         name: "coracle-t-fake".to_owned(),
@@ -95,29 +99,29 @@ async fn what_others_made_stays() {
         labels: Labels::from([(labels::CLUSTER.to_owned(), "t-fake".to_owned())]),
     };
     engine.create_network(&mine).await.unwrap();
-    failure(&engine, &options(folder.path())).await;
+    failure(&engine, &options(directory.path())).await;
     assert_eq!(engine.left(), ["network coracle-t-fake"]);
 }
 
 #[tokio::test]
 async fn a_cluster_of_the_same_name_is_not_touched() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let mut retained = options(folder.path());
+    let mut retained = options(directory.path());
     retained.retain = true;
     failure(&engine, &retained).await;
     let before = engine.left();
     assert!(before.contains(&"container t-fake-worker".to_owned()), "{before:?}");
-    let error = failure(&engine, &options(folder.path())).await;
+    let error = failure(&engine, &options(directory.path())).await;
     assert_eq!(error.code(), Code::ClusterExists);
     assert_eq!(engine.left(), before);
 }
 
 #[tokio::test]
 async fn one_of_two_runs_of_a_name_gets_all_of_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let mut retained = options(folder.path());
+    let mut retained = options(directory.path());
     retained.retain = true;
     let (one, other) = tokio::join!(failure(&engine, &retained), failure(&engine, &retained));
     let codes = [one.code(), other.code()];
@@ -129,11 +133,11 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
 
 #[tokio::test]
 async fn without_the_first_container_no_other_one_is_made() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
     let spec = crate::node_image::choose::throw_away("t-fake-control-plane", "sha256:1234", "another");
     engine.create_container(&spec).await.unwrap();
-    let error = failure(&engine, &options(folder.path())).await;
+    let error = failure(&engine, &options(directory.path())).await;
     assert_eq!(error.code(), Code::ClusterExists);
     let creates = engine.transcript().iter().filter(|call| call.starts_with("create_container")).count();
     // The one above, and the one that found the name taken.
@@ -143,16 +147,16 @@ async fn without_the_first_container_no_other_one_is_made() {
 
 #[tokio::test]
 async fn the_data_of_an_earlier_cluster_is_not_started_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let mut retained = options(folder.path());
+    let mut retained = options(directory.path());
     retained.retain = true;
     failure(&engine, &retained).await;
     for container in engine.containers(&[format!("{}=t-fake", labels::CLUSTER)]).await.unwrap() {
         engine.remove_container(&container.id).await.unwrap();
     }
     let before = engine.left();
-    let error = failure(&engine, &options(folder.path())).await;
+    let error = failure(&engine, &options(directory.path())).await;
     assert_eq!(error.code(), Code::ClusterExists);
     assert!(error.hints()[0].contains("coracle delete cluster --name t-fake"));
     assert_eq!(engine.left(), before);
@@ -160,12 +164,12 @@ async fn the_data_of_an_earlier_cluster_is_not_started_again() {
 
 #[tokio::test]
 async fn an_interruption_removes_what_was_made() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
     let shared: SharedEngine = engine.clone();
     let (ui, _) = Ui::captured(UiOptions::default());
     let stop = CancellationToken::new();
-    let mut options = options(folder.path());
+    let mut options = options(directory.path());
     options.wait = Duration::from_secs(60);
     let work = create(&shared, cluster(), &options, &ui, &stop);
     let (result, ()) = tokio::join!(work, async {
@@ -179,9 +183,9 @@ async fn an_interruption_removes_what_was_made() {
 
 #[tokio::test]
 async fn every_node_is_started_before_the_api_is_awaited() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
-    let error = failure(&engine, &options(folder.path())).await;
+    let error = failure(&engine, &options(directory.path())).await;
     // No API server answers on this engine; everything before that worked.
     assert_eq!(error.code(), Code::ApiFailed, "{error}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();

@@ -1,4 +1,4 @@
-//! Removing what coracle made: by label, so that it works on half a cluster, twice, and after an interruption.
+//! Deleting what coracle made: by label, so that it works on half a cluster, twice, and after an interruption.
 
 use std::time::Duration;
 
@@ -11,14 +11,13 @@ use crate::error::{Code, Error, Result};
 use crate::plan::labels;
 
 /// How often removing a container is tried: on cgroup v1 a frozen pod keeps its node alive until it is thawed.
-const TRIES: u32 = 6;
+const MAX_ATTEMPTS: u32 = 6;
 
-/// What is removed: everything of a cluster, or only what one run made.
+/// What is deleted: everything of a cluster, or only what one run made.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// A cluster.
     Cluster(ClusterName),
-    /// A run, by its ID.
+    /// The run with this ID.
     Run(String),
 }
 
@@ -31,30 +30,30 @@ impl Scope {
     }
 }
 
-/// What was removed.
+/// What was deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removed {
+pub struct ClusterRemoval {
     /// Names of containers.
     pub containers: Vec<String>,
     /// Names of volumes.
     pub volumes: Vec<String>,
     /// Names of networks.
     pub networks: Vec<String>,
-    /// Names of other people's containers that were connected to a network.
+    /// Names of containers, not made by coracle, that were connected to a network.
     pub disconnected: Vec<String>,
 }
 
-impl Removed {
-    /// Nothing was there.
+impl ClusterRemoval {
+    /// Whether nothing existed.
     pub fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.volumes.is_empty() && self.networks.is_empty()
     }
 }
 
-/// Removes containers, then volumes and networks, and looks again until nothing is left.
-pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
+/// Deletes containers, then volumes and networks.
+pub async fn delete(engine: &SharedEngine, scope: &Scope) -> Result<ClusterRemoval> {
     let labels = [scope.label()];
-    let mut removed = Removed::default();
+    let mut removed = ClusterRemoval::default();
     let containers = engine.containers(&labels).await?;
     let results = join_all(containers.iter().map(|container| remove_container(engine, container))).await;
     removed.containers.extend(containers.iter().map(|container| container.name.clone()));
@@ -77,15 +76,15 @@ pub async fn remove(engine: &SharedEngine, scope: &Scope) -> Result<Removed> {
     Ok(removed)
 }
 
-/// Disconnects what else is connected to networks that are about to be removed: none goes before. Gives the names of those
-/// containers that coracle did not make.
+/// Disconnects all containers from networks that are about to be removed, which is not possible before. Returns the names of
+/// those that coracle did not make.
 async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<String>> {
     if networks.is_empty() {
         return Ok(Vec::new());
     }
     let containers = engine.containers(&[]).await?;
     let pairs = containers.iter().flat_map(|container| networks.iter().map(move |network| (container, network)));
-    // By ID: another create may have made a network of the same name at the same time, and its nodes stay connected.
+    // By ID: another create may have made a network of the same name, and its nodes stay connected.
     let connected: Vec<_> = pairs.filter(|(container, network)| container.network_ids.contains(&network.id)).collect();
     try_join_all(connected.iter().map(|(container, network)| engine.disconnect_network(&network.id, &container.id)))
         .await?;
@@ -95,8 +94,8 @@ async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<S
 
 async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
     let mut last = None;
-    for attempt in 0..TRIES {
-        // The engine waits ten seconds for a frozen process before it gives up.
+    for attempt in 0..MAX_ATTEMPTS {
+        // With a frozen process the engine gives up only after ten seconds.
         thaw(&container.id);
         match engine.remove_container(&container.id).await {
             Ok(()) => return Ok(()),
@@ -115,19 +114,19 @@ async fn remove_container(engine: &SharedEngine, container: &Container) -> Resul
 
 /// Thaws every cgroup below a container: a pod that was frozen when its node was killed cannot die (cgroup v1 only).
 ///
-/// Works where the engine is on this host and the user may write there; elsewhere there is nothing to thaw.
+/// Works only where the engine is on this host and the user may write there.
 fn thaw(id: &str) {
-    // As the engine's cgroupfs and systemd drivers name it.
+    // The names of the engine's cgroupfs and systemd drivers.
     let places = [format!("docker/{id}"), format!("system.slice/docker-{id}.scope")];
-    let mut folders = places.map(|place| std::path::Path::new("/sys/fs/cgroup/freezer").join(place)).to_vec();
-    while let Some(folder) = folders.pop() {
-        let state = folder.join("freezer.state");
+    let mut directories = places.map(|place| std::path::Path::new("/sys/fs/cgroup/freezer").join(place)).to_vec();
+    while let Some(directory) = directories.pop() {
+        let state = directory.join("freezer.state");
         if std::fs::read_to_string(&state).is_ok_and(|text| text.trim() != "THAWED") {
-            // A cgroup that goes away meanwhile is what is wanted.
+            // A cgroup that disappears meanwhile is what is wanted.
             let _ = std::fs::write(&state, "THAWED");
         }
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        folders.extend(
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        directories.extend(
             entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
         );
     }

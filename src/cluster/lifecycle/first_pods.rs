@@ -4,17 +4,15 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::error::Result;
-use crate::kubernetes::{Client, apply};
+use crate::kubernetes::{Client, apply, object};
 use crate::plan::Layout;
 use crate::plan::objects::first_pods;
 
-/// Makes CoreDNS' `ReplicaSet` and pods, where the scheduler would have no choice to make.
+/// Creates CoreDNS' `ReplicaSet` and pods if the scheduler would have no choice where to place them.
 ///
-/// # Errors
-///
-/// When the API server refuses one. The controllers then make them, only later.
+/// What the API server refuses, the controllers create later.
 pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
-    let is_coredns = |object: &&Value| object["kind"] == "Deployment" && object["metadata"]["name"] == "coredns";
+    let is_coredns = |object: &&Value| object["kind"] == "Deployment" && object::name(object) == "coredns";
     let Some(deployment) = workloads.iter().find(is_coredns) else { return Ok(()) };
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or_default();
     let nodes = first_pods::nodes(layout, usize::try_from(replicas).unwrap_or_default());

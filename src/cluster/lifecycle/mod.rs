@@ -1,7 +1,10 @@
 //! What is done to a cluster as a whole, one file a command, and the steps that commands share.
 
+mod bootstrap;
 pub mod create;
 pub mod delete;
+mod facts;
 mod first_pods;
+mod options;
 pub mod preflight;
 pub mod provision;

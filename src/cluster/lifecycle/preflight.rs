@@ -1,252 +1,77 @@
 //! What can be known to fail before anything is made.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
-
 use ipnet::IpNet;
 
-use crate::config::{Cluster, ClusterName, IpFamily, Protocol};
-use crate::engine::spec::{EngineInfo, Network, OsType, Privilege, Volume};
+use crate::config::{Cluster, ClusterName};
+use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
 use crate::error::{Code, Error, Result};
+use crate::host::check::Check;
 
-/// inotify instances that one node uses: systemd, the kubelet and containerd, measured with room to spare.
-const INOTIFY_PER_NODE: usize = 8;
-/// Free bytes on the engine's disk below which a cluster cannot start.
-const LEAST_DISK: u64 = 512 * 1024 * 1024;
-/// The bit of `CAP_SYS_RESOURCE` in a capability set.
-const SYS_RESOURCE: u64 = 1 << 24;
-
-/// Refuses engines on which nodes cannot run.
-pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Result<()> {
-    let refuse = |cause: &str, hint: &str| {
-        Err(Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint))
+/// Checks whether nodes can run on the engine.
+pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Vec<Check> {
+    let check = |name, fails: bool, cause: &str, hint: &str| {
+        let error = || Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint);
+        Check::new(name, if fails { Err(error()) } else { Ok(()) })
     };
-    if info.os_type != OsType::Linux {
-        return refuse("it runs Windows containers", "switch Docker Desktop to Linux containers");
-    }
-    if info.rootless {
-        return refuse("it is rootless, which coracle does not support yet", "use an engine that runs as root");
-    }
-    if info.operating_system.to_lowercase().contains("podman") || info.version.to_lowercase().contains("podman") {
-        return refuse("it is Podman, which coracle does not support yet", "use a Docker engine");
-    }
-    if !["x86_64", "amd64"].contains(&info.architecture.as_str())
-        && !["aarch64", "arm64"].contains(&info.architecture.as_str())
-    {
-        return refuse(&format!("its architecture is {}", info.architecture), "use an engine on amd64 or arm64");
-    }
-    if !local && cluster.networking.api_server_address.is_loopback() {
-        return refuse(
-            "it is on another host, where the API server would answer on that host's 127.0.0.1 only",
-            "set `networking.apiServerAddress` to an address of that host which you can reach",
-        );
-    }
-    Ok(())
+    let podman = [&info.operating_system, &info.version].iter().any(|text| text.to_lowercase().contains("podman"));
+    let known = ["x86_64", "amd64", "aarch64", "arm64"].contains(&info.architecture.as_str());
+    let elsewhere = !local && cluster.networking.api_server_address.is_loopback();
+    vec![
+        check(
+            "Linux containers",
+            info.os_type != OsType::Linux,
+            "it runs Windows containers",
+            "switch Docker Desktop to Linux containers",
+        ),
+        check(
+            "root rights",
+            info.rootless,
+            "it is rootless, which coracle does not support yet",
+            "use an engine that runs as root",
+        ),
+        check("Docker", podman, "it is Podman, which coracle does not support yet", "use a Docker engine"),
+        check(
+            "architecture",
+            !known,
+            &format!("its architecture is {}", info.architecture),
+            "use an engine on amd64 or arm64",
+        ),
+        check(
+            "API server address",
+            elsewhere,
+            "it is on another host, where the API server would listen on that host's 127.0.0.1 only",
+            "set `networking.apiServerAddress` to an address of that host that you can reach",
+        ),
+    ]
 }
 
-/// Whether this process, and so most likely the engine that runs beside it, lacks a capability that `--privileged` needs.
-pub fn privilege(local: bool) -> Privilege {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let set = bounding.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    if local && set.is_some_and(|set| set & SYS_RESOURCE == 0) {
-        Privilege::AllButSysResource
-    } else {
-        Privilege::Privileged
-    }
+/// Checks whether the name is free: no container and no volume belongs to a cluster of this name.
+pub fn name(name: &ClusterName, containers: &[Container], volumes: &[Volume]) -> Vec<Check> {
+    vec![Check::new("name", unused(name, containers)), Check::new("old volumes", no_volumes(name, volumes))]
 }
 
-/// Checks limits and ports of this host, where the engine runs on it.
-pub fn host(info: &EngineInfo, cluster: &Cluster) -> Result<()> {
-    ipv6(cluster)?;
-    inotify(cluster.nodes.len())?;
-    disk(Path::new(&info.data_root))?;
-    ports(cluster)
-}
-
-fn ipv6(cluster: &Cluster) -> Result<()> {
-    let family = cluster.networking.ip_family;
-    // The loopback has an address of IPv6 wherever the kernel has IPv6, and the file is missing where it has not.
-    let present = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
-    if family == IpFamily::Ipv4 || present {
+fn unused(name: &ClusterName, containers: &[Container]) -> Result<()> {
+    if containers.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with IPv6")
-        .because("its kernel has IPv6 switched off")
-        .hint("`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`; or set `networking.ipFamily: ipv4`"))
-}
-
-fn inotify(nodes: usize) -> Result<()> {
-    let read =
-        |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
-    read("max_user_instances").map_or(Ok(()), |limit| enough_inotify(nodes, inotify_in_use(), limit))
-}
-
-/// Whether `nodes` more nodes fit below the limit.
-fn enough_inotify(nodes: usize, used: usize, limit: usize) -> Result<()> {
-    let needed = nodes * INOTIFY_PER_NODE;
-    if used + needed <= limit {
-        return Ok(());
-    }
-    let wanted = (used + needed).max(512).next_power_of_two();
-    Err(Error::new(Code::InotifyLimit, format!("{nodes} more node(s) need about {needed} inotify instances"))
-        .because(format!("the kernel allows {limit} per user, and {used} are in use"))
-        .hint(format!(
-            "`sudo sysctl fs.inotify.max_user_instances={wanted}` (and put it into /etc/sysctl.d to keep it)"
-        )))
-}
-
-/// inotify instances of root's processes, as far as this user may see them.
-fn inotify_in_use() -> usize {
-    use std::os::unix::fs::MetadataExt;
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let root = processes.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 0));
-    let files = root.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
-    files
-        .filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify"))
-        .count()
-}
-
-fn disk(data_root: &Path) -> Result<()> {
-    let Ok(stat) = rustix::fs::statvfs(data_root) else { return Ok(()) };
-    enough_disk(data_root, stat.f_bavail * stat.f_frsize)
-}
-
-fn enough_disk(data_root: &Path, free: u64) -> Result<()> {
-    if free >= LEAST_DISK {
-        return Ok(());
-    }
-    Err(Error::new(Code::DiskFull, format!("the engine's disk at {} is full", data_root.display()))
-        .because(format!("{} MiB are free, a cluster needs {} MiB", free >> 20, LEAST_DISK >> 20))
-        .hint("`docker system df` shows what takes space, `docker system prune` frees some"))
-}
-
-/// Ports that the configuration names and somebody has; ports that coracle chooses are tried again when taken.
-fn ports(cluster: &Cluster) -> Result<()> {
-    let networking = &cluster.networking;
-    let mut wanted = vec![(SocketAddr::new(networking.api_server_address, networking.api_server_port), Protocol::Tcp)];
-    let mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
-    wanted
-        .extend(mappings.map(|mapping| (SocketAddr::new(mapping.listen_address, mapping.host_port), mapping.protocol)));
-    for (address, protocol) in wanted.into_iter().filter(|(address, _)| address.port() != 0) {
-        let taken = match protocol {
-            Protocol::Tcp => TcpListener::bind(address).err(),
-            Protocol::Udp => UdpSocket::bind(address).err(),
-            Protocol::Sctp => None,
-        };
-        if let Some(source) = taken.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
-            return Err(Error::new(Code::PortTaken, format!("port {} on {} is taken", address.port(), address.ip()))
-                .cause(&source)
-                .hint(format!(
-                    "`ss -lnp 'sport = :{}'` shows who has it; or set another port in the configuration",
-                    address.port()
-                )));
-        }
-    }
-    Ok(())
-}
-
-/// A free TCP port at an address of this host.
-pub fn free_port(address: std::net::IpAddr) -> Result<u16> {
-    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(
-        |source| {
-            Error::new(Code::PortTaken, format!("there is no free port at {address}"))
-                .cause(&source)
-                .hint("set `networking.apiServerPort`")
-        },
-    )
+    Err(Error::new(Code::ClusterExists, format!("cluster `{name}` already exists"))
+        .hint(format!("use it: `kubectl --context {}`; or choose another `--name`", name.context()))
+        .hint(format!("or delete it: `coracle delete cluster --name {name}`")))
 }
 
 /// Refuses to start nodes on the data of a cluster whose containers are gone: it would come back to life.
-pub fn old_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
+fn no_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
     let Some(volume) = volumes.first() else { return Ok(()) };
-    Err(Error::new(Code::ClusterExists, format!("there are volumes of an earlier cluster `{name}`"))
+    Err(Error::new(Code::ClusterExists, format!("volumes of an earlier cluster `{name}` exist"))
         .because(format!("`{}` holds its data, but its containers are gone", volume.name))
-        .hint(format!("remove them: `coracle delete cluster --name {name}`; or choose another `--name`")))
+        .hint(format!("delete them: `coracle delete cluster --name {name}`; or choose another `--name`")))
 }
 
-/// Refuses a wanted subnet that a network of the engine has.
+/// Checks that no network of the engine overlaps a wanted subnet.
 pub fn subnet(wanted: IpNet, networks: &[Network]) -> Result<()> {
     let overlaps = |other: &IpNet| wanted.contains(other) || other.contains(&wanted);
     let Some(network) = networks.iter().find(|network| network.subnets.iter().any(overlaps)) else { return Ok(()) };
     Err(Error::new(Code::SubnetClash, format!("subnet {wanted} is in use"))
-        .because(format!("the engine's network `{}` has it", network.name))
+        .because(format!("the engine's network `{}` uses it", network.name))
         .hint(format!("set another `networking.nodeSubnet`, or remove that one: `docker network rm {}`", network.name)))
-}
-
-/// Networks that this host has routes to: a VPN's subnet must not become a cluster's.
-pub fn routes() -> Vec<IpNet> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
-    let (v4, v6) = (read("route"), read("ipv6_route"));
-    v4.lines().skip(1).filter_map(route).chain(v6.lines().filter_map(route_v6)).collect()
-}
-
-fn route(line: &str) -> Option<IpNet> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address =
-        |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
-    let net = ipnet::Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()?;
-    Some(IpNet::V4(net.trunc()))
-}
-
-fn route_v6(line: &str) -> Option<IpNet> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address = u128::from_str_radix(fields.first()?, 16).ok()?;
-    let prefix = u8::from_str_radix(fields.get(1)?, 16).ok()?;
-    ipnet::Ipv6Net::new(address.into(), prefix).ok().map(IpNet::V6)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{ExtraPortMapping, Node, Role};
-
-    #[test]
-    fn a_taken_port_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut cluster = Cluster::new(ClusterName::default());
-        let mut node = Node::new(Role::Worker);
-        let listen_address = std::net::IpAddr::from([127, 0, 0, 1]);
-        node.extra_port_mappings.push(ExtraPortMapping {
-            container_port: 80,
-            host_port: port,
-            listen_address,
-            protocol: Protocol::Tcp,
-        });
-        cluster.nodes.push(node);
-        let error = ports(&cluster).unwrap_err();
-        assert_eq!(error.code(), Code::PortTaken);
-        assert!(error.message().contains(&port.to_string()));
-        drop(listener);
-        assert!(ports(&cluster).is_ok());
-    }
-
-    #[test]
-    fn too_few_inotify_instances_are_told_with_the_command_that_helps() {
-        assert!(enough_inotify(3, 104, 128).is_ok());
-        let error = enough_inotify(3, 105, 128).unwrap_err();
-        assert_eq!(error.code(), Code::InotifyLimit);
-        assert!(error.cause_text().unwrap().contains("allows 128 per user, and 105 are in use"));
-        assert!(error.hints()[0].contains("sysctl fs.inotify.max_user_instances=512"));
-        let many = enough_inotify(3, 510, 512).unwrap_err();
-        assert!(many.hints()[0].contains("max_user_instances=1024"), "{many}");
-    }
-
-    #[test]
-    fn a_full_disk_is_told_before_anything_is_made() {
-        assert!(enough_disk(Path::new("/data"), LEAST_DISK).is_ok());
-        let error = enough_disk(Path::new("/data"), LEAST_DISK - 1).unwrap_err();
-        assert_eq!(error.code(), Code::DiskFull);
-        assert!(error.message().contains("/data") && error.hints()[0].contains("docker system df"));
-    }
-
-    #[test]
-    fn routes_are_read_as_the_kernel_writes_them() {
-        let line = "eth0\t0000FEA9\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
-        assert_eq!(route(line).unwrap().to_string(), "169.254.0.0/16");
-        let line = "fdc0ac1e000000010000000000000000 40 00000000000000000000000000000000 00 \
-                    00000000000000000000000000000000 00000100 00000001 00000000 00000001 br-1";
-        assert_eq!(route_v6(line).unwrap().to_string(), "fdc0:ac1e:0:1::/64");
-    }
 }

@@ -1,23 +1,67 @@
 //! From a plan to running containers: a network, then all nodes at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use crate::cluster::lifecycle::delete::{Scope, delete};
+use crate::cluster::lifecycle::facts;
+use crate::cluster::run::Run;
+use crate::cluster::upload::write_files;
+use crate::config::Cluster;
 use crate::engine::Engine;
 use crate::engine::spec::{NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
-use crate::plan::NodePlan;
+use crate::plan::pki::Pki;
 use crate::plan::subnet::NodeSubnets;
+use crate::plan::{self, Facts, Layout, NodePlan, Plan};
 use crate::ui::Step;
 
-/// How long two networks of one name may be there while containers start.
-const TWO_NETWORKS: Duration = Duration::from_secs(10);
+/// How often other ports are tried.
+const MAX_ATTEMPTS: usize = 5;
+/// How long two networks of one name may exist while containers start.
+const AMBIGUITY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Creates the network and the containers of a cluster; with other ports if a port that coracle chose was taken meanwhile.
+pub(super) async fn cluster(
+    run: &Run,
+    cluster: &Cluster,
+    local: bool,
+    facts: &Facts,
+    step: &Step,
+) -> Result<(Plan, Pki)> {
+    let (engine, networking) = (&*run.engine, &cluster.networking);
+    let subnets = facts::subnets(engine, networking).await?;
+    let mut attempt = 1;
+    loop {
+        let chosen = facts::choose_ports(cluster)?;
+        let layout =
+            |subnet| Layout::new(chosen.clone(), subnet, facts::api_port(networking, local)?, &facts::version(facts));
+        let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
+        let (network, subnet) = network(engine, &subnets, spec).await?;
+        let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
+        let plan = plan::plan(layout(subnet)?, facts, &pki)?;
+        match nodes(engine, &plan.nodes, &network, step).await {
+            Ok(()) => return Ok((plan, pki)),
+            Err(error)
+                if error.code() == Code::PortTaken && networking.api_server_port == 0 && attempt < MAX_ATTEMPTS =>
+            {
+                delete(&run.engine, &Scope::Run(run.id.clone())).await?;
+                attempt += 1;
+            }
+            Err(error) if error.reason() == Some(Reason::NameTaken) => {
+                let hint = "`coracle get clusters` lists clusters; choose another `--name`, or delete that one first";
+                return Err(error.with_code(Code::ClusterExists).hint(hint));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
 
 /// Creates the network with the first of the subnets that is free, and returns its ID and subnets.
-pub async fn network(
+async fn network(
     engine: &dyn Engine,
     choices: &[NodeSubnets],
     spec: impl Fn(NodeSubnets) -> Result<NetworkSpec>,
@@ -26,7 +70,7 @@ pub async fn network(
     for subnets in choices {
         match engine.create_network(&spec(*subnets)?).await {
             Ok(id) => return Ok((id, *subnets)),
-            // Somebody was faster, or has a route there that we cannot see: the next one.
+            // Another program was faster, or has a route there that is not visible here: the next one.
             Err(error) if error.code() == Code::SubnetClash => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -35,14 +79,14 @@ pub async fn network(
 }
 
 /// The error of a host where every subnet is taken.
-pub fn no_subnet() -> Error {
-    Error::new(Code::SubnetClash, "there is no free subnet for the cluster's network")
-        .because("every private range is used by a network of the engine or a route of this host")
+pub(super) fn no_subnet() -> Error {
+    Error::new(Code::SubnetClash, "no subnet is free for the cluster's network")
+        .because("every private range is used by a network of the engine or by a route of this host")
         .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
 }
 
-/// Creates one container, unless it is there already, gives it its files and starts it.
-async fn node(
+/// Creates a container, unless it already exists, writes its files and starts it.
+async fn boot(
     engine: &dyn Engine,
     mut node: NodePlan,
     mut created: Option<String>,
@@ -52,8 +96,8 @@ async fn node(
         if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
             node.spec.privilege = Privilege::AllButSysResource;
         }
-        match once(engine, &node, created.take()).await {
-            // The engine cannot grant every capability: the explicit form leaves out the one that is missing.
+        match try_boot(engine, &node, created.take()).await {
+            // The engine cannot grant every capability: the explicit form leaves out the missing one.
             Err((Some(id), error)) if is_capability(&node, &error) => {
                 limited.store(true, Ordering::Relaxed);
                 engine.remove_container(&id).await?;
@@ -68,37 +112,30 @@ fn is_capability(node: &NodePlan, error: &Error) -> bool {
     node.spec.privilege == Privilege::Privileged && error.reason() == Some(Reason::CapabilityMissing)
 }
 
-/// Seconds since the epoch: when files were made.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or_default()
-}
-
-async fn make(engine: &dyn Engine, node: &NodePlan) -> Result<String> {
-    engine.create_container(&node.spec).await
-}
-
-async fn once(engine: &dyn Engine, node: &NodePlan, created: Option<String>) -> Result<(), (Option<String>, Error)> {
+/// Boots a node once; after a failure also the ID of its container, if there is one.
+async fn try_boot(
+    engine: &dyn Engine,
+    node: &NodePlan,
+    created: Option<String>,
+) -> Result<(), (Option<String>, Error)> {
     let id = match created {
         Some(id) => id,
-        None => make(engine, node).await.map_err(|error| (None, error))?,
+        None => engine.create_container(&node.spec).await.map_err(|error| (None, error))?,
     };
     let failed = |error| (Some(id.clone()), error);
-    let tar = node.files.to_tar(now()).map_err(failed)?;
-    engine.upload(&id, tar).await.map_err(failed)?;
+    write_files(engine, &id, &node.files).await.map_err(failed)?;
     start(engine, &id).await.map_err(failed)
 }
 
-/// Starts a container. The engine finds its network by name, of which there are two while another run that was too late for
-/// the cluster's name has not removed its own.
+/// Starts a container. The engine finds its network by name, and two networks have that name until another run, which was
+/// too late for the cluster's name, has removed its own.
 async fn start(engine: &dyn Engine, id: &str) -> Result<()> {
-    let until = Instant::now() + TWO_NETWORKS;
+    let deadline = Instant::now() + AMBIGUITY_TIMEOUT;
     loop {
         match engine.start_container(id).await {
             Err(error) if error.reason() != Some(Reason::NetworkAmbiguous) => return Err(error),
-            Err(error) if Instant::now() > until => {
-                return Err(
-                    error.hint("`docker network ls` shows two networks of this name: remove the one that is not used")
-                );
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.hint("`docker network ls` shows two networks of this name; remove the unused one"));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             Ok(()) => return Ok(()),
@@ -108,7 +145,7 @@ async fn start(engine: &dyn Engine, id: &str) -> Result<()> {
 
 /// Creates the first container, which claims the cluster's name, then the others, and starts all at once.
 ///
-/// Were all created at once, two runs of one name could each get one of the containers, and both would fail.
+/// If all were created at once, each of two runs with one name could get one of the containers, and both would fail.
 pub async fn nodes(engine: &dyn Engine, nodes: &[NodePlan], network: &str, step: &Step) -> Result<()> {
     let limited = AtomicBool::new(false);
     let mut work = Vec::new();
@@ -118,15 +155,15 @@ pub async fn nodes(engine: &dyn Engine, nodes: &[NodePlan], network: &str, step:
         let mut plan = plan.clone();
         plan.spec.network = Some(network.to_owned());
         if index == 0 {
-            claim = Some(make(engine, &plan).await.map_err(|error| error.on_node(&plan.spec.name))?);
+            claim = Some(engine.create_container(&plan.spec).await.map_err(|error| error.on_node(&plan.spec.name))?);
         }
         let (name, claimed, limited) = (plan.spec.name.clone(), claim.take(), &limited);
         work.push(async move {
-            node(engine, plan, claimed, limited).await?;
+            boot(engine, plan, claimed, limited).await?;
             step.detail(&name, "started");
             Ok(())
         });
     }
-    // Every node is awaited, also after a failure: nothing may still be creating while the clean-up looks around.
+    // Every node is awaited, even after a failure: nothing may be created any more while the clean-up looks for it.
     join_all(work).await.into_iter().collect()
 }

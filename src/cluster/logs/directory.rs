@@ -1,32 +1,44 @@
-//! The folder that gathered logs go to: takes what others wrote, and lets neither keys nor paths out of place through.
+//! The directory for gathered logs. What others wrote goes through it: neither keys nor paths that lead elsewhere do.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::cluster::logs::LogExport;
 use crate::error::{Code, Error, Result};
 
-/// Beginning and end of what must not be passed on; the kind of key is between the words.
+/// Beginning and end of what must not be passed on; the kind of key stands in between.
 const KEY_BEGIN: &[u8] = b"-----BEGIN ";
 const KEY_NAME: &[u8] = b"PRIVATE KEY-----";
 const KEY_END: &[u8] = b"-----END ";
-/// A kind of key, such as `RSA ` or `ENCRYPTED `, is not longer than this.
+/// Longest kind of key, such as `RSA ` or `ENCRYPTED `.
 const MAX_KIND: usize = 24;
-/// A key without an end is taken to be this long, bytes.
+/// Length of a key without an end, bytes.
 const MAX_KEY: usize = 16 << 10;
 const REPLACED: &[u8] = b"REDACTED PRIVATE KEY";
-/// Where the links of container names lead to, in the node.
+/// Where the links of container names lead, in the node.
 const LINKED: &str = "/var/log/";
 /// The file that lists what could not be had.
 const PROBLEMS: &str = "problems.txt";
 
-/// A folder of logs; folders in it share the count.
+/// What was gathered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogExport {
+    pub directory: PathBuf,
+    /// Number of files written.
+    pub files: usize,
+    /// Their size, bytes.
+    pub bytes: u64,
+    /// What could not be had, and why; also in `problems.txt`.
+    pub problems: Vec<String>,
+}
+
+/// A directory of logs; directories in it share the count.
 #[derive(Debug, Clone)]
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     path: PathBuf,
     name: String,
     tally: Arc<Mutex<Tally>>,
@@ -39,15 +51,15 @@ struct Tally {
     problems: Vec<String>,
 }
 
-impl Folder {
-    /// Makes the folder, with those above it.
+impl Directory {
+    /// Creates the directory and its parents.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         make(path)?;
         Ok(Self { path: path.to_owned(), name: String::new(), tally: Arc::default() })
     }
 
-    /// A folder in it.
-    pub(crate) fn folder(&self, name: &str) -> Result<Self> {
+    /// A directory in it.
+    pub(crate) fn directory(&self, name: &str) -> Result<Self> {
         let path = self.path.join(name);
         make(&path)?;
         Ok(Self { path, name: format!("{}{name}/", self.name), tally: Arc::clone(&self.tally) })
@@ -60,7 +72,7 @@ impl Folder {
         }
     }
 
-    /// Writes a file, without the private keys that may be in it.
+    /// Writes a file, without the private keys that it may contain.
     pub(crate) fn write(&self, file: &str, content: Vec<u8>) {
         let content = without_keys(content);
         let path = self.path.join(file);
@@ -112,9 +124,9 @@ impl Folder {
     fn unpack_from(&self, tar: impl Read) {
         let mut links = Vec::new();
         if let Err(source) = self.unpack_files(tar, &mut links) {
-            self.problem("what it wrote to its logs, from here on", &source);
+            self.problem("the rest of its logs", &source);
         }
-        // Only now all that they lead to is there.
+        // Only now does everything exist that they lead to.
         for (link, target) in links {
             self.link(&link, &target);
         }
@@ -140,19 +152,19 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes a link of the node one of the folder.
+    /// Turns a link of the node into one of the directory.
     fn link(&self, link: &Path, target: &Path) {
         let name = link.to_string_lossy();
         let inner = target.strip_prefix(LINKED).map(inside).unwrap_or_default();
         if inner.as_os_str().is_empty() || link.parent().is_none() {
             return self.problem(&name, &"it leads out of the logs");
         }
-        // A container that was removed leaves its link for a moment.
+        // The link of a removed container remains for a moment.
         if self.path.join(&inner).exists() {
             let up: PathBuf = link.components().skip(1).map(|_| "..").collect();
             let place = self.path.join(link);
             let made = place.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-                // From an export into the same folder before.
+                // It may be left from a previous export into the same directory.
                 fs::remove_file(&place).or_else(|source| match source.kind() {
                     io::ErrorKind::NotFound => Ok(()),
                     _ => Err(source),
@@ -169,7 +181,7 @@ impl Folder {
     pub(crate) fn finish(self) -> LogExport {
         let mut problems = self.tally.lock().map(|tally| tally.problems.clone()).unwrap_or_default();
         problems.sort();
-        // One of an earlier export into the same folder says nothing about this one.
+        // The file of a previous export into the same directory says nothing about this one.
         if problems.is_empty() {
             let _ = fs::remove_file(self.path.join(PROBLEMS));
         } else {
@@ -182,9 +194,9 @@ impl Folder {
 
 fn make(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| {
-        Error::new(Code::FileFailed, format!("cannot make folder `{}`", path.display()))
+        Error::new(Code::FileFailed, format!("cannot create directory `{}`", path.display()))
             .cause(&source)
-            .hint("name a folder that you may write to: `coracle export logs DIR`")
+            .hint("name a directory that you may write to: `coracle export logs DIR`")
     })
 }
 
@@ -198,7 +210,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     fs::write(link, target.to_string_lossy().as_bytes())
 }
 
-/// The path without anything that leads out of the folder.
+/// The path without anything that leads out of the directory.
 fn inside(path: &Path) -> PathBuf {
     path.components().filter(|component| matches!(component, Component::Normal(_))).collect()
 }
@@ -207,7 +219,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// Replaces each private key, also one whose lines have something before them.
+/// Replaces each private key, also one whose lines are indented or prefixed.
 fn without_keys(content: Vec<u8>) -> Vec<u8> {
     if find(&content, KEY_NAME).is_none() {
         return content;
@@ -242,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_out_wherever_they_are() {
+    fn keys_are_removed_wherever_they_are() {
         for kind in ["", "EC ", "RSA ", "ENCRYPTED ", "OPENSSH "] {
             let text = format!("a -----BEGIN {kind}PRIVATE KEY-----\nt MHc\nt -----END {kind}PRIVATE KEY----- b");
             assert_eq!(cleaned(&text), "a REDACTED PRIVATE KEY b");

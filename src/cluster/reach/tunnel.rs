@@ -1,4 +1,4 @@
-//! Ports of this host that lead to services, as long as they are wanted.
+//! Ports of this host that lead to Services while a tunnel is open.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 
@@ -7,15 +7,18 @@ use serde_json::Value;
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision;
-use crate::cluster::lifecycle::{create, preflight};
 use crate::cluster::reach::urls;
+use crate::cluster::run;
+use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::engine::spec::Protocol;
 use crate::error::{Code, Error, Reason, Result};
+use crate::host::limits;
+use crate::kubernetes::object;
 use crate::plan::beside::tunnel::{self, Forward};
 use crate::ui::Step;
 
-/// The services that are meant: those of these names, or all with an address.
+/// The forwards to these Services, or to all that have an address if none is named.
 pub async fn forwards(
     engine: &SharedEngine,
     cluster: &Cluster,
@@ -27,37 +30,41 @@ pub async fn forwards(
         .get("/api/v1/services")
         .await
         .map_err(|failure| Error::new(Code::ApiFailed, "cannot list the Services").because(failure.text()))?;
-    let services = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let services = object::items(&list);
     let mut forwards = Vec::new();
     for name in names {
-        let is_it = |one: &&Value| one["metadata"]["name"] == **name && one["metadata"]["namespace"] == *namespace;
-        let found = services.iter().find(is_it).map(of_service).transpose()?.unwrap_or_default();
+        let key = format!("{namespace}/{name}");
+        let found = services
+            .iter()
+            .find(|service| object::key(service) == key)
+            .map(forwards_to)
+            .transpose()?
+            .unwrap_or_default();
         if found.is_empty() {
             return Err(Error::new(
                 Code::NotFound,
-                format!("Service `{name}` in name space `{namespace}` has no IPv4 address"),
+                format!("Service `{name}` in namespace `{namespace}` has no IPv4 address"),
             )
-            .hint("`kubectl get services --all-namespaces` shows them; only those of the type LoadBalancer get one"));
+            .hint("`kubectl get services --all-namespaces` lists the Services; only those of type LoadBalancer get an address"));
         }
         forwards.extend(found);
     }
     if names.is_empty() {
         for service in services {
-            forwards.extend(of_service(service)?);
+            forwards.extend(forwards_to(service)?);
         }
     }
     if forwards.is_empty() {
         return Err(Error::new(Code::NotFound, "no Service has an IPv4 address")
-            .hint("`kubectl expose deployment NAME --type=LoadBalancer --port=80` makes one that gets it"));
+            .hint("`kubectl expose deployment NAME --type=LoadBalancer --port=80` creates a Service that gets one"));
     }
     Ok(forwards)
 }
 
-/// The ports of a service that has an address.
-fn of_service(service: &Value) -> Result<Vec<Forward>> {
+/// The forwards to a Service; none if it has no address.
+fn forwards_to(service: &Value) -> Result<Vec<Forward>> {
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let address = ingress.iter().find_map(|one| one["ip"].as_str()?.parse::<Ipv4Addr>().ok());
-    let text = |key: &str| service["metadata"][key].as_str().unwrap_or_default();
+    let address = ingress.iter().find_map(|entry| entry["ip"].as_str()?.parse::<Ipv4Addr>().ok());
     let mut forwards = Vec::new();
     let Some(address) = address else { return Ok(forwards) };
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
@@ -68,7 +75,7 @@ fn of_service(service: &Value) -> Result<Vec<Forward>> {
         }
         let host_port = host_port(number, protocol)?;
         forwards.push(Forward {
-            service: format!("{}/{}", text("namespace"), text("name")),
+            service: object::key(service),
             port: number,
             protocol,
             scheme: urls::scheme(port),
@@ -79,7 +86,7 @@ fn of_service(service: &Value) -> Result<Vec<Forward>> {
     Ok(forwards)
 }
 
-/// The service's own port if this user may have it and nobody else has, else a free one.
+/// The Service's own port if this user may bind it and it is free, else another free one.
 fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     let local = IpAddr::from([127, 0, 0, 1]);
     let is_free = if protocol == Protocol::Udp {
@@ -87,27 +94,27 @@ fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     } else {
         TcpListener::bind((local, wanted)).is_ok()
     };
-    if wanted >= 1024 && is_free { Ok(wanted) } else { preflight::free_port(local) }
+    if wanted >= 1024 && is_free { Ok(wanted) } else { limits::free_port(local) }
 }
 
-/// Opens the tunnel, instead of one that is open already.
+/// Opens the tunnel, and closes one that is already open.
 pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward], step: &Step) -> Result<()> {
     close(engine, &cluster.name).await?;
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
-    let plan = tunnel::plan(&cluster.name, &node.container.image, &create::run_id(), forwards);
+    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &run::new_id(), forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
     let name = plan.spec.name.clone();
     provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
         Some(Reason::NameTaken) => error
             .with_code(Code::StepFailed)
-            .hint(format!("close the tunnel that is open, or remove the container: `docker rm --force {name}`")),
+            .hint(format!("close the open tunnel, or remove the container: `docker rm --force {name}`")),
         _ => error,
     })
 }
 
-/// Closes it.
-pub async fn close(engine: &SharedEngine, cluster: &str) -> Result<()> {
-    engine.remove_container(&tunnel::name(cluster)).await
+/// Closes the tunnel.
+pub async fn close(engine: &SharedEngine, cluster: &ClusterName) -> Result<()> {
+    engine.remove_container(&tunnel::name(cluster.as_str())).await
 }
 
 #[cfg(test)]
@@ -123,11 +130,14 @@ mod tests {
             "metadata": {"namespace": "n", "name": "s"}, "spec": {"ports": ports},
             "status": {"loadBalancer": {"ingress": [{"ip": "fd00::1"}, {"ip": "172.18.1.1"}]}},
         });
-        let forwards = of_service(&service).unwrap();
-        let told: Vec<_> = forwards.iter().map(|one| (one.service.as_str(), one.port, one.protocol.as_str())).collect();
-        assert_eq!(told, [("n/s", 80, "tcp"), ("n/s", 53, "udp")]);
-        assert!(forwards.iter().all(|one| one.host_port >= 1024));
-        assert!(of_service(&json!({"spec": {"ports": [{"port": 80}]}})).unwrap().is_empty());
+        let forwards = forwards_to(&service).unwrap();
+        let ports: Vec<_> = forwards
+            .iter()
+            .map(|forward| (forward.service.as_str(), forward.port, forward.protocol.as_str()))
+            .collect();
+        assert_eq!(ports, [("n/s", 80, "tcp"), ("n/s", 53, "udp")]);
+        assert!(forwards.iter().all(|forward| forward.host_port >= 1024));
+        assert!(forwards_to(&json!({"spec": {"ports": [{"port": 80}]}})).unwrap().is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a Service is reachable from this host.
+//! The URLs at which this host reaches a Service.
 
 use std::net::IpAddr;
 
@@ -9,21 +9,21 @@ use crate::cluster::found::Cluster;
 use crate::engine::Engine;
 use crate::engine::spec::{EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
+use crate::kubernetes::object;
 use crate::plan::beside::tunnel;
 use crate::plan::reachable_address;
 
-/// A way to reach a port of a Service.
+/// A URL of a port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Reach {
+pub struct ServiceUrl {
     /// Name of the Service's port, empty for the only one.
     pub port: String,
-    /// The URL.
     pub url: String,
 }
 
-/// Whether node addresses can be reached from here: only where the engine's bridges are this host's. Docker Desktop has
-/// them in a virtual machine, and an engine without root rights in a network of its own.
+/// Whether this host reaches the addresses of nodes: only if the engine's bridges are on it. Docker Desktop has them in a
+/// virtual machine, and a rootless engine has them in a network of its own.
 pub fn reaches_nodes(engine: &EngineInfo, is_local: bool) -> bool {
     cfg!(target_os = "linux") && is_local && !engine.rootless && !engine.operating_system.contains("Docker Desktop")
 }
@@ -35,27 +35,27 @@ pub async fn urls(
     namespace: &str,
     name: &str,
     reaches_nodes: bool,
-) -> Result<Vec<Reach>> {
+) -> Result<Vec<ServiceUrl>> {
     let client = access::client(engine, cluster).await?;
     let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
     let service = client.get(&path).await.map_err(|failure| {
-        Error::new(Code::NotFound, format!("there is no Service `{name}` in name space `{namespace}`"))
+        Error::new(Code::NotFound, format!("Service `{name}` does not exist in namespace `{namespace}`"))
             .because(failure.text())
-            .hint("`kubectl get services --all-namespaces` lists them; choose the name space with `--namespace`")
+            .hint("`kubectl get services --all-namespaces` lists the Services; choose the namespace with `--namespace`")
     })?;
     let urls = of_service(&service, cluster, reaches_nodes);
     if urls.is_empty() {
         let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP");
         let error = Error::new(Code::NotFound, format!("Service `{name}` cannot be reached from this host"));
         if kind == "LoadBalancer" && reaches_nodes {
-            return Err(error
-                .because("it has no address yet")
-                .hint(format!("`kubectl describe service {name} --namespace {namespace}` shows why, in its events")));
+            return Err(error.because("it has no address yet").hint(format!(
+                "`kubectl describe service {name} --namespace {namespace}` shows the reason in its events"
+            )));
         }
         if kind == "LoadBalancer" {
             return Err(error
-                .because("the engine's networks are not this host's")
-                .hint(format!("`coracle tunnel {name} --namespace {namespace}` makes it answer on this host")));
+                .because("the engine's networks are not on this host")
+                .hint(format!("`coracle tunnel {name} --namespace {namespace}` makes it reachable at this host")));
         }
         return Err(error.because(format!("its type is {kind}")).hint(format!(
             "`kubectl expose` it with `--type=NodePort`, or `kubectl port-forward service/{name} 8080:80`"
@@ -64,16 +64,16 @@ pub async fn urls(
     Ok(urls)
 }
 
-fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Reach> {
+fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<ServiceUrl> {
     let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let nodes = cluster.nodes.first().map(crate::cluster::Node::addresses).unwrap_or_default();
-    let nodes: Vec<&str> = nodes.into_iter().filter(|address| has_family(service, address)).collect();
+    let addresses = cluster.nodes.first().map(|node| node.addresses.as_slice()).unwrap_or_default();
+    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(|address| has_family(service, *address)).collect();
     let mut all = Vec::new();
     for port in ports {
         let title = port["name"].as_str().unwrap_or_default();
-        let add = |all: &mut Vec<Reach>, address: &str, number: u64| {
-            all.push(Reach { port: title.to_owned(), url: url(port, address, number) });
+        let add = |all: &mut Vec<ServiceUrl>, address: &str, number: u64| {
+            all.push(ServiceUrl { port: title.to_owned(), url: url(port, address, number) });
         };
         let node_port = port["nodePort"].as_u64().filter(|number| *number > 0);
         if let Some(node_port) = node_port {
@@ -86,33 +86,32 @@ fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Re
             add(&mut all, &address.to_string(), number.into());
         }
         if reaches_nodes {
-            for address in ingress.iter().filter_map(|one| one["ip"].as_str()) {
+            for address in ingress.iter().filter_map(|entry| entry["ip"].as_str()) {
                 add(&mut all, address, number.into());
             }
-            for (node_port, address) in node_port.iter().flat_map(|port| nodes.iter().map(move |node| (port, node))) {
-                add(&mut all, address, *node_port);
+            if let Some(node_port) = node_port {
+                addresses.iter().for_each(|address| add(&mut all, &address.to_string(), node_port));
             }
         }
     }
     all
 }
 
-/// Whether a Service has addresses of the family of this one: on its other addresses a node does not answer for it.
-fn has_family(service: &Value, address: &str) -> bool {
-    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
-    service["spec"]["ipFamilies"].as_array().is_none_or(|families| families.iter().any(|one| one == family))
+/// Whether a Service has addresses of this family: a node does not serve it on its addresses of another family.
+fn has_family(service: &Value, address: IpAddr) -> bool {
+    let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+    service["spec"]["ipFamilies"].as_array().is_none_or(|families| families.iter().any(|other| other == family))
 }
 
-/// Host addresses and ports that lead to this port of a node.
+/// Host addresses and ports that are published for this port of a node.
 fn published(cluster: &Cluster, node_port: u64, protocol: &str) -> Vec<(IpAddr, u16)> {
     matching(cluster.nodes.iter().flat_map(|node| &node.container.ports), node_port, protocol)
 }
 
-/// Host address and port of an open tunnel that lead to this port of the Service.
+/// Host addresses and ports of an open tunnel that lead to this port of the Service.
 fn through_tunnel(cluster: &Cluster, service: &Value, port: u16, protocol: &str) -> Vec<(IpAddr, u16)> {
     let Some(container) = &cluster.tunnel else { return Vec::new() };
-    let text = |key: &str| service["metadata"][key].as_str().unwrap_or_default();
-    let name = format!("{}/{}", text("namespace"), text("name"));
+    let name = object::key(service);
     match tunnel::container_port(&container.labels, &name, port, &protocol.to_lowercase()) {
         Some(inside) => matching(container.ports.iter(), inside.into(), protocol),
         None => Vec::new(),
@@ -129,7 +128,7 @@ fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, proto
     all
 }
 
-/// `http` unless the port says otherwise by its name or number.
+/// `http`, unless the port's name or number indicates something else.
 pub(crate) fn scheme(port: &Value) -> String {
     let name = port["name"].as_str().unwrap_or_default();
     let secure = name.starts_with("https") || port["appProtocol"] == "https" || port["port"] == 443;
@@ -150,11 +149,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::Role;
+    use crate::cluster::found::group;
     use crate::engine::spec::{Container, Labels, Protocol, State};
+    use crate::plan::labels;
 
     fn cluster(ports: Vec<PortBinding>) -> Cluster {
-        let labels = Labels::from([(crate::plan::labels::ADDRESS.to_owned(), "172.18.0.3".to_owned())]);
+        let labels = [(labels::CLUSTER, "dev"), (labels::ROLE, "control-plane"), (labels::ADDRESS, "172.18.0.3")];
+        let labels = Labels::from(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
         let container = Container {
             id: String::new(),
             name: "dev-control-plane".to_owned(),
@@ -167,8 +168,7 @@ mod tests {
             ports,
             created: 0,
         };
-        let node = crate::cluster::found::Node { name: container.name.clone(), role: Role::ControlPlane, container };
-        Cluster { name: "dev".to_owned(), nodes: vec![node], balancer: None, tunnel: None }
+        group(vec![container]).pop().unwrap()
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         let urls: Vec<_> =
-            of_service(&service, &cluster(vec![binding]), true).into_iter().map(|reach| reach.url).collect();
+            of_service(&service, &cluster(vec![binding]), true).into_iter().map(|service| service.url).collect();
         assert_eq!(urls, ["http://127.0.0.1:8080", "http://172.18.0.3:30080"]);
         let urls = of_service(&service, &cluster(Vec::new()), false);
         assert!(urls.is_empty());
@@ -191,12 +191,11 @@ mod tests {
     #[test]
     fn node_addresses_are_those_of_the_services_families() {
         let mut cluster = cluster(Vec::new());
-        let label = cluster.nodes[0].container.labels.get_mut(crate::plan::labels::ADDRESS).unwrap();
-        "172.18.0.3,fdc0:ac1e::3".clone_into(label);
+        cluster.nodes[0].addresses.push("fdc0:ac1e::3".parse().unwrap());
         let urls = |families: &[&str]| -> Vec<String> {
             let ports = json!([{"port": 80, "nodePort": 30080}]);
             let service = json!({"spec": {"type": "NodePort", "ipFamilies": families, "ports": ports}});
-            of_service(&service, &cluster, true).into_iter().map(|reach| reach.url).collect()
+            of_service(&service, &cluster, true).into_iter().map(|service| service.url).collect()
         };
         assert_eq!(urls(&["IPv6"]), ["http://[fdc0:ac1e::3]:30080"]);
         assert_eq!(urls(&["IPv4", "IPv6"]), ["http://172.18.0.3:30080", "http://[fdc0:ac1e::3]:30080"]);
@@ -210,7 +209,7 @@ mod tests {
             "status": {"loadBalancer": {"ingress": [{"ip": "172.18.1.1"}]}},
         });
         let urls = |cluster: &Cluster, reaches_nodes| -> Vec<String> {
-            of_service(&service, cluster, reaches_nodes).into_iter().map(|reach| reach.url).collect()
+            of_service(&service, cluster, reaches_nodes).into_iter().map(|service| service.url).collect()
         };
         let mut cluster = cluster(Vec::new());
         assert_eq!(urls(&cluster, true), ["http://172.18.1.1:80"]);

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::time::Instant;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::registry::{configuration, put, stopped};
+use crate::cluster::registry::nodes::{stopped, write_files};
+use crate::cluster::run::Run;
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
@@ -18,31 +19,25 @@ use crate::plan::node::container::network_name;
 use crate::plan::node::registries;
 use crate::ui::Ui;
 
-/// How long the API of a cluster may take that was there before.
-pub(crate) const API: Duration = Duration::from_secs(10);
+/// How long the API of an existing cluster may take.
+pub(super) const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes a registry reachable in the network of a cluster whose nodes know it, and tells tools about it.
-pub async fn attach(
-    engine: &dyn Engine,
-    client: &Client,
-    registry: &Registry,
-    cluster: &str,
-    deadline: Instant,
-) -> Result<()> {
+/// Makes a registry reachable in the network of a cluster whose nodes know it, and announces it to tools.
+pub async fn attach(run: &Run, client: &Client, registry: &Registry, cluster: &ClusterName) -> Result<()> {
     let object = registry::hosting(registry)?;
-    let connected = connect(engine, registry, cluster);
-    tokio::try_join!(connected, apply::apply(client, &object, deadline)).map(drop)
+    let connected = connect_network(&*run.engine, registry, cluster);
+    tokio::try_join!(connected, apply::apply(client, &object, run.deadline)).map(drop)
 }
 
-async fn connect(engine: &dyn Engine, registry: &Registry, cluster: &str) -> Result<()> {
-    let name = network_name(cluster);
+async fn connect_network(engine: &dyn Engine, registry: &Registry, cluster: &ClusterName) -> Result<()> {
+    let name = network_name(cluster.as_str());
     let networks = engine.networks().await?;
     let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
     let address = registry.address(subnets.unwrap_or_default());
     engine.connect_network(&name, &registry.name, &registry.alias(), address).await
 }
 
-/// The clusters that use a registry by what their configuration says, or does not say.
+/// The clusters whose configuration names a registry, or for the shared one does not refuse it.
 pub async fn users(engine: &dyn Engine, registry: &str) -> Result<Vec<Cluster>> {
     let all = crate::cluster::list(engine).await?;
     let uses = try_join_all(all.iter().map(|cluster| uses(engine, cluster, registry))).await?;
@@ -50,37 +45,38 @@ pub async fn users(engine: &dyn Engine, registry: &str) -> Result<Vec<Cluster>> 
 }
 
 async fn uses(engine: &dyn Engine, cluster: &Cluster, registry: &str) -> Result<bool> {
-    // What cannot be read any more says nothing else than a file without the field.
-    let asked = configuration(engine, cluster).await.ok().flatten().and_then(|config| config.registry);
+    // A configuration that cannot be read counts as one without the field.
+    let asked = cluster.configuration(engine).await.ok().flatten().and_then(|config| config.registry);
     Ok(registry::wanted(asked.as_ref()) == Some(registry))
 }
 
-/// Makes a registry known to clusters that are there, all at once; returns what each of them said.
-pub async fn attach_all(engine: &dyn Engine, registry: &Registry, clusters: &[Cluster]) -> Vec<(String, Result<()>)> {
-    let one = async |cluster: &Cluster| {
-        let work = async {
-            try_join_all(cluster.nodes.iter().map(|node| tell(engine, &node.name, registry))).await?;
-            if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
-                // Its API would only keep everybody waiting.
-                connect(engine, registry, &cluster.name).await?;
-                return Err(stopped(node));
-            }
-            let client = access::client(engine, cluster).await?;
-            attach(engine, &client, registry, &cluster.name, Instant::now() + API).await
-        };
-        (cluster.name.clone(), work.await)
-    };
-    join_all(clusters.iter().map(one)).await
+/// Connects existing clusters with a registry, all at once; returns the result for each of them.
+pub async fn attach_all(run: &Run, registry: &Registry, clusters: &[Cluster]) -> Vec<(ClusterName, Result<()>)> {
+    let results =
+        clusters.iter().map(async |cluster| (cluster.name.clone(), attach_existing(run, registry, cluster).await));
+    join_all(results).await
 }
 
-/// Says which clusters could not be told of a registry; returns the others.
-pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> Vec<String> {
+async fn attach_existing(run: &Run, registry: &Registry, cluster: &Cluster) -> Result<()> {
+    let engine = &*run.engine;
+    try_join_all(cluster.nodes.iter().map(|node| connect(engine, &node.name, registry))).await?;
+    if let Some(node) = cluster.control_plane().filter(|node| !node.is_running()) {
+        // There is no API to wait for.
+        connect_network(engine, registry, &cluster.name).await?;
+        return Err(stopped(node));
+    }
+    let client = access::client(engine, cluster).await?;
+    attach(&run.within(API_TIMEOUT), &client, registry, &cluster.name).await
+}
+
+/// Warns of the clusters that could not be connected; returns the others.
+pub fn report(results: Vec<(ClusterName, Result<()>)>, registry: &Registry, ui: &Ui) -> Vec<ClusterName> {
     let mut connected = Vec::new();
-    for (cluster, result) in told {
+    for (cluster, result) in results {
         match result {
             Ok(()) => connected.push(cluster),
             Err(error) => ui.warn(format!(
-                "cluster `{cluster}` was not told: {error}; when it runs: `coracle registry create --name {} --cluster {cluster}`",
+                "cluster `{cluster}` was not connected: {error}; when it runs: `coracle registry create --name {} --cluster {cluster}`",
                 registry.name
             )),
         }
@@ -88,9 +84,9 @@ pub fn report(told: Vec<(String, Result<()>)>, registry: &Registry, ui: &Ui) -> 
     connected
 }
 
-/// Gives a node the file by which its containerd finds the registry.
-async fn tell(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
+/// Writes the file by which a node's containerd finds the registry.
+async fn connect(engine: &dyn Engine, node: &str, registry: &Registry) -> Result<()> {
     let mut files = FileTree::default();
     registries::local_files(&mut files, registry);
-    put(engine, node, &files).await
+    write_files(engine, node, &files).await
 }

@@ -1,4 +1,4 @@
-//! What the registries of a configuration need from this host: the certificates of their CAs.
+//! The certificates of the registries' CAs, read from this host.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,13 @@ fn certificates(host: &str, file: &str) -> Result<String> {
     let text = std::fs::read_to_string(file).map_err(|source| Error::new(Code::FileFailed, what()).cause(&source))?;
     if text.contains("PRIVATE KEY") {
         return Err(Error::new(Code::FileFailed, what())
-            .because("there is a private key in it, which does not belong into a node")
-            .hint("give a file with the certificate only"));
+            .because("it contains a private key, which does not belong in a node")
+            .hint("use a file that contains only the certificate"));
     }
     if !text.contains("-----BEGIN CERTIFICATE-----") {
         return Err(Error::new(Code::FileFailed, what())
-            .because("there is no PEM certificate in it")
-            .hint(format!("from DER: `openssl x509 -inform der -in {file} -out ca.crt`")));
+            .because("it contains no PEM certificate")
+            .hint(format!("convert it from DER: `openssl x509 -inform der -in {file} -out ca.crt`")));
     }
     Ok(text)
 }
@@ -32,9 +32,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_ca_is_found_before_anything_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ca.crt");
+    fn what_is_not_a_ca_is_reported_before_anything_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.crt");
         let path = file.display().to_string();
         let cause = || certificates("a.example", &path).unwrap_err().cause_text().unwrap_or_default().to_owned();
         assert!(cause().contains("No such file"));

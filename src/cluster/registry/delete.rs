@@ -1,4 +1,4 @@
-//! Taking registries away: from a network that goes, or altogether.
+//! Deleting a registry, and disconnecting clusters from it.
 
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
-use crate::cluster::registry::attach::API;
-use crate::cluster::registry::{Found, list, stopped};
+use crate::cluster::registry::attach::API_TIMEOUT;
+use crate::cluster::registry::known::{Found, list};
+use crate::cluster::registry::nodes::stopped;
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::engine::SharedEngine;
 use crate::error::Result;
@@ -17,40 +19,39 @@ use crate::plan::facts::Registry;
 use crate::plan::labels;
 use crate::plan::node::registries::local_directory;
 
-/// What was removed.
+/// What was deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// The container.
+pub struct RegistryRemoval {
     pub container: bool,
-    /// Its port.
+    /// The container's port.
     pub port: Option<u16>,
     /// The volume with its images.
     pub volume: bool,
-    /// The volume is still there.
+    /// The volume was kept.
     pub kept: bool,
-    /// Clusters that no longer have it.
-    pub told: Vec<String>,
-    /// Clusters that could not be told, and why.
-    pub untold: Vec<(String, String)>,
+    /// Clusters that were disconnected.
+    pub disconnected: Vec<ClusterName>,
+    /// Clusters that could not be disconnected completely, and why.
+    pub connected: Vec<(ClusterName, String)>,
 }
 
-/// Removes a registry, and what clusters know of it; its images only if `volumes`.
-pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<Removed> {
-    let mut removed = Removed::default();
+/// Deletes a registry, and disconnects clusters from it; deletes its images only if `volumes`.
+pub async fn delete(engine: &SharedEngine, name: &str, volumes: bool) -> Result<RegistryRemoval> {
+    let mut removed = RegistryRemoval::default();
     let (mut same, others): (Vec<Found>, Vec<Found>) =
         list(&**engine).await?.into_iter().partition(|found| found.registry.name == name);
     if let Some(found) = same.pop() {
         let clusters = crate::cluster::list(&**engine).await?;
         let clusters: Vec<&Cluster> =
             clusters.iter().filter(|cluster| found.clusters.contains(&cluster.name)).collect();
-        let forget = async |cluster: &&Cluster| {
+        let disconnected = async |cluster: &&Cluster| {
             let other = others.iter().find(|other| other.clusters.contains(&cluster.name));
-            forget(&**engine, cluster, &found.registry, other.map(|other| &other.registry)).await
+            disconnect(&**engine, cluster, &found.registry, other.map(|other| &other.registry)).await
         };
-        for (cluster, told) in clusters.iter().zip(join_all(clusters.iter().map(forget)).await) {
-            match told {
-                Ok(()) => removed.told.push(cluster.name.clone()),
-                Err(error) => removed.untold.push((cluster.name.clone(), error.to_string())),
+        for (cluster, result) in clusters.iter().zip(join_all(clusters.iter().map(disconnected)).await) {
+            match result {
+                Ok(()) => removed.disconnected.push(cluster.name.clone()),
+                Err(error) => removed.connected.push((cluster.name.clone(), error.to_string())),
             }
         }
         engine.remove_container(&found.container.id).await?;
@@ -68,10 +69,15 @@ pub async fn remove(engine: &SharedEngine, name: &str, volumes: bool) -> Result<
     Ok(removed)
 }
 
-/// Takes a registry out of a cluster's nodes and its ConfigMap, which then names another one that the cluster has.
-async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, other: Option<&Registry>) -> Result<()> {
-    let folder = local_directory(registry);
-    let command = ["rm", "-rf", folder.as_str()];
+/// Removes a registry from a cluster's nodes and its ConfigMap, which then names another registry of the cluster.
+async fn disconnect(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    registry: &Registry,
+    other: Option<&Registry>,
+) -> Result<()> {
+    let directory = local_directory(registry);
+    let command = ["rm", "-rf", directory.as_str()];
     let (up, down): (Vec<_>, Vec<_>) = cluster.nodes.iter().partition(|node| node.is_running());
     let nodes = up.iter().map(|node| engine.exec(&node.name, &command, None));
     let nodes = try_join_all(nodes);
@@ -82,8 +88,8 @@ async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, oth
     let client = access::client(engine, cluster).await?;
     let object = async {
         match other {
-            Some(other) => apply::apply(&client, &hosting(other)?, Instant::now() + API).await.map(drop),
-            None => forget_object(&client, registry).await.map_err(Into::into),
+            Some(other) => apply::apply(&client, &hosting(other)?, Instant::now() + API_TIMEOUT).await.map(drop),
+            None => delete_hosting(&client, registry).await.map_err(Into::into),
         }
     };
     let (nodes, object) = tokio::join!(nodes, object);
@@ -92,8 +98,8 @@ async fn forget(engine: &dyn Engine, cluster: &Cluster, registry: &Registry, oth
     down.first().map_or(Ok(()), |node| Err(stopped(node)))
 }
 
-/// Deletes the ConfigMap, unless it is about another registry.
-async fn forget_object(client: &Client, registry: &Registry) -> Result<(), Failure> {
+/// Deletes the ConfigMap, unless it names another registry.
+async fn delete_hosting(client: &Client, registry: &Registry) -> Result<(), Failure> {
     let (namespace, name) = HOSTING;
     let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
     let object = match client.get(&path).await {

@@ -1,4 +1,4 @@
-//! Credentials for registries: given to the nodes' kubelets, in memory only.
+//! Credentials for registries: pushed to the nodes' kubelets, in memory only.
 
 use std::collections::BTreeSet;
 
@@ -6,13 +6,12 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 
 use crate::cluster::found::Cluster;
-use crate::cluster::registry::put;
-use crate::config::{self, Overrides, Registry};
+use crate::cluster::registry::nodes::write_files;
+use crate::config::Registry;
 use crate::engine::files::{self, read_file};
 use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::FileTree;
-use crate::plan::node::CLUSTER_CONFIG;
 use crate::plan::node::credentials::{self, ANSWER, CONFIG, FLAGS, HOSTS, Login};
 
 /// Hosts for which the cluster's nodes have, or had, credentials.
@@ -25,14 +24,7 @@ pub async fn known_hosts(engine: &dyn Engine, cluster: &Cluster) -> Result<BTree
 
 /// The registries of the configuration that the cluster was created from.
 pub async fn configured(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Registry>> {
-    Ok(configuration(engine, cluster).await?.map(|config| config.registries).unwrap_or_default())
-}
-
-/// The configuration that a cluster was created from.
-pub(crate) async fn configuration(engine: &dyn Engine, cluster: &Cluster) -> Result<Option<config::Cluster>> {
-    let Some(node) = cluster.control_plane() else { return Ok(None) };
-    let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
-    config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
+    Ok(cluster.configuration(engine).await?.map(|config| config.registries).unwrap_or_default())
 }
 
 async fn hosts(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {
@@ -40,34 +32,34 @@ async fn hosts(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {
     Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
 }
 
-/// Gives credentials to nodes that were made for them.
-pub async fn give(engine: &dyn Engine, nodes: &[String], logins: &[Login]) -> Result<()> {
+/// Pushes credentials to nodes whose kubelets are configured for them.
+pub async fn push_credentials(engine: &dyn Engine, nodes: &[String], logins: &[Login]) -> Result<()> {
     if logins.is_empty() {
         return Ok(());
     }
-    try_join_all(nodes.iter().map(|node| give_one(engine, node, logins))).await.map(drop)
+    try_join_all(nodes.iter().map(|node| push_to_node(engine, node, logins))).await.map(drop)
 }
 
-/// Gives credentials to the nodes of a cluster that run. Says how many kubelets had to start again for it.
+/// Pushes credentials to the running nodes of a cluster. Returns how many kubelets were restarted to load them.
 pub async fn log_in(engine: &dyn Engine, cluster: &Cluster, logins: &[Login]) -> Result<usize> {
-    let running: Vec<_> = cluster.nodes.iter().filter(|node| node.is_running()).collect();
+    let running: Vec<_> = cluster.running().collect();
     if let (true, Some(first)) = (running.is_empty(), cluster.nodes.first()) {
         return Err(Error::new(Code::StepFailed, format!("no node of cluster `{}` runs", cluster.name))
-            .because("credentials are kept in the memory of nodes that run")
-            .hint(format!("start them, such as with `docker start {}`", first.name)));
+            .because("credentials are kept in the memory of running nodes")
+            .hint(format!("start the nodes, such as with `docker start {}`", first.name)));
     }
     let work = running.iter().map(|node| log_in_node(engine, &node.name, logins));
     Ok(try_join_all(work).await?.into_iter().filter(|restarted| *restarted).count())
 }
 
 async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<bool> {
-    give_one(engine, node, logins).await?;
+    push_to_node(engine, node, logins).await?;
     let mut all = hosts(engine, node).await?;
     all.extend(logins.iter().map(|login| login.host.clone()));
     let before = read_file(engine, node, CONFIG).await?;
     let mut files = FileTree::default();
     credentials::node_files(&mut files, &all)?;
-    put(engine, node, &files).await?;
+    write_files(engine, node, &files).await?;
     if before.is_some_and(|before| credentials::configuration(&all).is_ok_and(|text| text.as_bytes() == before)) {
         return Ok(false);
     }
@@ -78,19 +70,19 @@ async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Resul
     run(engine, node, &script, None).await.map(|_| true)
 }
 
-/// Adds to what the node's kubelet is answered. The credentials travel as input, never as an argument.
-async fn give_one(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<()> {
+/// Adds credentials to those that the node's kubelet gets. They travel as input, never as an argument.
+async fn push_to_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<()> {
     let before = run(engine, node, &format!("cat {ANSWER} 2>/dev/null || true"), None).await?;
     let before = serde_json::from_slice(&before).ok();
     let answer = Bytes::from(credentials::answer(before.as_ref(), logins));
     let input: ByteStream = Box::pin(futures_util::stream::once(async move { Ok(answer) }));
-    // Moved, so that the kubelet never reads half of it.
+    // Renamed, so that the kubelet never reads half a file.
     let script = format!("umask 077 && mkdir -p /run/coracle && cat > {ANSWER}.new && mv {ANSWER}.new {ANSWER}");
     run(engine, node, &script, Some(input)).await.map(drop)
 }
 
 async fn run(engine: &dyn Engine, node: &str, script: &str, input: Option<ByteStream>) -> Result<Vec<u8>> {
-    let failure = Error::new(Code::StepFailed, "cannot give credentials to the kubelet");
+    let failure = Error::new(Code::StepFailed, "cannot push credentials to the kubelet");
     files::run(engine, node, &["sh", "-c", script], input, failure).await.map_err(|error| error.on_node(node))
 }
 

@@ -12,17 +12,17 @@ use crate::error::{Code, Error, Result};
 use crate::plan::facts::Registry;
 
 /// How long a registry may take to start.
-const START: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits until a registry answers at its port of this host, so that the first push finds it.
 pub async fn wait(engine: &dyn Engine, registry: &Registry) -> Result<()> {
-    let deadline = Instant::now() + START;
+    let deadline = Instant::now() + START_TIMEOUT;
     loop {
         let cause = match timeout(Duration::from_secs(2), answer(registry.port)).await {
             Ok(Ok(text)) if text.contains(" 200 ") => return Ok(()),
-            Ok(Ok(text)) => format!("it said `{}`", text.lines().next().unwrap_or_default()),
+            Ok(Ok(text)) => format!("it answered `{}`", text.lines().next().unwrap_or_default()),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),
         };
@@ -33,11 +33,11 @@ pub async fn wait(engine: &dyn Engine, registry: &Registry) -> Result<()> {
                 .lines(String::from_utf8_lossy(&log).lines())
                 .hint(format!("`docker logs {}` shows more", registry.name)));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The first line of what the registry says, through the engine's port: that one takes connections before the registry does.
+/// The beginning of the registry's answer. A connection alone proves nothing: the engine accepts it before the registry does.
 async fn answer(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.write_all(b"GET /v2/ HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;

@@ -1,13 +1,19 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::cluster::lifecycle::delete as clusters;
 use crate::cluster::lifecycle::delete::Scope;
+use crate::cluster::registry::nodes::write_files;
+use crate::cluster::registry::*;
+use crate::config::LocalRegistry;
 use crate::engine::SharedEngine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, ExecOutput, Image, Labels, Mount, NetworkSpec};
+use crate::plan::FileTree;
 use crate::plan::labels;
-use crate::ui::UiOptions;
+use crate::plan::node::container::network_name;
+use crate::ui::{Ui, UiOptions};
 
 fn image() -> Image {
     Image {
@@ -27,11 +33,15 @@ fn registry(name: &str, port: u16) -> Registry {
     Registry { name: name.to_owned(), port }
 }
 
+/// A run on this engine that shows nothing.
+fn run(engine: &Arc<FakeEngine>) -> Run {
+    let shared: SharedEngine = engine.clone();
+    Run::new(&shared, &Ui::captured(UiOptions::default()).0, "run", Duration::ZERO)
+}
+
 async fn made(engine: FakeEngine, registry: &Registry) -> (Arc<FakeEngine>, Result<bool>) {
     let engine = Arc::new(engine);
-    let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
-    let result = ensure(&*shared, registry, false, &ui).await;
+    let result = ensure(&run(&engine), registry, false).await;
     (engine, result)
 }
 
@@ -53,13 +63,10 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
     let (engine, first) = made(FakeEngine::new(&[]).with_image(image()), &wanted).await;
     assert!(first.unwrap());
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
-    let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
-    let shared = shared;
-    assert!(!ensure(&*shared, &wanted, false, &ui).await.unwrap());
+    assert!(!ensure(&run(&engine), &wanted, false).await.unwrap());
     engine.stop_container("t-one", 0).await.unwrap();
-    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
-    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
+    let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::RegistryExists);
     assert!(error.to_string().contains("5051"), "{error}");
 }
@@ -68,13 +75,12 @@ async fn a_registry_is_made_once_and_started_again_when_it_is_stopped() {
 async fn two_runs_at_once_make_one_registry() {
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image()));
     let shared: SharedEngine = engine.clone();
-    let (ui, _) = Ui::captured(UiOptions::default());
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
     let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
-    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_some());
-    assert!(make(&*shared, &plan, &wanted).await.unwrap().is_none());
-    assert!(ensure(&*shared, &wanted, false, &ui).await.unwrap());
+    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_some());
+    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_none());
+    assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
     assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, State::Running);
 }
@@ -90,34 +96,33 @@ async fn a_taken_port_leaves_no_registry() {
 }
 
 #[tokio::test]
-async fn a_taken_port_keeps_the_images_of_before() {
+async fn a_taken_port_keeps_the_previous_images() {
     let (engine, result) =
         made(FakeEngine::new(&[]).with_image(image()).with_taken_port(5052), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine.clone();
-    remove(&shared, "t-one", false).await.unwrap();
-    let (ui, _) = Ui::captured(UiOptions::default());
-    let error = ensure(&*shared, &registry("t-one", 5052), false, &ui).await.unwrap_err();
+    delete(&shared, "t-one", false).await.unwrap();
+    let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_before_anything_is_built() {
+async fn a_taken_port_is_reported_before_anything_is_built() {
     let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = program.local_addr().unwrap().port();
     let engine = Arc::new(FakeEngine::new(&[]));
     let shared: SharedEngine = engine.clone();
-    let (ui, said) = Ui::captured(UiOptions::default());
-    let error = ensure(&*shared, &registry("t-one", port), true, &ui).await.unwrap_err();
+    let (ui, shown) = Ui::captured(UiOptions::default());
+    let visible = Run::new(&shared, &ui, "run", Duration::ZERO);
+    let error = ensure(&visible, &registry("t-one", port), true).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
-    assert_eq!((said.stderr(), engine.left()), (String::new(), Vec::new()));
+    assert_eq!((shown.stderr(), engine.left()), (String::new(), Vec::new()));
     drop(program);
 
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
-    let shared: SharedEngine = engine;
-    let error = ensure(&*shared, &registry("t-two", 5051), false, &ui).await.unwrap_err();
+    let error = ensure(&run(&engine), &registry("t-two", 5051), false).await.unwrap_err();
     assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
 }
 
@@ -151,7 +156,7 @@ async fn pruning_says_what_is_free() {
     for (letter, content) in [("a", "12345"), ("b", "1234567")] {
         files.text(crate::plan::beside::registry::blob(&format!("sha256:{}", letter.repeat(64))), content);
     }
-    put(&*engine, "t-one", &files).await.unwrap();
+    write_files(&*engine, "t-one", &files).await.unwrap();
     for dry_run in [true, false] {
         let pruned = prune(&*engine, "t-one", dry_run).await.unwrap();
         assert_eq!(pruned, Pruned { blobs: 2, images: 1, freed: 12 });
@@ -180,8 +185,8 @@ async fn a_cluster_goes_and_its_registry_stays() {
     cluster(&engine, "t-a").await;
     engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
     let shared: SharedEngine = engine.clone();
-    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
-    clusters::remove(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
+    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
+    clusters::delete(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
     assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
     assert!(find(&*shared, "t-one").await.unwrap().unwrap().clusters.is_empty());
 }
@@ -191,13 +196,13 @@ async fn deleting_keeps_the_images_unless_it_is_asked_for() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     let shared: SharedEngine = engine.clone();
-    let removed = remove(&shared, "t-one", false).await.unwrap();
+    let removed = delete(&shared, "t-one", false).await.unwrap();
     assert!(removed.container && removed.kept && !removed.volume);
     assert_eq!(engine.left(), ["volume t-one"]);
-    let removed = remove(&shared, "t-one", true).await.unwrap();
+    let removed = delete(&shared, "t-one", true).await.unwrap();
     assert!(!removed.container && removed.volume);
     assert_eq!(engine.left(), Vec::<String>::new());
-    assert_eq!(remove(&shared, "t-one", true).await.unwrap(), Removed::default());
+    assert_eq!(delete(&shared, "t-one", true).await.unwrap(), RegistryRemoval::default());
 }
 
 #[tokio::test]
@@ -210,11 +215,11 @@ async fn a_registry_is_for_the_clusters_whose_configuration_says_so() {
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{line}");
         let mut files = FileTree::default();
         files.text(crate::plan::node::CLUSTER_CONFIG, text);
-        put(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
+        write_files(&engine, &format!("{name}-control-plane"), &files).await.unwrap();
     }
     let users = async |registry: &str| {
         let clusters = users(&engine, registry).await.unwrap();
-        clusters.into_iter().map(|cluster| cluster.name).collect::<Vec<_>>()
+        clusters.into_iter().map(|cluster| cluster.name.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(users(LocalRegistry::DEFAULT).await, ["t-a", "t-b"]);
     assert_eq!(users("t-one").await, ["t-d"]);
@@ -228,10 +233,10 @@ async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
     cluster(&engine, "t-a").await;
     let shared: SharedEngine = engine.clone();
     let clusters = crate::cluster::list(&*shared).await.unwrap();
-    let told = attach_all(&*shared, &registry("t-one", 5051), &clusters).await;
-    assert!(told[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{told:?}");
+    let results = attach_all(&run(&engine), &registry("t-one", 5051), &clusters).await;
+    assert!(results[0].1.as_ref().unwrap_err().message().contains("t-a-control-plane does not run"), "{results:?}");
     // When it starts, it finds the registry nevertheless.
-    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a"]);
+    assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     assert!(engine.files("t-a-control-plane").keys().any(|path| path.ends_with("localhost:5051/hosts.toml")));
 }
 

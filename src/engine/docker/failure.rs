@@ -4,7 +4,7 @@ use bollard::errors::Error as Source;
 
 use crate::engine::address::Address;
 use crate::engine::spec::{ContainerSpec, ExecOutput, NetworkSpec};
-use crate::error::{Code, Error, Reason, Result};
+use crate::error::{Code, Error, FREE_DISK, Reason, Result};
 
 /// The HTTP status of the engine's answer.
 pub(super) fn status(source: &Source) -> Option<u16> {
@@ -42,9 +42,7 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
 const NO_SPACE: &str = "no space left on device";
 
 fn disk_full(what: &str, message: String) -> Error {
-    Error::new(Code::DiskFull, what)
-        .because(message)
-        .hint("the engine's disk is full: `docker system df` shows what uses space, `docker system prune` frees some")
+    Error::new(Code::DiskFull, what).because(message).hint(format!("the engine's disk is full: {FREE_DISK}"))
 }
 
 /// The output of a command, unless the engine could not start it: the engine then writes its error in place of the

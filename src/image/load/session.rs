@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncWriteExt;
 
 use crate::engine::{ByteStream, Conversation, Engine, Said};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, FREE_DISK, Result};
 use crate::image::load::install::{self, RECEIVER};
 use crate::image::nodes::tools::stopped;
 
@@ -151,7 +151,7 @@ fn of_node(failure: &Failure, node: &str) -> Error {
         Reason::DiskFull => Error::new(Code::DiskFull, FAILED)
             .on_node(node)
             .because("no space left on device; what was sent was removed again")
-            .hint("`docker system df` shows what uses the space, `docker system prune` frees some"),
+            .hint(FREE_DISK),
         Reason::Damaged => Error::new(Code::LoadFailed, FAILED)
             .on_node(node)
             .because(&failure.message)

@@ -138,7 +138,7 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     let others = || cluster.kubectl(&["get", "deployment/hello-world", "--output=jsonpath={.metadata.generation}"]);
     let before = others()?;
 
-    contains(&build(cluster, &image, "two")?, "2 pods still run the image of before; `--restart`")?;
+    contains(&build(cluster, &image, "two")?, "2 pods still run the previous image; add `--restart`")?;
     let word = ["exec", "daemonset/rolled-set", "--", "cat", "/word"];
     ensure(cluster.kubectl(&word)? == "one", || "the pod has another image without a restart".to_owned())?;
     let load = ["load", "docker-image", &image, "--restart", "--output=json"];

@@ -36,7 +36,7 @@ fn addon(cluster: &Cluster, node: &str) -> Result<(), String> {
     let passed_over = cluster.coracle_output(&["addon", "enable", "metrics-server"])?;
     docker(&["start", node])?;
     ensure(passed_over.code == 0, || passed_over.told())?;
-    contains(&passed_over.stderr, &format!("Node {node} does not run and gets no images"))?;
+    contains(&passed_over.stderr, &format!("Node {node} is not running and gets no images"))?;
     ensure(!eventually(PATIENCE, has)?, || "it has the image already".to_owned())?;
     cluster.coracle(&["addon", "enable", "metrics-server"])?;
     docker(&["restart", "--time=5", node])?;

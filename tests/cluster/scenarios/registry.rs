@@ -366,7 +366,7 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     let host = host(cluster)?;
     docker(&["rm", "--force", "--volumes", &mirror()])?;
     let said = cluster.coracle_output(&["registry", "delete", "--name", &name])?;
-    contains(&said.stderr, &format!("gone from {}", cluster.name))?;
+    contains(&said.stderr, &format!("Disconnected from {}", cluster.name))?;
     contains(&said.stderr, "images are kept")?;
     ensure(said.code == 0, || said.told())?;
     let pulled = cluster.coracle_output(&["image", "pull", &format!("{host}/team/app:2")])?;

@@ -1,0 +1,37 @@
+//! What kubeadm would have created through the API: Node objects, RBAC, the network, DNS and storage.
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use crate::cluster::lifecycle::first_pods;
+use crate::cluster::run::Run;
+use crate::engine::files::read_file;
+use crate::error::Result;
+use crate::kubernetes::{Client, apply};
+use crate::plan::objects::{self, Manifests};
+use crate::plan::pki::Pki;
+use crate::plan::{Facts, Layout};
+
+/// Waits until the API answers, and creates the Node objects before the kubelets register.
+pub(super) async fn register(client: &Client, layout: &Layout, deadline: Instant) -> Result<()> {
+    let nodes: Vec<_> = layout.nodes.iter().map(|node| objects::node(layout, node)).collect();
+    try_join_all(nodes.iter().map(|node| apply::create_node(client, node, deadline))).await.map(drop)
+}
+
+/// Applies what kubeadm would have created, the agent and the storage class.
+pub(super) async fn install(run: &Run, client: &Client, layout: &Layout, facts: &Facts, pki: &Pki) -> Result<()> {
+    let first = layout.control_planes().next().map(|node| node.name.as_str()).unwrap_or_default();
+    let text = async |path: &str| -> Result<String> {
+        let bytes = read_file(&*run.engine, first, path).await?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+    };
+    let cni = text("/kind/manifests/default-cni.yaml").await?;
+    let storage = text("/kind/manifests/default-storage.yaml").await?;
+    let manifests = Manifests { cni, storage };
+    let Some(image) = facts.images.first() else { return Ok(()) };
+    let authority = &pki.kubernetes.pair.certificate;
+    let objects = objects::objects(layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
+    let workloads = apply::apply_all(client, &objects, run.deadline).await?;
+    // Only a head start: what the API server refuses here, the controllers create a few seconds later, or report.
+    first_pods::start(client, layout, &workloads, run.deadline).await.or(Ok(()))
+}

@@ -1,0 +1,24 @@
+//! What the caller of `create` decides.
+
+use std::time::Duration;
+
+use crate::kubeconfig::Location;
+use crate::plan::ProxySettings;
+use crate::plan::node::credentials::Login;
+
+/// How to create a cluster.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long to wait until the cluster is usable.
+    pub wait: Duration,
+    /// Keep what was made if it fails.
+    pub retain: bool,
+    /// Which kubeconfig gets the entry.
+    pub kubeconfig: Location,
+    /// Proxy settings for the nodes.
+    pub proxy: ProxySettings,
+    /// The engine runs on this host.
+    pub local: bool,
+    /// Credentials for registries.
+    pub logins: Vec<Login>,
+}

@@ -1,0 +1,144 @@
+//! Creating and starting a registry.
+
+use std::fmt::Display;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::catalog;
+use crate::cluster::addon::build_image;
+use crate::cluster::registry::known::{find, list, name_option, paused};
+use crate::cluster::run::Run;
+use crate::engine::Engine;
+use crate::engine::spec::State;
+use crate::error::{Code, Error, Reason, Result};
+use crate::plan::beside::registry;
+use crate::plan::facts::Registry;
+use crate::plan::{NodePlan, labels};
+
+/// Makes sure that the registry exists and runs; `false` if it already did. `local`: the engine is on this host.
+pub async fn ensure(run: &Run, registry: &Registry, local: bool) -> Result<bool> {
+    let engine = &*run.engine;
+    let found = find(engine, &registry.name).await?;
+    if let Some(found) = &found {
+        same_port(&found.registry, registry.port)?;
+        match found.state {
+            State::Running => return Ok(false),
+            State::Paused => return Err(paused(&registry.name)),
+            _ => {}
+        }
+    }
+    let recipe = catalog::registry()?;
+    let kept = kept_volume(engine, &registry.name).await?;
+    if found.is_none() {
+        // Building the program takes minutes: a conflict is reported before.
+        free_port(engine, registry, local).await?;
+        build_image(run, &recipe, "the registry", None).await?;
+    }
+    let step = run.ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
+    let plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
+    let created = match found {
+        Some(_) => None,
+        None => create(engine, &plan, registry).await?,
+    };
+    if let Err(error) = start(engine, plan, registry).await {
+        if let Some(id) = created {
+            // It would only be in the way.
+            engine.remove_container(&id).await?;
+            if !kept {
+                engine.remove_volume(&registry.name).await?;
+            }
+        }
+        return Err(error);
+    }
+    step.finish();
+    Ok(true)
+}
+
+/// Creates the container; `None` if another run was faster.
+async fn create(engine: &dyn Engine, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
+    match engine.create_container(&plan.spec).await {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if error.reason() == Some(Reason::NameTaken) => match find(engine, &registry.name).await? {
+            Some(other) => same_port(&other.registry, registry.port).map(|()| None),
+            None => Err(taken_name(&registry.name)),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the container's configuration and starts it; also one whose start was interrupted, or that runs.
+async fn start(engine: &dyn Engine, plan: NodePlan, registry: &Registry) -> Result<()> {
+    let tar = plan.files.to_tar(0)?;
+    let work = async {
+        engine.upload(&plan.spec.name, tar).await?;
+        engine.start_container(&plan.spec.name).await
+    };
+    work.await.map_err(|error| match error.code() {
+        Code::PortTaken => taken_by_program(registry, &error.cause_text().unwrap_or_default()),
+        _ => error,
+    })
+}
+
+/// Fails if another registry has the port, or another program on this host.
+async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Result<()> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, registry.port)).map(drop);
+    let registries = list(engine).await?;
+    match (registries.iter().find(|other| other.registry.port == registry.port), bound) {
+        // Another run was faster.
+        (Some(other), _) if other.registry.name == registry.name => Ok(()),
+        (Some(other), _) => Err(taken_port(registry, &format!("registry `{}` has it", other.registry.name))),
+        (None, Err(source)) if local && source.kind() == ErrorKind::AddrInUse => {
+            Err(taken_by_program(registry, &source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether images of an earlier registry exist. Fails if the volume is not a registry's.
+async fn kept_volume(engine: &dyn Engine, name: &str) -> Result<bool> {
+    let volumes = engine.volumes(&[]).await?;
+    let Some(volume) = volumes.iter().find(|volume| volume.name == name) else { return Ok(false) };
+    if volume.labels.get(labels::REGISTRY).is_some_and(|of| of == name) {
+        return Ok(true);
+    }
+    Err(Error::new(Code::RegistryExists, format!("volume `{name}` exists and does not belong to a registry"))
+        .hint(format!("choose another `--name`, or delete the volume with its contents: `docker volume rm {name}`")))
+}
+
+fn taken_by_program(registry: &Registry, cause: &dyn Display) -> Error {
+    let hint = format!("or see which program uses it: `ss -lnp 'sport = :{}'`", registry.port);
+    taken_port(registry, &cause.to_string()).hint(hint)
+}
+
+fn taken_port(registry: &Registry, cause: &str) -> Error {
+    let Registry { name, port } = registry;
+    Error::new(Code::PortTaken, format!("port {port} of this host is taken, so registry `{name}` cannot use it"))
+        .because(cause)
+        .hint(format!(
+            "choose another port: `coracle registry create{} --port PORT`; clusters then use that registry",
+            name_option(name)
+        ))
+}
+
+fn same_port(existing: &Registry, wanted: u16) -> Result<()> {
+    if existing.port == wanted { Ok(()) } else { Err(other_port(existing, wanted)) }
+}
+
+fn other_port(existing: &Registry, wanted: u16) -> Error {
+    Error::new(Code::RegistryExists, format!("registry `{}` is at port {}, not {wanted}", existing.name, existing.port))
+        .hint(format!("use it: `{}/IMAGE`", existing.host()))
+        .hint(format!(
+            "or move it and keep its images: `coracle registry delete --name {0}`, `coracle registry create --name {0} --port {wanted}`",
+            existing.name
+        ))
+}
+
+/// The name is used by a container that is not a registry of coracle.
+fn taken_name(name: &str) -> Error {
+    Error::new(Code::RegistryExists, format!("container `{name}` exists and is not a registry of coracle"))
+        .hint(format!("choose another `--name`, or remove the container: `docker rm --force {name}`"))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! A client of the Kubernetes API, for requests whose bodies are plain JSON.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{Method, Request};
+use serde_json::Value;
+
+use crate::error::{Code, Error, Result};
+use crate::plan::Credentials;
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A client of one cluster's API.
+#[derive(Clone)]
+pub struct Client(kube::Client);
+
+/// Why a request failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The API answered with a status: code, reason and message.
+    Status(u16, String, String),
+    /// No answer came.
+    Transport(String),
+}
+
+impl Failure {
+    /// The message to show.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Status(_, _, message) | Self::Transport(message) => message,
+        }
+    }
+
+    /// Worth another attempt while the API server starts: no connection, not ready, or a namespace that does not exist yet.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport(_) => true,
+            Self::Status(code, _, message) => match code {
+                404 => message.contains("namespaces"),
+                403 => message.contains("not yet ready") || message.contains("unable to create new content"),
+                _ => *code == 429 || *code >= 500 || *code == 401,
+            },
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(Code::ApiFailed, "the Kubernetes API rejected a request").because(failure.text())
+    }
+}
+
+impl Client {
+    /// A client of the API server with these credentials.
+    pub fn connect(credentials: &Credentials) -> Result<Self> {
+        let mut config = kube::Config::new(credentials.server.parse().map_err(|source| failed(&source))?);
+        config.root_cert = Some(certificates(&credentials.authority).map_err(|source| failed(&source))?);
+        config.auth_info.client_certificate_data = Some(BASE64.encode(&credentials.certificate));
+        config.auth_info.client_key_data = Some(BASE64.encode(&credentials.key).into());
+        Self::with(config)
+    }
+
+    /// A client without credentials, of a server without TLS.
+    #[cfg(test)]
+    pub(crate) fn anonymous(server: &str) -> Self {
+        Self::with(kube::Config::new(server.parse().unwrap())).unwrap()
+    }
+
+    fn with(mut config: kube::Config) -> Result<Self> {
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(REQUEST_TIMEOUT);
+        // The cluster is on this host: the environment's proxy never applies.
+        config.proxy_url = None;
+        Ok(Self(kube::Client::try_from(config).map_err(|source| failed(&source))?))
+    }
+
+    /// Sends a request with a JSON body and returns the JSON answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let bytes = body.map(|value| serde_json::to_vec(value).unwrap_or_default()).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Content-Type", content_type)
+            .body(bytes)
+            .map_err(|source| Failure::Transport(source.to_string()))?;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.0.request_text(request)).await;
+        match answer {
+            Err(_) => Err(Failure::Transport(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
+            // Health endpoints answer with plain text.
+            Ok(Ok(text)) => Ok(serde_json::from_str(&text).unwrap_or(Value::String(text))),
+            Ok(Err(kube::Error::Api(status))) => {
+                Err(Failure::Status(status.code, status.reason.clone(), status.message.clone()))
+            }
+            Ok(Err(source)) => Err(Failure::Transport(
+                Error::new(Code::ApiFailed, "").cause(&source).cause_text().unwrap_or_default().to_owned(),
+            )),
+        }
+    }
+
+    /// Reads an object or a list.
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Method::GET, path, "application/json", None).await
+    }
+}
+
+fn failed(source: &dyn std::error::Error) -> Error {
+    Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").cause(source)
+}
+
+/// The certificates of a PEM text, as DER.
+fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, base64::DecodeError> {
+    let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let bodies = blocks.map(|block| block.split("-----END").next().unwrap_or_default());
+    bodies.map(|body| BASE64.decode(body.split_whitespace().collect::<String>())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::pki::Pki;
+
+    #[tokio::test]
+    async fn a_client_is_made_of_credentials() {
+        let pki = Pki::generate(time::OffsetDateTime::now_utc()).unwrap();
+        let pair = &pki.kubernetes.pair;
+        let credentials = Credentials {
+            server: "https://127.0.0.1:1".to_owned(),
+            authority: pair.certificate.clone(),
+            certificate: pair.certificate.clone(),
+            key: pair.key.clone(),
+        };
+        assert_eq!(certificates(&pair.certificate.repeat(2)).unwrap().len(), 2);
+        assert!(Client::connect(&credentials).is_ok());
+        let without_server = Credentials { server: String::new(), ..credentials };
+        assert_eq!(Client::connect(&without_server).err().unwrap().code(), Code::ApiFailed);
+    }
+}
