@@ -134,11 +134,7 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
             Ok(report)
         }
     };
-    let loading = async {
-        let report = run_to_end(&engine, &context.stop, work).await;
-        image::settle().await;
-        report
-    };
+    let loading = run_to_end(&engine, &context.stop, work);
     let report: LoadReport = context.clean_up_after(loading).await?;
     describe(context, &report);
     let restarted = restart(context, &*engine, &cluster, &report, options).await?;

@@ -13,7 +13,6 @@ pub use archive::verified::ArchiveInput;
 pub use build::{Build, build};
 pub use load::{
     LoadReport, LoadedImage, NodeLoad, RECEIVER, SourceKind, check_docker_images, load_archive, load_docker_images,
-    settle,
 };
 pub use nodes::inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
 pub use nodes::manage::{ImageRemoval, RemovedImage, prune, remove, tag};

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
+use crate::engine::helper::settle;
 use crate::engine::spec::{ContainerSpec, Image};
 use crate::error::Code;
+use crate::image::SourceKind;
 use crate::image::archive::digest::digest;
 use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
-use crate::image::{SourceKind, settle};
 
 /// A helper that has the image of the store; `what` is the fault in what it sends.
 fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {

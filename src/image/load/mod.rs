@@ -22,4 +22,3 @@ pub use install::RECEIVER;
 pub use lookup::check_docker_images;
 pub use report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
 pub use run::{load_archive, load_docker_images};
-pub use store::settle;

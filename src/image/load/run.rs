@@ -1,12 +1,11 @@
 //! Brings images into nodes: each node is asked what it has, and what some lack is read once and sent to all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use coracle_shared::wire::{ImageRequest, ImageState, Name};
 use futures_util::future::try_join_all;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::archive::verified::{ArchiveInput, VerifiedArchive};
 use crate::image::load::fan_out::{Missing, Source};
@@ -22,7 +21,7 @@ use crate::image::progress::Progress;
 
 /// Loads images of the engine into nodes; only what they lack is sent.
 pub async fn load_docker_images(
-    engine: &Arc<dyn Engine>,
+    engine: &SharedEngine,
     nodes: &[String],
     images: &[String],
     progress: Progress<'_>,

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -17,12 +16,11 @@ use coracle_shared::wire::{self, Answer, Chunks, ImageRequest, Message, ReadRequ
 use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::agent;
+use crate::engine::helper::Helper;
 use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
-use crate::engine::{Conversation, Engine, Said};
+use crate::engine::{Conversation, Engine, Said, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Source};
 use crate::plan::labels;
@@ -32,9 +30,6 @@ const PROGRAM: &str = "/usr/local/bin/coracle-reader";
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest first line of the helper, bytes.
 const MAX_LINE: u64 = 64 << 10;
-/// The pause between two looks whether the engine has removed a helper, and the largest number of looks.
-const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
-const MAX_REMOVAL_ATTEMPTS: u32 = 100;
 /// A helper that does not run this long after its creation belongs to a command that was killed.
 const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that the helper is removed with the node.
@@ -44,19 +39,6 @@ const ROLE: &str = labels::ContainerRole::Reader.as_str();
 /// Set to `save`, it keeps the command from reading the engine's store; for measurements.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 
-/// The tasks that create and remove helpers, so that they can be awaited.
-static TASKS: LazyLock<TaskTracker> = LazyLock::new(|| {
-    let tasks = TaskTracker::new();
-    // A closed tracker still accepts tasks, and only a closed one can be awaited.
-    tasks.close();
-    tasks
-});
-
-/// Waits until every helper is removed, including those of a load that was interrupted.
-pub async fn settle() {
-    TASKS.wait().await;
-}
-
 type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// The requested layers and images, on their way out of the engine's store.
@@ -64,33 +46,6 @@ pub(crate) struct StoreSource {
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
-    /// `settle` waits while this exists; the helper ends first.
-    _reading: TaskTrackerToken,
-}
-
-/// A helper container, which is removed when this is dropped.
-struct Helper {
-    engine: Arc<dyn Engine>,
-    name: String,
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let (engine, name) = (Arc::clone(&self.engine), self.name.clone());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        TASKS.spawn_on(async move { remove(&*engine, &name).await }, &runtime);
-    }
-}
-
-async fn remove(engine: &dyn Engine, name: &str) {
-    for _ in 0..MAX_REMOVAL_ATTEMPTS {
-        // It ends with its input, and the engine removes ended containers: this call or the engine may be first.
-        let _ = engine.remove_container(name).await;
-        if !matches!(engine.inspect(name).await, Ok(Some(_))) {
-            return;
-        }
-        tokio::time::sleep(REMOVAL_PAUSE).await;
-    }
 }
 
 /// Removes helpers of commands that were killed. Those that cannot be removed are deleted with the cluster.
@@ -116,7 +71,7 @@ pub(crate) fn is_stale(helper: &Container, now: Duration) -> bool {
 
 /// Finds these layers and images in the engine's store. The error is the reason why that is not possible.
 pub(crate) async fn open(
-    engine: &Arc<dyn Engine>,
+    engine: &SharedEngine,
     info: &EngineInfo,
     node: &str,
     images: &[ImageRequest],
@@ -158,29 +113,21 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
     })
 }
 
-/// Starts a helper in a task of its own: each call to the engine runs to its end, even if the load was interrupted.
-async fn begin(engine: &Arc<dyn Engine>, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
+/// Starts a helper, and removes those that other commands have left.
+async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
     let spec = spec(&**engine, node, mounts).await?;
-    let helper = Helper { engine: Arc::clone(engine), name: spec.name.clone() };
-    let shared = Arc::clone(engine);
-    let (sender, begun) = tokio::sync::oneshot::channel();
-    TASKS.spawn(async move {
-        let begun = async {
-            helper.engine.create_container(&spec).await?;
-            // The program of this command, whichever the node image has.
-            let program =
-                agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").cause(&source))?;
-            helper.engine.upload(&helper.name, program).await?;
-            let ends = helper.engine.attach(&helper.name).await?;
-            helper.engine.start_container(&helper.name).await?;
-            Ok(ends)
-        };
-        let begun = begun.await.map(|ends| (helper, ends));
-        // If the load was interrupted, the helper ends here, while this task is still awaited.
-        drop(sender.send(begun));
-        sweep(&*shared, &spec.labels).await;
-    });
-    begun.await.map_err(|source| unreadable("the helper was lost").cause(&source))?
+    let labels = spec.labels.clone();
+    let begun = async {
+        let helper = Helper::create(engine, spec).await?;
+        // The program of this command, whichever the node image has.
+        let program =
+            agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").cause(&source))?;
+        engine.upload(helper.name(), program).await?;
+        let ends = engine.attach(helper.name()).await?;
+        engine.start_container(helper.name()).await?;
+        Ok((helper, ends))
+    };
+    tokio::join!(begun, sweep(&**engine, &labels)).0
 }
 
 /// A container that can only read the store: it has no network, and no capability beside reading.
@@ -213,7 +160,7 @@ async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers
         .map_err(|_| unreadable(format!("the helper did not answer within {} s", SEARCH_TIMEOUT.as_secs())))?
         .map_err(|source| silent(&source))?;
     match answer {
-        Answer::Found(_) => Ok(StoreSource { output, images: ids, _helper: helper, _reading: TASKS.token() }),
+        Answer::Found(_) => Ok(StoreSource { output, images: ids, _helper: helper }),
         Answer::Failed(failure) => Err(unreadable(failure.message)),
         _ => Err(unreadable("the helper has another version")),
     }
@@ -246,7 +193,7 @@ async fn first_answer(ends: Conversation, reading: &ReadRequest) -> io::Result<(
 impl Source for StoreSource {
     fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         // What is named first is dropped last.
-        let Self { _reading, _helper, images, output } = *self;
+        let Self { _helper, images, output } = *self;
         let mut output = SyncIoBridge::new(output);
         let mut pass = || -> io::Result<()> {
             while let Some(message) = wire::receive::<Message>(&mut output)? {

@@ -9,12 +9,13 @@ use coracle_shared::wire::{
 };
 use futures_util::StreamExt;
 
-use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
+use crate::engine::helper::settle;
 use crate::engine::spec::{Container, ContainerSpec, Labels, State};
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source};
-use crate::image::load::store::{is_stale, open, settle, spec};
+use crate::image::load::store::{is_stale, open, spec};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
@@ -67,7 +68,7 @@ fn engine(answer: Answer, breaks: bool) -> FakeEngine {
 /// What a node gets that lacks everything: the size of the layer, and the image.
 async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
     let info = engine.info().await?;
-    let shared: Arc<dyn Engine> = engine.clone();
+    let shared: SharedEngine = engine.clone();
     let source = open(&shared, &info, NODE, &[wanted()], vec!["one".to_owned()]).await?;
     let missing = Missing { layers: ["one".to_owned()].into(), images: ["sha256:app".to_owned()].into() };
     let (mut fan_out, mut streams) = FanOut::new([missing]);
@@ -143,7 +144,7 @@ async fn an_interrupted_load_leaves_no_helper() {
 #[tokio::test]
 async fn unknown_stores_are_left_alone() {
     let engine = with_node(FakeEngine::new(&["node:v1"])).await;
-    let shared: Arc<dyn Engine> = engine.clone();
+    let shared: SharedEngine = engine.clone();
     let before = engine.transcript().len();
     let known = FakeEngine::new(&[]).info().await.unwrap();
     for info in [

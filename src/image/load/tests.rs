@@ -8,9 +8,9 @@ use coracle_shared::content::Packing;
 use coracle_shared::wire::{self, Answer, Failure, ImageState, Message, Reason, Stored};
 use serde_json::Value;
 
-use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{ContainerSpec, Image, Labels};
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Result};
 use crate::image::archive::digest::digest;
 use crate::image::archive::testing::{docker_archive, gzip};
@@ -165,7 +165,7 @@ pub(crate) fn list(names: &[&str]) -> Vec<String> {
 }
 
 pub(crate) async fn load(engine: &Arc<FakeEngine>, nodes: &[String], images: &[&str]) -> Result<LoadReport> {
-    let engine: Arc<dyn Engine> = engine.clone();
+    let engine: SharedEngine = engine.clone();
     load_docker_images(&engine, nodes, &list(images), &|_, _, _| {}).await
 }
 
