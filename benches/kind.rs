@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use coracle::cluster::access;
 use coracle::kubernetes::Client;
 use coracle::kubernetes::ready::Condition;
 
@@ -91,7 +92,8 @@ async fn run(tool: Tool, settings: &Settings, workers: usize, rest: bool) -> Res
         tool.create(settings, workers).spawn().map_err(|error| format!("cannot run {}: {error}", tool.name()))?;
     let client = loop {
         if let Some(text) = kubeconfig(tool, settings) {
-            break Client::from_kubeconfig(&text).await.map_err(|error| error.to_string())?;
+            let credentials = access::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+            break Client::connect(&credentials).map_err(|error| error.to_string())?;
         }
         late(tool, began)?;
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -54,18 +54,17 @@ async fn inside(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
             cluster.name
         ))
     })?;
-    let kubeconfig = serde_yaml::from_slice(&text).map_err(|source| {
-        Error::new(Code::KubeconfigInvalid, format!("`{ADMIN}` is damaged")).on_node(&node.name).cause(&source)
-    })?;
-    read(&kubeconfig).ok_or_else(|| {
-        Error::new(
-            Code::KubeconfigInvalid,
-            format!("cannot read the administrator's kubeconfig of cluster `{}`", cluster.name),
-        )
-    })
+    parse(&text).map_err(|error| error.on_node(&node.name))
 }
 
-/// The credentials in a kubeconfig as `plan` writes it: one cluster, one user.
+/// The credentials in the text of an administrator's kubeconfig.
+pub fn parse(kubeconfig: &[u8]) -> Result<Credentials> {
+    let damaged = || Error::new(Code::KubeconfigInvalid, "cannot read the administrator's kubeconfig");
+    let kubeconfig = serde_yaml::from_slice(kubeconfig).map_err(|source| damaged().cause(&source))?;
+    read(&kubeconfig).ok_or_else(damaged)
+}
+
+/// The credentials in a kubeconfig with one cluster and one user.
 fn read(kubeconfig: &Value) -> Option<Credentials> {
     let text = |value: &Value| {
         let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str()?).ok()?;
@@ -88,12 +87,12 @@ mod tests {
     #[test]
     fn what_the_plan_writes_is_read_back() {
         let text = kubeconfig("https://172.18.0.3:6443", "authority", "admin", "certificate", "key").unwrap();
-        let credentials = read(&serde_yaml::from_str(&text).unwrap()).unwrap();
+        let credentials = parse(text.as_bytes()).unwrap();
         assert_eq!(credentials.server, "https://172.18.0.3:6443");
         assert_eq!(
             (credentials.authority.as_str(), credentials.certificate.as_str(), credentials.key.as_str()),
             ("authority", "certificate", "key")
         );
-        assert_eq!(read(&Value::Null), None);
+        assert_eq!(parse(b"{}").unwrap_err().code(), Code::KubeconfigInvalid);
     }
 }

@@ -70,7 +70,7 @@ async fn export_node(engine: &dyn Engine, node: &Node, top: &Directory) {
     match download(engine, name, VERSION).await {
         Ok(Some(tar)) => directory.only_file("kubernetes-version.txt", &tar),
         Ok(None) => {
-            directory.text("kubernetes-version.txt", &format!("{}\n", node.version.as_deref().unwrap_or_default()))
+            directory.text("kubernetes-version.txt", &format!("{}\n", node.version.as_deref().unwrap_or_default()));
         }
         Err(error) => directory.problem("kubernetes-version.txt", &error),
     }

@@ -89,8 +89,8 @@ fn of_service(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<Se
             for address in ingress.iter().filter_map(|entry| entry["ip"].as_str()) {
                 add(&mut all, address, number.into());
             }
-            if let Some(node_port) = node_port {
-                addresses.iter().for_each(|address| add(&mut all, &address.to_string(), node_port));
+            for (number, address) in node_port.iter().flat_map(|port| addresses.iter().map(move |node| (port, node))) {
+                add(&mut all, &address.to_string(), *number);
             }
         }
     }
