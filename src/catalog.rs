@@ -87,8 +87,9 @@ pub fn registry() -> Result<Addon> {
 }
 
 fn about(name: &str, text: &str) -> Result<About> {
-    serde_yaml::from_str(text)
-        .map_err(|source| Error::new(Code::StepFailed, format!("the recipe of `{name}` is damaged")).cause(&source))
+    serde_yaml::from_str(text).map_err(|source| {
+        Error::new(Code::StepFailed, format!("the recipe of `{name}` is damaged")).with_cause(&source)
+    })
 }
 
 impl Program {

@@ -180,7 +180,7 @@ impl Error {
 
     /// Adds the cause, one line; the whole chain of a source error.
     #[must_use]
-    pub fn cause(mut self, source: &dyn std::error::Error) -> Self {
+    pub fn with_cause(mut self, source: &dyn std::error::Error) -> Self {
         let mut text = source.to_string();
         let mut next = source.source();
         while let Some(error) = next {
@@ -217,14 +217,14 @@ impl Error {
 
     /// Adds the log lines that matter.
     #[must_use]
-    pub fn lines(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn with_lines(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.0.lines.extend(lines.into_iter().map(Into::into));
         self
     }
 
     /// Adds the list of problems of an invalid input.
     #[must_use]
-    pub fn problems(mut self, problems: Vec<Problem>) -> Self {
+    pub fn with_problems(mut self, problems: Vec<Problem>) -> Self {
         self.0.problems = problems;
         self
     }
@@ -250,7 +250,7 @@ impl Error {
     }
 
     /// The cause in one line.
-    pub fn cause_text(&self) -> Option<&str> {
+    pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
@@ -260,12 +260,12 @@ impl Error {
     }
 
     /// Log lines that matter.
-    pub fn log_lines(&self) -> &[String] {
+    pub fn lines(&self) -> &[String] {
         &self.0.lines
     }
 
     /// Problems of an invalid input.
-    pub fn problem_list(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
 }

@@ -22,7 +22,7 @@ fn write<T: Serialize>(value: &T, prefer_block_scalars: bool) -> Result<String> 
     let options =
         serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX, prefer_block_scalars: prefer_block_scalars };
     serde_saphyr::to_string_with_options(value, options)
-        .map_err(|source| Error::new(Code::StepFailed, "cannot write YAML").cause(&source))
+        .map_err(|source| Error::new(Code::StepFailed, "cannot write YAML").with_cause(&source))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::input;
 use crate::cli::options::{JsonOption, KubeconfigOption, NameOption, duration};
 use crate::cluster::lifecycle::create::{self, Created, Options};
-use crate::config::{self, Cluster};
+use crate::config::{self, ClusterConfig};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
@@ -100,7 +100,7 @@ impl Run for CreateCluster {
     }
 }
 
-async fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
+async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     let overrides = config::Overrides {
         name: arguments.name.name.clone(),
         image: arguments.image.clone(),
@@ -110,7 +110,8 @@ async fn configuration(arguments: &CreateCluster) -> Result<Cluster> {
     };
     let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
     let name = path.display().to_string();
-    let failed = |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).cause(&source);
+    let failed =
+        |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).with_cause(&source);
     let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
     let mut overrides = overrides;
     if let Some(directory) =

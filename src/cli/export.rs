@@ -75,7 +75,7 @@ fn new_directory(cluster: &str) -> Result<PathBuf> {
     let made = tempfile::Builder::new().prefix(&format!("coracle-logs-{cluster}-")).tempdir();
     made.map(tempfile::TempDir::keep).map_err(|source| {
         Error::new(Code::FileFailed, "cannot create a temporary directory")
-            .cause(&source)
+            .with_cause(&source)
             .hint("name one: `coracle export logs DIR`")
     })
 }

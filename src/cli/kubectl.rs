@@ -35,7 +35,7 @@ impl Run for Kubectl {
         let config = private_file(&kubeconfig::render(&entry)?, cluster.name.as_str())?;
         // Returns only if it fails: kubectl takes the place of this process, with its signals and its exit code.
         let failed = std::process::Command::new(&binary).arg("--kubeconfig").arg(&config).args(&self.arguments).exec();
-        Err(Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).cause(&failed))
+        Err(Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).with_cause(&failed))
     }
 }
 
@@ -51,7 +51,7 @@ fn private_file(text: &str, cluster: &str) -> Result<PathBuf> {
     let directory = cache()?.join("kubeconfig");
     let path = directory.join(cluster);
     let failed = |source: &dyn std::error::Error| {
-        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(source)
+        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).with_cause(source)
     };
     std::fs::create_dir_all(&directory).map_err(|source| failed(&source))?;
     // Temporary files are 0600, and another kubectl that reads the old one is not disturbed.
@@ -70,7 +70,7 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
         return Ok(path);
     }
     let failed = |source: &dyn std::error::Error| {
-        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(source)
+        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).with_cause(source)
     };
     let node = cluster.control_plane().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no control plane"))?;
     let step = context.ui.step(format!("Copying kubectl {version} from the node"));

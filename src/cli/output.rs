@@ -79,7 +79,7 @@ impl Printed<'_> {
 
 fn json(value: &Value) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
-    text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").cause(&source))
+    text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").with_cause(&source))
 }
 
 /// A table with aligned columns.

@@ -60,7 +60,7 @@ async fn inside(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
 /// The credentials in the text of an administrator's kubeconfig.
 pub fn parse(kubeconfig: &[u8]) -> Result<Credentials> {
     let damaged = || Error::new(Code::KubeconfigInvalid, "cannot read the administrator's kubeconfig");
-    let kubeconfig = serde_yaml::from_slice(kubeconfig).map_err(|source| damaged().cause(&source))?;
+    let kubeconfig = serde_yaml::from_slice(kubeconfig).map_err(|source| damaged().with_cause(&source))?;
     read(&kubeconfig).ok_or_else(damaged)
 }
 

@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// The effective configuration, from a control plane; `None` for a cluster that has none (yet).
-    pub async fn configuration(&self, engine: &dyn Engine) -> Result<Option<config::Cluster>> {
+    pub async fn configuration(&self, engine: &dyn Engine) -> Result<Option<config::ClusterConfig>> {
         let Some(node) = self.control_plane() else { return Ok(None) };
         let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
         config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::reader::{Fields, Reader, closest};
 use super::value::quoted;
-use super::{Cluster, nodes, syntax};
+use super::{ClusterConfig, nodes, syntax};
 
-pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut ClusterConfig) {
     let path = |text: &str| nodes::host_path(text, base);
     cluster.persist = fields.get("persist").and_then(|value| reader.parsed(value, path));
     for (name, list, parse) in [
@@ -44,7 +44,7 @@ mod tests {
 
     use crate::config::{Overrides, load};
 
-    fn body(text: &str) -> crate::error::Result<crate::config::Cluster> {
+    fn body(text: &str) -> crate::error::Result<crate::config::ClusterConfig> {
         let base_directory = Some(PathBuf::from("/home/me/project"));
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{text}");
         load(&text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
@@ -67,7 +67,7 @@ mod tests {
         let text = "addons:\n- metrics-servr\n- ingress\n- ingress\nimages: [7]\nmanifests: ['']\npersist: ~/data\n";
         let error = body(text).unwrap_err();
         let lines: Vec<_> =
-            error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect();
+            error.problems().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert_eq!(lines[0], "c.yaml:4:3 the add-on `metrics-servr` does not exist; did you mean `metrics-server`?");
         assert_eq!(lines[1], "c.yaml:6:3 `ingress` is already listed");
@@ -77,6 +77,6 @@ mod tests {
     #[test]
     fn an_add_on_that_does_not_exist_gets_the_list() {
         let error = body("addons: [dashboard]").unwrap_err();
-        assert!(error.problem_list()[0].message.contains("metrics-server"), "{error:?}");
+        assert!(error.problems()[0].message.contains("metrics-server"), "{error:?}");
     }
 }

@@ -58,12 +58,12 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Cluster, Overrides, load};
+    use crate::config::{ClusterConfig, Overrides, load};
 
-    fn read(fields: &str) -> Result<Cluster, Vec<String>> {
+    fn read(fields: &str) -> Result<ClusterConfig, Vec<String>> {
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{fields}\n");
         load(&text, "c.yaml", &Overrides::default())
-            .map_err(|error| error.problem_list().iter().map(|problem| problem.message.clone()).collect())
+            .map_err(|error| error.problems().iter().map(|problem| problem.message.clone()).collect())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Makes a [`Cluster`] of text and flags, or the list of everything that is wrong with them.
+//! Makes a [`ClusterConfig`] of text and flags, or the list of everything that is wrong with them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::reader::{Field, Reader};
 use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
-    API_VERSION, Cluster, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
+    API_VERSION, ClusterConfig, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
     registries, syntax, validate,
 };
 use crate::error::{Code, Error, Result};
@@ -75,7 +75,7 @@ pub struct Overrides {
 ///
 /// An empty text gives the default cluster.
 /// Fails with [`Code::ConfigInvalid`] and the list of all problems.
-pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<Cluster> {
+pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConfig> {
     // Windows editors write a byte order mark first, which is not part of the YAML.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::new(text, file);
@@ -97,12 +97,12 @@ pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<Cluster> {
     } else {
         format!("the configuration `{file}`")
     };
-    Err(Error::new(Code::ConfigInvalid, format!("{subject} has {count}")).problems(problems))
+    Err(Error::new(Code::ConfigInvalid, format!("{subject} has {count}")).with_problems(problems))
 }
 
 /// Reads a whole document; what cannot be read keeps its default.
-fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &Overrides) -> Cluster {
-    let mut cluster = Cluster::new(ClusterName::default());
+fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &Overrides) -> ClusterConfig {
+    let mut cluster = ClusterConfig::new(ClusterName::default());
     let mut complete = true;
     let mut foreign_file = false;
     if let Some(node) = document {
@@ -143,7 +143,7 @@ fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
 }
 
 /// Reads the fields; returns whether all nodes could be read, as checks across fields need.
-fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut Cluster, overrides: &Overrides) -> bool {
+fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, overrides: &Overrides) -> bool {
     let Some(fields) = reader.fields(root, CLUSTER, CLUSTER_ELSEWHERE) else { return false };
     for (name, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         match fields.get(name) {
@@ -217,7 +217,7 @@ fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Netwo
 }
 
 /// Applies the command line; returns the index in the file of each node, `None` for those that it adds.
-fn apply(reader: &mut Reader<'_>, cluster: &mut Cluster, overrides: &Overrides) -> Vec<Option<usize>> {
+fn apply(reader: &mut Reader<'_>, cluster: &mut ClusterConfig, overrides: &Overrides) -> Vec<Option<usize>> {
     if let Some(name) = &overrides.name {
         match name.parse() {
             Ok(name) => cluster.name = name,

@@ -1,4 +1,4 @@
-//! What the user asked for. Pure: text and flags in, a [`Cluster`] or every problem out.
+//! What the user asked for. Pure: text and flags in, a [`ClusterConfig`] or every problem out.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -39,7 +39,7 @@ pub const KIND: &str = "Cluster";
 /// A cluster as the user wants it, with all defaults filled in, and checked.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Cluster {
+pub struct ClusterConfig {
     /// Name of the cluster.
     pub name: ClusterName,
     /// Image of nodes that do not name one; `None` for the default.
@@ -280,7 +280,7 @@ pub enum KubeProxyMode {
     None,
 }
 
-impl Cluster {
+impl ClusterConfig {
     /// A cluster of this name with one control plane and all defaults.
     pub fn new(name: ClusterName) -> Self {
         let empty = || serde_json::Value::Object(serde_json::Map::new());
@@ -314,7 +314,7 @@ impl Cluster {
             api_version: &'a str,
             kind: &'a str,
             #[serde(flatten)]
-            cluster: &'a Cluster,
+            cluster: &'a ClusterConfig,
         }
         yaml::to_string(&Document { api_version: API_VERSION, kind: KIND, cluster: self })
     }

@@ -1,6 +1,6 @@
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
-use super::{Cluster, ClusterName, Overrides, load};
+use super::{ClusterConfig, ClusterName, Overrides, load};
 
 /// Lines as they stand in configurations, in any order and indentation.
 fn likely_text() -> impl Strategy<Value = String> {
@@ -61,7 +61,7 @@ proptest! {
     #[test]
     fn problems_stay_inside_the_text(text in likely_text()) {
         if let Err(error) = load(&text, "c.yaml", &Overrides::default()) {
-            assert!(!error.problem_list().is_empty());
+            assert!(!error.problems().is_empty());
         }
     }
 
@@ -73,7 +73,7 @@ proptest! {
         number in any::<i64>(),
         float in -1e9..1e9_f64,
     ) {
-        let mut cluster = Cluster::new(ClusterName::default());
+        let mut cluster = ClusterConfig::new(ClusterName::default());
         cluster.kubelet = serde_json::json!({ format!("x{key}"): [text, number, float, null, true, [], {}, { "k": text }] });
         let written = cluster.to_text().unwrap();
         let read = load(&written, "c.yaml", &Overrides::default());

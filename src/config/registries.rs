@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::reader::{Field, Fields, Reader};
 use super::value::{Value, quoted};
-use super::{Cluster, nodes, syntax};
+use super::{ClusterConfig, nodes, syntax};
 
 const REGISTRY: &[&str] = &["host", "mirrors", "caFile", "insecure", "login"];
 
@@ -65,7 +65,7 @@ impl Registry {
 }
 
 /// Reads `registry` and `registries`.
-pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut Cluster) {
+pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut ClusterConfig) {
     cluster.registry = fields.get("registry").and_then(|field| local(reader, field));
     let Some(field) = fields.get("registries") else { return };
     for item in reader.items(field).unwrap_or_default() {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::config::{Overrides, load};
 
-    fn body(text: &str) -> crate::error::Result<Cluster> {
+    fn body(text: &str) -> crate::error::Result<ClusterConfig> {
         let base_directory = Some(PathBuf::from("/home/me/project"));
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{text}");
         load(&text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
@@ -144,7 +144,7 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let error = body(text).unwrap_err();
-        error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
+        error.problems().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
     }
 
     #[test]

@@ -191,12 +191,12 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Cluster, Overrides, load};
+    use crate::config::{ClusterConfig, Overrides, load};
 
-    fn read(networking: &str) -> Result<Cluster, Vec<String>> {
+    fn read(networking: &str) -> Result<ClusterConfig, Vec<String>> {
         let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking: {networking}\n");
         load(&text, "c.yaml", &Overrides::default()).map_err(|error| {
-            error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
+            error.problems().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
         })
     }
 
@@ -297,7 +297,7 @@ mod tests {
             );
             load(&text, "c.yaml", &Overrides::default()).unwrap()
         };
-        let listen = |cluster: &Cluster| cluster.nodes[0].extra_port_mappings[0].listen_address.to_string();
+        let listen = |cluster: &ClusterConfig| cluster.nodes[0].extra_port_mappings[0].listen_address.to_string();
         assert_eq!(listen(&ports("{}", "")), "127.0.0.1");
         assert_eq!(listen(&ports("{ipFamily: dual}", "")), "127.0.0.1");
         assert_eq!(listen(&ports("{ipFamily: ipv6}", "")), "::1");

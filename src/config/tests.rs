@@ -7,19 +7,19 @@ use crate::error::{Code, Error};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
-fn file(text: &str) -> Result<Cluster> {
+fn file(text: &str) -> Result<ClusterConfig> {
     let base_directory = Some(PathBuf::from("/home/me/project"));
     load(text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
 }
 
 /// Loads `apiVersion` and `kind`, which are lines 1 and 2, and what follows them.
-fn body(text: &str) -> Result<Cluster> {
+fn body(text: &str) -> Result<ClusterConfig> {
     file(&format!("{HEAD}{text}"))
 }
 
 /// Problems as `place message`.
 fn lines(error: &Error) -> Vec<String> {
-    error.problem_list().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
+    error.problems().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -29,7 +29,7 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn nothing_asked_for_is_one_control_plane_with_defaults() {
     for text in ["", "# only a comment\n", "---\n", HEAD] {
-        assert_eq!(file(text).unwrap(), Cluster::new(ClusterName::default()), "{text:?}");
+        assert_eq!(file(text).unwrap(), ClusterConfig::new(ClusterName::default()), "{text:?}");
     }
 }
 
@@ -76,7 +76,7 @@ apiServer:
             "c.yaml:18:3 `secure-port` is set by coracle; use `networking.apiServerPort`",
         ]
     );
-    let snippet = error.problem_list()[2].snippet.as_ref().unwrap();
+    let snippet = error.problems()[2].snippet.as_ref().unwrap();
     assert_eq!((snippet.line, snippet.column, snippet.text.as_str()), (3, 1, "nmae: dev"));
 }
 
@@ -105,7 +105,8 @@ fn repeated_keys_are_problems_anywhere() {
 
 #[test]
 fn a_file_of_kind_is_told_from_one_with_mistakes() {
-    let error = file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
+    let error =
+        file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
     assert_eq!(
         lines(&error),
         ["c.yaml:2:13 this is a configuration file of kind (`kind.x-k8s.io/v1alpha4`); coracle reads \
@@ -117,7 +118,7 @@ fn a_file_of_kind_is_told_from_one_with_mistakes() {
 fn text_that_is_not_yaml_is_a_problem_with_its_place() {
     for text in ["a: [", "a: b: c", "\t- x", "a: *b", "- 1", "text", "a: 1\n---\nb: 2\n", "? [a]\n: 1", "{{}: 1}"] {
         let error = file(text).unwrap_err();
-        assert!(error.problem_list()[0].place.starts_with("c.yaml:"), "{text:?}: {error:?}");
+        assert!(error.problems()[0].place.starts_with("c.yaml:"), "{text:?}: {error:?}");
     }
 }
 
@@ -334,7 +335,7 @@ fn wrong_flags_are_in_the_same_list() {
         control_planes: Some(0),
         base_directory: None,
     };
-    let places = |error: &Error| error.problem_list().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
+    let places = |error: &Error| error.problems().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
     let error = load("nmae: 1", "c.yaml", &overrides).unwrap_err();
     assert_eq!(
         places(&error),
@@ -349,12 +350,12 @@ fn a_check_names_the_place_in_the_file_also_when_flags_drop_nodes() {
     let text =
         format!("{HEAD}nodes:\n- role: worker\n- role: control-plane\n  extraPortMappings:\n  - containerPort: 6443\n");
     let error = load(&text, "c.yaml", &Overrides { workers: Some(0), ..Overrides::default() }).unwrap_err();
-    assert_eq!(error.problem_list()[0].place, "c.yaml:7:20");
+    assert_eq!(error.problems()[0].place, "c.yaml:7:20");
 }
 
 #[test]
 fn warnings_name_what_is_allowed_but_odd() {
-    assert!(warnings(&Cluster::new(ClusterName::default())).is_empty());
+    assert!(warnings(&ClusterConfig::new(ClusterName::default())).is_empty());
     let text = "networking: {apiServerAddress: 0.0.0.0}\nnodes: [{role: control-plane}, {role: control-plane}]\n";
     let warnings = warnings(&body(text).unwrap());
     assert!(warnings[0].contains("2 control planes survive the loss of 0"), "{warnings:?}");
@@ -383,6 +384,6 @@ apiServer: {v: 5, list: [a, b], t: 'true'}
 ";
     let cluster = body(text).unwrap();
     assert_eq!(load(&cluster.to_text().unwrap(), "x", &Overrides::default()).unwrap(), cluster);
-    let plain = Cluster::new(ClusterName::default());
+    let plain = ClusterConfig::new(ClusterName::default());
     assert_eq!(load(&plain.to_text().unwrap(), "x", &Overrides::default()).unwrap(), plain);
 }

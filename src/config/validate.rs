@@ -7,7 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::reader::Reader;
-use super::{Cluster, ExtraMount, IpFamily, Networking, Protocol, Role};
+use super::{ClusterConfig, ExtraMount, IpFamily, Networking, Protocol, Role};
 
 /// More control planes make etcd neither safer nor faster.
 pub(super) const MAX_CONTROL_PLANES: usize = 9;
@@ -24,7 +24,7 @@ const TAKEN_ADDRESSES: u64 = 3;
 /// Reports every conflict between fields that are correct by themselves.
 ///
 /// `places` has the index in the file of each node; `complete` is whether all nodes could be read.
-pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>], complete: bool) {
+pub(super) fn run(reader: &mut Reader<'_>, cluster: &ClusterConfig, places: &[Option<usize>], complete: bool) {
     if complete {
         counts(reader, cluster);
     }
@@ -34,7 +34,7 @@ pub(super) fn run(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<u
 }
 
 /// Checks that every control plane has the extra mounts with the files that flags of its components name.
-fn files(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
+fn files(reader: &mut Reader<'_>, cluster: &ClusterConfig, places: &[Option<usize>]) {
     let control_planes = || places.iter().zip(&cluster.nodes).filter(|(_, node)| node.role == Role::ControlPlane);
     let components = [&cluster.api_server, &cluster.controller_manager, &cluster.scheduler, &cluster.etcd];
     let values = components.into_iter().flat_map(|flags| flags.values()).flat_map(|value| value.split(','));
@@ -53,7 +53,7 @@ fn files(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
     }
 }
 
-fn counts(reader: &mut Reader<'_>, cluster: &Cluster) {
+fn counts(reader: &mut Reader<'_>, cluster: &ClusterConfig) {
     let control_planes = cluster.control_planes();
     let workers = cluster.nodes.len() - control_planes;
     if control_planes == 0 {
@@ -138,7 +138,7 @@ struct Taken {
     by: String,
 }
 
-fn ports(reader: &mut Reader<'_>, cluster: &Cluster, places: &[Option<usize>]) {
+fn ports(reader: &mut Reader<'_>, cluster: &ClusterConfig, places: &[Option<usize>]) {
     let networking = &cluster.networking;
     let mut taken = vec![Taken {
         address: networking.api_server_address,
@@ -182,7 +182,7 @@ fn conflict(first: IpAddr, second: IpAddr) -> bool {
 }
 
 /// Warnings about what is allowed but may not be intended, one line each.
-pub fn warnings(cluster: &Cluster) -> Vec<String> {
+pub fn warnings(cluster: &ClusterConfig) -> Vec<String> {
     let mut warnings = Vec::new();
     let control_planes = cluster.control_planes();
     if control_planes > 0 && control_planes.is_multiple_of(2) {
@@ -226,10 +226,10 @@ mod tests {
         let flags = |control_planes| Overrides { control_planes, ..Overrides::default() };
         assert!(load(&text("- role: worker\n"), "c.yaml", &flags(None)).is_ok());
         let error = load(&text("- role: control-plane\n"), "c.yaml", &flags(None)).unwrap_err();
-        let problem = &error.problem_list()[0];
+        let problem = &error.problems()[0];
         assert_eq!(problem.place, "c.yaml:6:3");
         assert!(problem.message.contains("needs a mount at `/files`"), "{}", problem.message);
         let error = load(&text(""), "c.yaml", &flags(Some(3))).unwrap_err();
-        assert_eq!(error.problem_list()[0].place, "--control-planes");
+        assert_eq!(error.problems()[0].place, "--control-planes");
     }
 }

@@ -15,7 +15,7 @@ const TAR_BLOCK: usize = 512;
 /// A file of a container, also of one that is stopped.
 pub async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let failed = |source: &dyn std::error::Error| {
-        Error::new(Code::EngineFailed, format!("cannot read `{path}`")).on_node(container).cause(source)
+        Error::new(Code::EngineFailed, format!("cannot read `{path}`")).on_node(container).with_cause(source)
     };
     let Some(mut stream) = engine.download(container, path).await? else { return Ok(None) };
     let mut tar = Vec::new();
@@ -37,7 +37,7 @@ pub async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Resu
 /// The size of a file of a container. Only the beginning of the archive is read.
 pub async fn file_size(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<u64>> {
     let failed = |source: &dyn std::error::Error| {
-        Error::new(Code::EngineFailed, format!("cannot read `{path}` in container `{container}`")).cause(source)
+        Error::new(Code::EngineFailed, format!("cannot read `{path}` in container `{container}`")).with_cause(source)
     };
     let Some(mut stream) = engine.download(container, path).await? else { return Ok(None) };
     let mut head = Vec::new();
@@ -79,7 +79,7 @@ pub fn succeeded(output: ExecOutput, failure: Error) -> Result<Vec<u8>> {
     // A single line is already the cause.
     let lines = if lines.len() > 1 { lines } else { Vec::new() };
     let missing = NO_PROGRAM.contains(&output.exit_code).then_some(Reason::ProgramMissing);
-    Err(failure.because(cause).lines(lines).with_reason(missing))
+    Err(failure.because(cause).with_lines(lines).with_reason(missing))
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
         };
         assert_eq!(run("true").await.unwrap(), b"fine");
         let error = run("false").await.unwrap_err();
-        assert_eq!((error.to_string().as_str(), error.log_lines().len()), ("cannot do it: two", 2));
+        assert_eq!((error.to_string().as_str(), error.lines().len()), ("cannot do it: two", 2));
         let error = run("absent").await.unwrap_err();
         assert_eq!(error.to_string(), "cannot do it: exit code 127");
         assert_eq!(error.reason(), Some(Reason::ProgramMissing));

@@ -87,7 +87,7 @@ impl Finishing {
     {
         let call = call(self.engine.clone());
         let ended = self.calls.spawn(call).await;
-        ended.map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").cause(&source))?
+        ended.map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").with_cause(&source))?
     }
 }
 

@@ -85,7 +85,9 @@ impl Helper {
                 Err(error) => Err(error),
             }));
         });
-        created.await.map_err(|source| Error::new(Code::StepFailed, "a helper container was lost").cause(&source))?
+        created
+            .await
+            .map_err(|source| Error::new(Code::StepFailed, "a helper container was lost").with_cause(&source))?
     }
 
     /// Leaves the container to the program that has its name.

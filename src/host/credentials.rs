@@ -189,7 +189,7 @@ mod tests {
     async fn identity_tokens_are_for_the_one_registry_that_takes_them() {
         let config = r#"{"auths": {"x.azurecr.io": {"identitytoken": "t"}, "a.example": {"identitytoken": "t"}}}"#;
         assert!(login_of(config, "x.azurecr.io").await.unwrap().user.starts_with("00000000-"));
-        assert!(login_of(config, "a.example").await.unwrap_err().cause_text().unwrap().contains("identity token"));
+        assert!(login_of(config, "a.example").await.unwrap_err().cause().unwrap().contains("identity token"));
     }
 
     #[tokio::test]

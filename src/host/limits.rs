@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use crate::config::{Cluster, IpFamily, Protocol};
+use crate::config::{ClusterConfig, IpFamily, Protocol};
 use crate::engine::spec::{EngineInfo, Privilege};
 use crate::error::{Code, Error, FREE_DISK, Result, counted};
 use crate::host::check::Check;
@@ -31,7 +31,7 @@ pub fn privilege(local: bool) -> Privilege {
 }
 
 /// Checks whether this host, on which the engine runs, can run the cluster.
-pub fn checks(info: &EngineInfo, cluster: &Cluster) -> Vec<Check> {
+pub fn checks(info: &EngineInfo, cluster: &ClusterConfig) -> Vec<Check> {
     vec![
         Check::new("IPv6", ipv6(cluster)),
         Check::new("inotify instances", inotify(cluster.nodes.len())),
@@ -40,7 +40,7 @@ pub fn checks(info: &EngineInfo, cluster: &Cluster) -> Vec<Check> {
     ]
 }
 
-fn ipv6(cluster: &Cluster) -> Result<()> {
+fn ipv6(cluster: &ClusterConfig) -> Result<()> {
     let family = cluster.networking.ip_family;
     // If the kernel has IPv6, the loopback has an address; if not, the file does not exist.
     let present = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
@@ -99,7 +99,7 @@ fn enough_disk(data_root: &Path, free: u64) -> Result<()> {
 }
 
 /// Whether the ports that the configuration names are free; those that coracle chooses are replaced if they are taken.
-fn ports(cluster: &Cluster) -> Result<()> {
+fn ports(cluster: &ClusterConfig) -> Result<()> {
     let networking = &cluster.networking;
     let mut wanted = vec![(SocketAddr::new(networking.api_server_address, networking.api_server_port), Protocol::Tcp)];
     let mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
@@ -113,7 +113,7 @@ fn ports(cluster: &Cluster) -> Result<()> {
         };
         if let Some(source) = taken.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
             return Err(Error::new(Code::PortTaken, format!("port {} on {} is taken", address.port(), address.ip()))
-                .cause(&source)
+                .with_cause(&source)
                 .hint(format!(
                     "`ss -lnp 'sport = :{}'` shows which program uses it; or set another port in the configuration",
                     address.port()
@@ -128,7 +128,7 @@ pub fn free_port(address: IpAddr) -> Result<u16> {
     TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(
         |source| {
             Error::new(Code::PortTaken, format!("no port is free at {address}"))
-                .cause(&source)
+                .with_cause(&source)
                 .hint("set `networking.apiServerPort`")
         },
     )
@@ -165,7 +165,7 @@ mod tests {
     fn a_taken_port_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut cluster = Cluster::new(ClusterName::default());
+        let mut cluster = ClusterConfig::new(ClusterName::default());
         let mut node = Node::new(Role::Worker);
         let listen_address = IpAddr::from([127, 0, 0, 1]);
         node.extra_port_mappings.push(ExtraPortMapping {
@@ -187,7 +187,7 @@ mod tests {
         assert!(enough_inotify(3, 104, 128).is_ok());
         let error = enough_inotify(3, 105, 128).unwrap_err();
         assert_eq!(error.code(), Code::InotifyLimit);
-        assert!(error.cause_text().unwrap().contains("allows 128 per user, and 105 are in use"));
+        assert!(error.cause().unwrap().contains("allows 128 per user, and 105 are in use"));
         assert!(error.hints()[0].contains("sysctl fs.inotify.max_user_instances=512"));
         let many = enough_inotify(3, 510, 512).unwrap_err();
         assert!(many.hints()[0].contains("max_user_instances=1024"), "{many}");

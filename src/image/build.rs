@@ -89,7 +89,7 @@ fn not_started(source: &std::io::Error) -> Error {
              tool and load it with `coracle load image-archive`",
         );
     }
-    Error::new(Code::BuildFailed, "cannot run `docker`").cause(source)
+    Error::new(Code::BuildFailed, "cannot run `docker`").with_cause(source)
 }
 
 #[cfg(test)]

@@ -154,7 +154,8 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
 
 /// The error for a file that cannot be read or written.
 pub(super) fn failure(verb: &str, path: &Path, source: &io::Error) -> Error {
-    let error = Error::new(Code::FileFailed, format!("cannot {verb} kubeconfig `{}`", path.display())).cause(source);
+    let error =
+        Error::new(Code::FileFailed, format!("cannot {verb} kubeconfig `{}`", path.display())).with_cause(source);
     if source.kind() == io::ErrorKind::PermissionDenied {
         return error.hint(format!(
             "take ownership with `sudo chown -R \"$(id -u):$(id -g)\" '{}'`, or use `--kubeconfig FILE`",

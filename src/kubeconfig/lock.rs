@@ -71,7 +71,7 @@ fn cannot_be_created(source: &io::Error) -> bool {
 fn failure(lock: &Path, source: &io::Error) -> Error {
     let lock_text = lock.display();
     if source.kind() != io::ErrorKind::AlreadyExists {
-        return Error::new(Code::FileFailed, format!("cannot create kubeconfig lock `{lock_text}`")).cause(source);
+        return Error::new(Code::FileFailed, format!("cannot create kubeconfig lock `{lock_text}`")).with_cause(source);
     }
     let age = fs::metadata(lock).and_then(|lock| lock.modified()).ok().and_then(|time| time.elapsed().ok());
     let age = age.map_or_else(String::new, |age| format!("; it is {} s old", age.as_secs()));

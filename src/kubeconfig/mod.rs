@@ -96,7 +96,7 @@ pub fn preflight(location: &Location) -> Result<()> {
 async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|source| Error::new(Code::StepFailed, "changing the kubeconfig was interrupted").cause(&source))?
+        .map_err(|source| Error::new(Code::StepFailed, "changing the kubeconfig was interrupted").with_cause(&source))?
 }
 
 fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<PathBuf> {
@@ -189,7 +189,7 @@ fn explain(path: &Path, text: &str, failure: Failure) -> Error {
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     // Without a snippet, because the line may contain a key or a token.
     Error::new(Code::KubeconfigInvalid, format!("cannot understand kubeconfig `{}`", path.display()))
-        .problems(vec![Problem {
+        .with_problems(vec![Problem {
             place: format!("{}:{line}:{column}", path.display()),
             message: flaw.message,
             snippet: None,

@@ -103,7 +103,7 @@ impl Client {
                 Err(Failure::Status(status.code, status.reason.clone(), status.message.clone()))
             }
             Ok(Err(source)) => Err(Failure::Transport(
-                Error::new(Code::ApiFailed, "").cause(&source).cause_text().unwrap_or_default().to_owned(),
+                Error::new(Code::ApiFailed, "").with_cause(&source).cause().unwrap_or_default().to_owned(),
             )),
         }
     }
@@ -115,7 +115,7 @@ impl Client {
 }
 
 fn failed(source: &dyn std::error::Error) -> Error {
-    Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").cause(source)
+    Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").with_cause(source)
 }
 
 /// The certificates of a PEM text, as DER.

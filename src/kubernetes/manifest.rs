@@ -96,7 +96,7 @@ pub async fn wait(client: &Client, objects: &[Value], deadline: Instant, progres
 async fn with_pod(client: &Client, object: &Value, error: Error) -> Error {
     let Some(path) = workload::pods_path(object) else { return error };
     match client.get(&path).await {
-        Ok(list) => error.lines(workload::troubles(&list)),
+        Ok(list) => error.with_lines(workload::troubles(&list)),
         Err(_) => error,
     }
 }

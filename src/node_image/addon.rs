@@ -88,7 +88,7 @@ fn manifests(source: &Path, paths: &[String]) -> Result<Vec<u8>> {
     for path in paths {
         let path = source.join(path);
         let content = std::fs::read(&path).map_err(|source| {
-            Error::new(Code::BuildFailed, format!("cannot read `{}`", path.display())).cause(&source)
+            Error::new(Code::BuildFailed, format!("cannot read `{}`", path.display())).with_cause(&source)
         })?;
         text.extend_from_slice(b"---\n");
         text.extend_from_slice(&content);

@@ -17,7 +17,7 @@ const END: u64 = 2 * BLOCK;
 /// The image as a stream: the layer is read while it is sent.
 pub(super) async fn stream(layer: &Layer, name: &str, configuration: &Value) -> Result<ByteStream> {
     let head = head(layer, name, configuration).map_err(|source| {
-        Error::new(Code::BuildFailed, format!("cannot write the configuration of `{name}`")).cause(&source)
+        Error::new(Code::BuildFailed, format!("cannot write the configuration of `{name}`")).with_cause(&source)
     })?;
     let tail = Bytes::from(vec![0; usize::try_from(padding(layer.size) + END).unwrap_or_default()]);
     let once = |bytes: Bytes| futures_util::stream::once(async move { Ok(bytes) });
@@ -26,9 +26,9 @@ pub(super) async fn stream(layer: &Layer, name: &str, configuration: &Value) -> 
 
 /// A file as a stream.
 pub(super) async fn file(path: &std::path::Path) -> Result<ByteStream> {
-    let opened = tokio::fs::File::open(path)
-        .await
-        .map_err(|source| Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).cause(&source))?;
+    let opened = tokio::fs::File::open(path).await.map_err(|source| {
+        Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(&source)
+    })?;
     Ok(Box::pin(ReaderStream::with_capacity(opened, 1 << 18)))
 }
 

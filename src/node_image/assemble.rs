@@ -121,7 +121,7 @@ fn add_programs(tree: &mut Tree, parts: &Parts<'_>) -> Result<()> {
     tree.program("usr/local/bin/crictl", &programs.crictl.join("crictl"))?;
     tree.program("usr/local/sbin/runc", &parts.runc.join("runc"))?;
     let failed = |source: std::io::Error| {
-        Error::new(Code::FileFailed, format!("cannot read `{}`", programs.cni.display())).cause(&source)
+        Error::new(Code::FileFailed, format!("cannot read `{}`", programs.cni.display())).with_cause(&source)
     };
     for plugin in std::fs::read_dir(&programs.cni).map_err(failed)? {
         let plugin = plugin.map_err(failed)?;
@@ -136,5 +136,5 @@ fn add_programs(tree: &mut Tree, parts: &Parts<'_>) -> Result<()> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|source| Error::new(Code::BuildFailed, "a part of the build stopped").cause(&source))?
+        .map_err(|source| Error::new(Code::BuildFailed, "a part of the build stopped").with_cause(&source))?
 }

@@ -78,7 +78,7 @@ pub(super) fn fingerprint(inputs: &[&[u8]]) -> String {
 }
 
 fn unusable(path: &Path, source: &std::io::Error) -> Error {
-    Error::new(Code::FileFailed, format!("cannot use the cache at `{}`", path.display())).cause(source)
+    Error::new(Code::FileFailed, format!("cannot use the cache at `{}`", path.display())).with_cause(source)
 }
 
 #[cfg(test)]

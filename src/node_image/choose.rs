@@ -65,7 +65,7 @@ async fn present_or_pulled(
         // Another image would not help.
         Code::DiskFull | Code::EngineUnreachable => error,
         _ => Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
-            .because(error.cause_text().unwrap_or(error.message()))
+            .because(error.cause().unwrap_or(error.message()))
             .hint("`docker images` lists what is here; `coracle build node-image` builds one"),
     })?;
     match engine.image(reference).await? {

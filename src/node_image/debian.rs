@@ -141,7 +141,7 @@ fn verify(debian: &Debian, tree: &Tree) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Code::BuildFailed, "Debian's packages are not those that versions.yaml pins")
-        .lines(differences)
+        .with_lines(differences)
         .hint("the mirrors have newer ones: use a newer coracle, or a snapshot of the archive"))
 }
 
@@ -162,8 +162,9 @@ fn packages(text: &str, field: &str) -> BTreeMap<String, String> {
 
 fn create(path: &Path, content: &[u8]) -> Result<()> {
     let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    made.and_then(|()| std::fs::write(path, content))
-        .map_err(|source| Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(&source))
+    made.and_then(|()| std::fs::write(path, content)).map_err(|source| {
+        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).with_cause(&source)
+    })
 }
 
 #[cfg(test)]
@@ -188,9 +189,9 @@ mod tests {
     fn only_the_pinned_packages_pass() {
         verify(&debian(), &tree("Package: a\nStatus: ok\nVersion: 1\n")).unwrap();
         let newer = verify(&debian(), &tree("Package: a\nVersion: 1.1\n")).unwrap_err();
-        assert_eq!(newer.log_lines(), ["a: pinned 1 aa, found 1.1 aa"]);
+        assert_eq!(newer.lines(), ["a: pinned 1 aa, found 1.1 aa"]);
         let more = verify(&debian(), &tree("Package: a\nVersion: 1\n\nPackage: b\nVersion: 3\n")).unwrap_err();
-        assert_eq!(more.log_lines(), ["b: not pinned, found 3 without a hash"]);
+        assert_eq!(more.lines(), ["b: not pinned, found 3 without a hash"]);
     }
 
     #[test]

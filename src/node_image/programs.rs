@@ -183,7 +183,7 @@ impl<'a> Builder<'a> {
         command.current_dir(std::env::temp_dir()).args(["mod", "download", "-json", &name]);
         let said = run(command, &format!("download {name}")).await?;
         let download: Download = serde_json::from_slice(&said).map_err(|source| {
-            Error::new(Code::BuildFailed, format!("cannot understand what Go says about {name}")).cause(&source)
+            Error::new(Code::BuildFailed, format!("cannot understand what Go says about {name}")).with_cause(&source)
         })?;
         if download.sum != module.sum {
             return Err(Error::new(Code::BuildFailed, format!("{name} is not what versions.yaml pins"))
@@ -268,8 +268,9 @@ fn go() -> Command {
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
-    std::fs::write(path, content)
-        .map_err(|source| Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).cause(&source))
+    std::fs::write(path, content).map_err(|source| {
+        Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).with_cause(&source)
+    })
 }
 
 #[cfg(test)]

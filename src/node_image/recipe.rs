@@ -177,8 +177,9 @@ pub(super) fn inputs() -> Vec<Vec<u8>> {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(name: &str, text: &str) -> Result<T> {
-    serde_yaml::from_str(text)
-        .map_err(|source| Error::new(Code::BuildFailed, format!("cannot read {name} of the recipe")).cause(&source))
+    serde_yaml::from_str(text).map_err(|source| {
+        Error::new(Code::BuildFailed, format!("cannot read {name} of the recipe")).with_cause(&source)
+    })
 }
 
 fn numbers(version: &str) -> Vec<u64> {

@@ -77,7 +77,7 @@ async fn import(engine: &dyn Engine, name: &str, archives: &[std::path::PathBuf;
     while let Err(error) = ctr(engine, name, &["version"], None).await {
         if tokio::time::Instant::now() > deadline {
             let logs = engine.logs(name, Some(20)).await.unwrap_or_default();
-            return Err(error.lines(String::from_utf8_lossy(&logs).lines()));
+            return Err(error.with_lines(String::from_utf8_lossy(&logs).lines()));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -129,7 +129,7 @@ async fn fetch(engine: &dyn Engine, name: &str, output: &Path) -> Result<()> {
             }
             file.flush().await
         };
-        copied.await.map_err(|source| missing().cause(&source))?;
+        copied.await.map_err(|source| missing().with_cause(&source))?;
     }
     Ok(())
 }

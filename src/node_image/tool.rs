@@ -16,7 +16,7 @@ pub(super) async fn run(mut command: Command, purpose: &str) -> Result<Vec<u8>> 
         if source.kind() == std::io::ErrorKind::NotFound {
             missing(&program)
         } else {
-            Error::new(Code::BuildFailed, format!("cannot run `{program}`")).cause(&source)
+            Error::new(Code::BuildFailed, format!("cannot run `{program}`")).with_cause(&source)
         }
     })?;
     if output.status.success() {
@@ -27,7 +27,7 @@ pub(super) async fn run(mut command: Command, purpose: &str) -> Result<Vec<u8>> 
     let last = &lines[lines.len().saturating_sub(LINES)..];
     Err(Error::new(Code::BuildFailed, format!("cannot {purpose}"))
         .because(format!("`{program}` ended with {}", output.status))
-        .lines(last.iter().copied()))
+        .with_lines(last.iter().copied()))
 }
 
 /// Checks that the programs are there before minutes are spent.
@@ -59,8 +59,8 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "for i in $(seq 50); do echo line $i >&2; done; exit 3"]);
         let error = run(command, "try").await.unwrap_err();
-        assert_eq!(error.log_lines().len(), LINES);
-        assert_eq!(error.log_lines().last().unwrap(), "line 50");
+        assert_eq!(error.lines().len(), LINES);
+        assert_eq!(error.lines().last().unwrap(), "line 50");
     }
 
     #[test]

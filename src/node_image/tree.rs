@@ -74,7 +74,7 @@ impl Tree {
     /// Reads an uncompressed tar; contents stay in it.
     pub(super) fn read(archive: &Path) -> Result<Self> {
         let failed = |source: io::Error| {
-            Error::new(Code::BuildFailed, format!("cannot read `{}`", archive.display())).cause(&source)
+            Error::new(Code::BuildFailed, format!("cannot read `{}`", archive.display())).with_cause(&source)
         };
         let file: Arc<Path> = archive.into();
         let mut reader = tar::Archive::new(File::open(archive).map_err(failed)?);
@@ -119,7 +119,7 @@ impl Tree {
     /// Adds a program of root's whose content is in a file of this machine.
     pub(super) fn program(&mut self, path: &str, file: &Path) -> Result<()> {
         let size = std::fs::metadata(file).map_err(|source| {
-            Error::new(Code::BuildFailed, format!("cannot read `{}`", file.display())).cause(&source)
+            Error::new(Code::BuildFailed, format!("cannot read `{}`", file.display())).with_cause(&source)
         })?;
         self.add(path, 0o755, Kind::File(Source::Slice { file: file.into(), offset: 0, size: size.len() }));
         Ok(())
@@ -209,7 +209,7 @@ impl Tree {
         let Some(Entry { kind: Kind::File(source), .. }) = self.entries.get(path) else {
             return Err(missing());
         };
-        let bytes = source.bytes().map_err(|source| missing().cause(&source))?;
+        let bytes = source.bytes().map_err(|source| missing().with_cause(&source))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -221,7 +221,7 @@ impl Tree {
             if let (Some(path), Kind::File(source)) = (path.strip_prefix(&below), &entry.kind) {
                 let bytes = source.bytes().map_err(|source| {
                     Error::new(Code::BuildFailed, format!("cannot read `{path}` of the root file system"))
-                        .cause(&source)
+                        .with_cause(&source)
                 })?;
                 contents.push((path.to_owned(), bytes));
             }
@@ -237,8 +237,9 @@ impl Tree {
 
     /// Writes the tree as a tar; returns the hex SHA-256 and the size of the tar.
     pub(super) fn write(&self, to: &Path) -> Result<(String, u64)> {
-        self.write_tar(to)
-            .map_err(|source| Error::new(Code::FileFailed, format!("cannot write `{}`", to.display())).cause(&source))
+        self.write_tar(to).map_err(|source| {
+            Error::new(Code::FileFailed, format!("cannot write `{}`", to.display())).with_cause(&source)
+        })
     }
 
     fn write_tar(&self, to: &Path) -> io::Result<(String, u64)> {

@@ -125,7 +125,7 @@ impl FileTree {
 
     /// A tar archive of all files, owned by root, for the engine's archive call.
     pub fn to_tar(&self, modified: u64) -> Result<Bytes> {
-        let failed = |source: std::io::Error| Error::new(Code::StepFailed, "cannot pack files").cause(&source);
+        let failed = |source: std::io::Error| Error::new(Code::StepFailed, "cannot pack files").with_cause(&source);
         let mut tar = tar::Builder::new(Vec::with_capacity(256 * 1024));
         for (path, file) in self.iter() {
             let mut header = tar::Header::new_gnu();

@@ -1,6 +1,6 @@
 //! The labels by which coracle recognises what it made. Every key and every role is defined here and nowhere else.
 
-use crate::config::{Cluster, Role};
+use crate::config::{ClusterConfig, Role};
 use crate::engine::spec::Labels;
 
 /// Label with the cluster's name, on everything that coracle makes.
@@ -29,7 +29,7 @@ pub const REGISTRY: &str = "dev.coracle.registry";
 pub const PORT: &str = "dev.coracle.port";
 
 /// Labels of everything that belongs to the cluster.
-pub fn of_cluster(cluster: &Cluster, run: &str) -> Labels {
+pub fn of_cluster(cluster: &ClusterConfig, run: &str) -> Labels {
     Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())])
 }
 

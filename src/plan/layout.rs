@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::config::{Cluster, Node, Role};
+use crate::config::{ClusterConfig, Node, Role};
 use crate::error::{Code, Error, Result};
 use crate::plan::allocation::Allocation;
 use crate::plan::subnet::{Division, NodeSubnets, nth_address};
@@ -22,7 +22,7 @@ pub const API_PORT: u16 = 6443;
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// The configuration of the cluster.
-    pub cluster: Cluster,
+    pub cluster: ClusterConfig,
     /// The IPv4 subnet of the cluster's network and its parts.
     pub division: Division,
     /// Its IPv6 subnet, if the cluster has this family.
@@ -106,7 +106,7 @@ fn primary(addresses: &[IpAddr]) -> Result<IpAddr> {
 
 impl Layout {
     /// The layout of a new cluster.
-    pub fn new(mut cluster: Cluster, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
+    pub fn new(mut cluster: ClusterConfig, subnets: NodeSubnets, api_port: u16, version: &str) -> Result<Self> {
         let new = std::mem::take(&mut cluster.nodes);
         Self::with_existing(cluster, Existing::default(), new, subnets, api_port, version)
     }
@@ -116,7 +116,7 @@ impl Layout {
     ///
     /// A cluster that gets its second control plane gets a load balancer too; a cluster that has one keeps it.
     pub fn with_existing(
-        mut cluster: Cluster,
+        mut cluster: ClusterConfig,
         existing: Existing,
         new: Vec<Node>,
         subnets: NodeSubnets,

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{ClusterName, IpFamily};
 
 pub(crate) fn layout(control_planes: usize, workers: usize) -> Layout {
-    let mut cluster = Cluster::new("dev".parse::<ClusterName>().unwrap());
+    let mut cluster = ClusterConfig::new("dev".parse::<ClusterName>().unwrap());
     cluster.nodes = std::iter::repeat_n(Node::new(Role::ControlPlane), control_planes)
         .chain(std::iter::repeat_n(Node::new(Role::Worker), workers))
         .collect();
@@ -15,8 +15,8 @@ pub(crate) fn layout(control_planes: usize, workers: usize) -> Layout {
 }
 
 /// A cluster without nodes, of one family or both, and the subnets of its network.
-fn empty(dual: bool) -> (Cluster, NodeSubnets) {
-    let mut cluster = Cluster::new("dev".parse::<ClusterName>().unwrap());
+fn empty(dual: bool) -> (ClusterConfig, NodeSubnets) {
+    let mut cluster = ClusterConfig::new("dev".parse::<ClusterName>().unwrap());
     cluster.nodes.clear();
     let mut subnets = NodeSubnets::from("172.18.0.0/22".parse::<ipnet::Ipv4Net>().unwrap());
     if dual {

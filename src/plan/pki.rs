@@ -80,7 +80,7 @@ pub enum Usage {
 }
 
 fn failed(source: &rcgen::Error) -> Error {
-    Error::new(Code::StepFailed, "cannot create a certificate").cause(source)
+    Error::new(Code::StepFailed, "cannot create a certificate").with_cause(source)
 }
 
 fn new_key() -> Result<KeyPair> {

@@ -79,7 +79,7 @@ fn a_missing_file_is_named() {
         disk.remove(path);
         let error = read_back(&disk).err().unwrap();
         assert_eq!(error.message(), format!("cannot use the control plane's `{path}`"));
-        assert_eq!(error.cause_text(), Some("it does not exist"));
+        assert_eq!(error.cause(), Some("it does not exist"));
     }
 }
 
@@ -92,7 +92,7 @@ fn a_broken_file_is_named_and_not_quoted() {
             disk.insert(path.clone(), broken.to_owned());
             let error = read_back(&disk).err().unwrap();
             assert_eq!(error.message(), format!("cannot use the control plane's `{path}`"));
-            assert!(!error.cause_text().unwrap().contains("hunter2"), "{error:?}");
+            assert!(!error.cause().unwrap().contains("hunter2"), "{error:?}");
         }
     }
 }
@@ -103,13 +103,13 @@ fn files_that_do_not_belong_together_are_no_authority() {
     let path = "/etc/kubernetes/pki/ca.crt";
     mixed.insert(path.to_owned(), other[path].clone());
     let error = read_back(&mixed).err().unwrap();
-    assert_eq!(error.cause_text(), Some("it does not belong to the key in `/etc/kubernetes/pki/ca.key`"));
+    assert_eq!(error.cause(), Some("it does not belong to the key in `/etc/kubernetes/pki/ca.key`"));
     let mut swapped = other.clone();
     for ending in ["crt", "key"] {
         let etcd = other[&format!("/etc/kubernetes/pki/etcd/ca.{ending}")].clone();
         swapped.insert(format!("/etc/kubernetes/pki/ca.{ending}"), etcd);
     }
-    assert_eq!(read_back(&swapped).err().unwrap().cause_text(), Some("it is not the certificate of `kubernetes`"));
+    assert_eq!(read_back(&swapped).err().unwrap().cause(), Some("it is not the certificate of `kubernetes`"));
 }
 
 #[test]

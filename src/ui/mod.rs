@@ -56,7 +56,7 @@ impl Ui {
         }
         match self.0.data(&text) {
             Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Error::new(Code::FileFailed, "cannot write to standard output").cause(&source))
+                Err(Error::new(Code::FileFailed, "cannot write to standard output").with_cause(&source))
             }
             _ => Ok(()),
         }
@@ -139,7 +139,7 @@ impl Ui {
         let ask = || dialoguer::Confirm::new().with_prompt(question).default(false).interact();
         self.0
             .undisturbed(ask)
-            .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").cause(&source))
+            .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").with_cause(&source))
     }
 
     /// Where a program that coracle runs writes its messages: standard output is for data.

@@ -19,13 +19,13 @@ pub fn render(error: &Error, color: bool) -> String {
     if let Some(node) = error.node() {
         let _ = writeln!(text, "  {} {}", paint("node:", "1", color), printable(node));
     }
-    if let Some(cause) = error.cause_text() {
+    if let Some(cause) = error.cause() {
         let _ = writeln!(text, "  {} {}", paint("cause:", "1", color), printable(cause));
     }
-    for problem in error.problem_list() {
+    for problem in error.problems() {
         render_problem(&mut text, problem, color);
     }
-    for line in error.log_lines() {
+    for line in error.lines() {
         let line = format!("  {} {}", paint("|", "2", color), printable(line));
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -63,19 +63,16 @@ fn window(snippet: &Snippet) -> (String, usize) {
 
 /// The error as the event that ends the events of a failed command.
 pub(super) fn event(error: &Error) -> Value {
-    let problems: Vec<Value> = error
-        .problem_list()
-        .iter()
-        .map(|problem| json!({ "place": problem.place, "message": problem.message }))
-        .collect();
+    let problems: Vec<Value> =
+        error.problems().iter().map(|problem| json!({ "place": problem.place, "message": problem.message })).collect();
     json!({
         "event": "error",
         "id": error.code().id(),
         "message": error.message(),
         "node": error.node(),
-        "cause": error.cause_text(),
+        "cause": error.cause(),
         "problems": problems,
-        "lines": error.log_lines(),
+        "lines": error.lines(),
         "hints": error.hints(),
         "exitCode": error.code().exit_code(),
     })
@@ -107,7 +104,7 @@ mod tests {
         let error = Error::new(Code::NotReady, "the API server did not answer")
             .on_node("dev-control-plane")
             .because("timed out after 60 s")
-            .lines(["E1 \x1b[31mfailed\x1b[0m\r", "", "\ttab"])
+            .with_lines(["E1 \x1b[31mfailed\x1b[0m\r", "", "\ttab"])
             .hint("coracle export logs")
             .hint("docker logs dev-control-plane");
         assert_eq!(
@@ -118,7 +115,7 @@ mod tests {
     }
 
     fn problem(line: usize, column: usize, source: &str) -> Error {
-        Error::new(Code::ConfigInvalid, "the configuration has 1 mistake").problems(vec![Problem {
+        Error::new(Code::ConfigInvalid, "the configuration has 1 mistake").with_problems(vec![Problem {
             place: format!("cluster.yaml:{line}:{column}"),
             message: "unknown field `rolle`".to_owned(),
             snippet: Some(Snippet { line, column, text: source.to_owned() }),

@@ -1,12 +1,12 @@
 //! The examples in `configs/` and in the page about the configuration file load as they are.
 
-use coracle::config::{Cluster, Overrides, load, warnings};
+use coracle::config::{ClusterConfig, Overrides, load, warnings};
 
 use crate::sources::{files, page, read, root};
 
-fn cluster(text: &str, name: &str) -> Cluster {
+fn cluster(text: &str, name: &str) -> ClusterConfig {
     let overrides = Overrides { base_directory: Some(root().join("configs")), ..Overrides::default() };
-    load(text, name, &overrides).unwrap_or_else(|error| panic!("{name}: {error}: {:#?}", error.problem_list()))
+    load(text, name, &overrides).unwrap_or_else(|error| panic!("{name}: {error}: {:#?}", error.problems()))
 }
 
 #[test]

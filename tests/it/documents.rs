@@ -47,7 +47,7 @@ fn every_cluster_in_the_documentation_loads() {
         }
         let overrides = Overrides { base_directory: Some(root().join("configs")), ..Overrides::default() };
         if let Err(error) = load(&text, &block.place, &overrides) {
-            panic!("{}: {error}: {:#?}", block.place, error.problem_list());
+            panic!("{}: {error}: {:#?}", block.place, error.problems());
         }
         seen += 1;
     }

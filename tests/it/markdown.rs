@@ -7,7 +7,7 @@ use crate::sources::{files, read, root};
 #[test]
 fn every_sentence_begins_on_a_line_of_its_own() {
     let mut broken = Vec::new();
-    for page in files(".", ".md").into_iter() {
+    for page in files(".", ".md") {
         let text = read(&page);
         let reflowed = reflow(&text);
         if std::env::var_os("CORACLE_UPDATE").is_some() {

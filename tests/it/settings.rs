@@ -20,7 +20,7 @@ fn known(path: &str) -> Vec<String> {
             None => format!("{{{part}: {text}}}"),
         };
     }
-    let problems = load(&text, "probe.yaml", &Overrides::default()).map_err(|error| error.problem_list().to_vec());
+    let problems = load(&text, "probe.yaml", &Overrides::default()).map_err(|error| error.problems().to_vec());
     let problems = problems.err().unwrap_or_default();
     let sentence = problems.iter().find(|problem| {
         let place = text.find(NOT_A_FIELD).unwrap() + 1;

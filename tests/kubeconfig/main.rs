@@ -224,8 +224,8 @@ fn what_cannot_be_understood_is_reported_with_its_place_and_stays() {
     ];
     for error in errors {
         assert_eq!(error.code(), Code::KubeconfigInvalid);
-        assert_eq!(error.problem_list()[0].place, format!("{}:3:1", file.display()));
-        assert!(error.problem_list()[0].snippet.is_none());
+        assert_eq!(error.problems()[0].place, format!("{}:3:1", file.display()));
+        assert!(error.problems()[0].snippet.is_none());
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

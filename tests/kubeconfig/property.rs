@@ -181,7 +181,7 @@ fn kubectl_reads_everybody_elses_entries_the_same() {
             TestCaseError::fail(format!("{what} in\n{text}\nwhich became\n{}", fs::read_to_string(&file).unwrap()))
         };
         let merged = wait(merge(&location(&file), &entry("coracle-dev"), true));
-        merged.map_err(|error| fail(format!("{error} {:?}", error.problem_list())))?;
+        merged.map_err(|error| fail(format!("{error} {:?}", error.problems())))?;
         let after = view(&file).ok_or_else(|| fail("unreadable after merge".to_owned()))?;
         let (mut others, ours) = without(after.clone(), "coracle-dev");
         prop_assert_eq!(ours, 3, "{}", text);

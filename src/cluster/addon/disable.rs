@@ -88,7 +88,7 @@ async fn check_unused(target: &Target<'_>, enabled: &[Enabled], names: &[String]
         let more = (more > 0).then(|| format!("and {more} more"));
         return Err(Error::new(Code::AddonInUse, format!("add-on `{}` is in use", addon.name))
             .because(format!("{} objects of its kinds exist and would be deleted with it", objects.len()))
-            .lines(objects.into_iter().take(MAX_SHOWN).chain(more))
+            .with_lines(objects.into_iter().take(MAX_SHOWN).chain(more))
             .hint("delete them first, or delete them with it: `--force`"));
     }
     Ok(())

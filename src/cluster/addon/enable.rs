@@ -67,7 +67,7 @@ pub(crate) async fn wait(target: &Target<'_>, applied: &[Applied]) -> Result<()>
 fn failed(addon: &str, at: &manifest::At) -> Error {
     Error::new(at.error.code(), format!("cannot enable add-on `{addon}`"))
         .because(at.error.to_string())
-        .lines(at.error.log_lines().iter().cloned())
+        .with_lines(at.error.lines().iter().cloned())
         .hint(format!("disable it again: `coracle addon disable {addon}`"))
 }
 

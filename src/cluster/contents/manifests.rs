@@ -45,7 +45,7 @@ pub(super) async fn check(engine: &dyn Engine, manifests: &[String], images: &[S
         problems.push(problem("images".to_owned(), error.message()));
     }
     let message = format!("`images` and `manifests` have {}", counted(problems.len(), "problem"));
-    Err(Error::new(Code::ConfigInvalid, message).problems(problems))
+    Err(Error::new(Code::ConfigInvalid, message).with_problems(problems))
 }
 
 fn problem(place: String, message: impl Into<String>) -> Problem {
@@ -155,8 +155,8 @@ fn objects(documents: &[Document]) -> Vec<Value> {
 fn placed(documents: &[Document], at: &manifest::At) -> Error {
     let place = documents.get(at.index).map(Document::place).unwrap_or_default();
     let error = Error::new(at.error.code(), format!("{} ({place})", at.error.message()));
-    let error = error.lines(at.error.log_lines().iter().cloned());
-    match at.error.cause_text() {
+    let error = error.with_lines(at.error.lines().iter().cloned());
+    match at.error.cause() {
         Some(cause) => error.because(cause),
         None => error,
     }
@@ -215,7 +215,7 @@ items:
         let error = check(&*engine, &paths, &["t-none:1".to_owned()]).await.unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);
         let lines: Vec<_> =
-            error.problem_list().iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
+            error.problems().iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
         assert!(lines[0].contains("1.yaml, document 2: ") && lines[0].contains("apiVersion"), "{lines:#?}");
         assert!(lines[1].contains("2.yaml:3:"), "{lines:#?}");

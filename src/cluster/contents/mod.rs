@@ -6,7 +6,7 @@ use crate::cluster::contents::manifests::Document;
 use crate::cluster::health::wait::conditions;
 use crate::cluster::registry;
 use crate::cluster::run::Run;
-use crate::config::{Cluster, LocalRegistry};
+use crate::config::{ClusterConfig, LocalRegistry};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::image::load_docker_images;
@@ -28,7 +28,7 @@ pub(crate) struct Contents {
 /// Checks all that can be known before something is made, builds the images of add-ons and starts the registry.
 pub(crate) async fn prepare(
     run: &Run,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     registry: Option<&Registry>,
     local: bool,
 ) -> Result<Contents> {
@@ -37,7 +37,7 @@ pub(crate) async fn prepare(
     if let Some(directory) = cluster.persist.as_ref().filter(|_| local) {
         std::fs::create_dir_all(directory).map_err(|source| {
             Error::new(Code::FileFailed, format!("cannot create the directory `{directory}` for volumes"))
-                .cause(&source)
+                .with_cause(&source)
         })?;
     }
     // A registry that the file does not name stays as it is, even if it is stopped.
@@ -53,7 +53,7 @@ pub(crate) async fn prepare(
 }
 
 /// Checks without making anything, and reads the manifests.
-pub(crate) async fn check(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<Document>> {
+pub(crate) async fn check(engine: &dyn Engine, cluster: &ClusterConfig) -> Result<Vec<Document>> {
     if let Some(directory) = &cluster.persist {
         let users = engine.containers(&[format!("{}={directory}", labels::PERSIST)]).await?;
         if let Some(node) = users.first() {

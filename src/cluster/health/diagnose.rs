@@ -58,7 +58,7 @@ async fn exited(engine: &dyn Engine, node: &str, code: i64) -> Error {
     Error::new(Code::NodeExited, "the node stopped")
         .on_node(node)
         .because(format!("its container exited with {code}"))
-        .lines(last_lines(&String::from_utf8_lossy(&log), MAX_LINES))
+        .with_lines(last_lines(&String::from_utf8_lossy(&log), MAX_LINES))
         .hint("keep the nodes with `--retain`, then read `coracle export logs`")
 }
 
@@ -99,7 +99,7 @@ async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
         Error::new(Code::ComponentFailed, "the kubelet keeps failing")
             .on_node(node)
             .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
-            .lines(lines)
+            .with_lines(lines)
             .hint("check `kubelet` and `featureGates` in the configuration"),
     )
 }
@@ -148,7 +148,7 @@ fn component_error(node: &str, name: &str, log: &str) -> Error {
     Error::new(Code::ComponentFailed, format!("{name} keeps failing"))
         .on_node(node)
         .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
-        .lines(lines)
+        .with_lines(lines)
         .hint(hint)
 }
 

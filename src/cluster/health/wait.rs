@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::health::watch::watched;
 use crate::cluster::run::Run;
-use crate::config::{Cluster, KubeProxyMode};
+use crate::config::{ClusterConfig, KubeProxyMode};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
 use crate::kubernetes::{Client, Failure};
@@ -16,7 +16,7 @@ use crate::ui::Step;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The conditions under which this cluster is usable, and what the user has to install.
-pub fn conditions(cluster: &Cluster) -> (Vec<Condition>, Vec<String>) {
+pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
     let mut missing = Vec::new();
     if cluster.networking.disable_default_cni {
         missing.push(

@@ -8,7 +8,7 @@ use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::{bootstrap, facts, provision};
 use crate::cluster::run::{Run, new_id};
 use crate::cluster::{access, contents};
-use crate::config::Cluster;
+use crate::config::ClusterConfig;
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
 use crate::error::{Code, Result, counted};
@@ -41,7 +41,7 @@ pub struct Created {
 /// Creates a cluster. After a failure or an interruption nothing of this run is left, unless `retain`.
 pub async fn create(
     engine: &SharedEngine,
-    cluster: Cluster,
+    cluster: ClusterConfig,
     options: &Options,
     ui: &Ui,
     stop: &CancellationToken,
@@ -107,7 +107,7 @@ fn node_names(layout: &Layout) -> Vec<String> {
 }
 
 /// The whole pipeline, top to bottom.
-async fn steps(run: &Run, cluster: &Cluster, options: &Options) -> Result<Plan> {
+async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<Plan> {
     let step = run.ui.step("Preparing the node image");
     let facts = facts::prepare(run, cluster, options, &step).await?;
     step.finish();
@@ -134,7 +134,7 @@ async fn steps(run: &Run, cluster: &Cluster, options: &Options) -> Result<Plan> 
 }
 
 /// The plan, without making anything, for `--dry-run`.
-pub async fn dry_run(engine: &SharedEngine, cluster: Cluster, options: &Options, ui: &Ui) -> Result<Plan> {
+pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Options, ui: &Ui) -> Result<Plan> {
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
     let facts = facts::prepare(&run, &cluster, options, &step).await?;

@@ -39,8 +39,8 @@ fn options(directory: &Path) -> Options {
     }
 }
 
-fn cluster() -> Cluster {
-    let mut cluster = Cluster::new("t-fake".parse::<ClusterName>().unwrap());
+fn cluster() -> ClusterConfig {
+    let mut cluster = ClusterConfig::new("t-fake".parse::<ClusterName>().unwrap());
     cluster.nodes.push(Node::new(Role::Worker));
     cluster
 }

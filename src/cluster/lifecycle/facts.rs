@@ -6,7 +6,7 @@ use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::preflight;
 use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
-use crate::config::{Cluster, Networking};
+use crate::config::{ClusterConfig, Networking};
 use crate::engine::Engine;
 use crate::engine::spec::EngineInfo;
 use crate::error::Result;
@@ -21,7 +21,7 @@ use crate::ui::Step;
 const MAX_SUBNETS: usize = 16;
 
 /// Checks everything that can be known before something is made, and finds the node images.
-pub(super) async fn prepare(run: &Run, cluster: &Cluster, options: &Options, step: &Step) -> Result<Facts> {
+pub(super) async fn prepare(run: &Run, cluster: &ClusterConfig, options: &Options, step: &Step) -> Result<Facts> {
     let engine = &*run.engine;
     let info = engine.info().await?;
     check(engine, &info, cluster, options).await?;
@@ -43,7 +43,7 @@ pub(super) async fn prepare(run: &Run, cluster: &Cluster, options: &Options, ste
     })
 }
 
-async fn check(engine: &dyn Engine, info: &EngineInfo, cluster: &Cluster, options: &Options) -> Result<()> {
+async fn check(engine: &dyn Engine, info: &EngineInfo, cluster: &ClusterConfig, options: &Options) -> Result<()> {
     check::require(preflight::engine(info, options.local, cluster))?;
     if options.local {
         check::require(limits::checks(info, cluster))?;
@@ -55,7 +55,7 @@ async fn check(engine: &dyn Engine, info: &EngineInfo, cluster: &Cluster, option
 }
 
 /// The node image of each node, in the order of the nodes.
-async fn images(run: &Run, cluster: &Cluster, step: &Step) -> Result<Vec<NodeImage>> {
+async fn images(run: &Run, cluster: &ClusterConfig, step: &Step) -> Result<Vec<NodeImage>> {
     let mut known: Vec<(Option<String>, NodeImage)> = Vec::new();
     let mut images = Vec::new();
     let pulling = |reference: &str, done: u64, total: u64| {
@@ -94,7 +94,7 @@ pub(super) fn api_port(networking: &Networking, local: bool) -> Result<u16> {
 }
 
 /// The configuration with a host port for each mapping with port 0.
-pub(super) fn choose_ports(cluster: &Cluster) -> Result<Cluster> {
+pub(super) fn choose_ports(cluster: &ClusterConfig) -> Result<ClusterConfig> {
     let mut cluster = cluster.clone();
     for node in &mut cluster.nodes {
         for mapping in node.extra_port_mappings.iter_mut().filter(|mapping| mapping.host_port == 0) {

@@ -2,13 +2,13 @@
 
 use ipnet::IpNet;
 
-use crate::config::{Cluster, ClusterName};
+use crate::config::{ClusterConfig, ClusterName};
 use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
 use crate::error::{Code, Error, Result};
 use crate::host::check::Check;
 
 /// Checks whether nodes can run on the engine.
-pub fn engine(info: &EngineInfo, local: bool, cluster: &Cluster) -> Vec<Check> {
+pub fn engine(info: &EngineInfo, local: bool, cluster: &ClusterConfig) -> Vec<Check> {
     let check = |name, fails: bool, cause: &str, hint: &str| {
         let error = || Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint);
         Check::new(name, if fails { Err(error()) } else { Ok(()) })

@@ -10,7 +10,7 @@ use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::facts;
 use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
-use crate::config::Cluster;
+use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::engine::spec::{NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
@@ -27,7 +27,7 @@ const AMBIGUITY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Creates the network and the containers of a cluster; with other ports if a port that coracle chose was taken meanwhile.
 pub(super) async fn cluster(
     run: &Run,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     local: bool,
     facts: &Facts,
     step: &Step,

@@ -195,7 +195,7 @@ impl Directory {
 fn make(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| {
         Error::new(Code::FileFailed, format!("cannot create directory `{}`", path.display()))
-            .cause(&source)
+            .with_cause(&source)
             .hint("name a directory that you may write to: `coracle export logs DIR`")
     })
 }

@@ -135,7 +135,7 @@ async fn download(engine: &dyn Engine, node: &str, path: &str) -> Result<Option<
     let Some(mut stream) = engine.download(node, path).await? else { return Ok(None) };
     let mut tar = Vec::new();
     let broken =
-        |source: std::io::Error| Error::new(Code::EngineFailed, format!("cannot read `{path}`")).cause(&source);
+        |source: std::io::Error| Error::new(Code::EngineFailed, format!("cannot read `{path}`")).with_cause(&source);
     while let Some(chunk) = stream.try_next().await.map_err(broken)? {
         tar.extend_from_slice(&chunk);
     }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Cluster;
+use crate::config::ClusterConfig;
 use crate::error::{Code, Error, Result};
 
 /// Reads the CA of each registry that has one, by the registry's host.
-pub(crate) fn authorities(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+pub(crate) fn authorities(cluster: &ClusterConfig) -> Result<BTreeMap<String, String>> {
     let files = cluster.registries.iter().filter_map(|registry| Some((&registry.host, registry.ca_file.as_ref()?)));
     files.map(|(host, file)| Ok((host.clone(), certificates(host, file)?))).collect()
 }
 
 fn certificates(host: &str, file: &str) -> Result<String> {
     let what = || format!("cannot use `{file}` as the CA of registry `{host}`");
-    let text = std::fs::read_to_string(file).map_err(|source| Error::new(Code::FileFailed, what()).cause(&source))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| Error::new(Code::FileFailed, what()).with_cause(&source))?;
     if text.contains("PRIVATE KEY") {
         return Err(Error::new(Code::FileFailed, what())
             .because("it contains a private key, which does not belong in a node")
@@ -36,7 +37,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.crt");
         let path = file.display().to_string();
-        let cause = || certificates("a.example", &path).unwrap_err().cause_text().unwrap_or_default().to_owned();
+        let cause = || certificates("a.example", &path).unwrap_err().cause().unwrap_or_default().to_owned();
         assert!(cause().contains("No such file"));
         std::fs::write(&file, "der").unwrap();
         assert!(cause().contains("no PEM"));

@@ -74,7 +74,7 @@ async fn start(engine: &dyn Engine, plan: NodePlan, registry: &Registry) -> Resu
         engine.start_container(&plan.spec.name).await
     };
     work.await.map_err(|error| match error.code() {
-        Code::PortTaken => taken_by_program(registry, &error.cause_text().unwrap_or_default()),
+        Code::PortTaken => taken_by_program(registry, &error.cause().unwrap_or_default()),
         _ => error,
     })
 }

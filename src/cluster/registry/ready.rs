@@ -30,7 +30,7 @@ pub async fn wait(engine: &dyn Engine, registry: &Registry) -> Result<()> {
             let log = engine.logs(&registry.name, Some(5)).await.unwrap_or_default();
             return Err(Error::new(Code::NotReady, format!("registry `{}` does not answer", registry.name))
                 .because(cause)
-                .lines(String::from_utf8_lossy(&log).lines())
+                .with_lines(String::from_utf8_lossy(&log).lines())
                 .hint(format!("`docker logs {}` shows more", registry.name)));
         }
         sleep(POLL_INTERVAL).await;

@@ -123,7 +123,7 @@ async fn a_taken_port_is_reported_before_anything_is_built() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     let error = ensure(&run(&engine), &registry("t-two", 5051), false).await.unwrap_err();
-    assert_eq!((error.code(), error.cause_text()), (Code::PortTaken, Some("registry `t-one` has it")));
+    assert_eq!((error.code(), error.cause()), (Code::PortTaken, Some("registry `t-one` has it")));
 }
 
 #[tokio::test]

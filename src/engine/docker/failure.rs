@@ -57,7 +57,7 @@ pub(super) fn exec(what: &str, output: ExecOutput) -> Result<ExecOutput> {
 
 /// The error with its sources.
 fn chain(source: &Source) -> String {
-    Error::new(Code::EngineUnreachable, "").cause(source).cause_text().unwrap_or_default().to_owned()
+    Error::new(Code::EngineUnreachable, "").with_cause(source).cause().unwrap_or_default().to_owned()
 }
 
 /// The engine answered before and is gone: it was stopped or killed.

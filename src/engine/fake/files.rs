@@ -34,7 +34,7 @@ pub(crate) fn conversation(container: &str, command: &[&str], answer: &OnConvers
 
 /// Reads the files of a tar, by absolute path.
 pub(crate) fn unpack(tar: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
-    let broken = |source: &std::io::Error| Error::new(Code::EngineFailed, "the tar is broken").cause(source);
+    let broken = |source: &std::io::Error| Error::new(Code::EngineFailed, "the tar is broken").with_cause(source);
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(tar).entries().map_err(|source| broken(&source))? {
         let mut entry = entry.map_err(|source| broken(&source))?;

@@ -210,7 +210,7 @@ impl Engine for FakeEngine {
 
     async fn load_images(&self, tar: ByteStream) -> Result<()> {
         let chunks: Vec<Bytes> =
-            tar.try_collect().await.map_err(|source| refused("cannot read the tar").cause(&source))?;
+            tar.try_collect().await.map_err(|source| refused("cannot read the tar").with_cause(&source))?;
         let tar = chunks.concat();
         let tags = crate::engine::fake::files::tags_of_archive(&tar)
             .ok_or_else(|| refused("the archive has no manifest.json"))?;
@@ -364,7 +364,7 @@ impl Engine for FakeEngine {
         let mut given = Vec::new();
         if let Some(mut input) = input {
             while let Some(chunk) =
-                input.try_next().await.map_err(|source| refused("the input broke off").cause(&source))?
+                input.try_next().await.map_err(|source| refused("the input broke off").with_cause(&source))?
             {
                 given.extend_from_slice(&chunk);
             }

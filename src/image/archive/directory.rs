@@ -14,7 +14,7 @@ const LISTS: &[&str] = &["oci-layout", "index.json", "manifest.json"];
 /// Reads the directory's lists and blobs.
 pub(crate) fn scan(directory: &Path, check: Check) -> Result<Scan> {
     let failed = |path: &Path, source: &io::Error| {
-        Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).cause(source)
+        Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(source)
     };
     let entries = |path: &Path| -> Result<Vec<String>> {
         let entries = fs::read_dir(path).map_err(|source| failed(path, &source))?;

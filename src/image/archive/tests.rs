@@ -103,7 +103,7 @@ fn a_fitting_image_with_a_missing_layer_is_refused() {
     oci.forget(&lost);
     let error = refusal(&oci.build());
     assert_eq!(error.code(), Code::ArchiveInvalid);
-    assert!(error.cause_text().unwrap().contains("is missing"), "{error}");
+    assert!(error.cause().unwrap().contains("is missing"), "{error}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_is_no_image_archive_is_refused_with_a_reason() {
     ] {
         let error = refusal(bytes);
         assert_eq!(error.code(), Code::ArchiveInvalid);
-        let cause = error.cause_text().unwrap();
+        let cause = error.cause().unwrap();
         assert!(cause.starts_with(reason), "{cause} / {reason}");
     }
 }

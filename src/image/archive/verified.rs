@@ -100,14 +100,14 @@ impl VerifiedArchive {
 }
 
 fn cannot_read(what: &str, source: &io::Error) -> Error {
-    Error::new(Code::FileFailed, format!("cannot read {what}")).cause(source)
+    Error::new(Code::FileFailed, format!("cannot read {what}")).with_cause(source)
 }
 
 /// Copies the input to a temporary file and verifies it at the same time.
 fn spool(source: impl Read) -> Result<(Content, Scan)> {
     let failed = |source: &io::Error| {
         Error::new(Code::FileFailed, "cannot write the image archive to a temporary file")
-            .cause(source)
+            .with_cause(source)
             .hint("set `TMPDIR` to a directory with more space")
     };
     let file = tempfile::tempfile().map_err(|source| failed(&source))?;

@@ -128,7 +128,7 @@ impl FanOut {
 
 /// The nodes went away while something was sent.
 pub(crate) fn not_sent(source: &io::Error) -> Error {
-    Error::new(Code::LoadFailed, "cannot send the images").cause(source)
+    Error::new(Code::LoadFailed, "cannot send the images").with_cause(source)
 }
 
 /// The next chunk with its length before it, as full as it can be; the source is read directly into it.

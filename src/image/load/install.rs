@@ -10,7 +10,7 @@ pub const RECEIVER: &str = coracle_shared::paths::AGENT;
 /// Copies the agent into a node.
 pub(crate) async fn agent(engine: &dyn Engine, node: &str) -> Result<()> {
     let tar = agent::tar(RECEIVER).map_err(|source| {
-        Error::new(Code::LoadFailed, "cannot copy the agent into a node").on_node(node).cause(&source)
+        Error::new(Code::LoadFailed, "cannot copy the agent into a node").on_node(node).with_cause(&source)
     })?;
     engine.upload(node, tar).await
 }

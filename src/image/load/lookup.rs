@@ -46,11 +46,11 @@ fn check_names(images: &[String]) -> Result<()> {
     }
     let problem = |(text, why): (&String, Error)| Problem {
         place: format!("`{text}`"),
-        message: why.cause_text().unwrap_or_default().to_owned(),
+        message: why.cause().unwrap_or_default().to_owned(),
         snippet: None,
     };
     Err(Error::new(Code::UsageInvalid, "these are not image names")
-        .problems(refused.into_iter().map(problem).collect()))
+        .with_problems(refused.into_iter().map(problem).collect()))
 }
 
 async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {

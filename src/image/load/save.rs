@@ -57,7 +57,7 @@ fn of_engine(error: Error) -> Error {
         return error;
     }
     Error::new(Code::LoadFailed, "the images cannot be used as the engine saves them")
-        .because(error.cause_text().unwrap_or(error.message()).to_owned())
+        .because(error.cause().unwrap_or(error.message()).to_owned())
         .hint("check whether `docker save` works; pull or build the image again")
 }
 

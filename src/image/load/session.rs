@@ -58,7 +58,7 @@ impl Session {
     async fn question(&mut self, images: &[ImageRequest]) -> Result<Answer> {
         let mut line = Vec::new();
         let request = Message::Request(Request { version: VERSION, images: images.to_vec() });
-        wire::send(&mut line, &request).map_err(|source| self.wrong("it cannot be asked").cause(&source))?;
+        wire::send(&mut line, &request).map_err(|source| self.wrong("it cannot be asked").with_cause(&source))?;
         // A missing program reads nothing; what the engine writes instead of an answer shows that it is missing.
         let written = self.conversation.input.write_all(&line).await;
         match self.answer().await {
@@ -67,7 +67,9 @@ impl Session {
                 let message = "the program is missing".to_owned();
                 Ok(Answer::Failed(Failure { reason: Reason::Version, message }))
             }
-            Err(error) => Err(written.err().map_or(error, |source| self.wrong("it cannot be asked").cause(&source))),
+            Err(error) => {
+                Err(written.err().map_or(error, |source| self.wrong("it cannot be asked").with_cause(&source)))
+            }
         }
     }
 
@@ -102,7 +104,7 @@ impl Session {
             (Ok(Answer::Done(stored)), _) => Ok(stored),
             (Ok(Answer::Failed(failure)), _) => Err(of_node(&failure, &self.node)),
             (Ok(Answer::State(_) | Answer::Found(_)), _) => Err(self.wrong("it answered twice")),
-            (Err(error), Some(Err(source))) => Err(error.cause(&source)),
+            (Err(error), Some(Err(source))) => Err(error.with_cause(&source)),
             (Err(error), _) => Err(error),
         }
     }
@@ -120,7 +122,7 @@ impl Session {
             match self.conversation.output.next().await {
                 Some(Ok(Said::Output(bytes))) => self.output.extend_from_slice(&bytes),
                 Some(Ok(Said::Error(bytes))) => self.note(&bytes),
-                Some(Err(source)) => return Err(self.wrong("the connection to it broke").cause(&source)),
+                Some(Err(source)) => return Err(self.wrong("the connection to it broke").with_cause(&source)),
                 None => return Err(self.wrong("it ended without an answer")),
             }
             if self.output.len() > MAX_ANSWER {
@@ -141,7 +143,7 @@ impl Session {
         Error::new(Code::LoadFailed, FAILED)
             .on_node(&self.node)
             .because(why)
-            .lines(self.notes.iter().cloned().chain(rest))
+            .with_lines(self.notes.iter().cloned().chain(rest))
     }
 }
 

@@ -121,7 +121,7 @@ async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<
         let helper = Helper::create(engine, spec).await?;
         // The program of this command, whichever the node image has.
         let program =
-            agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").cause(&source))?;
+            agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").with_cause(&source))?;
         engine.upload(helper.name(), program).await?;
         let ends = engine.attach(helper.name()).await?;
         engine.start_container(helper.name()).await?;
@@ -155,7 +155,7 @@ async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers
     let ids = images.iter().map(|image| image.id.clone()).collect();
     let reading = ReadRequest { version: wire::VERSION, images: images.to_vec(), layers };
     let answered = tokio::time::timeout(SEARCH_TIMEOUT, first_answer(ends, &reading)).await;
-    let silent = |source: &io::Error| unreadable("the helper does not answer").cause(source);
+    let silent = |source: &io::Error| unreadable("the helper does not answer").with_cause(source);
     let (answer, output) = answered
         .map_err(|_| unreadable(format!("the helper did not answer within {} s", SEARCH_TIMEOUT.as_secs())))?
         .map_err(|source| silent(&source))?;
@@ -211,6 +211,6 @@ impl Source for StoreSource {
             // The helper may have ended between two of them.
             if fan_out.is_complete() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         };
-        pass().map_err(|source| unreadable("reading it failed").cause(&source))
+        pass().map_err(|source| unreadable("reading it failed").with_cause(&source))
     }
 }

@@ -77,7 +77,7 @@ async fn loaded(engine: &Arc<FakeEngine>) -> Result<(usize, Image)> {
     while let Some(chunk) = streams[0].stream.next().await {
         received.extend_from_slice(&chunk.unwrap());
     }
-    fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").cause(&source))??;
+    fed.await.map_err(|source| Error::new(Code::LoadFailed, "lost").with_cause(&source))??;
     let mut rest = received.as_slice();
     assert!(matches!(receive::<Message>(&mut rest).unwrap(), Some(Message::Layer(_))));
     let mut layer = Vec::new();

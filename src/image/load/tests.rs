@@ -263,9 +263,9 @@ async fn every_text_that_is_no_name_is_reported() {
     let (engine, _) = engine_with(&list(&["a"]), Vec::new(), Vec::new()).await;
     let error = load(&engine, &list(&["a"]), &["Upper:1", "app", "a b", &"0".repeat(64)]).await.unwrap_err();
     assert_eq!(error.code(), Code::UsageInvalid);
-    let places: Vec<&str> = error.problem_list().iter().map(|problem| problem.place.as_str()).collect();
+    let places: Vec<&str> = error.problems().iter().map(|problem| problem.place.as_str()).collect();
     assert_eq!(places, ["`Upper:1`", "`a b`"]);
-    assert_eq!(error.problem_list()[0].message, "it must be lower case");
+    assert_eq!(error.problems()[0].message, "it must be lower case");
     let error = load(&engine, &list(&["a"]), &["Upper:1"]).await.unwrap_err();
     assert_eq!(error.message(), "`Upper:1` is not an image name");
 }
@@ -318,7 +318,7 @@ async fn a_stream_of_the_engine_that_breaks_off_leaves_no_image() {
     let (engine, stores) = engine_with(&nodes, vec![image(&id, &["app:1"])], cut).await;
     let error = load(&engine, &nodes, &["app:1"]).await.unwrap_err();
     assert_eq!(error.code(), Code::LoadFailed);
-    assert!(error.cause_text().unwrap().contains("cut off"), "{error}");
+    assert!(error.cause().unwrap().contains("cut off"), "{error}");
     assert!(stores.lock().unwrap().get("a").is_none_or(|store| store.names.is_empty()));
 }
 

@@ -39,7 +39,8 @@ pub(crate) struct Received {
 
 /// Unwraps the result of a blocking task.
 pub(crate) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.map_err(|source| Error::new(Code::LoadFailed, "reading the images failed unexpectedly").cause(&source))?
+    result
+        .map_err(|source| Error::new(Code::LoadFailed, "reading the images failed unexpectedly").with_cause(&source))?
 }
 
 /// Runs the source and all nodes that receive from it; returns what each received.
@@ -124,7 +125,7 @@ fn first_failure(nodes: &[String], sent: Vec<Result<Vec<Stored>>>) -> (Vec<Vec<S
         return (stored, None);
     }
     let others: Vec<String> = failures.iter().skip(1).map(ToString::to_string).collect();
-    let first = failures.remove(0).lines(others);
+    let first = failures.remove(0).with_lines(others);
     let failure =
         if done.is_empty() { first } else { first.hint(format!("these nodes have the images: {}", done.join(", "))) };
     (stored, Some(failure))

@@ -287,5 +287,5 @@ async fn pinned_names(engine: &dyn Engine, node: &str) -> Result<(BTreeSet<Strin
 
 fn parse<T: for<'a> Deserialize<'a>>(node: &str, purpose: &str, output: &[u8]) -> Result<T> {
     serde_json::from_slice(output)
-        .map_err(|source| Error::new(Code::StepFailed, format!("cannot {purpose}")).on_node(node).cause(&source))
+        .map_err(|source| Error::new(Code::StepFailed, format!("cannot {purpose}")).on_node(node).with_cause(&source))
 }

@@ -130,14 +130,14 @@ async fn what_is_used_or_came_with_the_node_image_stays() {
     let (result, changes) = removed(&["2222", "app:1"], false).await;
     let error = result.unwrap_err();
     assert_eq!(error.code(), Code::ImageInUse);
-    assert!(error.cause_text().unwrap().contains("default/web"), "{error}");
+    assert!(error.cause().unwrap().contains("default/web"), "{error}");
     assert_eq!(changes, Vec::<String>::new());
 
     for name in ["registry.k8s.io/pause:3", "4444"] {
         let (result, changes) = removed(&[name], true).await;
         let error = result.unwrap_err();
         assert_eq!(error.code(), Code::ImageInUse);
-        assert!(error.cause_text().unwrap().contains("node image"), "{error}");
+        assert!(error.cause().unwrap().contains("node image"), "{error}");
         assert_eq!(changes, Vec::<String>::new());
     }
     // A name that was added later may be removed.

@@ -134,7 +134,7 @@ mod tests {
                     failed to resolve reference \\\"docker.io/library/x:1\\\": dial tcp: lookup registry-1.docker.io: no such host\"\n";
         let output = ExecOutput { exit_code: 1, stdout: Vec::new(), stderr: line.into() };
         let error = not_pulled("a", &"x:1".parse().unwrap(), &output);
-        assert_eq!(error.cause_text(), Some("dial tcp: lookup registry-1.docker.io: no such host"));
+        assert_eq!(error.cause(), Some("dial tcp: lookup registry-1.docker.io: no such host"));
         assert_eq!(error.code(), Code::ImageMissing);
     }
 

@@ -10,7 +10,7 @@ pub fn documents(text: &str, what: &str) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
         let value = Value::deserialize(document)
-            .map_err(|source| Error::new(Code::StepFailed, format!("cannot understand {what}")).cause(&source))?;
+            .map_err(|source| Error::new(Code::StepFailed, format!("cannot understand {what}")).with_cause(&source))?;
         if !value.is_null() {
             documents.push(value);
         }
