@@ -105,8 +105,7 @@ fn repeated_keys_are_problems_anywhere() {
 
 #[test]
 fn a_file_of_kind_is_told_from_one_with_mistakes() {
-    let error =
-        file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
+    let error = file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
     assert_eq!(
         lines(&error),
         ["c.yaml:2:13 this is a configuration file of kind (`kind.x-k8s.io/v1alpha4`); coracle reads \
