@@ -1,21 +1,17 @@
 //! Server-side apply, patient with an API server that is still starting.
 
-use std::time::Duration;
-
 use futures_util::future::try_join_all;
 use http::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::client::{Client, Failure};
 use crate::kubernetes::object::{self, title};
+use crate::kubernetes::retry::{retry, retry_write};
 
 /// The field manager that the API server records.
 const MANAGER: &str = "coracle";
-/// Pause between attempts.
-pub(super) const PAUSE: Duration = Duration::from_millis(30);
-
 /// The API path of an object's collection.
 pub fn collection(object: &Value) -> Option<String> {
     let version = object["apiVersion"].as_str()?;
@@ -69,7 +65,7 @@ pub async fn apply(client: &Client, object: &Value, deadline: Instant) -> Result
 /// Applies an object at its path and returns it as the API server completed it.
 pub(super) async fn patch(client: &Client, path: &str, object: &Value, deadline: Instant) -> Result<Value, Failure> {
     let path = format!("{path}?fieldManager={MANAGER}&force=true");
-    retry(deadline, || client.send(Method::PATCH, &path, "application/apply-patch+yaml", Some(object))).await
+    retry_write(deadline, || client.send(Method::PATCH, &path, "application/apply-patch+yaml", Some(object))).await
 }
 
 /// Creates an object and returns it as the API server completed it.
@@ -77,9 +73,21 @@ pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Resul
     let what = || format!("cannot create {}", title(object));
     let collection = collection(object)
         .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
-    retry(deadline, || client.send(Method::POST, &collection, "application/json", Some(object)))
-        .await
-        .map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
+    let mut is_lost = false;
+    let created = retry_write(deadline, async || {
+        let answer = client.send(Method::POST, &collection, "application/json", Some(object)).await;
+        match answer {
+            // The attempt whose answer was lost has created it.
+            Err(Failure::Status(409, ..)) if is_lost => {
+                client.get(&format!("{collection}/{}", object::name(object))).await
+            }
+            answer => {
+                is_lost |= matches!(answer, Err(Failure::Lost(_)));
+                answer
+            }
+        }
+    });
+    created.await.map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
 }
 
 /// Creates a Node object. If the kubelet was faster, the missing parts are patched in.
@@ -101,19 +109,6 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
         .await
         .map(drop)
         .map_err(failed)
-}
-
-/// Repeats a request while it fails as it does on a server that is still starting.
-pub(super) async fn retry<F, T>(deadline: Instant, mut request: F) -> Result<T, Failure>
-where
-    F: AsyncFnMut() -> Result<T, Failure>,
-{
-    loop {
-        match request().await {
-            Err(failure) if failure.is_transient() && Instant::now() < deadline => sleep(PAUSE).await,
-            other => return other,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,40 +12,81 @@ use crate::plan::Credentials;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request may take.
+/// How long a request may take when a person waits for what a running cluster says.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request may take while a cluster starts: the API server's own limit. A request that is given up earlier is
+/// still carried out by a slow server, beside the next attempt.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client of one cluster's API.
 #[derive(Clone)]
-pub struct Client(kube::Client);
+pub struct Client {
+    client: kube::Client,
+    timeout: Duration,
+}
 
 /// Why a request failed.
 #[derive(Debug)]
 pub enum Failure {
     /// The API answered with a status: code, reason and message.
     Status(u16, String, String),
-    /// No answer came.
+    /// The request did not reach the API server.
     Transport(String),
+    /// The request reached it, or may have, and no answer came: whether it was carried out is unknown.
+    Lost(String),
 }
+
+/// What a failure says about another attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// It may succeed: the API server is starting, is busy or lacks something that is on its way.
+    Passes,
+    /// It fails in the same way.
+    Never,
+    /// The answer was lost, and the attempt may have succeeded.
+    Unknown,
+}
+
+/// Internal errors with these words are about the object that was sent: server-side apply reports fields that do not exist,
+/// and list items that exist twice, as if they were the server's fault.
+const OF_THE_OBJECT: [&str; 3] =
+    ["failed to create typed patch object", "field not declared in schema", "duplicate entries"];
 
 impl Failure {
     /// The message to show.
     pub fn text(&self) -> &str {
         match self {
-            Self::Status(_, _, message) | Self::Transport(message) => message,
+            Self::Status(_, _, message) | Self::Transport(message) | Self::Lost(message) => message,
         }
     }
 
-    /// Worth another attempt while the API server starts: no connection, not ready, or a namespace that does not exist yet.
-    pub fn is_transient(&self) -> bool {
-        match self {
+    /// Whether another attempt may succeed, by the reason of the status where there is one.
+    pub fn outlook(&self) -> Outlook {
+        let passes = match self {
             Self::Transport(_) => true,
-            Self::Status(code, _, message) => match code {
-                404 => message.contains("namespaces"),
-                403 => message.contains("not yet ready") || message.contains("unable to create new content"),
-                _ => *code == 429 || *code >= 500 || *code == 401,
+            Self::Lost(_) => return Outlook::Unknown,
+            Self::Status(code, reason, message) => match reason.as_str() {
+                // Its kind is known, but its namespace does not exist yet.
+                "NotFound" => message.contains("namespaces"),
+                // Authorization and admission are not complete yet.
+                "Forbidden" => message.contains("not yet ready") || message.contains("unable to create new content"),
+                "InternalError" => !OF_THE_OBJECT.iter().any(|words| message.contains(words)),
+                // The server knows no user before it has read its files.
+                "Unauthorized" | "TooManyRequests" | "ServerTimeout" | "Timeout" | "ServiceUnavailable"
+                | "Conflict" => true,
+                "Invalid"
+                | "BadRequest"
+                | "AlreadyExists"
+                | "MethodNotAllowed"
+                | "NotAcceptable"
+                | "UnsupportedMediaType"
+                | "RequestEntityTooLarge"
+                | "Gone"
+                | "Expired" => false,
+                _ => *code == 401 || *code == 429 || *code >= 500,
             },
-        }
+        };
+        if passes { Outlook::Passes } else { Outlook::Never }
     }
 }
 
@@ -73,10 +114,17 @@ impl Client {
 
     fn with(mut config: kube::Config) -> Result<Self> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(REQUEST_TIMEOUT);
+        config.read_timeout = Some(PATIENT_TIMEOUT);
         // The cluster is on this host: the environment's proxy never applies.
         config.proxy_url = None;
-        Ok(Self(kube::Client::try_from(config).map_err(|source| failed(&source))?))
+        let client = kube::Client::try_from(config).map_err(|source| failed(&source))?;
+        Ok(Self { client, timeout: REQUEST_TIMEOUT })
+    }
+
+    /// The same client, with as much time for a request as the API server itself takes at most.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { timeout: PATIENT_TIMEOUT, ..self }
     }
 
     /// Sends a request with a JSON body and returns the JSON answer.
@@ -94,17 +142,15 @@ impl Client {
             .header("Content-Type", content_type)
             .body(bytes)
             .map_err(|source| Failure::Transport(source.to_string()))?;
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.0.request_text(request)).await;
+        let answer = tokio::time::timeout(self.timeout, self.client.request_text(request)).await;
         match answer {
-            Err(_) => Err(Failure::Transport(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
+            Err(_) => Err(Failure::Lost(format!("no answer within {} s", self.timeout.as_secs()))),
             // Health endpoints answer with plain text.
             Ok(Ok(text)) => Ok(serde_json::from_str(&text).unwrap_or(Value::String(text))),
             Ok(Err(kube::Error::Api(status))) => {
                 Err(Failure::Status(status.code, status.reason.clone(), status.message.clone()))
             }
-            Ok(Err(source)) => Err(Failure::Transport(
-                Error::new(Code::ApiFailed, "").with_cause(&source).cause().unwrap_or_default().to_owned(),
-            )),
+            Ok(Err(source)) => Err(transport(&source)),
         }
     }
 
@@ -112,6 +158,14 @@ impl Client {
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.send(Method::GET, path, "application/json", None).await
     }
+}
+
+/// A request without an answer.
+fn transport(source: &kube::Error) -> Failure {
+    let error = Error::new(Code::ApiFailed, "").with_cause(source);
+    let text = error.cause().unwrap_or_default().to_owned();
+    // hyper names the phase in which it failed, and only this one is before the request is sent.
+    if text.contains("(Connect)") { Failure::Transport(text) } else { Failure::Lost(text) }
 }
 
 fn failed(source: &dyn std::error::Error) -> Error {

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::apply::{PAUSE, patch, retry};
+use crate::kubernetes::apply::patch;
 use crate::kubernetes::client::{Client, Failure};
 use crate::kubernetes::object::title;
 use crate::kubernetes::resources::Resources;
+use crate::kubernetes::retry::{PAUSE, retry};
 use crate::kubernetes::workload::{self, State};
 
 /// Pause between two looks at an object that is awaited or deleted.

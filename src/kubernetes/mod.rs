@@ -6,6 +6,7 @@ pub mod manifest;
 pub mod object;
 pub mod ready;
 mod resources;
+mod retry;
 pub mod workload;
 
 pub use client::{Client, Failure};
