@@ -29,8 +29,11 @@ pub(crate) async fn look_up(engine: &dyn Engine, images: &[String]) -> Result<Ve
             let reference: Reference = text.parse()?;
             (reference.familiar(), vec![reference])
         };
-        match wanted.iter_mut().find(|other| other.key == key) {
-            Some(_) => {}
+        // Several names may mean one image: it is sent once, and gets all of them.
+        match wanted.iter_mut().find(|other| other.id == image.id) {
+            Some(known) => {
+                known.names.extend(names.into_iter().filter(|name| !known.names.contains(name)).collect::<Vec<_>>())
+            }
             None => wanted.push(WantedImage { key, id: image.id, names, diff_ids: image.layers, size: image.size }),
         }
     }

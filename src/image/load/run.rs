@@ -170,6 +170,7 @@ fn compare(node: &str, wanted: &[WantedImage], states: &[ImageState]) -> (NodeLo
         } else if state.lacks.is_empty() {
             load.present.extend(image.titles());
         } else {
+            load.present.extend(image.titles().into_iter().filter(|name| !state.lacks.contains(name)));
             load.named.extend(state.lacks.iter().cloned());
             names.push(Name { id: image.id.clone(), names: state.lacks.clone() });
         }

@@ -63,21 +63,15 @@ fn of_engine(error: Error) -> Error {
 
 /// Gives the images the IDs and the names by which they were requested.
 fn identify(images: &mut Vec<ArchiveImage>, wanted: &[WantedImage]) -> Result<()> {
-    let mut named: Vec<ArchiveImage> = Vec::new();
-    for image in wanted {
+    let named = wanted.iter().map(|image| {
         let same = |other: &&ArchiveImage| other.id == image.id || other.listed.as_ref() == Some(&image.id);
         let Some(found) = images.iter().find(same) else {
             return Err(Error::new(Code::LoadFailed, format!("the engine did not save image `{}`", image.key))
                 .hint("it may have been removed or tagged again in the meantime; try again"));
         };
-        match named.iter_mut().find(|other| other.asked == image.id) {
-            Some(other) => other.names.extend(image.names.iter().cloned()),
-            None => {
-                named.push(ArchiveImage { asked: image.id.clone(), names: image.names.clone(), ..found.clone() });
-            }
-        }
-    }
-    *images = named;
+        Ok(ArchiveImage { asked: image.id.clone(), names: image.names.clone(), ..found.clone() })
+    });
+    *images = named.collect::<Result<_>>()?;
     Ok(())
 }
 

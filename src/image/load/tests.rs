@@ -222,6 +222,22 @@ async fn an_image_is_sent_once_and_then_only_named() {
 }
 
 #[tokio::test]
+async fn names_and_the_id_of_one_image_all_arrive_in_any_order() {
+    let archive = docker_archive(&["app:1", "app:2"], &["one"]);
+    let id = id_of(&archive);
+    let both = ["docker.io/library/app:1", "docker.io/library/app:2"];
+    for wanted in [["app:1", "app:2", &id], ["app:2", &id, "app:1"], [&id, "app:2", "app:1"]] {
+        let nodes = list(&["a", "b"]);
+        let (engine, stores) = engine_with(&nodes, vec![image(&id, &["app:1", "app:2"])], archive.clone()).await;
+        let report = load(&engine, &nodes, &wanted).await.unwrap();
+        let mut sent = report.nodes[1].sent.clone();
+        sent.sort_unstable();
+        assert_eq!(sent, both, "{wanted:?}");
+        assert_eq!(stores.lock().unwrap()["b"].names.keys().collect::<Vec<_>>(), both, "{wanted:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_moved_tag_is_sent_again() {
     let archive = docker_archive(&["app:1"], &["new"]);
     let nodes = list(&["a"]);
