@@ -19,9 +19,11 @@ use crate::kubeconfig;
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Kubectl {
-    #[command(flatten)]
-    name: NameOption,
-    /// Arguments for kubectl; coracle's own options come before them
+    // Without the short option: `-n` is kubectl's namespace.
+    /// Name of the cluster
+    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
+    name: Option<String>,
+    /// Arguments for kubectl; `--name` comes before them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
 }
@@ -29,14 +31,39 @@ pub(crate) struct Kubectl {
 impl Run for Kubectl {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &NameOption { name: self.name }.get()?).await?;
         let binary = binary(&*engine, &cluster, context).await?;
         let entry = access::entry(&*engine, &cluster, false).await?;
         let config = private_file(&kubeconfig::render(&entry)?, cluster.name.as_str())?;
         // Returns only if it fails: kubectl takes the place of this process, with its signals and its exit code.
-        let failed = std::process::Command::new(&binary).arg("--kubeconfig").arg(&config).args(&self.arguments).exec();
+        // The kubeconfig is in the environment: an option could not stand before the name of a plugin.
+        let failed = std::process::Command::new(&binary).env("KUBECONFIG", &config).args(&self.arguments).exec();
         Err(Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).with_cause(&failed))
     }
+}
+
+/// The command line with `--` before what is kubectl's, so that none of its options is taken for one of coracle's.
+pub(crate) fn separated(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let text = |at: usize| arguments.get(at).and_then(|argument| argument.to_str());
+    let Some(command) = (1..arguments.len()).find(|at| !text(*at).is_some_and(|text| text.starts_with('-'))) else {
+        return arguments;
+    };
+    if text(command) != Some("kubectl") {
+        return arguments;
+    }
+    let mut at = command + 1;
+    loop {
+        match text(at) {
+            Some("--name") => at += 2,
+            Some(option) if option.starts_with("--name=") => at += 1,
+            _ => break,
+        }
+    }
+    if at < arguments.len() && text(at) != Some("--") {
+        arguments.insert(at, "--".into());
+    }
+    arguments
 }
 
 fn cache() -> Result<PathBuf> {
@@ -84,4 +111,32 @@ async fn binary(engine: &dyn Engine, cluster: &Cluster, context: &Context) -> Re
     file.persist(&path).map_err(|source| failed(&source))?;
     step.finish();
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_after_the_name_is_kubectls() {
+        let separated = |line: &str| {
+            let words = separated(line.split(' ').map(OsString::from));
+            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        let same = [
+            "coracle get nodes -n a",
+            "coracle",
+            "coracle --version",
+            "coracle kubectl",
+            "coracle kubectl -- -n a",
+            "coracle kubectl --name",
+        ];
+        assert_eq!(same.map(&separated), same.map(str::to_owned));
+        assert_eq!(separated("coracle kubectl -n kube-system get pods"), "coracle kubectl -- -n kube-system get pods");
+        assert_eq!(
+            separated("coracle -q kubectl --name a -v=6 get pods"),
+            "coracle -q kubectl --name a -- -v=6 get pods"
+        );
+        assert_eq!(separated("coracle kubectl --name=a --help"), "coracle kubectl --name=a -- --help");
+    }
 }

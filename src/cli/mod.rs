@@ -90,7 +90,7 @@ commands! {
 
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match Arguments::try_parse_from(kubectl::separated(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no mistakes; clap prints each to the right stream.

@@ -107,7 +107,7 @@ pub(super) fn coracle_kubectl(cluster: &Cluster) -> Result<(), String> {
     let pod = cluster.coracle(&["kubectl", "get", "pods", "-n", "kube-system", "-o", "name"])?;
     contains(&pod, "pod/coredns-")?;
     // The option wins over the variable.
-    let mut command = cluster.command(&["kubectl", "-n", &cluster.name, "get", "--raw=/version"]);
+    let mut command = cluster.command(&["kubectl", "--name", &cluster.name, "get", "--raw=/version"]);
     command.env("CORACLE_CLUSTER_NAME", "t-accept-nothing");
     contains(&run(command, None, LIMIT)?.ok()?, "gitVersion")?;
     let failing = cluster.coracle_output(&["kubectl", "get", "no-such-thing"])?;
