@@ -109,11 +109,11 @@ pub fn names() -> Vec<&'static str> {
 
 /// All add-ons, by name.
 pub fn all() -> Result<Vec<Addon>> {
-    names().into_iter().map(find).collect()
+    names().into_iter().map(get).collect()
 }
 
 /// The add-on of this name; [`Code::NotFound`] if it does not exist.
-pub fn find(name: &str) -> Result<Addon> {
+pub fn get(name: &str) -> Result<Addon> {
     let file = |file: &str| DIRECTORIES.get_file(format!("{name}/{file}")).and_then(include_dir::File::contents_utf8);
     let (Some(about), Some(manifest)) = (file("addon.yaml"), file("manifest.yaml")) else {
         return Err(Error::new(Code::NotFound, format!("the add-on `{name}` does not exist"))
@@ -126,7 +126,7 @@ pub fn find(name: &str) -> Result<Addon> {
 pub fn with_requirements(names: &[String]) -> Result<Vec<Addon>> {
     let mut ordered = Vec::new();
     for name in names {
-        add(&find(name)?, &mut ordered)?;
+        add(&get(name)?, &mut ordered)?;
     }
     Ok(ordered)
 }
@@ -136,7 +136,7 @@ fn add(addon: &Addon, ordered: &mut Vec<Addon>) -> Result<()> {
         return Ok(());
     }
     for name in &addon.about.requires {
-        add(&find(name)?, ordered)?;
+        add(&get(name)?, ordered)?;
     }
     ordered.push(addon.clone());
     Ok(())
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_gets_the_list() {
-        let error = find("dashboard").unwrap_err();
+        let error = get("dashboard").unwrap_err();
         assert_eq!(error.code(), Code::NotFound);
         assert!(error.hints()[0].contains("metrics-server"), "{error:?}");
     }

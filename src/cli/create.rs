@@ -102,7 +102,7 @@ impl Run for CreateCluster {
 
 async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     let overrides = config::Overrides {
-        name: arguments.name.name.clone(),
+        name: arguments.name.given().map(str::to_owned),
         image: arguments.image.clone(),
         workers: arguments.workers,
         control_planes: arguments.control_planes,

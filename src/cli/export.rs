@@ -43,7 +43,7 @@ pub(crate) struct ExportLogs {
 impl Run for ExportKubeconfig {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let entry = access::entry(&*engine, &cluster, self.address.internal).await?;
         let location = self.kubeconfig.location()?;
         let file = kubeconfig::merge(&location, &entry, true).await?;
@@ -55,7 +55,7 @@ impl Run for ExportKubeconfig {
 impl Run for ExportLogs {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let directory = match self.directory {
             Some(directory) => directory,
             None => new_directory(cluster.name.as_str())?,

@@ -75,7 +75,7 @@ impl Run for GetNodes {
         let clusters = if self.all_clusters {
             cluster::list(&*engine).await?
         } else {
-            vec![cluster::find(&*engine, &self.name.get()?).await?]
+            vec![cluster::get(&*engine, &self.name.get()?).await?]
         };
         let nodes: Vec<(&Cluster, status::NodeStatus)> = clusters
             .iter()
@@ -94,7 +94,7 @@ impl Run for GetNodes {
 impl Run for GetKubeconfig {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let entry = access::entry(&*engine, &cluster, self.address.internal).await?;
         context.ui.data(&kubeconfig::render(&entry)?)?;
         Ok(ExitCode::SUCCESS)

@@ -117,7 +117,7 @@ impl LoadOptions {
 /// Loads images into nodes, reports what each node got, and restarts what runs old ones.
 pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOptions) -> Result<()> {
     let (engine, _) = context.engine().await?;
-    let cluster = cluster::find(&*engine, &options.cluster()?).await?;
+    let cluster = cluster::get(&*engine, &options.cluster()?).await?;
     let nodes = options.select(&cluster)?;
     let work = async |engine: SharedEngine| match origin {
         Origin::Engine(images) => {

@@ -45,9 +45,15 @@ pub(crate) struct NameOption {
 }
 
 impl NameOption {
+    /// The name, if one is given. A variable that is set to nothing gives none, as for other programs.
+    pub(crate) fn given(&self) -> Option<&str> {
+        let is_unset = std::env::var_os("CORACLE_CLUSTER_NAME").is_some_and(|value| value.is_empty());
+        self.name.as_deref().filter(|name| !(name.is_empty() && is_unset))
+    }
+
     /// The name given, or the default one.
     pub(crate) fn get(&self) -> Result<ClusterName> {
-        parse_name(self.name.as_deref().unwrap_or(ClusterName::DEFAULT))
+        parse_name(self.given().unwrap_or(ClusterName::DEFAULT))
     }
 }
 
@@ -118,13 +124,23 @@ impl RegistryNameOption {
     }
 }
 
-/// `90s`, `5m`, `1h30m` or a number of seconds.
+/// The longest duration, seconds: a year. Clocks overflow with much longer ones.
+const MAX_DURATION: u64 = 365 * 24 * 3600;
+
+/// `90s`, `5m`, `1h30m` or a number of seconds; a year at most.
 pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
+    match seconds(text)? {
+        seconds if seconds > MAX_DURATION => Err(format!("`{text}` is longer than a year")),
+        seconds => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<u64, String> {
     let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
     if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
+        return Ok(seconds);
     }
-    let mut total = 0;
+    let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
@@ -135,10 +151,10 @@ pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
             Some('h') => 3600,
             _ => return Err(wrong()),
         };
-        total += number.checked_mul(seconds).ok_or_else(wrong)?;
+        total = number.checked_mul(seconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
         rest = &rest[end + 1..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
 #[cfg(test)]
@@ -152,7 +168,8 @@ mod tests {
         assert_eq!(seconds("120s"), Ok(120));
         assert_eq!(seconds("1h2m3s"), Ok(3723));
         assert_eq!(seconds("0s"), Ok(0));
-        for wrong in ["", "s", "5x", "m5", "1.5m", "-1s", "5m3", "99999999999999999h"] {
+        let overflow = ["99999999999999999h", "10000000000000000000s", "18446744073709551615s1s", "8761h", "31536001"];
+        for wrong in ["", "s", "5x", "m5", "1.5m", "-1s", "5m3"].into_iter().chain(overflow) {
             assert!(duration(wrong).unwrap_err().contains(wrong), "{wrong}");
         }
     }

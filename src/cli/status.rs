@@ -24,7 +24,7 @@ pub(crate) struct Status {
 impl Run for Status {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let status = status::status(&*engine, &cluster).await;
         let printed = Printed { value: json!(status), names: vec![&status.name], text: &|_| text(&status) };
         context.ui.data(&printed.render(self.output.output)?)?;

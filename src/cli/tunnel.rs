@@ -9,6 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
 use crate::cluster::reach::tunnel;
+use crate::cluster::run::new_id;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -26,13 +27,13 @@ impl Run for Tunnel {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let name = self.name.get()?;
-        let cluster = cluster::find(&*engine, &name).await?;
+        let cluster = cluster::get(&*engine, &name).await?;
         let namespace = self.namespace.get(&name);
         let forwards = tunnel::forwards(&engine, &cluster, &namespace, &self.services).await?;
-        let step = context.ui.step("Opening the tunnel");
+        let (id, step) = (new_id(), context.ui.step("Opening the tunnel"));
         let work = async {
             // Not interrupted: a container that is half made could not be removed.
-            let mut result = tunnel::open(&engine, &cluster, &forwards, &step).await;
+            let mut result = tunnel::open(&engine, &cluster, &forwards, &id, &step).await;
             if result.is_ok() {
                 step.finish();
                 let lines = forwards.iter().map(|forward| format!("{}\t{}\n", forward.service, forward.url()));
@@ -42,7 +43,7 @@ impl Run for Tunnel {
                 context.ui.note("The tunnel is open until Ctrl-C; `coracle url SERVICE` prints the same URLs");
                 context.stop.cancelled().await;
             }
-            tunnel::close(&engine, &cluster.name).await?;
+            tunnel::close(&*engine, &id).await?;
             result
         };
         context.clean_up_after(work).await?;

@@ -36,7 +36,7 @@ impl Run for Url {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, local) = context.engine().await?;
         let name = self.name.get()?;
-        let cluster = cluster::find(&*engine, &name).await?;
+        let cluster = cluster::get(&*engine, &name).await?;
         let reaches_nodes = !self.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
         let namespace = self.namespace.get(&name);
         let mut urls = urls::urls(&*engine, &cluster, &namespace, &self.service, reaches_nodes).await?;

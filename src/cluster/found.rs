@@ -105,8 +105,8 @@ pub async fn list(engine: &dyn Engine) -> Result<Vec<Cluster>> {
     Ok(group(engine.containers(&[labels::CLUSTER.to_owned()]).await?))
 }
 
-/// The cluster of this name.
-pub async fn find(engine: &dyn Engine, name: &ClusterName) -> Result<Cluster> {
+/// The cluster of this name; an error if it does not exist.
+pub async fn get(engine: &dyn Engine, name: &ClusterName) -> Result<Cluster> {
     let containers = engine.containers(&[format!("{}={name}", labels::CLUSTER)]).await?;
     match group(containers).pop() {
         Some(cluster) => Ok(cluster),

@@ -13,4 +13,4 @@ pub mod rollout;
 pub mod run;
 mod upload;
 
-pub use found::{Cluster, Node, find, list};
+pub use found::{Cluster, Node, get, list};

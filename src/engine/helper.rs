@@ -62,7 +62,7 @@ impl Helper {
     fn of(engine: &SharedEngine, spec: &ContainerSpec, image: Option<String>) -> Self {
         let volume = |mount: &Mount| match mount {
             Mount::Volume { name, .. } => Some(name.clone()),
-            Mount::Bind { .. } | Mount::Folder { .. } => None,
+            Mount::Bind { .. } | Mount::Directory { .. } => None,
         };
         let volumes = spec.mounts.iter().filter_map(volume).collect();
         let things = Things { container: spec.name.clone(), volumes, image };

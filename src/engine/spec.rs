@@ -137,7 +137,7 @@ pub enum Mount {
         propagation: Option<Propagation>,
     },
     /// A path of the engine's host, read-only and without the mounts below it.
-    Folder {
+    Directory {
         /// Path on the host.
         source: String,
         /// Path in the container.

@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn each_input_decides_what_the_image_is() {
-        let addon = catalog::find("ingress").unwrap();
+        let addon = catalog::get("ingress").unwrap();
         let mut other = addon.clone();
         assert_eq!(inputs_of(&addon), inputs_of(&other));
         if let Some(program) = &mut other.about.program {

@@ -21,7 +21,12 @@ pub type Pulling<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
 /// Finds the node image: the one named, else the newest local `coracle/node`, else kind's published one.
 ///
 /// A container that it needs to look into an image has the label of `run`.
-pub async fn find(engine: &SharedEngine, named: Option<&str>, run: &str, pulling: Pulling<'_>) -> Result<NodeImage> {
+pub async fn node_image(
+    engine: &SharedEngine,
+    named: Option<&str>,
+    run: &str,
+    pulling: Pulling<'_>,
+) -> Result<NodeImage> {
     if let Some(reference) = named {
         return present_or_pulled(engine, reference, run, pulling).await;
     }

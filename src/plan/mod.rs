@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::spec::NetworkSpec;
+use crate::engine::spec::{ContainerSpec, NetworkSpec};
 use crate::error::Result;
 
 pub mod access;
@@ -66,8 +66,13 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
 impl Plan {
     /// The plan for people to read: secrets are shown by name, mode and subject only.
     pub fn describe(&self) -> Value {
+        let container = |spec: &ContainerSpec| {
+            let environment = spec.environment.iter().map(|variable| node::proxy::without_credentials(variable));
+            json!(ContainerSpec { environment: environment.collect(), ..spec.clone() })
+        };
+        let nodes = self.nodes.iter();
         let nodes: Vec<Value> =
-            self.nodes.iter().map(|node| json!({"container": node.spec, "files": describe(&node.files)})).collect();
+            nodes.map(|node| json!({"container": container(&node.spec), "files": describe(&node.files)})).collect();
         json!({
             "cluster": self.layout.cluster,
             "kubernetesVersion": self.layout.version,

@@ -28,7 +28,7 @@ pub(crate) struct Enable {
 impl Run for Enable {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let client = access::client(&*engine, &cluster).await?;
         for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
             let name = &node.name;

@@ -24,10 +24,10 @@ pub(crate) struct List {
 impl Run for List {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let client = match cluster::find(&*engine, &self.name.get()?).await {
+        let client = match cluster::get(&*engine, &self.name.get()?).await {
             Ok(cluster) => Some(access::client(&*engine, &cluster).await?),
             // The list is also for those who have no cluster yet.
-            Err(error) if error.code() == Code::ClusterNotFound && self.name.name.is_none() => None,
+            Err(error) if error.code() == Code::ClusterNotFound && self.name.given().is_none() => None,
             Err(error) => return Err(error),
         };
         let listed = addon::list(client.as_ref()).await?;

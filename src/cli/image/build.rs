@@ -44,7 +44,7 @@ impl Run for Build {
         let tags: Vec<Reference> = self.tag.iter().map(|text| text.parse()).collect::<Result<_>>()?;
         // What is wrong with the cluster is reported before minutes are spent.
         let (engine, address) = context.connect(&Environment::from_process()).await?;
-        let cluster = cluster::find(&*engine, &self.load.cluster()?).await?;
+        let cluster = cluster::get(&*engine, &self.load.cluster()?).await?;
         self.load.select(&cluster)?;
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
         let plan = image::Build {

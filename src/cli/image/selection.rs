@@ -32,7 +32,7 @@ impl NodesOption {
     /// Finds the cluster and its nodes; without `--nodes` those that run, with a warning about the others.
     pub(super) async fn select(&self, context: &Context) -> Result<Selection> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::find(&*engine, &self.name.get()?).await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let running = cluster.nodes.iter().filter(|node| node.is_running());
         let running: Vec<String> = running.map(|node| node.name.clone()).collect();
         let nodes = if self.nodes.is_empty() {

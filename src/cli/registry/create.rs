@@ -83,7 +83,7 @@ async fn clusters(engine: &SharedEngine, registry: &str, names: &[String]) -> Re
     }
     let mut clusters = Vec::new();
     for name in names {
-        clusters.push(cluster::find(&**engine, &parse_name(name)?).await?);
+        clusters.push(cluster::get(&**engine, &parse_name(name)?).await?);
     }
     Ok(clusters)
 }

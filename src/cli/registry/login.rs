@@ -35,7 +35,7 @@ impl Run for Login {
             registry_host(host).map_err(|cause| Error::new(Code::UsageInvalid, "invalid registry").because(cause))?;
         }
         let (engine, _) = context.connect(&environment).await?;
-        let cluster = cluster::find(&*engine, &parse_name(&self.cluster)?).await?;
+        let cluster = cluster::get(&*engine, &parse_name(&self.cluster)?).await?;
         if hosts.is_empty() {
             hosts.extend(registry::known_hosts(&*engine, &cluster).await?);
         }

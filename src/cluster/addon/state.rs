@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_back() {
-        let addon = catalog::find("ingress").unwrap();
+        let addon = catalog::get("ingress").unwrap();
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ingress", "labels": {}}});
         let own = json!({"metadata": {"name": "other", "labels": {ADDON_LABEL: "ingress"}}});
         let list = json!({"items": [own, marker(&addon, &[object], true)]});

@@ -119,7 +119,7 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
 
     let run = &run.within(options.wait);
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
-    let client = Client::connect(&plan.access.super_admin())?;
+    let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
     watched(run, &nodes, &step, bootstrap::register(&client, layout, run.deadline)).await?;
     step.finish();

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{ClusterName, Node, Role};
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::spec::{AddressPool, Image, Labels, NetworkSpec};
+use crate::engine::spec::{AddressPool, ContainerSpec, Image, Labels, Mount, NetworkSpec};
 use crate::error::Error;
 use crate::kubeconfig::Location;
 use crate::plan::ProxySettings;
@@ -190,4 +190,23 @@ async fn every_node_is_started_before_the_api_is_awaited() {
     assert_eq!(error.code(), Code::ApiFailed, "{error}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
     assert_eq!(started, 2, "{:#?}", engine.transcript());
+}
+
+#[tokio::test]
+async fn volumes_of_someone_else_are_neither_mounted_nor_removed() {
+    for name in ["t-fake-control-plane-var", "t-fake-worker-var", "t-fake-volumes"] {
+        let engine = Arc::new(engine());
+        // A container of the user's brings a volume of this name.
+        let volume = Mount::Volume { name: name.to_owned(), target: "/data".to_owned(), labels: Labels::new() };
+        let spec = ContainerSpec { mounts: vec![volume], ..ContainerSpec::new("t-mine", "sha256:1234") };
+        engine.create_container(&spec).await.unwrap();
+        let before = engine.left();
+        let folder = tempfile::tempdir().unwrap();
+        let error = failure(&engine, &options(folder.path())).await;
+        assert_eq!(error.code(), Code::ClusterExists);
+        assert!(error.message().contains(name), "{error}");
+        assert_eq!(engine.left(), before);
+        let made = |call: &String| call.starts_with("create_network") || call.contains("t-fake-control-plane ");
+        assert!(!engine.transcript().iter().any(made), "{:?}", engine.transcript());
+    }
 }

@@ -71,7 +71,7 @@ async fn images(run: &Run, cluster: &ClusterConfig, step: &Step) -> Result<Vec<N
             images.push(image.clone());
             continue;
         }
-        let image = choose::find(&run.engine, named.as_deref(), &run.id, &pulling).await?;
+        let image = choose::node_image(&run.engine, named.as_deref(), &run.id, &pulling).await?;
         known.push((named, image.clone()));
         images.push(image);
     }

@@ -1,10 +1,12 @@
 //! What can be known to fail before anything is made.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, ClusterName};
 use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, counted};
 use crate::host::check::Check;
 
 /// Checks whether nodes can run on the engine.
@@ -65,6 +67,20 @@ fn no_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
     Err(Error::new(Code::ClusterExists, format!("volumes of an earlier cluster `{name}` exist"))
         .because(format!("`{}` holds its data, but its containers are gone", volume.name))
         .hint(format!("delete them: `coracle delete cluster --name {name}`; or choose another `--name`")))
+}
+
+/// Checks that the volumes of a new cluster do not exist: the engine would mount the volume of someone else without a word.
+pub fn foreign_volumes(wanted: &BTreeSet<String>, volumes: &[Volume]) -> Result<()> {
+    let found: Vec<&str> =
+        volumes.iter().map(|volume| volume.name.as_str()).filter(|name| wanted.contains(*name)).collect();
+    let Some(first) = found.first() else { return Ok(()) };
+    Err(Error::new(Code::ClusterExists, format!("volume `{first}` exists and does not belong to coracle"))
+        .because("a node would mount it, and write into it")
+        .hint(format!(
+            "choose another `--name`, or delete {} with all contents: `docker volume rm {}`",
+            counted(found.len(), "volume"),
+            found.join(" ")
+        )))
 }
 
 /// Checks that no network of the engine overlaps a wanted subnet.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::facts;
+use crate::cluster::lifecycle::{facts, preflight};
 use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
 use crate::config::ClusterConfig;
@@ -34,6 +34,11 @@ pub(super) async fn cluster(
 ) -> Result<(Plan, Pki)> {
     let (engine, networking) = (&*run.engine, &cluster.networking);
     let subnets = facts::subnets(engine, networking).await?;
+    if let Some(subnet) = subnets.first() {
+        let layout = Layout::new(cluster.clone(), *subnet, 0, &facts::version(facts))?;
+        let wanted = plan::node::container::volume_names(&layout, facts);
+        preflight::foreign_volumes(&wanted, &engine.volumes(&[]).await?)?;
+    }
     let mut attempt = 1;
     loop {
         let chosen = facts::choose_ports(cluster)?;

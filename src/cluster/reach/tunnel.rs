@@ -8,14 +8,13 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision;
 use crate::cluster::reach::urls;
-use crate::cluster::run;
-use crate::config::ClusterName;
-use crate::engine::SharedEngine;
 use crate::engine::spec::Protocol;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};
 use crate::host::limits;
 use crate::kubernetes::object;
 use crate::plan::beside::tunnel::{self, Forward};
+use crate::plan::labels::{self, ContainerRole};
 use crate::ui::Step;
 
 /// The forwards to these Services, or to all that have an address if none is named.
@@ -97,11 +96,17 @@ fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     if wanted >= 1024 && is_free { Ok(wanted) } else { limits::free_port(local) }
 }
 
-/// Opens the tunnel, and closes one that is already open.
-pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward], step: &Step) -> Result<()> {
-    close(engine, &cluster.name).await?;
+/// Opens the tunnel as `run`, and closes one that is already open.
+pub async fn open(
+    engine: &SharedEngine,
+    cluster: &Cluster,
+    forwards: &[Forward],
+    run: &str,
+    step: &Step,
+) -> Result<()> {
+    remove(&**engine, &format!("{}={}", labels::CLUSTER, cluster.name)).await?;
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
-    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, &run::new_id(), forwards);
+    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, run, forwards);
     let network = plan.spec.network.clone().unwrap_or_default();
     let name = plan.spec.name.clone();
     provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
@@ -112,16 +117,29 @@ pub async fn open(engine: &SharedEngine, cluster: &Cluster, forwards: &[Forward]
     })
 }
 
-/// Closes the tunnel.
-pub async fn close(engine: &SharedEngine, cluster: &ClusterName) -> Result<()> {
-    engine.remove_container(&tunnel::name(cluster.as_str())).await
+/// Closes the tunnel that was opened as `run`, and not one that has taken its place.
+pub async fn close(engine: &dyn Engine, run: &str) -> Result<()> {
+    remove(engine, &format!("{}={run}", labels::RUN)).await
+}
+
+/// Removes tunnels by their labels: a container that only has a tunnel's name is someone else's.
+async fn remove(engine: &dyn Engine, label: &str) -> Result<()> {
+    let role = format!("{}={}", labels::ROLE, ContainerRole::Tunnel.as_str());
+    for container in engine.containers(&[label.to_owned(), role]).await? {
+        engine.remove_container(&container.id).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::spec::{ContainerSpec, Labels};
 
     #[test]
     fn every_port_of_a_service_with_an_address_is_forwarded() {
@@ -147,5 +165,25 @@ mod tests {
         assert_ne!(host_port(taken, Protocol::Tcp).unwrap(), taken);
         drop(listener);
         assert_eq!(host_port(taken, Protocol::Tcp).unwrap(), taken);
+    }
+
+    #[tokio::test]
+    async fn only_the_tunnel_of_a_run_is_removed() {
+        let engine: SharedEngine = Arc::new(FakeEngine::new(&["app"]));
+        let tunnel = |name: &str, run: &str| ContainerSpec {
+            labels: Labels::from([
+                (labels::CLUSTER.to_owned(), "dev".to_owned()),
+                (labels::ROLE.to_owned(), ContainerRole::Tunnel.as_str().to_owned()),
+                (labels::RUN.to_owned(), run.to_owned()),
+            ]),
+            ..ContainerSpec::new(name, "app")
+        };
+        engine.create_container(&ContainerSpec::new("dev-tunnel", "app")).await.unwrap();
+        engine.create_container(&tunnel("one", "1")).await.unwrap();
+        engine.create_container(&tunnel("two", "2")).await.unwrap();
+        close(&*engine, "1").await.unwrap();
+        let left: Vec<String> =
+            engine.containers(&[]).await.unwrap().into_iter().map(|container| container.name).collect();
+        assert_eq!(left, ["dev-tunnel", "two"]);
     }
 }

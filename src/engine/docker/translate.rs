@@ -126,7 +126,7 @@ fn mount(mount: &Mount) -> EngineMount {
             }),
             ..EngineMount::default()
         },
-        Mount::Folder { source, target } => EngineMount {
+        Mount::Directory { source, target } => EngineMount {
             typ: Some(MountType::BIND),
             source: Some(source.clone()),
             target: Some(target.clone()),

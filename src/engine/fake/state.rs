@@ -81,7 +81,7 @@ impl Holdings {
         for mount in &spec.mounts {
             let (name, labels) = match mount {
                 Mount::Volume { name, labels, .. } => (name.clone(), labels.clone()),
-                Mount::Bind { .. } | Mount::Folder { .. } => continue,
+                Mount::Bind { .. } | Mount::Directory { .. } => continue,
             };
             if !self.volumes.iter().any(|volume| volume.name == name) {
                 self.volumes.push(Volume { name, labels });

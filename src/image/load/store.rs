@@ -100,7 +100,7 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
         return Err(unreadable("the engine maps users"));
     }
     let root = info.data_root.trim_end_matches('/');
-    let directory = |source: String, target: &str| Mount::Folder { source, target: target.to_owned() };
+    let directory = |source: String, target: &str| Mount::Directory { source, target: target.to_owned() };
     let content = |root: &str| vec![directory(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
     Ok(match info.storage_driver.as_str() {
         "overlay2" => vec![vec![

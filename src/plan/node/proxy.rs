@@ -29,6 +29,16 @@ pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     variables
 }
 
+/// A variable without the user and the password of the URL in it.
+pub fn without_credentials(variable: &str) -> String {
+    let Some((start, rest)) = variable.split_once("://") else { return variable.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{start}://***@{host}{path}"),
+        None => variable.to_owned(),
+    }
+}
+
 /// What must bypass the proxy: the user's list, then everything in the cluster.
 fn exclusions(layout: &Layout, user: Option<&str>) -> String {
     let networking = &layout.cluster.networking;
@@ -55,6 +65,17 @@ fn exclusions(layout: &Layout, user: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn credentials_of_a_proxy_are_not_shown() {
+        assert_eq!(
+            without_credentials("HTTPS_PROXY=http://u:p@ss@proxy:3128/x"),
+            "HTTPS_PROXY=http://***@proxy:3128/x"
+        );
+        for plain in ["HTTP_PROXY=http://proxy:3128", "NO_PROXY=a@b,.svc", "X=http://proxy/a@b"] {
+            assert_eq!(without_credentials(plain), plain);
+        }
+    }
 
     #[test]
     fn the_cluster_is_excluded_and_the_users_list_kept() {
