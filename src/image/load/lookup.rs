@@ -32,7 +32,7 @@ pub(crate) async fn look_up(engine: &dyn Engine, images: &[String]) -> Result<Ve
         // Several names may mean one image: it is sent once, and gets all of them.
         match wanted.iter_mut().find(|other| other.id == image.id) {
             Some(known) => {
-                known.names.extend(names.into_iter().filter(|name| !known.names.contains(name)).collect::<Vec<_>>())
+                known.names.extend(names.into_iter().filter(|name| !known.names.contains(name)).collect::<Vec<_>>());
             }
             None => wanted.push(WantedImage { key, id: image.id, names, diff_ids: image.layers, size: image.size }),
         }
