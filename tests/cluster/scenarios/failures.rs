@@ -107,7 +107,7 @@ fn engine_absent(cluster: &Cluster) -> Result<(), String> {
 fn engine_unsupported(cluster: &Cluster) -> Result<(), String> {
     let mut command = cluster.command(&["create", "cluster"]);
     command.env("DOCKER_HOST", "ssh://me@elsewhere");
-    refused(cluster, command, "engine-unsupported", 4, &["ssh://me@elsewhere", "not to `ssh`", "unset DOCKER_HOST"])
+    refused(cluster, command, "engine-unsupported", 4, &["ssh://me@elsewhere", "not at `ssh:", "unset DOCKER_HOST"])
 }
 
 /// As a user who may not use the engine; only root can become one.
