@@ -306,7 +306,7 @@ impl ClusterConfig {
         }
     }
 
-    /// The cluster as a configuration file with all fields, from which [`load`] makes the same cluster.
+    /// The cluster as a configuration file with all fields, from which [`load()`] makes the same cluster.
     pub fn to_text(&self) -> Result<String> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

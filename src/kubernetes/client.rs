@@ -41,6 +41,8 @@ pub enum Failure {
 pub enum Outlook {
     /// It may succeed: the API server is starting, is busy or lacks something that is on its way.
     Passes,
+    /// It lacks something that the control plane makes by itself in its first seconds, or that nobody ever makes.
+    Settles,
     /// It fails in the same way.
     Never,
     /// The answer was lost, and the attempt may have succeeded.
@@ -51,6 +53,15 @@ pub enum Outlook {
 /// and list items that exist twice, as if they were the server's fault.
 const OF_THE_OBJECT: [&str; 3] =
     ["failed to create typed patch object", "field not declared in schema", "duplicate entries"];
+
+/// Refusals with these words are of a cluster's first seconds: the range of Services, the ServiceAccount of a new namespace
+/// and the two classes of Kubernetes itself are made by controllers. They are also the answer to a mistake in an object.
+const OF_THE_FIRST_SECONDS: [&str; 4] = [
+    "does not match the current range",
+    "allocator not ready",
+    "error looking up service account",
+    "no PriorityClass with name",
+];
 
 impl Failure {
     /// The message to show.
@@ -65,6 +76,9 @@ impl Failure {
         let passes = match self {
             Self::Transport(_) => true,
             Self::Lost(_) => return Outlook::Unknown,
+            Self::Status(400..500, _, message) if OF_THE_FIRST_SECONDS.iter().any(|words| message.contains(words)) => {
+                return Outlook::Settles;
+            }
             Self::Status(code, reason, message) => match reason.as_str() {
                 // Its kind is known, but its namespace does not exist yet.
                 "NotFound" => message.contains("namespaces"),

@@ -14,6 +14,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const EAGER_ATTEMPTS: u32 = 200;
 /// How long the server may still be at work on a request whose answer was lost: its own limit for a request.
 const LOST_GRACE: Duration = Duration::from_secs(60);
+/// How long a cluster may lack what its own controllers make at first, on a slow machine.
+const SETTLING: Duration = Duration::from_secs(60);
 /// Time that an attempt has even if the deadline is near or over.
 const MIN_ATTEMPT: Duration = Duration::from_secs(5);
 
@@ -38,6 +40,7 @@ async fn repeat<F, T>(deadline: Instant, grace: Duration, mut request: F) -> Res
 where
     F: AsyncFnMut() -> Result<T, Failure>,
 {
+    let begun = Instant::now();
     let mut lost: Option<Instant> = None;
     for attempt in 0_u32.. {
         let failure = match timeout_at(deadline.max(Instant::now() + MIN_ATTEMPT), request()).await {
@@ -50,7 +53,12 @@ where
             lost = Some(Instant::now());
         }
         let is_busy = lost.is_some_and(|at| at.elapsed() < grace);
-        if (outlook == Outlook::Never && !is_busy) || Instant::now() >= deadline {
+        let is_final = match outlook {
+            Outlook::Never => !is_busy,
+            Outlook::Settles => !is_busy && begun.elapsed() >= SETTLING,
+            Outlook::Passes | Outlook::Unknown => false,
+        };
+        if is_final || Instant::now() >= deadline {
             return Err(failure);
         }
         sleep(if is_busy || attempt >= EAGER_ATTEMPTS { MAX_PAUSE } else { PAUSE }).await;

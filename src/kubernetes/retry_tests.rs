@@ -118,3 +118,14 @@ async fn what_an_attempt_created_whose_answer_was_lost_is_found() {
     assert!(result.is_err());
     assert_eq!(asked.len(), 1);
 }
+
+#[tokio::test]
+async fn what_the_control_plane_makes_in_its_first_seconds_is_waited_for() {
+    let network = "spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: the provided network does not match the current range";
+    let account = "pods \"web\" is forbidden: error looking up service account default/default: serviceaccount \"default\" not found";
+    for answer in [Answer::Refused(422, "Invalid", network), Answer::Refused(403, "Forbidden", account)] {
+        let (result, asked) = against(&[answer, answer], apply::apply).await;
+        assert!(result.is_ok(), "{result:?}");
+        assert_eq!(asked.len(), 3);
+    }
+}

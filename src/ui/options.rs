@@ -12,7 +12,7 @@ pub enum Format {
     Json,
 }
 
-/// What decides how [`Ui`] writes.
+/// What decides how [`Ui`](crate::ui::Ui) writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one switch of the command line or of the terminal")]
 pub struct UiOptions {
