@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{Method, Request};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::error::{Code, Error, Result};
 use crate::plan::Credentials;
@@ -17,6 +18,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a request may take while a cluster starts: the API server's own limit. A request that is given up earlier is
 /// still carried out by a slow server, beside the next attempt.
 const PATIENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a read whose connection broke is repeated, and the pause between.
+const READ_AGAIN: Duration = Duration::from_secs(3);
+const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client of one cluster's API.
 #[derive(Clone)]
@@ -68,6 +73,15 @@ impl Failure {
     pub fn text(&self) -> &str {
         match self {
             Self::Status(_, _, message) | Self::Transport(message) | Self::Lost(message) => message,
+        }
+    }
+
+    /// The connection broke on its way or before; a server that nobody runs refuses it instead.
+    fn is_broken_connection(&self) -> bool {
+        match self {
+            Self::Status(..) => false,
+            Self::Transport(text) => !text.contains("refused"),
+            Self::Lost(_) => true,
         }
     }
 
@@ -168,9 +182,17 @@ impl Client {
         }
     }
 
-    /// Reads an object or a list.
+    /// Reads an object or a list. Reading changes nothing: a connection that breaks is worth another attempt, for a moment.
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Method::GET, path, "application/json", None).await
+        let begun = Instant::now();
+        loop {
+            let answer = self.send(Method::GET, path, "application/json", None).await;
+            let Err(failure) = &answer else { return answer };
+            if !failure.is_broken_connection() || begun.elapsed() >= READ_AGAIN {
+                return answer;
+            }
+            sleep(READ_PAUSE).await;
+        }
     }
 }
 

@@ -129,3 +129,13 @@ async fn what_the_control_plane_makes_in_its_first_seconds_is_waited_for() {
         assert_eq!(asked.len(), 3);
     }
 }
+
+#[tokio::test]
+async fn a_read_whose_connection_breaks_is_repeated() {
+    let read = async |client: &Client, _: &Value, _: Instant| {
+        client.get("/api/v1/nodes").await.map_err(crate::error::Error::from)
+    };
+    let (result, asked) = against(&[Answer::Cut, Answer::Cut], read).await;
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(asked.len(), 3);
+}

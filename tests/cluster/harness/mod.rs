@@ -6,6 +6,7 @@ pub mod engine;
 pub mod guide;
 pub mod previous;
 pub mod run;
+pub mod unreliable;
 
 /// How the error of a `create` begins that says why its group cannot be tested here.
 pub const SKIPPED: &str = "skipped: ";

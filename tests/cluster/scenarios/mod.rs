@@ -33,6 +33,7 @@ mod security;
 mod settings;
 mod storage;
 mod trees;
+mod unreliable;
 mod workloads;
 
 pub(crate) use loading::STORE;
@@ -64,6 +65,7 @@ pub(crate) fn groups() -> Vec<Group> {
         STORAGE,
         CONTENTS,
         REGISTRY,
+        unreliable::UNRELIABLE,
     ]
 }
 
