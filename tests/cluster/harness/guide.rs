@@ -29,8 +29,13 @@ pub fn follow(cluster: &Cluster, page: &str) -> Result<(), String> {
 
 /// The same with other words in the place of some: names on the page may be those of the user's own things.
 pub fn follow_as(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Result<(), String> {
+    follow_page(cluster, &format!("docs/guides/{page}"), words)
+}
+
+/// Follows any page, by its path in the repository.
+pub fn follow_page(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Result<(), String> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = repository.join("docs/guides").join(page);
+    let path = repository.join(page);
     let told = |error: std::io::Error| format!("{page}: {error}");
     let mut text = std::fs::read_to_string(&path).map_err(told)?;
     for (word, own) in words {
@@ -40,9 +45,10 @@ pub fn follow_as(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Resul
     let folder = cluster.home.join("guide");
     std::fs::create_dir_all(&folder).map_err(told)?;
     // The pages start at the top of the repository; what they make must not land in it.
-    let configs = folder.join("configs");
-    if !configs.exists() {
-        std::os::unix::fs::symlink(repository.join("configs"), configs).map_err(told)?;
+    for name in ["configs", "samples"] {
+        if !folder.join(name).exists() {
+            std::os::unix::fs::symlink(repository.join(name), folder.join(name)).map_err(told)?;
+        }
     }
     let mut done = 0;
     for block in blocks(&text) {

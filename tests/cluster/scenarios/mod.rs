@@ -26,6 +26,7 @@ mod policy;
 mod policy_page;
 mod previous;
 mod published;
+mod readme;
 mod registry;
 mod registry_pages;
 mod reports;
@@ -61,6 +62,7 @@ pub(crate) fn groups() -> Vec<Group> {
         course::SETUP,
         older::OLDER,
         previous::PREVIOUS,
+        readme::README,
         ADDONS,
         STORAGE,
         CONTENTS,

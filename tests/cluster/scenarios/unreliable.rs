@@ -1,4 +1,5 @@
-//! An API server whose answers are late, cut off or lost: as far as `--wait` allows, everything ends as it should.
+//! A slow node, and an API server whose answers are late, cut off or lost: as far as `--wait` allows, everything ends as it
+//! should.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -6,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Group;
-use crate::harness::cluster::Cluster;
-use crate::harness::run::{ensure, free_port, run};
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{docker, ensure, eventually, free_port, run, start};
 use crate::harness::unreliable::Detour;
 
-/// One control plane that is reached through a proxy which delays, cuts and loses.
+/// One control plane with a third of a core, that is reached through a proxy which delays, cuts and loses.
 pub const UNRELIABLE: Group = Group {
     name: "unreliable",
     environment: &[],
@@ -19,7 +20,7 @@ pub const UNRELIABLE: Group = Group {
     scenarios: &[("complete", complete), ("add-on", add_on)],
 };
 
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(660);
 
 /// Every kind of object that the API server fills in or refuses a second time: addresses, ports, names.
 const MANIFEST: &str = "apiVersion: v1
@@ -64,11 +65,14 @@ fn create(cluster: &Cluster) -> Result<(), String> {
         "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking: {{apiServerPort: {port}}}\nmanifests: [shop.yaml]\n"
     );
     let config = cluster.write("cluster.yaml", &config)?;
-    let mut command = cluster.command(&["create", "cluster", "--config", &config, "--timings"]);
+    let mut command = cluster.command(&["create", "cluster", "--config", &config, "--timings", "--wait=10m"]);
     if let Ok(image) = std::env::var("CORACLE_TEST_IMAGE") {
         command.args(["--image", &image]);
     }
-    let output = run(Detour::through(command), None, LIMIT)?;
+    let running = start(Detour::through(command), None)?;
+    eventually(PATIENCE, || docker(&["update", "--cpu-period=100000", "--cpu-quota=30000", &cluster.node()]))?;
+    let output = running.finish(LIMIT)?;
+    docker(&["update", "--cpu-quota=-1", &cluster.node()])?;
     let tally = &detour.tally;
     let count = |counter: &std::sync::atomic::AtomicUsize| counter.load(Ordering::Relaxed);
     let (cut, lost, delayed) = (count(&tally.cut), count(&tally.lost), count(&tally.delayed));
