@@ -21,6 +21,7 @@ pub mod files;
 pub mod finishing;
 pub mod helper;
 pub mod spec;
+pub mod tls;
 mod words;
 
 pub use conversation::{ByteStream, Conversation, Said};

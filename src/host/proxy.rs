@@ -27,10 +27,7 @@ fn from_variables(get: impl Fn(&str) -> Option<String>) -> ProxySettings {
 /// What the Docker client passes to containers: the engine's entry, else the default one.
 fn from_client(file: &Path, address: &Address, host: Option<&str>) -> Option<ProxySettings> {
     let config = DockerConfig::read(file).ok()?;
-    let address = match address {
-        Address::Unix(path) => format!("unix://{}", path.display()),
-        Address::Tcp(host) => format!("tcp://{host}"),
-    };
+    let address = address.to_string();
     let engines: Vec<&str> = host.into_iter().chain([address.as_str(), "default"]).collect();
     let entry = config.proxies(&engines)?;
     let text = |key: &str| entry[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
@@ -67,7 +64,7 @@ mod tests {
         std::fs::write(&file, config).unwrap();
         let all = from_client(&file, &Address::Unix("/var/run/docker.sock".into()), None).unwrap();
         assert_eq!((all.http.as_deref(), all.none.as_deref()), (Some("http://all:1"), Some("corp.example")));
-        let one = from_client(&file, &Address::Tcp("10.0.0.1:2375".to_owned()), None).unwrap();
+        let one = from_client(&file, &Address::Tcp { host: "10.0.0.1".to_owned(), port: 2375, tls: None }, None).unwrap();
         assert_eq!((one.http, one.https.as_deref()), (None, Some("http://one:1")));
         assert_eq!(from_client(&file, &Address::Unix("/empty.sock".into()), None), None);
         assert_eq!(from_client(&directory.path().join("absent"), &Address::Unix("/x".into()), None), None);

@@ -73,12 +73,16 @@ pub async fn build(build: &Build, address: &Address, output: Stdio) -> Result<()
 
 fn docker(address: &Address) -> Command {
     let mut command = Command::new("docker");
-    let host = match address {
-        Address::Unix(path) => format!("unix://{}", path.display()),
-        Address::Tcp(host) => format!("tcp://{host}"),
-    };
     // The engine that has the nodes, whatever context the program would use.
-    command.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT").stdin(Stdio::null()).kill_on_drop(true);
+    command.env("DOCKER_HOST", address.to_string()).stdin(Stdio::null()).kill_on_drop(true);
+    for variable in ["DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+        command.env_remove(variable);
+    }
+    if let Address::Tcp { tls: Some(tls), .. } = address {
+        // The files of a context have the names that the program looks for in this directory.
+        command.env("DOCKER_CERT_PATH", &tls.directory);
+        command.env(if tls.verify { "DOCKER_TLS_VERIFY" } else { "DOCKER_TLS" }, "1");
+    }
     command
 }
 

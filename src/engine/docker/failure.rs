@@ -102,7 +102,7 @@ pub(super) fn is_not_connected(source: &Source) -> bool {
 pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
     let place = match address {
         Address::Unix(path) => path.display().to_string(),
-        Address::Tcp(host) => format!("tcp://{host}"),
+        Address::Tcp { .. } => address.to_string(),
     };
     let text = chain(source);
     let denied = text.to_lowercase().contains("permission denied")
@@ -113,9 +113,40 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
             .because("permission denied")
             .hint("`sudo usermod -aG docker $USER`, then log in again (or `newgrp docker`)");
     }
-    Error::new(Code::EngineUnreachable, format!("cannot reach the Docker engine at {place}"))
-        .because(text)
-        .hint("start it: `sudo systemctl start docker`, or open Docker Desktop; then `docker info` must succeed")
+    let error = Error::new(Code::EngineUnreachable, format!("cannot reach the Docker engine at {place}"));
+    if matches!(source, Source::RequestTimeoutError) {
+        return no_answer(error).hint(start_hint(address));
+    }
+    error.because(text.clone()).hint(match address {
+        Address::Tcp { tls: None, .. } if text.contains("HTTP request to an HTTPS server") => {
+            "it speaks TLS: set `DOCKER_TLS_VERIFY=1`, and `DOCKER_CERT_PATH` to the directory with its `ca.pem`, `cert.pem` and `key.pem`".to_owned()
+        }
+        Address::Tcp { tls: Some(_), .. } if text.contains("InvalidContentType") => {
+            "it does not speak TLS at this port: unset `DOCKER_TLS_VERIFY` and `DOCKER_TLS`, or correct the port (usually 2376 with TLS, 2375 without)".to_owned()
+        }
+        Address::Tcp { tls: Some(tls), .. } if ["ertificate", "alert", "UnknownIssuer"].iter().any(|word| text.contains(word)) => {
+            format!("the certificates in `{}` must be those of this engine and name its host; `docker -H {address} --tlsverify info` must succeed", tls.directory.display())
+        }
+        _ => start_hint(address),
+    })
+}
+
+/// What to do about an engine that may not run.
+fn start_hint(address: &Address) -> String {
+    match address {
+        Address::Unix(path) if path.as_os_str() == "/var/run/docker.sock" => {
+            "start it: `sudo systemctl start docker`, or open Docker Desktop; then `docker info` must succeed".to_owned()
+        }
+        Address::Unix(_) => format!("start it, or correct the address: `docker -H {address} info` must succeed"),
+        Address::Tcp { .. } => format!(
+            "start the engine there, or correct `DOCKER_HOST` or the Docker context: `docker -H {address} info` must succeed"
+        ),
+    }
+}
+
+/// An engine that takes connections and says nothing.
+pub(super) fn no_answer(error: Error) -> Error {
+    error.because("it accepts connections, but does not answer")
 }
 
 /// A network that could not be created.

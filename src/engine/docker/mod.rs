@@ -23,6 +23,7 @@ use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod answer;
+mod connect;
 mod failure;
 mod translate;
 
@@ -42,18 +43,7 @@ pub(super) struct Docker {
 impl Docker {
     /// Connects and checks that the engine answers.
     pub(super) async fn connect(address: &Address) -> Result<Self> {
-        let version = bollard::API_DEFAULT_VERSION;
-        let connected = match address {
-            Address::Unix(path) => {
-                bollard::Docker::connect_with_unix(&path.to_string_lossy(), REQUEST_TIMEOUT, version)
-            }
-            Address::Tcp(host) => {
-                bollard::Docker::connect_with_http(&format!("tcp://{host}"), REQUEST_TIMEOUT, version)
-            }
-        };
-        let unreachable = |source: &bollard::errors::Error| failure::unreachable(address, source);
-        let client = connected.map_err(|source| unreachable(&source))?;
-        let client = client.negotiate_version().await.map_err(|source| unreachable(&source))?;
+        let client = connect::connect(address).await?;
         let transfer = client.clone().with_timeout(TRANSFER_TIMEOUT);
         Ok(Self { client, transfer })
     }
