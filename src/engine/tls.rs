@@ -21,10 +21,7 @@ pub struct Tls {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The key must not end up in a log.
-        f.debug_struct("Tls")
-            .field("directory", &self.directory)
-            .field("verify", &self.verify)
-            .finish_non_exhaustive()
+        f.debug_struct("Tls").field("directory", &self.directory).field("verify", &self.verify).finish_non_exhaustive()
     }
 }
 

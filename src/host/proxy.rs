@@ -64,7 +64,8 @@ mod tests {
         std::fs::write(&file, config).unwrap();
         let all = from_client(&file, &Address::Unix("/var/run/docker.sock".into()), None).unwrap();
         assert_eq!((all.http.as_deref(), all.none.as_deref()), (Some("http://all:1"), Some("corp.example")));
-        let one = from_client(&file, &Address::Tcp { host: "10.0.0.1".to_owned(), port: 2375, tls: None }, None).unwrap();
+        let one =
+            from_client(&file, &Address::Tcp { host: "10.0.0.1".to_owned(), port: 2375, tls: None }, None).unwrap();
         assert_eq!((one.http, one.https.as_deref()), (None, Some("http://one:1")));
         assert_eq!(from_client(&file, &Address::Unix("/empty.sock".into()), None), None);
         assert_eq!(from_client(&directory.path().join("absent"), &Address::Unix("/x".into()), None), None);

@@ -109,7 +109,9 @@ fn configuration(tls: &Tls) -> Result<ClientConfig> {
         builder.with_root_certificates(roots)
     } else {
         use hyper_rustls::ConfigBuilderExt;
-        builder.with_native_roots().map_err(|source| failed("the authorities of this host, since there is no `ca.pem`", &source))?
+        builder
+            .with_native_roots()
+            .map_err(|source| failed("the authorities of this host, since there is no `ca.pem`", &source))?
     };
     let Some((certificates, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates)

@@ -135,7 +135,8 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
 fn start_hint(address: &Address) -> String {
     match address {
         Address::Unix(path) if path.as_os_str() == "/var/run/docker.sock" => {
-            "start it: `sudo systemctl start docker`, or open Docker Desktop; then `docker info` must succeed".to_owned()
+            "start it: `sudo systemctl start docker`, or open Docker Desktop; then `docker info` must succeed"
+                .to_owned()
         }
         Address::Unix(_) => format!("start it, or correct the address: `docker -H {address} info` must succeed"),
         Address::Tcp { .. } => format!(
