@@ -14,11 +14,12 @@ mkdir -p "$directory/data"
 export HOME=$directory KUBECONFIG=$directory/kubeconfig
 unset XDG_CACHE_HOME DOCKER_CONTEXT DOCKER_CONFIG HTTP_PROXY HTTPS_PROXY http_proxy https_proxy
 
+# start_engine OPTION...: starts it, with further options of dockerd.
 start_engine() {
     # A killed engine leaves its containerd, which the next one takes over, and its PID file, which it does not.
     rm -f "$directory/docker.pid"
     dockerd --config-file "$directory/daemon.json" --data-root "$directory/data" --exec-root "$directory/exec" \
-        -H "$own" --pidfile "$directory/docker.pid" >>"$directory/dockerd.log" 2>&1 &
+        -H "$own" --pidfile "$directory/docker.pid" "$@" >>"$directory/dockerd.log" 2>&1 &
     await_engine
 }
 
