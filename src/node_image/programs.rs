@@ -10,10 +10,13 @@ use crate::error::{Code, Error, Result};
 use crate::node_image::Progress;
 use crate::node_image::cache::Cache;
 use crate::node_image::recipe::{Module, Release, Versions, kubernetes_program};
-use crate::node_image::tool::run;
+use crate::node_image::tool::{run, watch};
 
 /// Linker flags that leave out symbols and debug information.
 const STRIP: &str = "-s -w";
+/// How many packages are compiled between two lines that say so.
+const SHOWN_PACKAGES: usize = 10;
+const RUNC_TAGS: &str = "seccomp netgo osusergo urfave_cli_no_docs";
 /// The build date that Kubernetes reports; a fixed one, so that the same inputs give the same program.
 const BUILD_DATE: &str = "2026-01-01T00:00:00Z";
 const CNI_PLUGINS: &[&str] = &[
@@ -98,14 +101,15 @@ impl<'a> Builder<'a> {
         self.cache
             .output(build.name, &inputs, async |output: &Path| {
                 let source = self.source(build.module).await?;
-                self.say(build.name, &format!("building {}", build.module.version));
                 let flags = linker_flags(&build.variables);
                 // A directory as output takes one program per package; the root package would be named by the module.
                 let target = if build.packages == ["."] { output.join(build.name) } else { output.join("") };
                 let mut command = go();
-                command.current_dir(source).args(["build", "-tags", build.tags, "-ldflags", &flags, "-o"]);
+                command.current_dir(&source).args(["build", "-v", "-tags", build.tags, "-ldflags", &flags, "-o"]);
                 command.arg(target).args(&build.packages);
-                run(command, &format!("build {}", build.name)).await.map(drop)
+                let mut list = go();
+                list.current_dir(source).args(["list", "-deps", "-tags", build.tags]).args(&build.packages);
+                self.compile(build.name, &build.module.version, command, list).await
             })
             .await
     }
@@ -123,15 +127,16 @@ impl<'a> Builder<'a> {
         inputs.extend(files.values().copied());
         self.cache
             .output("kubernetes", &inputs, async |output: &Path| {
-                self.say("kubernetes", &format!("building {}", release.version));
                 let source = self.cache.scratch()?;
                 for (name, content) in &files {
                     write(&source.path().join(name), content)?;
                 }
                 let mut command = go();
-                command.current_dir(source.path()).args(["build", "-ldflags", &flags, "-o"]);
+                command.current_dir(source.path()).args(["build", "-v", "-ldflags", &flags, "-o"]);
                 command.arg(output.join("kubernetes")).arg(".");
-                run(command, "build Kubernetes").await.map(drop)
+                let mut list = go();
+                list.current_dir(source.path()).args(["list", "-deps", "."]);
+                self.compile("kubernetes", &release.version, command, list).await
             })
             .await
     }
@@ -159,7 +164,6 @@ impl<'a> Builder<'a> {
         self.cache
             .output("runc", &inputs, async |output: &Path| {
                 let source = self.source(module).await?;
-                self.say("runc", &format!("building {}", module.version));
                 let root = sysroot.display();
                 let version = module.version.trim_start_matches('v');
                 let flags = format!("{STRIP} -X main.version={version} -linkmode external -extldflags -static");
@@ -168,11 +172,34 @@ impl<'a> Builder<'a> {
                 // The sysroot takes pkg-config's place.
                 command.env("PKG_CONFIG", "true").env("CGO_CFLAGS", format!("-I{root}/usr/include"));
                 command.env("CGO_LDFLAGS", format!("-L{root}/usr/lib/x86_64-linux-gnu -lseccomp"));
-                command.current_dir(source).args(["build", "-tags", "seccomp netgo osusergo urfave_cli_no_docs"]);
+                command.current_dir(&source).args(["build", "-v", "-tags", RUNC_TAGS]);
                 command.args(["-ldflags", &flags, "-o"]).arg(output.join("runc")).arg(".");
-                run(command, "build runc").await.map(drop)
+                let mut list = go();
+                list.current_dir(source).args(["list", "-deps", "-tags", RUNC_TAGS, "."]);
+                self.compile("runc", &module.version, command, list).await
             })
             .await
+    }
+
+    /// Runs `go build -v`, and says how many packages are compiled, of those that `go list -deps` names. What Go has compiled
+    /// before is not compiled again, so there may be fewer.
+    async fn compile(&self, name: &str, version: &str, mut build: Command, list: Command) -> Result<()> {
+        self.say(name, &format!("building {version}"));
+        let most = run(list, &format!("list the packages of {name}")).await?;
+        let most = String::from_utf8_lossy(&most).lines().count();
+        // Go's own temporary directory is hundreds of megabytes, and stays behind when Go is killed.
+        let temporary = self.cache.scratch()?;
+        build.env("GOTMPDIR", temporary.path());
+        let mut done = 0;
+        let mut keep = |line: &str| {
+            let is_package = !line.contains([' ', ':', '#']);
+            done += usize::from(is_package);
+            if is_package && done % SHOWN_PACKAGES == 0 {
+                self.say(name, &format!("building {version}, {done} of at most {most} packages"));
+            }
+            !is_package
+        };
+        watch(build, &format!("build {name}"), &mut keep).await.map(drop)
     }
 
     /// Downloads a module and checks it against its pinned hash; returns where its source is.

@@ -26,7 +26,7 @@ struct Group {
     /// Variables of every coracle command.
     environment: &'static [(&'static str, &'static str)],
     create: Scenario,
-    /// Scenarios that leave each other alone: several run at once, each in a namespace and a home folder of its own.
+    /// Scenarios that leave each other alone: several run at once, each with a home folder of its own.
     together: &'static [(&'static str, Scenario)],
     /// The other scenarios, one after the other.
     scenarios: &'static [(&'static str, Scenario)],
@@ -122,7 +122,7 @@ fn timed(scenario: impl FnOnce() -> Result<(), String>) -> (f64, Result<(), Stri
 
 /// Runs scenarios several at once, each in a namespace of its name.
 fn at_once(group: &str, scenarios: Vec<&(&'static str, Scenario)>, cluster: &Cluster, tally: &mut Tally) {
-    let own = |(name, scenario): &(&'static str, Scenario)| (*name, *scenario, cluster.in_namespace(name));
+    let own = |(name, scenario): &(&'static str, Scenario)| (*name, *scenario, cluster.beside(name));
     let queue: Mutex<VecDeque<_>> = Mutex::new(scenarios.into_iter().map(own).collect());
     let tally = Mutex::new(tally);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();

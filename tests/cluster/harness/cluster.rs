@@ -56,13 +56,19 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The same cluster, with a home folder of its own and a kubeconfig that leads to this namespace.
-    pub fn in_namespace(&self, namespace: &str) -> Result<Self, String> {
-        let home = self.home.join(namespace);
+    /// The same cluster, for somebody with a home folder and a kubeconfig of their own.
+    pub fn beside(&self, name: &str) -> Result<Self, String> {
+        let home = self.home.join(name);
         std::fs::create_dir_all(home.join(".kube")).map_err(|error| error.to_string())?;
         let own =
             Self { name: self.name.clone(), home, environment: self.environment.clone(), said: RefCell::default() };
         std::fs::copy(self.kubeconfig(), own.kubeconfig()).map_err(|error| error.to_string())?;
+        Ok(own)
+    }
+
+    /// The same with a kubeconfig that leads to this namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Result<Self, String> {
+        let own = self.beside(namespace)?;
         own.kubectl(&["config", "set-context", "--current", &format!("--namespace={namespace}")])?;
         let found = own.kubectl_output(&["create", "namespace", namespace])?;
         ensure(found.code == 0 || found.stderr.contains("AlreadyExists"), || found.told())?;

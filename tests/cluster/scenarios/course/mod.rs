@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::guide::{follow, reads_pages};
-use crate::harness::run::{Output, run};
+use crate::harness::run::{Output, ensure, eventually, run};
 
 mod helm;
 mod setup;
@@ -43,27 +43,28 @@ pub(crate) const COURSE: Group = Group {
         ("scheduling", alone::scheduling),
         ("disruptions", alone::disruptions),
         ("self-healing", alone::self_healing),
+        ("clean", clean),
     ],
 };
 
-/// Pages that are followed in a namespace of their own, but not at the same time as others.
+/// Pages that are not followed at the same time as others.
 mod alone {
     use super::{Cluster, follow};
 
     pub(super) fn runtimes(cluster: &Cluster) -> Result<(), String> {
-        follow(&cluster.in_namespace("runtimes")?, "runtimes.md")
+        follow(&cluster.beside("runtimes")?, "runtimes.md")
     }
 
     pub(super) fn scheduling(cluster: &Cluster) -> Result<(), String> {
-        follow(&cluster.in_namespace("scheduling")?, "scheduling.md")
+        follow(&cluster.beside("scheduling")?, "scheduling.md")
     }
 
     pub(super) fn disruptions(cluster: &Cluster) -> Result<(), String> {
-        follow(&cluster.in_namespace("disruptions")?, "disruptions.md")
+        follow(&cluster.beside("disruptions")?, "disruptions.md")
     }
 
     pub(super) fn self_healing(cluster: &Cluster) -> Result<(), String> {
-        follow(&cluster.in_namespace("self-healing")?, "self-healing.md")
+        follow(&cluster.beside("self-healing")?, "self-healing.md")
     }
 }
 
@@ -79,7 +80,36 @@ fn create(cluster: &Cluster) -> Result<(), String> {
     build("tools/build.sh")?;
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/course.yaml");
     cluster.coracle(&["create", "cluster", "--config", config])?;
-    cluster.coracle(&["load", "docker-image", "tools:v1"]).map(drop)
+    cluster.coracle(&["load", "docker-image", "tools:v1"])?;
+    cluster.write("before", &outside_namespaces(cluster)?).map(drop)
+}
+
+/// What belongs to the whole cluster, a line each, and what is in the namespace `default`.
+fn outside_namespaces(cluster: &Cluster) -> Result<String, String> {
+    const KINDS: &str = "namespaces,nodes,customresourcedefinitions,clusterroles,clusterrolebindings,priorityclasses,\
+        runtimeclasses,storageclasses,persistentvolumes,validatingwebhookconfigurations,mutatingwebhookconfigurations,\
+        certificatesigningrequests,apiservices";
+    let all = cluster.kubectl(&["get", KINDS, "--output=name"])?;
+    let default =
+        cluster.kubectl(&["get", "all,configmaps,secrets,serviceaccounts", "--namespace=default", "--output=name"])?;
+    // The kubelets' own requests for certificates come and go, and the measurement of pods has a namespace of its own.
+    let is_lasting = |line: &&str| {
+        !line.starts_with("certificatesigningrequest.certificates.k8s.io/csr-") && *line != "namespace/start"
+    };
+    let mut lines: Vec<&str> = all.lines().chain(default.lines()).filter(is_lasting).collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
+}
+
+/// No page has left anything to the next one, so that they can be taken in any order.
+fn clean(cluster: &Cluster) -> Result<(), String> {
+    let before = std::fs::read_to_string(cluster.home.join("before")).map_err(|error| error.to_string())?;
+    eventually(PATIENCE, || {
+        let now = outside_namespaces(cluster)?;
+        let is_new = |line: &&str| !before.lines().any(|known| known == *line);
+        let new: Vec<&str> = now.lines().filter(is_new).collect();
+        ensure(new.is_empty() && now.lines().count() == before.lines().count(), || format!("left behind: {new:?}"))
+    })
 }
 
 /// The page, with its image: it is loaded into the worker only that the page names.
