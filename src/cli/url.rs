@@ -1,17 +1,25 @@
 //! `coracle url`.
 
+use std::cell::OnceCell;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::cli::command::Run;
 use crate::cli::context::Context;
-use crate::cli::options::{NameOption, NamespaceOption};
+use crate::cli::options::{NameOption, NamespaceOption, duration};
 use crate::cli::output::{Printed, ValueOption};
 use crate::cluster;
-use crate::cluster::reach::urls;
+use crate::cluster::service::urls;
+use crate::cluster::service::wait::answering;
 use crate::error::Result;
+use crate::ui::Step;
+
+/// How long it is waited without a word.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Url {
@@ -25,6 +33,9 @@ pub(crate) struct Url {
     /// Print every URL instead of the best one of each port
     #[arg(long)]
     all: bool,
+    /// Wait until the Service answers, such as `30s`, at most for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
     /// Print only URLs that need no route to the nodes, as if the engine ran in a virtual machine
     #[arg(long, hide = true)]
     no_nodes: bool,
@@ -39,7 +50,27 @@ impl Run for Url {
         let cluster = cluster::get(&*engine, &name).await?;
         let reaches_nodes = !self.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
         let namespace = self.namespace.get(&name);
-        let mut urls = urls::urls(&*engine, &cluster, &namespace, &self.service, reaches_nodes).await?;
+        let found = match self.wait {
+            None => urls::urls(&*engine, &cluster, &namespace, &self.service, reaches_nodes).await?,
+            Some(wait) => {
+                let (begun, step) = (Instant::now(), OnceCell::new());
+                let progress = |cause: &str| {
+                    // Scripts need the URL, and people a reason only if it takes its time.
+                    if begun.elapsed() > PATIENCE {
+                        let name = || context.ui.step(format!("Waiting for Service {}", self.service));
+                        step.get_or_init(name).detail("waiting", cause);
+                    }
+                };
+                let (service, deadline) = ((namespace.as_str(), self.service.as_str()), Instant::now() + wait);
+                let found = answering(&*engine, &cluster, service, reaches_nodes, deadline, progress).await?;
+                step.into_inner().into_iter().for_each(Step::finish);
+                found
+            }
+        };
+        for port in &found.silent {
+            context.ui.warn(format!("no pod of Service `{}` takes connections at its port `{port}`", self.service));
+        }
+        let mut urls = found.all;
         if !self.all {
             // The first one of each port is the best one.
             urls.dedup_by(|next, kept| next.port == kept.port);

@@ -11,6 +11,7 @@ pub mod reach;
 pub mod registry;
 pub mod rollout;
 pub mod run;
+pub mod service;
 mod upload;
 
 pub use found::{Cluster, Node, get, list};

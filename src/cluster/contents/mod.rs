@@ -16,6 +16,7 @@ use crate::plan::node::credentials::Login;
 use crate::plan::{Layout, labels};
 
 mod manifests;
+mod services;
 
 /// What will be put into the cluster, read and checked.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Contents {
     documents: Vec<Document>,
     addons: Vec<Addon>,
     registry: Option<Registry>,
+    /// The engine runs on this host.
+    local: bool,
 }
 
 /// Checks all that can be known before something is made, builds the images of add-ons and starts the registry.
@@ -49,7 +52,7 @@ pub(crate) async fn prepare(
             registry::report(registry::attach_all(run, registry, &clusters).await, registry, &run.ui);
         }
     }
-    Ok(Contents { documents, addons, registry: registry.cloned() })
+    Ok(Contents { documents, addons, registry: registry.cloned(), local })
 }
 
 /// Checks without making anything, and reads the manifests.
@@ -102,6 +105,9 @@ pub(crate) async fn install(
     if !contents.documents.is_empty() {
         let step = run.ui.step("Waiting for the workloads of the manifests");
         manifests::wait(client, &contents.documents, run.deadline, &step).await?;
+        for told in services::wait(run, client, &cluster.name, &contents.documents, contents.local).await? {
+            run.ui.warn(told);
+        }
         step.finish();
     }
     Ok(())

@@ -1,4 +1,3 @@
-//! How a cluster's Services are reached from the host.
+//! The tunnel by which a cluster's Services are reached where the host does not reach its nodes.
 
 pub mod tunnel;
-pub mod urls;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision;
-use crate::cluster::reach::urls;
+use crate::cluster::service::urls;
 use crate::engine::spec::Protocol;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hello;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, PATIENCE, fetch};
 use crate::harness::guide::follow;
 use crate::harness::run::{contains, docker, ensure, eventually};
 
@@ -190,9 +190,9 @@ pub(super) fn there_at_once(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn no_balancer(cluster: &Cluster) -> Result<(), String> {
     let service = ["create", "service", "loadbalancer", "site", "--tcp=80:8080", "--namespace=site"];
     cluster.kubectl(&service)?;
-    // Its NodePort answers: everything that watches Services has seen it.
-    let urls = cluster.coracle(&["url", "site", "--namespace=site"])?;
-    answers(&urls, PATIENCE)?;
+    // Its NodePort answers at once: everything that watches Services has seen it.
+    let url = cluster.coracle(&["url", "site", "--namespace=site", "--wait=60s"])?;
+    fetch(url.trim())?;
     let ingress = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
     let get = ["get", "service/site", "--namespace=site", ingress];
     ensure(cluster.kubectl(&get)?.is_empty(), || "it has an address".to_owned())?;

@@ -1,0 +1,6 @@
+//! Services as this host sees them: which pods are behind them, at which URLs they are, and whether they answer.
+
+mod answer;
+mod endpoints;
+pub mod urls;
+pub mod wait;
