@@ -49,6 +49,9 @@ pub(crate) struct CreateCluster {
     /// Keep the nodes if the cluster cannot be created
     #[arg(long)]
     retain: bool,
+    /// Write the logs of the nodes to this directory if the cluster cannot be created
+    #[arg(long, value_name = "DIR")]
+    logs_on_failure: Option<PathBuf>,
     /// Print what would be created, and create nothing
     #[arg(long)]
     dry_run: bool,
@@ -75,6 +78,7 @@ impl Run for CreateCluster {
         let options = Options {
             wait: self.wait,
             retain: self.retain,
+            logs: self.logs_on_failure.clone(),
             kubeconfig: self.kubeconfig.location()?,
             proxy,
             local,

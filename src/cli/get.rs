@@ -79,7 +79,11 @@ impl Run for GetNodes {
         };
         let nodes: Vec<(&Cluster, status::NodeStatus)> = clusters
             .iter()
-            .flat_map(|cluster| status::nodes(cluster).into_iter().map(move |node| (cluster, node)))
+            .flat_map(|cluster| {
+                // As with kind, the load balancer is listed after the nodes.
+                let parts = status::nodes(cluster).into_iter().chain(status::balancer(cluster));
+                parts.map(move |part| (cluster, part))
+            })
             .collect();
         let printed = Printed {
             value: nodes.iter().map(|(cluster, node)| node_value(cluster, node)).collect(),

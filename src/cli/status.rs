@@ -11,6 +11,7 @@ use crate::cli::options::NameOption;
 use crate::cli::output::{Printed, Table, TableOption};
 use crate::cluster;
 use crate::cluster::health::status;
+use crate::engine::spec::State;
 use crate::error::Result;
 
 #[derive(Debug, Args)]
@@ -28,6 +29,11 @@ impl Run for Status {
         let status = status::status(&*engine, &cluster).await;
         let printed = Printed { value: json!(status), names: vec![&status.name], text: &|_| text(&status) };
         context.ui.data(&printed.render(self.output.output)?)?;
+        let stopped = status.nodes.iter().chain(&status.balancer).filter(|part| part.container == State::Exited);
+        let stopped: Vec<&str> = stopped.map(|part| part.name.as_str()).collect();
+        if !stopped.is_empty() {
+            context.ui.hint(format!("`docker start {}` starts what is stopped", stopped.join(" ")));
+        }
         // Scripts expect 0 only if everything is healthy.
         Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
@@ -35,14 +41,18 @@ impl Run for Status {
 
 fn text(status: &status::Status) -> String {
     let mut table = Table::new(&["NODE", "ROLE", "CONTAINER", "READY", "CAUSE"]);
-    for node in &status.nodes {
-        let ready = if node.ready { "yes" } else { "no" };
-        let cause = node.cause.clone().unwrap_or_default();
-        table.row(vec![node.name.clone(), node.role.clone(), node.container.to_string(), ready.to_owned(), cause]);
+    for part in status.nodes.iter().chain(&status.balancer) {
+        let ready = match part.ready {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
+        let cause = part.cause.clone().unwrap_or_default();
+        table.row(vec![part.name.clone(), part.role.clone(), part.container.to_string(), ready.to_owned(), cause]);
     }
-    let api = if status.api_alive { "answers" } else { "does not answer" };
-    format!(
-        "Cluster {}, Kubernetes {}, API server {api} at {}\n\n{table}",
-        status.name, status.version, status.endpoint
-    )
+    let api = match &status.api_cause {
+        None => format!("API server answers at {}", status.endpoint),
+        Some(cause) => format!("API server is not ready at {}: {cause}", status.endpoint),
+    };
+    format!("Cluster {}, Kubernetes {}, {api}\n\n{table}", status.name, status.version)
 }

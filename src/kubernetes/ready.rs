@@ -63,7 +63,8 @@ impl Condition {
 /// The reason why not all of `count` nodes are Ready.
 fn unready_nodes(list: &Value, count: usize) -> Option<String> {
     let nodes = object::items(list);
-    let mut causes: Vec<String> = nodes.iter().filter_map(unready).collect();
+    let cause = |node| Some(format!("{}: {}", object::name(node), unready(node)?));
+    let mut causes: Vec<String> = nodes.iter().filter_map(cause).collect();
     if nodes.len() < count {
         causes.push(format!("{} of {count} nodes are registered", nodes.len()));
     }
@@ -72,11 +73,10 @@ fn unready_nodes(list: &Value, count: usize) -> Option<String> {
 
 /// The reason why a Node object is not Ready; `None` if it is.
 pub fn unready(node: &Value) -> Option<String> {
-    let name = object::name(node);
     match workload::find(node, "Ready") {
-        None => Some(format!("{name}: the kubelet has not reported yet")),
+        None => Some("the kubelet has not reported yet".to_owned()),
         Some(ready) if ready["status"] == "True" => None,
-        Some(ready) => Some(format!("{name}: {}", ready["message"].as_str().unwrap_or("not ready"))),
+        Some(ready) => Some(ready["message"].as_str().unwrap_or("not ready").to_owned()),
     }
 }
 

@@ -1,63 +1,96 @@
 //! Why a node or a component does not come up: the component's own error message instead of a symptom.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::cluster::health::ask::output;
+use crate::cluster::health::lines::{MAX_LINES, last_lines, relevant_lines};
+use crate::cluster::health::probe::is_full;
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
 use crate::error::{Code, Error, FREE_DISK};
-use crate::host::check::{Check, first_failure};
 
-/// Lines of a log that are shown.
-const MAX_LINES: usize = 12;
-/// Restarts of a node's container after which coracle gives up.
+/// Restarts of a node's container, or of a kubelet, after which it is suspected.
 const MAX_RESTARTS: u64 = 2;
 /// A container that ends within this many seconds did not merely wait for another one.
 const MAX_SHORT_LIFE: i64 = 8;
-/// Free bytes below which nothing starts: ext4 counts 16 MiB as free that not even root can use.
-const MIN_FREE: u64 = 24 * 1024 * 1024;
+/// Where a kubelet says that it is well.
+const KUBELET: &str = "http://127.0.0.1:10248/healthz";
 
 /// Components that need only the control plane itself, and so end early only if their own settings are wrong.
 const COMPONENTS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns"];
 
-/// The first failure of a node that will not go away by itself: the node stopped, or a component keeps failing.
-pub async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Error> {
-    first_failure(checks(engine, node).await)
+/// Words of a mistake in a setting, which no further start can correct.
+const OF_SETTINGS: [&str; 7] =
+    ["flag", "invalid", "unrecognized", "unknown", "not defined", "cannot unmarshal", "failed to parse"];
+
+/// What fails in a node, now.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub error: Error,
+    /// How often it has failed, if it may also be well from now on: on a slow machine something ends early because another
+    /// thing was not there yet. It will not go away if it fails again.
+    pub times: Option<u64>,
 }
 
-/// Checks a node for failures that will not go away by themselves. Nothing can be asked of a node that stopped.
-pub async fn checks(engine: &dyn Engine, node: &str) -> Vec<Check> {
-    if let Some(error) = stopped(engine, node).await {
-        return vec![check("container", Some(error))];
+impl Failure {
+    /// It will not go away by itself.
+    pub(super) fn lasting(error: Error) -> Self {
+        Self { error, times: None }
     }
-    vec![
-        check("container", None),
-        check("disk space", full_disk(engine, node).await),
-        check("kubelet", kubelet(engine, node).await),
-        check("images", pulls::find_failure(engine, node).await),
-        check("components", component(engine, node).await),
-    ]
+
+    /// Whether this is the same failure as that one, which was seen earlier, and it will not go away.
+    pub(super) fn confirms(&self, earlier: &Self) -> bool {
+        let again = match (earlier.times, self.times) {
+            (Some(before), Some(now)) => now > before,
+            _ => true,
+        };
+        again && self.error.message() == earlier.error.message()
+    }
 }
 
-fn check(name: &'static str, failure: Option<Error>) -> Check {
-    Check::new(name, failure.map_or(Ok(()), Err))
+/// The first failure of a node: it stopped, its disk is full, or a component keeps failing. What failed earlier and is well
+/// now is none. Nothing can be asked of a node that stopped.
+pub async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Failure> {
+    if let Some(failure) = stopped(engine, node).await {
+        return Some(failure);
+    }
+    if let Some(error) = full_disk(engine, node).await {
+        return Some(Failure::lasting(error));
+    }
+    if let Some(failure) = kubelet(engine, node).await {
+        return Some(failure);
+    }
+    if let Some(error) = pulls::find_failure(engine, node).await {
+        return Some(Failure::lasting(error));
+    }
+    component(engine, node).await
 }
 
-async fn stopped(engine: &dyn Engine, node: &str) -> Option<Error> {
+async fn stopped(engine: &dyn Engine, node: &str) -> Option<Failure> {
     let inspected = match engine.inspect(node).await {
-        Err(error) if error.code() == Code::EngineUnreachable => return Some(error),
+        Err(error) if error.code() == Code::EngineUnreachable => return Some(Failure::lasting(error)),
         inspected => inspected.ok()??,
     };
     // If a node ends again and again, the engine starts it again and again, and reports it as running in between.
-    let gone = !inspected.running || inspected.restart_count >= MAX_RESTARTS;
-    if gone { Some(exited(engine, node, inspected.exit_code).await) } else { None }
+    if inspected.running && inspected.restart_count < MAX_RESTARTS {
+        return None;
+    }
+    let times = inspected.running.then_some(inspected.restart_count);
+    let cause = match times {
+        // The engine keeps an exit code only while a container is stopped.
+        Some(times) => format!("its container ended {times} times, and the engine started it again"),
+        None => format!("its container exited with {}", inspected.exit_code),
+    };
+    Some(Failure { error: exited(engine, node, cause).await, times })
 }
 
-async fn exited(engine: &dyn Engine, node: &str, code: i64) -> Error {
+async fn exited(engine: &dyn Engine, node: &str, cause: String) -> Error {
     let log = engine.logs(node, Some(20)).await.unwrap_or_default();
     Error::new(Code::NodeExited, "the node stopped")
         .on_node(node)
-        .because(format!("its container exited with {code}"))
+        .because(cause)
         .with_lines(last_lines(&String::from_utf8_lossy(&log), MAX_LINES))
         .hint("keep the nodes with `--retain`, then read `coracle export logs`")
 }
@@ -78,62 +111,115 @@ async fn full_disk(engine: &dyn Engine, node: &str) -> Option<Error> {
     })
 }
 
-/// Whether almost nothing is free, from the output of `stat`: free blocks and their size.
-fn is_full(output: &str) -> bool {
-    let mut numbers = output.split_whitespace().map_while(|word| word.parse::<u64>().ok());
-    let free = numbers.next().zip(numbers.next()).map(|(blocks, size)| blocks.saturating_mul(size));
-    free.is_some_and(|free| free < MIN_FREE)
-}
-
 /// The kubelet restarts every second if its configuration or a flag is wrong.
-async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Error> {
+async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Failure> {
     let command = ["systemctl", "show", "kubelet", "--property=NRestarts", "--value"];
-    let restarts: u32 = output(engine, node, &command).await?.trim().parse().ok()?;
-    if restarts < 2 {
+    let restarts: u64 = output(engine, node, &command).await?.trim().parse().ok()?;
+    if restarts < MAX_RESTARTS {
         return None;
     }
-    let journal =
-        output(engine, node, &["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=200"]).await?;
-    let lines = relevant_lines(&journal);
-    Some(
-        Error::new(Code::ComponentFailed, "the kubelet keeps failing")
-            .on_node(node)
-            .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
-            .with_lines(lines)
-            .hint("check `kubelet` and `featureGates` in the configuration"),
-    )
+    // A kubelet that has come up serves its health, until it fails again.
+    if output(engine, node, &["curl", "--silent", "--fail", "--max-time", "2", KUBELET]).await.is_some() {
+        return None;
+    }
+    let lines = log(engine, node, "kubelet").await;
+    let error = Error::new(Code::ComponentFailed, "the kubelet keeps failing")
+        .on_node(node)
+        .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
+        .with_lines(lines)
+        .hint("check `kubelet` and `featureGates` in the configuration");
+    Some(Failure { error, times: Some(restarts) })
 }
 
-/// A container of a static pod or an add-on that ended shortly after each of its starts.
-async fn component(engine: &dyn Engine, node: &str) -> Option<Error> {
-    let listed = output(engine, node, &["crictl", "ps", "--all", "--state=Exited", "--output=json"]).await?;
-    let listed: Value = serde_json::from_str(&listed).ok()?;
-    for container in listed["containers"].as_array()? {
-        let name = container["metadata"]["name"].as_str().unwrap_or_default();
-        let attempt = container["metadata"]["attempt"].as_u64().unwrap_or_default();
-        let id = container["id"].as_str().unwrap_or_default();
+/// The relevant lines of the log of a component, or of the kubelet if that has not started it.
+pub(super) async fn log(engine: &dyn Engine, node: &str, component: &str) -> Vec<String> {
+    let is_unit = ["kubelet", "containerd"].contains(&component);
+    if !is_unit && let Some(container) = containers(engine, node).await.into_iter().find(|of| of.name == component) {
+        return container.log(engine, node).await;
+    }
+    let unit = format!("--unit={}", if is_unit { component } else { "kubelet" });
+    let command = ["journalctl", &unit, "--no-pager", "--output=cat", "--lines=200"];
+    relevant_lines(&output(engine, node, &command).await.unwrap_or_default())
+}
+
+/// A container of a static pod or an add-on that ended shortly after each of its starts, and does not run now.
+async fn component(engine: &dyn Engine, node: &str) -> Option<Failure> {
+    for container in containers(engine, node).await {
         // An add-on may have failed because another one did not run yet.
-        let least = match container["labels"]["io.kubernetes.pod.namespace"].as_str() {
-            Some("kube-system") if COMPONENTS.contains(&name) => 1,
-            Some("kube-system") => 2,
-            _ => continue,
-        };
-        if attempt < least {
+        let least = if COMPONENTS.contains(&container.name.as_str()) { 1 } else { 2 };
+        if !container.ended || container.number < least {
             continue;
         }
-        let details: Value = serde_json::from_str(&output(engine, node, &["crictl", "inspect", id]).await?).ok()?;
+        let details = output(engine, node, &["crictl", "inspect", &container.id]).await?;
+        let details: Value = serde_json::from_str(&details).ok()?;
         if !is_short_failure(&details["status"]) {
             continue;
         }
-        let log = engine.exec(node, &["crictl", "logs", "--tail=60", id], None).await.ok()?;
-        let text = format!("{}\n{}", String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr));
-        return Some(component_error(node, name, &text));
+        let lines = container.log(engine, node).await;
+        let cause = lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned());
+        let lower = cause.to_lowercase();
+        let is_mistake = OF_SETTINGS.iter().any(|word| lower.contains(word));
+        return Some(Failure {
+            times: (!is_mistake).then_some(container.number),
+            error: component_error(node, &container.name, cause, lines),
+        });
     }
     None
 }
 
-fn component_error(node: &str, name: &str, log: &str) -> Error {
-    let lines = relevant_lines(log);
+/// The last container of each container of the pods in `kube-system`.
+async fn containers(engine: &dyn Engine, node: &str) -> Vec<Attempt> {
+    let listed = output(engine, node, &["crictl", "ps", "--all", "--output=json"]).await;
+    listed.and_then(|text| serde_json::from_str(&text).ok()).map(|list: Value| last_attempts(&list)).unwrap_or_default()
+}
+
+/// A container, one of several attempts of its pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Attempt {
+    id: String,
+    name: String,
+    /// How many there were before it.
+    number: u64,
+    /// When it was made, in nanoseconds, and its number, which begins anew when the pod's manifest was changed.
+    order: (u64, u64),
+    ended: bool,
+}
+
+impl Attempt {
+    async fn log(&self, engine: &dyn Engine, node: &str) -> Vec<String> {
+        let Ok(log) = engine.exec(node, &["crictl", "logs", "--tail=60", &self.id], None).await else {
+            return Vec::new();
+        };
+        relevant_lines(&format!("{}\n{}", String::from_utf8_lossy(&log.stdout), String::from_utf8_lossy(&log.stderr)))
+    }
+}
+
+fn last_attempts(list: &Value) -> Vec<Attempt> {
+    let mut newest: BTreeMap<(&str, &str), Attempt> = BTreeMap::new();
+    for container in list["containers"].as_array().into_iter().flatten() {
+        let label = |key: &str| container["labels"][format!("io.kubernetes.pod.{key}")].as_str().unwrap_or_default();
+        if label("namespace") != "kube-system" {
+            continue;
+        }
+        let name = container["metadata"]["name"].as_str().unwrap_or_default();
+        let number = container["metadata"]["attempt"].as_u64().unwrap_or_default();
+        let made = container["createdAt"].as_str().and_then(|time| time.parse().ok()).unwrap_or_default();
+        let attempt = Attempt {
+            id: container["id"].as_str().unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+            number,
+            order: (made, number),
+            ended: container["state"] == "CONTAINER_EXITED",
+        };
+        let kept = newest.entry((label("name"), name)).or_insert_with(|| attempt.clone());
+        if kept.order < attempt.order {
+            *kept = attempt;
+        }
+    }
+    newest.into_values().collect()
+}
+
+fn component_error(node: &str, name: &str, cause: String, lines: Vec<String>) -> Error {
     let hint = match name {
         "etcd" => "check `etcd` and `featureGates` in the configuration",
         "kube-apiserver" => "check `apiServer` and `featureGates` in the configuration",
@@ -147,7 +233,7 @@ fn component_error(node: &str, name: &str, log: &str) -> Error {
     };
     Error::new(Code::ComponentFailed, format!("{name} keeps failing"))
         .on_node(node)
-        .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
+        .because(cause)
         .with_lines(lines)
         .hint(hint)
 }
@@ -163,76 +249,13 @@ fn is_short_failure(status: &Value) -> bool {
     failed && lived.is_some_and(|seconds| seconds < MAX_SHORT_LIFE)
 }
 
-/// The lines that name an error, else the last ones; each once, without the usage text that follows a wrong flag.
-fn relevant_lines(log: &str) -> Vec<String> {
-    let words = ["error", "fatal", "panic", "unknown flag", "not defined", "invalid", "failed"];
-    let is_relevant = |line: &&str| {
-        let lower = line.to_lowercase();
-        let usage = line.starts_with(char::is_whitespace);
-        // From systemd, and only that the unit failed, which is known.
-        let known = line.starts_with("kubelet.service: ");
-        !usage && !known && words.iter().any(|word| lower.contains(word))
-    };
-    let relevant: Vec<String> = log.lines().filter(is_relevant).map(str::to_owned).collect();
-    let chosen = if relevant.is_empty() { last_lines(log, MAX_LINES) } else { relevant };
-    let mut unique: Vec<String> = Vec::new();
-    for line in chosen {
-        let line: String = line.trim_end().chars().take(400).collect();
-        if !unique.iter().any(|known| without_time(known) == without_time(&line)) {
-            unique.push(line);
-        }
-    }
-    let skip = unique.len().saturating_sub(MAX_LINES);
-    unique.into_iter().skip(skip).collect()
-}
-
-/// A line without klog's date, time and process, which differ between equal messages.
-fn without_time(line: &str) -> &str {
-    let mut start = line.chars();
-    let klog = start.next().is_some_and(|letter| "IWEF".contains(letter))
-        && start.by_ref().take(4).filter(char::is_ascii_digit).count() == 4;
-    if klog { line.split_once(']').map_or(line, |(_, text)| text) } else { line }
-}
-
-fn last_lines(text: &str, count: usize) -> Vec<String> {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-
-    #[test]
-    fn the_line_that_names_the_error_is_found_in_a_usage_text() {
-        let log = "Error: unknown flag: --nonsense\nUsage:\n  kube-apiserver [flags]\n      --error-thing  a flag\n";
-        assert_eq!(relevant_lines(log), ["Error: unknown flag: --nonsense"]);
-    }
-
-    #[test]
-    fn a_disk_is_full_when_almost_nothing_is_free() {
-        assert!(is_full("4099 4096\n"));
-        assert!(!is_full("65536 4096\n"));
-        assert!(!is_full(""));
-    }
-
-    #[test]
-    fn etcds_usage_is_left_out_too() {
-        let log =
-            "flag provided but not defined: -no-such-flag\nUsage:\n\n  etcd [flags]\n    Start an etcd server. error\n";
-        assert_eq!(relevant_lines(log), ["flag provided but not defined: -no-such-flag"]);
-    }
-
-    #[test]
-    fn a_message_of_every_start_is_shown_once() {
-        let log = "E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\"\n\
-                   kubelet.service: Failed with result 'exit-code'.\n\
-                   E1121 11:02:33.710645      74 run.go:72] \"command failed\" err=\"maxPods\"\n";
-        assert_eq!(
-            relevant_lines(log),
-            ["E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\""]
-        );
-    }
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::spec::{ContainerSpec, ExecOutput};
 
     #[test]
     fn only_a_quick_end_with_an_error_counts() {
@@ -240,5 +263,56 @@ mod tests {
         assert!(is_short_failure(&status(1, "2026-01-01T00:00:01Z")));
         assert!(!is_short_failure(&status(0, "2026-01-01T00:00:01Z")));
         assert!(!is_short_failure(&status(1, "2026-01-01T00:00:30Z")));
+    }
+
+    fn container(attempt: u64, state: &str) -> Value {
+        let labels = json!({"io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.name": "etcd-a"});
+        let metadata = json!({"name": "etcd", "attempt": attempt});
+        json!({"id": format!("c{attempt}"), "metadata": metadata, "state": state, "labels": labels})
+    }
+
+    /// A node whose kubelet was restarted this often, and answers or not, with these containers.
+    async fn node(restarts: u64, answers: bool, containers: Vec<Value>, log: &str) -> Option<Failure> {
+        let log = log.to_owned();
+        let engine = FakeEngine::new(&["node"]).on_exec(move |_, command, _| {
+            let (exit_code, stdout) = match *command {
+                ["stat", ..] => (0, "65536 4096".to_owned()),
+                ["systemctl", ..] => (0, restarts.to_string()),
+                ["curl", ..] => (i64::from(!answers), String::new()),
+                ["crictl", "ps", ..] => (0, json!({"containers": containers}).to_string()),
+                ["crictl", "inspect", _] => {
+                    let status = json!({"exitCode": 1, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
+                    (0, json!({"status": status}).to_string())
+                }
+                ["crictl", "logs", ..] => (0, log.clone()),
+                ["journalctl", .., "--grep", _] => (1, String::new()),
+                _ => (0, "error: it broke".to_owned()),
+            };
+            ExecOutput { exit_code, stdout: stdout.into(), stderr: Vec::new() }
+        });
+        engine.create_container(&ContainerSpec::new("a", "node")).await.unwrap();
+        engine.start_container("a").await.unwrap();
+        find_failure(&engine, "a").await
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_is_well_now_is_no_failure_and_one_that_fails_must_fail_again() {
+        assert!(node(5, true, Vec::new(), "").await.is_none());
+        let failing = async |restarts| node(restarts, false, Vec::new(), "").await.unwrap();
+        let (first, same, again) = (failing(2).await, failing(2).await, failing(3).await);
+        assert_eq!(first.error.message(), "the kubelet keeps failing");
+        assert!(!same.confirms(&first) && again.confirms(&first));
+    }
+
+    #[tokio::test]
+    async fn a_component_that_runs_now_is_no_failure() {
+        let ended = || container(2, "CONTAINER_EXITED");
+        assert!(node(0, true, vec![ended(), container(3, "CONTAINER_RUNNING")], "").await.is_none());
+        let failing = node(0, true, vec![ended()], "error: no such host").await.unwrap();
+        assert_eq!(failing.error.to_string(), "etcd keeps failing on node `a`: error: no such host");
+        // It may only have been too early.
+        assert!(!failing.confirms(&failing));
+        let mistaken = node(0, true, vec![ended()], "error: unknown flag: --x").await.unwrap();
+        assert!(mistaken.confirms(&mistaken));
     }
 }

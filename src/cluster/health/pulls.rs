@@ -14,6 +14,10 @@ pub(super) async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Erro
     let command = ["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1", "--grep", FAILED];
     let line = output(engine, node, &command).await?;
     let (image, cause) = parse(&line)?;
+    // A later attempt may have succeeded.
+    if output(engine, node, &["crictl", "inspecti", "--quiet", &image]).await.is_some() {
+        return None;
+    }
     Some(
         Error::new(Code::ImageMissing, format!("the node image lacks `{image}`, and it cannot be pulled"))
             .on_node(node)

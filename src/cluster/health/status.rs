@@ -1,15 +1,21 @@
-//! The health of a cluster: of its containers, its API server and its nodes.
+//! The health of a cluster: of its containers, its API server, its nodes and their components. What cannot be asked is
+//! unknown, which is neither well nor ill.
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cluster::access;
-use crate::cluster::found::Cluster;
-use crate::cluster::health::watch::is_alive;
+use crate::cluster::found::{Cluster, Node};
+use crate::cluster::health::api::{self, Api};
+use crate::cluster::health::diagnose::find_failure;
+use crate::cluster::health::probe::{self, Fault};
+use crate::config::Role;
 use crate::engine::Engine;
-use crate::engine::spec::State;
+use crate::engine::spec::{Container, State};
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
+use crate::plan::labels::{self, ContainerRole};
 
 /// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,12 +26,18 @@ pub struct Status {
     pub version: String,
     /// The API server's address on the host.
     pub endpoint: String,
-    /// The API server answers.
+    /// The API server answers that it is ready.
     pub api_alive: bool,
+    /// The reason why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_cause: Option<String>,
+    /// What stands in front of several control planes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<NodeStatus>,
     pub nodes: Vec<NodeStatus>,
 }
 
-/// The health of a node.
+/// The health of a node, or of the load balancer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -39,64 +51,178 @@ pub struct NodeStatus {
     /// Kubernetes version of its image.
     pub version: String,
     pub image: String,
-    /// The Node object is Ready.
-    pub ready: bool,
-    /// The reason why it is not.
+    /// The Node object is Ready, and every component of it works; `None` if that is not known.
+    pub ready: Option<bool>,
+    /// The reason why it is not, or why that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
 
 impl Status {
-    /// The API server answers and every node is Ready.
+    /// The API server and every node are known to be well, and so is the load balancer.
     pub fn is_healthy(&self) -> bool {
-        self.api_alive && self.nodes.iter().all(|node| node.ready)
+        self.api_alive && self.nodes.iter().chain(&self.balancer).all(|part| part.ready == Some(true))
     }
 }
 
 /// What the containers show of the nodes, without asking the API.
 pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
-    cluster
-        .nodes
-        .iter()
-        .map(|node| NodeStatus {
-            name: node.name.clone(),
-            role: node.role.as_str().to_owned(),
-            container: node.state(),
-            address: node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-            version: node.version.clone().unwrap_or_default(),
-            image: node.image.clone(),
-            ready: false,
-            cause: None,
-        })
-        .collect()
+    let status = |node: &Node| NodeStatus {
+        name: node.name.clone(),
+        role: node.role.as_str().to_owned(),
+        container: node.state(),
+        address: node.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        version: node.version.clone().unwrap_or_default(),
+        image: node.image.clone(),
+        ready: None,
+        cause: None,
+    };
+    cluster.nodes.iter().map(status).collect()
 }
 
-/// The health of a cluster, from its containers and its API.
+/// What its container shows of the load balancer.
+pub fn balancer(cluster: &Cluster) -> Option<NodeStatus> {
+    let status = |container: &Container| {
+        let label = |key: &str| container.labels.get(key).cloned();
+        NodeStatus {
+            name: container.name.clone(),
+            role: ContainerRole::LoadBalancer.as_str().to_owned(),
+            container: container.state,
+            address: label(labels::ADDRESS).unwrap_or_default(),
+            version: label(labels::VERSION).unwrap_or_default(),
+            image: label(labels::IMAGE).unwrap_or_else(|| container.image.clone()),
+            ready: None,
+            cause: None,
+        }
+    };
+    cluster.balancer.as_ref().map(status)
+}
+
+/// What the API says of itself and of its nodes.
+struct Said {
+    api: Api,
+    nodes: Result<Value, String>,
+}
+
+/// What was found in a node.
+#[derive(Debug, Default)]
+struct Look {
+    faults: Vec<Fault>,
+    /// A failure that `create` would end with, in the failed component's own words.
+    failure: Option<String>,
+    /// The reason why the node could not be asked.
+    unknown: Option<String>,
+}
+
+/// The health of a cluster: its containers, its API and all of its nodes are asked at once.
 pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
+    let looks = join_all(cluster.nodes.iter().map(|node| look(engine, node)));
+    let (said, mut looks) = tokio::join!(ask(engine, cluster), looks);
+    if matches!(said.api, Api::Silent(_)) {
+        // The fault is at the other end, then.
+        for look in &mut looks {
+            look.faults.retain(|fault| !fault.is_of_the_way());
+        }
+    }
     let mut nodes = nodes(cluster);
-    let client = access::client(engine, cluster).await.ok();
-    let mut api_alive = false;
-    let mut list = Value::Null;
-    if let Some(client) = &client {
-        api_alive = is_alive(client).await;
-        list = client.get("/api/v1/nodes").await.unwrap_or_default();
+    for (node, look) in nodes.iter_mut().zip(&looks) {
+        judge(node, &said.nodes, look);
     }
-    let objects = object::items(&list);
-    for node in &mut nodes {
-        let cause = match objects.iter().find(|object| object::name(object) == node.name) {
-            _ if node.container != State::Running => Some(format!("its container is {}", node.container)),
-            None if api_alive => Some("it has not registered".to_owned()),
-            None => Some("the API server does not answer".to_owned()),
-            Some(object) => unready(object),
-        };
-        node.ready = cause.is_none();
-        node.cause = cause;
+    let is_well = |look: &Look| look.faults.is_empty() && look.failure.is_none() && look.unknown.is_none();
+    let works = cluster
+        .nodes
+        .iter()
+        .zip(&looks)
+        .any(|(node, look)| node.role == Role::ControlPlane && node.is_running() && is_well(look));
+    let mut balancer = balancer(cluster);
+    if let Some(balancer) = &mut balancer {
+        judge_balancer(balancer, &said.api, works);
     }
+    let api_cause = match (said.api, &balancer) {
+        (Api::Ready, _) => None,
+        (Api::Silent(_), Some(balancer)) if balancer.container != State::Running => {
+            Some(format!("its load balancer `{}` is {}", balancer.name, balancer.container))
+        }
+        (Api::Unready(cause) | Api::Silent(cause), _) => Some(cause),
+    };
     Status {
         name: cluster.name.to_string(),
         version: cluster.version.clone().unwrap_or_default(),
         endpoint: cluster.endpoint.clone().unwrap_or_default(),
-        api_alive,
+        api_alive: api_cause.is_none(),
+        api_cause,
+        balancer,
         nodes,
     }
 }
+
+async fn ask(engine: &dyn Engine, cluster: &Cluster) -> Said {
+    match access::client(engine, cluster).await {
+        Ok(client) => {
+            let (api, nodes) = tokio::join!(api::ask(&client), client.get("/api/v1/nodes"));
+            Said { api, nodes: nodes.map_err(|failure| failure.text().to_owned()) }
+        }
+        Err(error) => Said { api: Api::Silent(error.to_string()), nodes: Err(error.to_string()) },
+    }
+}
+
+async fn look(engine: &dyn Engine, node: &Node) -> Look {
+    if !node.is_running() {
+        return Look::default();
+    }
+    let (faults, unknown) = match probe::faults(engine, &node.name).await {
+        Ok(faults) => (faults, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let failure = if faults.is_empty() && unknown.is_none() { None } else { find_failure(engine, &node.name).await };
+    let failure = failure.map(|failure| match failure.error.cause() {
+        Some(cause) => format!("{}: {cause}", failure.error.message()),
+        None => failure.error.message().to_owned(),
+    });
+    Look { faults, failure, unknown }
+}
+
+/// Puts together what the API says of a node and what was found in it.
+fn judge(node: &mut NodeStatus, list: &Result<Value, String>, look: &Look) {
+    if node.container != State::Running {
+        (node.ready, node.cause) = (Some(false), Some(format!("its container is {}", node.container)));
+        return;
+    }
+    let mut causes: Vec<String> = look.failure.iter().cloned().collect();
+    // What keeps failing is told in its own words, and not once more as a symptom.
+    let is_new = |fault: &&Fault| look.failure.as_ref().is_none_or(|failure| !failure.contains(&fault.component));
+    causes.extend(look.faults.iter().filter(is_new).map(|fault| format!("{}: {}", fault.message(), fault.cause)));
+    if let Ok(list) = list {
+        causes.extend(match object::items(list).iter().find(|object| object::name(object) == node.name) {
+            None => Some("it has not registered".to_owned()),
+            Some(object) => unready(object),
+        });
+    }
+    node.ready = match (causes.is_empty(), list.is_ok() && look.unknown.is_none()) {
+        (false, _) => Some(false),
+        (true, true) => Some(true),
+        (true, false) => None,
+    };
+    if causes.is_empty() {
+        causes.extend(look.unknown.clone());
+    }
+    node.cause = (!causes.is_empty()).then(|| causes.join("; "));
+}
+
+/// The load balancer is to blame if it is stopped, or if nothing comes through it although an API server works.
+fn judge_balancer(balancer: &mut NodeStatus, api: &Api, works: bool) {
+    (balancer.ready, balancer.cause) = match api {
+        _ if balancer.container != State::Running => {
+            (Some(false), Some(format!("its container is {}", balancer.container)))
+        }
+        Api::Ready | Api::Unready(_) => (Some(true), None),
+        Api::Silent(cause) if works => {
+            (Some(false), Some(format!("it does not lead to the API servers, although they work: {cause}")))
+        }
+        Api::Silent(_) => (None, None),
+    };
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

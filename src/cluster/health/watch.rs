@@ -1,10 +1,12 @@
 //! Waiting with an eye on the nodes: what will never come up ends the wait early, with the reason.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::health::diagnose;
+use crate::cluster::health::diagnose::{Failure, find_failure};
+use crate::cluster::health::explain::explained;
 use crate::cluster::run::Run;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -15,7 +17,13 @@ use crate::ui::Step;
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Does `work`, and ends early if one of the nodes or a component will never come up.
-pub async fn watched<T>(run: &Run, nodes: &[String], step: &Step, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn watched<T>(
+    run: &Run,
+    client: &Client,
+    nodes: &[String],
+    step: &Step,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let result = tokio::select! {
         result = work => result,
         error = failure(&*run.engine, nodes) => return Err(error),
@@ -23,7 +31,7 @@ pub async fn watched<T>(run: &Run, nodes: &[String], step: &Step, work: impl Fut
     match result {
         Err(error) if Instant::now() >= run.deadline => {
             step.detail("asking", "the nodes for the reason");
-            Err(explained(&*run.engine, nodes, error).await)
+            Err(explained(&*run.engine, client, nodes, error).await)
         }
         other => other,
     }
@@ -32,29 +40,52 @@ pub async fn watched<T>(run: &Run, nodes: &[String], step: &Step, work: impl Fut
 /// Waits for a failure that one of the nodes reports twice: a component that failed once while another one started gets its
 /// second chance.
 async fn failure(engine: &dyn Engine, nodes: &[String]) -> Error {
-    let mut suspected = None;
+    let mut suspected = BTreeMap::new();
     loop {
         sleep(DIAGNOSIS_INTERVAL).await;
         for node in nodes {
-            let Some(error) = diagnose::find_failure(engine, node).await else { continue };
-            if suspected.replace(error.message().to_owned()).is_some_and(|message| message == error.message()) {
+            if let Some(error) = judged(&mut suspected, node, find_failure(engine, node).await) {
                 return error;
             }
         }
     }
 }
 
-/// The failure of a node or component that explains a missed deadline, else the error with a hint.
-async fn explained(engine: &dyn Engine, nodes: &[String], error: Error) -> Error {
-    for node in nodes {
-        if let Some(cause) = diagnose::find_failure(engine, node).await {
-            return cause;
-        }
+/// The error of a node's failure that an earlier look saw as well; else it is kept for the next look.
+fn judged<'a>(suspected: &mut BTreeMap<&'a str, Failure>, node: &'a str, now: Option<Failure>) -> Option<Error> {
+    let Some(now) = now else {
+        suspected.remove(node);
+        return None;
+    };
+    match suspected.get(node) {
+        Some(earlier) if now.confirms(earlier) => return Some(now.error),
+        // It has not failed again, yet.
+        Some(earlier) if earlier.error.message() == now.error.message() => {}
+        _ => drop(suspected.insert(node, now)),
     }
-    error.hint("give it more time with `--wait 10m`, or keep the nodes with `--retain` and read `coracle export logs`")
+    None
 }
 
-/// Whether the API answers `GET /livez`.
-pub async fn is_alive(client: &Client) -> bool {
-    client.get("/livez").await.is_ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn a_failure_counts_when_the_same_node_fails_again() {
+        let failure = |message: &str, times| Some(Failure { error: Error::new(Code::ComponentFailed, message), times });
+        let mut suspected = BTreeMap::new();
+        assert!(judged(&mut suspected, "a", failure("etcd", Some(2))).is_none());
+        // Another node is not the same one, and neither is another component.
+        assert!(judged(&mut suspected, "b", failure("etcd", Some(3))).is_none());
+        assert!(judged(&mut suspected, "b", failure("kubelet", Some(3))).is_none());
+        assert!(judged(&mut suspected, "a", failure("etcd", Some(2))).is_none());
+        assert!(judged(&mut suspected, "a", failure("etcd", Some(3))).is_some());
+        // Well in between.
+        assert!(judged(&mut suspected, "b", None).is_none());
+        assert!(judged(&mut suspected, "b", failure("kubelet", Some(4))).is_none());
+        // What cannot become well counts when it is seen twice.
+        assert!(judged(&mut suspected, "c", failure("disk", None)).is_none());
+        assert!(judged(&mut suspected, "c", failure("disk", None)).is_some());
+    }
 }

@@ -1,5 +1,9 @@
 //! `create cluster`: from a configuration to a cluster that can be used.
 
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::health::wait::{conditions, until_usable};
@@ -7,7 +11,7 @@ use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::{bootstrap, facts, provision};
 use crate::cluster::run::{Run, new_id};
-use crate::cluster::{access, contents};
+use crate::cluster::{access, contents, found, logs};
 use crate::config::ClusterConfig;
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
@@ -15,13 +19,15 @@ use crate::error::{Code, Result, counted};
 use crate::kubeconfig;
 use crate::kubernetes::Client;
 use crate::plan::pki::Pki;
-use crate::plan::{self, Layout, Plan};
+use crate::plan::{self, Layout, Plan, labels};
 use crate::ui::Ui;
 
 pub use crate::cluster::lifecycle::options::Options;
 
 /// How often a roll-back is tried.
 const MAX_ROLL_BACKS: usize = 3;
+/// How long the logs of a create that failed may take.
+const MAX_EXPORT: Duration = Duration::from_secs(120);
 
 /// A new cluster.
 #[derive(Debug, Clone)]
@@ -61,6 +67,9 @@ pub async fn create(
         Ok(plan) => return Ok(created(&plan)),
         Err(error) => error,
     };
+    if let Some(directory) = options.logs.as_ref().filter(|_| error.code() != Code::Interrupted) {
+        keep_logs(engine, &id, directory, ui, stop).await;
+    }
     if options.retain {
         return Err(error.hint(format!(
             "the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`",
@@ -75,6 +84,32 @@ pub async fn create(
         }
     }
     Err(error)
+}
+
+/// Writes the logs of what the run made, before it is removed.
+async fn keep_logs(engine: &SharedEngine, id: &str, directory: &Path, ui: &Ui, stop: &CancellationToken) {
+    let shown = ui.step("Collecting the logs");
+    let export = async {
+        let made = engine.containers(&[format!("{}={id}", labels::RUN)]).await?;
+        match found::group(made).pop() {
+            Some(cluster) => logs::export_logs(&**engine, &cluster, directory).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let exported = tokio::select! {
+        exported = timeout(MAX_EXPORT, export) => exported,
+        () = stop.cancelled() => return,
+    };
+    match exported {
+        Ok(Ok(Some(export))) => {
+            shown.finish();
+            ui.note(format!("The logs of the nodes are in {}", export.directory.display()));
+        }
+        // Nothing was made that could have logs.
+        Ok(Ok(None)) => shown.finish(),
+        Ok(Err(error)) => ui.warn(format!("the logs could not be collected: {error}")),
+        Err(_) => ui.warn(format!("the logs were not complete after {} s", MAX_EXPORT.as_secs())),
+    }
 }
 
 /// Removes what the run made; a clean-up is worth more than one attempt.
@@ -121,11 +156,11 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
-    watched(run, &nodes, &step, bootstrap::register(&client, layout, run.deadline)).await?;
+    watched(run, &client, &nodes, &step, bootstrap::register(&client, layout, run.deadline)).await?;
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");
-    watched(run, &nodes, &step, bootstrap::install(run, &client, layout, &facts, &pki)).await?;
+    watched(run, &client, &nodes, &step, bootstrap::install(run, &client, layout, &facts, &pki)).await?;
     step.finish();
 
     until_usable(run, &client, &nodes, &conditions(cluster).0).await?;

@@ -32,6 +32,7 @@ fn options(directory: &Path) -> Options {
     Options {
         wait: Duration::ZERO,
         retain: false,
+        logs: None,
         kubeconfig: Location::new(Some(&directory.join("config")), None, None).unwrap(),
         proxy: ProxySettings::default(),
         local: true,
@@ -160,6 +161,25 @@ async fn the_data_of_an_earlier_cluster_is_not_started_again() {
     assert_eq!(error.code(), Code::ClusterExists);
     assert!(error.hints()[0].contains("coracle delete cluster --name t-fake"));
     assert_eq!(engine.left(), before);
+}
+
+#[tokio::test]
+async fn the_logs_of_a_failed_create_are_kept_and_its_nodes_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Arc::new(engine());
+    let mut options = options(directory.path());
+    options.logs = Some(directory.path().join("logs"));
+    failure(&engine, &options).await;
+    assert_eq!(engine.left(), Vec::<String>::new());
+    for node in ["t-fake-control-plane", "t-fake-worker"] {
+        assert!(directory.path().join("logs").join(node).join("inspect.json").exists(), "{node}");
+    }
+    // A cluster of somebody else that has the name is none of this run.
+    options.retain = true;
+    failure(&engine, &options).await;
+    options.logs = Some(directory.path().join("others"));
+    assert_eq!(failure(&engine, &options).await.code(), Code::ClusterExists);
+    assert!(!directory.path().join("others").exists());
 }
 
 #[tokio::test]

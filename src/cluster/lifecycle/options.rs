@@ -1,5 +1,6 @@
 //! What the caller of `create` decides.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kubeconfig::Location;
@@ -13,6 +14,8 @@ pub struct Options {
     pub wait: Duration,
     /// Keep what was made if it fails.
     pub retain: bool,
+    /// Where the logs of the nodes go if it fails.
+    pub logs: Option<PathBuf>,
     /// Which kubeconfig gets the entry.
     pub kubeconfig: Location,
     /// Proxy settings for the nodes.

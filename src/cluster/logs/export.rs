@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::logs::directory::{Directory, LogExport};
+use crate::cluster::logs::objects;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 
@@ -56,7 +57,7 @@ pub async fn export_logs(engine: &dyn Engine, cluster: &Cluster, directory: &Pat
             }
         }
     };
-    tokio::join!(nodes, balancer);
+    tokio::join!(nodes, balancer, objects::export(engine, cluster, &top));
     Ok(top.finish())
 }
 
@@ -237,7 +238,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let directory = place.path().join("deep/logs");
         let export = export_logs(&engine, &cluster, &directory).await.unwrap();
-        assert_eq!(export.problems, ["c-control-plane/containers/evil.log: it leads out of the logs"]);
+        let no_api = "api: `/etc/kubernetes/admin.conf` does not exist on node `c-control-plane`";
+        let evil = "c-control-plane/containers/evil.log: it leads out of the logs";
+        assert_eq!(export.problems, [no_api, evil]);
         let read = |path: &str| std::fs::read_to_string(directory.join(path)).unwrap();
         assert_eq!(read("c-control-plane/kubelet.log"), "journalctl --no-pager --unit=kubelet");
         assert_eq!(read("c-control-plane/containers/app.log"), "said\nREDACTED PRIVATE KEY\nmore\n");

@@ -2,6 +2,7 @@
 
 mod directory;
 mod export;
+mod objects;
 
 pub use directory::LogExport;
 pub use export::export_logs;

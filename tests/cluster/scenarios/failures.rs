@@ -271,8 +271,13 @@ fn killed(cluster: &Cluster) -> Result<(), String> {
 
 /// A component that never comes up ends the creation long before the wait is over, with its own words.
 fn wrong_etcd_flag(cluster: &Cluster) -> Result<(), String> {
-    let command = create_with(cluster, "etcd: {no-such-flag: x}")?;
-    refused(cluster, command, "component-failed", 1, &["etcd keeps failing", "-no-such-flag", "check `etcd`"])
+    let mut command = create_with(cluster, "etcd: {no-such-flag: x}")?;
+    let logs = cluster.home.join("logs-on-failure");
+    command.arg("--logs-on-failure").arg(&logs);
+    refused(cluster, command, "component-failed", 1, &["etcd keeps failing", "-no-such-flag", "check `etcd`"])?;
+    let log =
+        std::fs::read_to_string(logs.join(cluster.node()).join("kubelet.log")).map_err(|error| error.to_string())?;
+    contains(&log, "etcd")
 }
 
 fn wrong_kubelet_setting(cluster: &Cluster) -> Result<(), String> {

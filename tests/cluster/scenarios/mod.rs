@@ -7,6 +7,7 @@ mod basics;
 mod course;
 mod engine;
 mod failures;
+mod health;
 mod hello;
 mod image_commands;
 mod images;
@@ -278,6 +279,7 @@ const LOAD_BALANCER: Group = Group {
     scenarios: &[
         ("answers", load_balancer::answers),
         ("local", load_balancer::local),
+        ("urls", health::urls),
         ("allocation", load_balancer::allocation),
         ("documentation", load_balancer::documentation),
         ("agent-restart", load_balancer::agent_restart),
@@ -294,7 +296,12 @@ const PLANES: Group = Group {
     environment: &[],
     create: nodes::create_planes,
     together: &[],
-    scenarios: &[("ready", nodes::planes_ready), ("balancer", nodes::balancer), ("delete", nodes::delete)],
+    scenarios: &[
+        ("ready", nodes::planes_ready),
+        ("health", health::every_component),
+        ("balancer", nodes::balancer),
+        ("delete", nodes::delete),
+    ],
 };
 
 /// One node whose ports 80 and 443 are published, as the page about Ingress has it.

@@ -126,7 +126,7 @@ pub(super) fn export_logs(cluster: &Cluster) -> Result<(), String> {
         });
         ensure(found, || format!("no file of `{part}` with content among {files:?}"))
     };
-    for part in ["kubelet", "containerd", "kube-apiserver", &cluster.node()] {
+    for part in ["kubelet", "containerd", "kube-apiserver", "api/events.txt", "api/pods.json", &cluster.node()] {
         of_size(part)?;
     }
     super::security::without_keys(cluster, "the exported logs", &super::security::content(&files))

@@ -70,5 +70,13 @@ store | diff "$directory/before" - >&2 || fail "the load left something"
 "$coracle" status --name t-accept-full >"$directory/said" || fail "after the load:" "$(cat "$directory/said")"
 empty
 "$coracle" load docker-image t-accept-full:1 --name t-accept-full --quiet
+
+echo "full under a running cluster"
+fill 0
+code=0
+"$coracle" status --name t-accept-full >"$directory/said" 2>&1 || code=$?
+[ "$code" = 1 ] || fail "status ended with $code:" "$(cat "$directory/said")"
+grep --quiet "the engine's disk is full: no space left on device" "$directory/said" || fail "no cause in:" "$(cat "$directory/said")"
+empty
 "$coracle" delete cluster --name t-accept-full --quiet
 nothing_left

@@ -1,0 +1,72 @@
+//! The lines of a log that say why something failed. Pure.
+
+/// Lines of a log that are shown.
+pub(super) const MAX_LINES: usize = 12;
+/// Longest line that is shown, in characters.
+const MAX_LENGTH: usize = 400;
+
+/// The lines that name an error, else the last ones; each once, without the usage text that follows a wrong flag.
+pub(super) fn relevant_lines(log: &str) -> Vec<String> {
+    let words = ["error", "fatal", "panic", "unknown flag", "not defined", "invalid", "failed"];
+    let is_relevant = |line: &&str| {
+        let lower = line.to_lowercase();
+        let usage = line.starts_with(char::is_whitespace);
+        // From systemd, and only that the unit failed, which is known.
+        let known = line.starts_with("kubelet.service: ");
+        !usage && !known && words.iter().any(|word| lower.contains(word))
+    };
+    let relevant: Vec<String> = log.lines().filter(is_relevant).map(str::to_owned).collect();
+    let chosen = if relevant.is_empty() { last_lines(log, MAX_LINES) } else { relevant };
+    let mut unique: Vec<String> = Vec::new();
+    for line in chosen {
+        let line: String = line.trim_end().chars().take(MAX_LENGTH).collect();
+        if !unique.iter().any(|known| without_time(known) == without_time(&line)) {
+            unique.push(line);
+        }
+    }
+    let skip = unique.len().saturating_sub(MAX_LINES);
+    unique.into_iter().skip(skip).collect()
+}
+
+/// A line without klog's date, time and process, which differ between equal messages.
+fn without_time(line: &str) -> &str {
+    let mut start = line.chars();
+    let klog = start.next().is_some_and(|letter| "IWEF".contains(letter))
+        && start.by_ref().take(4).filter(char::is_ascii_digit).count() == 4;
+    if klog { line.split_once(']').map_or(line, |(_, text)| text) } else { line }
+}
+
+/// The last lines that are not empty.
+pub(super) fn last_lines(text: &str, count: usize) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_names_the_error_is_found_in_a_usage_text() {
+        let log = "Error: unknown flag: --nonsense\nUsage:\n  kube-apiserver [flags]\n      --error-thing  a flag\n";
+        assert_eq!(relevant_lines(log), ["Error: unknown flag: --nonsense"]);
+    }
+
+    #[test]
+    fn etcds_usage_is_left_out_too() {
+        let log =
+            "flag provided but not defined: -no-such-flag\nUsage:\n\n  etcd [flags]\n    Start an etcd server. error\n";
+        assert_eq!(relevant_lines(log), ["flag provided but not defined: -no-such-flag"]);
+    }
+
+    #[test]
+    fn a_message_of_every_start_is_shown_once() {
+        let log = "E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\"\n\
+                   kubelet.service: Failed with result 'exit-code'.\n\
+                   E1121 11:02:33.710645      74 run.go:72] \"command failed\" err=\"maxPods\"\n";
+        assert_eq!(
+            relevant_lines(log),
+            ["E1121 11:02:32.118564      67 run.go:72] \"command failed\" err=\"maxPods\""]
+        );
+    }
+}

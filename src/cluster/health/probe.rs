@@ -1,0 +1,194 @@
+//! What works in a node: each of its components is asked, where its kubelet asks it, and the way to the API server is tried.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::cluster::health::api::failed_checks;
+use crate::engine::Engine;
+use crate::engine::files::run;
+use crate::error::{Code, Error, Result};
+
+/// Asks everything at once, and prints a line for each: its name, the HTTP status (000 for none), the error, and the checks
+/// that failed. The values are separated by tabs, and the checks by vertical tabs. The units of systemd come first.
+const SCRIPT: &str = r#"
+limit=10
+ask() {
+  said=$(curl --silent --insecure --max-time $limit --write-out '\n%{http_code}\t%{errormsg}' "$2" 2>/dev/null)
+  printf '%s\t%s\t%s\n' "$1" "$(printf '%s' "$said" | tail -n 1)" "$(printf '%s' "$said" | grep '^\[-\]' | tr '\n\t' '\v ')"
+}
+for unit in containerd kubelet; do
+  printf '%s\tunit\t%s\n' $unit "$(systemctl is-active $unit)"
+done
+printf 'disk\tdisk\t%s\n' "$(stat --file-system --format='%f %S' /var)"
+{
+  port=$(awk '$1 == "healthzPort:" { print $2 }' /var/lib/kubelet/config.yaml)
+  [ "$port" = 0 ] || ask kubelet "http://127.0.0.1:${port:-10248}/healthz" &
+  if [ -e /etc/kubernetes/admin.conf ]; then
+    for name in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+      url=$(awk '
+        /(liveness|readiness)Probe:/ { inside = 1 }
+        $1 == "periodSeconds:" { inside = 0 }
+        inside && $1 ~ /^(host|path|port|scheme):$/ { gsub(/"/, "", $2); at[$1] = $2 }
+        END {
+          host = at["host:"] ~ /:/ ? "[" at["host:"] "]" : at["host:"]
+          if (at["port:"]) print tolower(at["scheme:"]) "://" host ":" at["port:"] at["path:"]
+        }' "/etc/kubernetes/manifests/$name.yaml" 2>/dev/null)
+      if [ -n "$url" ]; then ask $name "$url" & else printf '%s\tabsent\n' $name; fi
+    done
+  else
+    ask api "$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/livez" &
+  fi
+  wait
+}
+"#;
+/// How long a node may take for all answers; each of them may take ten seconds.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Free bytes below which nothing starts: ext4 counts 16 MiB as free that not even root can use.
+const MIN_FREE: u64 = 24 * 1024 * 1024;
+/// What a node's kubelet reaches only over the network.
+const WAY: &str = "api";
+/// What everything of a node writes to.
+const DISK: &str = "disk";
+/// In the order in which they need each other.
+const ORDER: [&str; 8] =
+    [DISK, "containerd", "kubelet", "etcd", "kube-apiserver", WAY, "kube-controller-manager", "kube-scheduler"];
+
+/// Something of a node that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Its name, such as `etcd`.
+    pub component: String,
+    /// What is wrong with it, such as `does not answer`.
+    pub what: &'static str,
+    pub cause: String,
+}
+
+impl Fault {
+    fn new(component: &str, what: &'static str, cause: impl Into<String>) -> Self {
+        Self { component: component.to_owned(), what, cause: cause.into() }
+    }
+
+    /// Whether it is that the node does not reach the API server over the network.
+    pub(super) fn is_of_the_way(&self) -> bool {
+        self.component == WAY
+    }
+
+    /// What does not work, for people.
+    pub(super) fn message(&self) -> String {
+        if self.is_of_the_way() {
+            return "the API server cannot be reached from the node".to_owned();
+        }
+        if self.component == DISK {
+            return "the engine's disk is full".to_owned();
+        }
+        // A unit has an article in the other messages about it.
+        let article = if self.component == "kubelet" { "the " } else { "" };
+        format!("{article}{} {}", self.component, self.what)
+    }
+}
+
+/// All that does not work in a node, what others need first. An error if the node cannot be asked: then nothing is known.
+pub(super) async fn faults(engine: &dyn Engine, node: &str) -> Result<Vec<Fault>> {
+    let failed = || Error::new(Code::NotReady, "the node cannot be asked how it is").on_node(node);
+    let asked = timeout(LIMIT, run(engine, node, &["sh", "-c", SCRIPT], None, failed())).await;
+    let output = asked.map_err(|_| failed().because(format!("no answer within {} s", LIMIT.as_secs())))??;
+    let output = String::from_utf8_lossy(&output);
+    // Silence is no sign of health.
+    if output.lines().any(|line| line.starts_with("kubelet\t")) {
+        Ok(read(&output))
+    } else {
+        Err(failed().because("it gave no answer"))
+    }
+}
+
+fn read(output: &str) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = output.lines().filter_map(fault).collect();
+    let place = |fault: &Fault| ORDER.iter().position(|name| *name == fault.component);
+    faults.sort_by_key(place);
+    // A unit that does not run does not answer either.
+    faults.dedup_by(|next, kept| next.component == kept.component);
+    faults
+}
+
+fn fault(line: &str) -> Option<Fault> {
+    let mut fields = line.split('\t');
+    let (name, kind) = (fields.next()?, fields.next()?);
+    let (error, answer) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+    match kind {
+        "absent" => Some(Fault::new(name, "is not there", "its manifest in /etc/kubernetes/manifests is gone")),
+        "disk" if is_full(error) => Some(Fault::new(name, "is full", "no space left on device")),
+        "disk" => None,
+        // Other states, such as `unknown`, are of a systemd that does not answer, which the questions below find out.
+        "unit" => match error {
+            "inactive" | "failed" => Some(Fault::new(name, "does not run", format!("its unit is {error}"))),
+            "activating" => Some(Fault::new(name, "does not run", "systemd is starting it")),
+            _ => None,
+        },
+        "000" => Some(Fault::new(name, "does not answer", error)),
+        // The way is there, whatever it answers.
+        _ if name == WAY => None,
+        // Who may ask is a setting: the component works.
+        "200" | "401" | "403" => None,
+        code => {
+            let answer = answer.replace('\u{b}', "\n");
+            let checks = failed_checks(&answer).join(", ");
+            let cause = if checks.is_empty() { format!("it answers with {code}") } else { format!("{checks} failed") };
+            Some(Fault::new(name, "is not ready", cause))
+        }
+    }
+}
+
+/// Whether almost nothing is free, from the output of `stat`: free blocks and their size.
+pub(super) fn is_full(output: &str) -> bool {
+    let mut numbers = output.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+    let free = numbers.next().zip(numbers.next()).map(|(blocks, size)| blocks.saturating_mul(size));
+    free.is_some_and(|free| free < MIN_FREE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(output: &str) -> Vec<String> {
+        read(output).iter().map(|fault| format!("{}: {}", fault.message(), fault.cause)).collect()
+    }
+
+    #[test]
+    fn a_node_is_well_only_if_all_of_it_is() {
+        let well = "containerd\tunit\tactive\nkubelet\tunit\tactive\nkubelet\t200\t\tok\netcd\t200\t\t{}\n\
+                    kube-apiserver\t401\t\t{}\nkube-scheduler\t200\t\tok\n";
+        assert!(told(well).is_empty());
+        let ill = "kubelet\tunit\tactive\nkube-scheduler\tabsent\n\
+                   kube-apiserver\t500\t\t[+]ping ok\u{b}[-]etcd failed: reason withheld\u{b}readyz check failed\n\
+                   etcd\t000\tFailed to connect\t\nkubelet\t000\tTimed out\t\n";
+        assert_eq!(
+            told(ill),
+            [
+                "the kubelet does not answer: Timed out",
+                "etcd does not answer: Failed to connect",
+                "kube-apiserver is not ready: etcd failed",
+                "kube-scheduler is not there: its manifest in /etc/kubernetes/manifests is gone",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_worker_is_well_only_if_it_reaches_the_api_server() {
+        assert!(told("api\t403\t\tforbidden\n").is_empty());
+        assert_eq!(told("api\t000\tno route\t\n"), ["the API server cannot be reached from the node: no route"]);
+    }
+
+    #[test]
+    fn a_unit_that_does_not_run_is_told_once() {
+        let output = "kubelet\tunit\tfailed\nkubelet\t000\tFailed to connect\t\n";
+        assert_eq!(told(output), ["the kubelet does not run: its unit is failed"]);
+    }
+
+    #[test]
+    fn a_disk_is_full_when_almost_nothing_is_free() {
+        assert!(is_full("4099 4096\n"));
+        assert!(!is_full("65536 4096\n"));
+        assert!(!is_full(""));
+    }
+}
