@@ -82,6 +82,7 @@ impl Run for CreateCluster {
             kubeconfig: self.kubeconfig.location()?,
             proxy,
             local,
+            docker_config: environment.docker_config.clone(),
             logins: credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?,
         };
         if self.dry_run {

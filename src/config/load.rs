@@ -115,6 +115,7 @@ fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &
         }
     }
     let places = apply(reader, &mut cluster, overrides);
+    cluster.places = reader.places(&places);
     if !foreign_file {
         validate::run(reader, &cluster, &places, complete);
     }

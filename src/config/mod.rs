@@ -14,6 +14,7 @@ mod dns;
 mod load;
 mod name;
 mod nodes;
+mod places;
 mod reader;
 mod registries;
 mod scalar;
@@ -26,6 +27,7 @@ mod value;
 pub use dns::CoreDns;
 pub use load::{Overrides, load};
 pub use name::ClusterName;
+pub use places::Places;
 pub use registries::{LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
 pub use syntax::registry_host;
@@ -81,6 +83,9 @@ pub struct ClusterConfig {
     /// Absolute paths of files and directories with objects that are applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<String>,
+    /// Where all of this stands in the file.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// Flags of a component, name (without dashes) to value.
@@ -303,6 +308,7 @@ impl ClusterConfig {
             images: Vec::new(),
             addons: Vec::new(),
             manifests: Vec::new(),
+            places: Places::default(),
         }
     }
 

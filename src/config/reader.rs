@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::places::Places;
 use super::value::{Mark, Node, Value, quoted};
 use crate::error::{Problem, Snippet};
 
@@ -52,13 +53,8 @@ impl<'a> Reader<'a> {
 
     /// Reports a problem at a place of the file.
     pub(super) fn problem(&mut self, mark: Mark, message: impl Into<String>) {
-        let snippet = self.lines.get(mark.line - 1).map(|text| Snippet {
-            line: mark.line,
-            column: mark.column,
-            text: (*text).to_owned(),
-        });
-        let place = format!("{}:{}:{}", self.file, mark.line, mark.column);
-        self.problems.push((Some(mark), Problem { place, message: message.into(), snippet }));
+        let problem = self.at(mark, message.into());
+        self.problems.push((Some(mark), problem));
     }
 
     /// Reports a problem with a command line flag.
@@ -81,6 +77,32 @@ impl<'a> Reader<'a> {
         }
         let problem = Problem { place: self.file.to_owned(), message: message.into(), snippet: None };
         self.problems.push((None, problem));
+    }
+
+    /// The place of each field; `nodes` has the index in the file of each node.
+    pub(super) fn places(&self, nodes: &[Option<usize>]) -> Places {
+        let mut places = BTreeMap::new();
+        for (path, mark) in self.places.iter().filter(|(path, _)| !path.ends_with("#key")) {
+            let now = match path.strip_prefix("nodes[").and_then(|rest| rest.split_once(']')) {
+                Some((index, rest)) => {
+                    let index = index.parse().ok();
+                    let now = nodes.iter().position(|place| place.is_some() && *place == index);
+                    now.map(|now| format!("nodes[{now}]{rest}"))
+                }
+                None => Some(path.clone()),
+            };
+            places.extend(now.map(|now| (now, self.at(*mark, String::new()))));
+        }
+        Places::new(places)
+    }
+
+    fn at(&self, mark: Mark, message: String) -> Problem {
+        let snippet = self.lines.get(mark.line - 1).map(|text| Snippet {
+            line: mark.line,
+            column: mark.column,
+            text: (*text).to_owned(),
+        });
+        Problem { place: format!("{}:{}:{}", self.file, mark.line, mark.column), message, snippet }
     }
 
     /// Whether the file has this path.

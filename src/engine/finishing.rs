@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::helper;
 use crate::engine::spec::{
-    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress, SharedEngine};
 use crate::error::{Code, Error, Result};
@@ -106,8 +106,8 @@ impl Engine for Finishing {
     }
 
     // A pull or a load may take minutes, and what has arrived of it is the engine's to keep or to drop: both end at once.
-    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
-        self.engine.pull_image(reference, progress).await
+    async fn pull_image(&self, reference: &str, login: Option<&Login>, progress: Progress<'_>) -> Result<()> {
+        self.engine.pull_image(reference, login, progress).await
     }
 
     async fn load_images(&self, tar: ByteStream) -> Result<()> {

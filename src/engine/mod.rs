@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::engine::spec::{
-    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
 use crate::error::Result;
 
@@ -42,8 +42,8 @@ pub trait Engine: Send + Sync {
     async fn image(&self, reference: &str) -> Result<Option<Image>>;
     /// All images that have a name.
     async fn images(&self) -> Result<Vec<Image>>;
-    /// Pulls an image from its registry.
-    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()>;
+    /// Pulls one image from its registry: that with the tag `latest` if the reference has neither a tag nor a digest.
+    async fn pull_image(&self, reference: &str, login: Option<&Login>, progress: Progress<'_>) -> Result<()>;
     /// Loads images from one tar in the format of `docker save`.
     async fn load_images(&self, tar: ByteStream) -> Result<()>;
     /// Removes an image name (and the image with its last name).

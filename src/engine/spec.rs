@@ -66,6 +66,17 @@ pub struct Image {
     pub size: u64,
 }
 
+/// Credentials for a registry. They are secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The registry, as `docker login` names it.
+    pub server: String,
+    /// User name.
+    pub user: String,
+    /// Password or token.
+    pub password: String,
+}
+
 /// The addresses of a network in one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AddressPool {
@@ -107,6 +118,8 @@ pub struct Network {
     pub name: String,
     /// Subnets.
     pub subnets: Vec<IpNet>,
+    /// The largest packet, bytes, if it is not the default of 1500.
+    pub mtu: Option<u32>,
     /// Labels.
     pub labels: Labels,
 }
@@ -221,6 +234,9 @@ pub struct ContainerSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
+    /// Limits of its processes (`ulimit`), `-1` for none; those that it does not name are the engine's defaults.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, i64>,
     /// Use the host's user namespace even when the engine maps users.
     pub host_user_namespace: bool,
     /// A cgroup namespace of its own.
@@ -254,6 +270,7 @@ impl ContainerSpec {
             dns_search: None,
             extra_hosts: Vec::new(),
             sysctls: BTreeMap::new(),
+            limits: BTreeMap::new(),
             host_user_namespace: false,
             private_cgroup_namespace: false,
             devices: Vec::new(),

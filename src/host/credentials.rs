@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::config::Registry;
+use crate::engine::spec;
 use crate::error::{Code, Error, Result};
 use crate::host::docker_config::{DockerConfig, authority};
 use crate::plan::node::credentials::{Login, Secret};
@@ -29,6 +30,24 @@ pub(crate) async fn of_registries(directory: Option<&Path>, registries: &[Regist
         logins.push(Login { host: registry.host.clone(), ..first(directory, &hosts).await? });
     }
     Ok(logins)
+}
+
+/// Credentials for the registry of an image, if the Docker configuration has any that can be used: an image that needs none
+/// is pulled without.
+pub(crate) async fn of_image(directory: Option<&Path>, reference: &str) -> Option<spec::Login> {
+    let config = DockerConfig::read(&directory?.join("config.json")).ok()?;
+    let host = registry_of(reference);
+    let login = find(&config, host).await.ok()??;
+    let server = if host == "docker.io" { HUB } else { host };
+    Some(spec::Login { server: server.to_owned(), user: login.user, password: login.secret.reveal().to_owned() })
+}
+
+/// The registry of an image's name: what comes before the first slash, if it looks like a host.
+fn registry_of(reference: &str) -> &str {
+    match reference.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
 }
 
 /// The credentials of the first host that has any.
@@ -206,5 +225,20 @@ mod tests {
         let error = login_of(config, "a.example").await.unwrap_err();
         assert_eq!(error.code(), Code::ToolMissing);
         assert!(error.message().contains("docker-credential-coracle-absent"));
+    }
+
+    #[tokio::test]
+    async fn an_image_is_pulled_with_the_login_of_its_registry() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = r#"{"auths": {"localhost:5001": {"username": "m", "password": "p"},
+            "https://index.docker.io/v1/": {"username": "h", "password": "q"}}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let of = async |reference| of_image(Some(directory.path()), reference).await;
+        for (reference, server, user) in [("localhost:5001/team/node", "localhost:5001", "m"), ("me/node", HUB, "h")] {
+            let login = of(reference).await.unwrap();
+            assert_eq!((login.server.as_str(), login.user.as_str()), (server, user));
+        }
+        assert!(of("registry.example/node").await.is_none());
+        assert!(of_image(None, "me/node").await.is_none());
     }
 }

@@ -1,19 +1,27 @@
-//! What this machine allows: kernel settings, disk space and ports.
+//! What this machine allows: kernel settings and disk space.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use ipnet::IpNet;
+use rustix::process::Resource;
 
-use crate::config::{ClusterConfig, IpFamily, Protocol};
-use crate::engine::spec::{EngineInfo, Privilege};
+use crate::config::{ClusterConfig, IpFamily};
+use crate::engine::spec::{Container, EngineInfo, Privilege};
 use crate::error::{Code, Error, FREE_DISK, Result, counted};
 use crate::host::check::Check;
+use crate::plan::labels;
 
-/// inotify instances that a node uses: systemd, the kubelet and containerd, measured with room to spare.
+/// inotify instances without which a node does not work: those of systemd, containerd and the kubelet.
 const INOTIFY_PER_NODE: usize = 8;
+/// inotify instances that a worker uses: systemd 3, containerd 2, the kubelet 7, kube-proxy 1.
+const INOTIFY_OF_WORKER: usize = 13;
+/// And those of a control plane: kube-apiserver has 6 more, and kube-controller-manager 7.
+const INOTIFY_OF_CONTROL_PLANE: usize = 26;
 /// Free bytes on the engine's disk below which a cluster cannot start.
 const MIN_DISK: u64 = 512 * 1024 * 1024;
+/// Open files that a process in a node may have: the largest number that every kernel allows.
+const MAX_FILES: i64 = 1_048_576;
 /// The bit of `CAP_SYS_RESOURCE` in a capability set.
 const SYS_RESOURCE: u64 = 1 << 24;
 
@@ -30,13 +38,27 @@ pub fn privilege(local: bool) -> Privilege {
     }
 }
 
+/// Limits for the processes in nodes, so that the engine's defaults (`default-ulimits`) do not reach them: with 1,024 open
+/// files the API server refuses the 1,025th connection.
+///
+/// An engine that cannot raise limits gives at most its own, and most likely this process has the same.
+pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
+    let own = |resource| rustix::process::getrlimit(resource).maximum.and_then(|value| i64::try_from(value).ok());
+    let (files, processes) = match privilege {
+        Privilege::Privileged => (MAX_FILES, -1),
+        _ => (own(Resource::Nofile).unwrap_or(MAX_FILES).min(MAX_FILES), own(Resource::Nproc).unwrap_or(-1)),
+    };
+    BTreeMap::from([("nofile".to_owned(), files), ("nproc".to_owned(), processes)])
+}
+
 /// Checks whether this host, on which the engine runs, can run the cluster.
-pub fn checks(info: &EngineInfo, cluster: &ClusterConfig) -> Vec<Check> {
+///
+/// `containers` are all of the engine.
+pub fn checks(info: &EngineInfo, cluster: &ClusterConfig, containers: &[Container]) -> Vec<Check> {
     vec![
         Check::new("IPv6", ipv6(cluster)),
-        Check::new("inotify instances", inotify(cluster.nodes.len())),
+        Check::new("inotify instances", inotify(cluster.nodes.len(), containers)),
         Check::new("disk space", disk(Path::new(&info.data_root))),
-        Check::new("ports", ports(cluster)),
     ]
 }
 
@@ -52,36 +74,110 @@ fn ipv6(cluster: &ClusterConfig) -> Result<()> {
         .hint("`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`; or set `networking.ipFamily: ipv4`"))
 }
 
-fn inotify(nodes: usize) -> Result<()> {
-    let read =
-        |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse::<usize>().ok();
-    read("max_user_instances").map_or(Ok(()), |limit| enough_inotify(nodes, inotify_in_use(), limit))
+fn inotify(nodes: usize, containers: &[Container]) -> Result<()> {
+    inotify_limit().map_or(Ok(()), |limit| enough_inotify(nodes, &inotify_in_use(containers), limit))
+}
+
+/// How many inotify instances the kernel allows each user.
+fn inotify_limit() -> Option<usize> {
+    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?.trim().parse().ok()
+}
+
+/// The hint for too few inotify instances.
+pub const MORE_INOTIFY: &str =
+    "`sudo sysctl fs.inotify.max_user_instances=512` (in /etc/sysctl.d it survives a reboot)";
+
+/// A sentence about the kernel's limit if there is no room for another node, and the engine runs on this host.
+pub fn scarce_inotify(info: &EngineInfo, containers: &[Container]) -> Option<String> {
+    let (limit, used) = (inotify_limit().filter(|_| is_here(info))?, inotify_in_use(containers));
+    (used.count + INOTIFY_PER_NODE > limit).then(|| {
+        format!("the kernel allows {limit} inotify instances per user, and {used} are in use, which may be the reason")
+    })
+}
+
+/// Whether the engine has the same files as this process. Its socket can be here without it: in a container into which it is
+/// mounted, or from a virtual machine.
+pub fn is_here(info: &EngineInfo) -> bool {
+    Path::new(&info.data_root).exists()
+}
+
+/// A warning if the new nodes would use the last instances: components then fall back to looking from time to time, and what
+/// starts later may get none.
+pub fn tight_inotify(cluster: &ClusterConfig, containers: &[Container]) -> Option<String> {
+    let usual = cluster.nodes.iter().map(|node| usual_inotify(node.role.as_str())).sum();
+    tight(usual, &inotify_in_use(containers), inotify_limit()?)
+}
+
+fn tight(usual: usize, used: &InUse, limit: usize) -> Option<String> {
+    (used.count + usual > limit).then(|| {
+        format!(
+            "the kernel allows {limit} inotify instances per user, {used} are in use, and these nodes use {usual}: components \
+             may notice changes late, and nodes that start later may fail; {MORE_INOTIFY} helps"
+        )
+    })
+}
+
+/// How many instances a container of this role usually has.
+fn usual_inotify(role: &str) -> usize {
+    match role {
+        "control-plane" => INOTIFY_OF_CONTROL_PLANE,
+        "worker" => INOTIFY_OF_WORKER,
+        _ => 0,
+    }
+}
+
+/// A number of inotify instances.
+struct InUse {
+    count: usize,
+    /// Some could not be seen.
+    estimated: bool,
+}
+
+impl std::fmt::Display for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.estimated { write!(f, "about {}", self.count) } else { write!(f, "{}", self.count) }
+    }
 }
 
 /// Whether the limit allows this many more nodes.
-fn enough_inotify(nodes: usize, used: usize, limit: usize) -> Result<()> {
+fn enough_inotify(nodes: usize, used: &InUse, limit: usize) -> Result<()> {
     let needed = nodes * INOTIFY_PER_NODE;
-    if used + needed <= limit {
+    if used.count + needed <= limit {
         return Ok(());
     }
-    let wanted = (used + needed).max(512).next_power_of_two();
+    let wanted = (used.count + needed).max(512).next_power_of_two();
+    let estimated = if used.estimated { " (an estimate, since this user cannot see all of root's)" } else { "" };
     Err(Error::new(
         Code::InotifyLimit,
         format!("{} more would need about {needed} inotify instances", counted(nodes, "node")),
     )
-    .because(format!("the kernel allows {limit} per user, and {used} are in use"))
+    .because(format!("the kernel allows {limit} per user, and {used} are in use{estimated}"))
     .hint(format!("`sudo sysctl fs.inotify.max_user_instances={wanted}` (in /etc/sysctl.d it survives a reboot)")))
 }
 
-/// inotify instances of root's processes, as far as this user can see them.
-fn inotify_in_use() -> usize {
+/// The label of a node of kind, which runs the same programs.
+const KIND_ROLE: &str = "io.x-k8s.kind.role";
+
+/// inotify instances of root's processes, to whom those in nodes belong too. Where this user cannot see them all, nodes count
+/// as much as they usually have.
+fn inotify_in_use(containers: &[Container]) -> InUse {
     use std::os::unix::fs::MetadataExt;
+    let (mut seen, mut estimated) = (0, false);
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let root = processes.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 0));
-    let files = root.filter_map(|process| std::fs::read_dir(process.path().join("fd")).ok()).flatten().flatten();
-    files
-        .filter(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == "anon_inode:inotify"))
-        .count()
+    for process in processes.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 0)) {
+        let files = std::fs::read_dir(process.path().join("fd"));
+        estimated |= files.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let links = files.into_iter().flatten().flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        seen += links.filter(|link| link.as_os_str() == "anon_inode:inotify").count();
+    }
+    InUse { count: if estimated { seen.max(of_nodes(containers)) } else { seen }, estimated }
+}
+
+/// What the nodes among these containers use.
+fn of_nodes(containers: &[Container]) -> usize {
+    let running = containers.iter().filter(|container| container.is_running());
+    let roles = running.filter_map(|node| node.labels.get(labels::ROLE).or_else(|| node.labels.get(KIND_ROLE)));
+    roles.map(|role| usual_inotify(role)).sum()
 }
 
 fn disk(data_root: &Path) -> Result<()> {
@@ -98,99 +194,64 @@ fn enough_disk(data_root: &Path, free: u64) -> Result<()> {
         .hint(FREE_DISK))
 }
 
-/// Whether the ports that the configuration names are free; those that coracle chooses are replaced if they are taken.
-fn ports(cluster: &ClusterConfig) -> Result<()> {
-    let networking = &cluster.networking;
-    let mut wanted = vec![(SocketAddr::new(networking.api_server_address, networking.api_server_port), Protocol::Tcp)];
-    let mappings = cluster.nodes.iter().flat_map(|node| &node.extra_port_mappings);
-    wanted
-        .extend(mappings.map(|mapping| (SocketAddr::new(mapping.listen_address, mapping.host_port), mapping.protocol)));
-    for (address, protocol) in wanted.into_iter().filter(|(address, _)| address.port() != 0) {
-        let taken = match protocol {
-            Protocol::Tcp => TcpListener::bind(address).err(),
-            Protocol::Udp => UdpSocket::bind(address).err(),
-            Protocol::Sctp => None,
-        };
-        if let Some(source) = taken.filter(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
-            return Err(Error::new(Code::PortTaken, format!("port {} on {} is taken", address.port(), address.ip()))
-                .with_cause(&source)
-                .hint(format!(
-                    "`ss -lnp 'sport = :{}'` shows which program uses it; or set another port in the configuration",
-                    address.port()
-                )));
-        }
-    }
-    Ok(())
-}
-
-/// A free TCP port at an address of this host.
-pub fn free_port(address: IpAddr) -> Result<u16> {
-    TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).map(|local| local.port()).map_err(
-        |source| {
-            Error::new(Code::PortTaken, format!("no port is free at {address}"))
-                .with_cause(&source)
-                .hint("set `networking.apiServerPort`")
-        },
-    )
-}
-
-/// Networks to which this host has routes: a VPN's subnet must not become a cluster's.
-pub fn routes() -> Vec<IpNet> {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
-    let (v4, v6) = (read("route"), read("ipv6_route"));
-    v4.lines().skip(1).filter_map(route).chain(v6.lines().filter_map(route_v6)).collect()
-}
-
-fn route(line: &str) -> Option<IpNet> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address =
-        |text: &str| u32::from_str_radix(text, 16).ok().map(|number| std::net::Ipv4Addr::from(number.swap_bytes()));
-    let net = ipnet::Ipv4Net::with_netmask(address(fields.get(1)?)?, address(fields.get(7)?)?).ok()?;
-    Some(IpNet::V4(net.trunc()))
-}
-
-fn route_v6(line: &str) -> Option<IpNet> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let address = u128::from_str_radix(fields.first()?, 16).ok()?;
-    let prefix = u8::from_str_radix(fields.get(1)?, 16).ok()?;
-    ipnet::Ipv6Net::new(address.into(), prefix).ok().map(IpNet::V6)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClusterName, ExtraPortMapping, Node, Role};
+    use crate::engine::spec::State;
 
-    #[test]
-    fn a_taken_port_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut cluster = ClusterConfig::new(ClusterName::default());
-        let mut node = Node::new(Role::Worker);
-        let listen_address = IpAddr::from([127, 0, 0, 1]);
-        node.extra_port_mappings.push(ExtraPortMapping {
-            container_port: 80,
-            host_port: port,
-            listen_address,
-            protocol: Protocol::Tcp,
-        });
-        cluster.nodes.push(node);
-        let error = ports(&cluster).unwrap_err();
-        assert_eq!(error.code(), Code::PortTaken);
-        assert!(error.message().contains(&port.to_string()));
-        drop(listener);
-        assert!(ports(&cluster).is_ok());
+    fn used(count: usize) -> InUse {
+        InUse { count, estimated: false }
     }
 
     #[test]
     fn too_few_inotify_instances_are_reported_with_the_command_that_helps() {
-        assert!(enough_inotify(3, 104, 128).is_ok());
-        let error = enough_inotify(3, 105, 128).unwrap_err();
+        assert!(enough_inotify(3, &used(104), 128).is_ok());
+        let error = enough_inotify(3, &used(105), 128).unwrap_err();
         assert_eq!(error.code(), Code::InotifyLimit);
-        assert!(error.cause().unwrap().contains("allows 128 per user, and 105 are in use"));
+        assert!(error.cause().unwrap().ends_with("allows 128 per user, and 105 are in use"));
         assert!(error.hints()[0].contains("sysctl fs.inotify.max_user_instances=512"));
-        let many = enough_inotify(3, 510, 512).unwrap_err();
+        let many = enough_inotify(3, &used(510), 512).unwrap_err();
         assert!(many.hints()[0].contains("max_user_instances=1024"), "{many}");
+    }
+
+    #[test]
+    fn nodes_that_work_but_take_the_last_instances_are_told() {
+        assert_eq!(tight(52, &used(76), 128), None);
+        let warning = tight(52, &used(77), 128).unwrap();
+        assert!(
+            warning.contains("allows 128") && warning.contains("77 are in use, and these nodes use 52"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn nodes_that_run_are_counted_where_their_processes_cannot_be_seen() {
+        let node = |label: &str, role: &str, state| Container {
+            id: String::new(),
+            name: String::new(),
+            image: String::new(),
+            state,
+            labels: [(label.to_owned(), role.to_owned())].into(),
+            addresses: Vec::new(),
+            networks: Vec::new(),
+            network_ids: Vec::new(),
+            ports: Vec::new(),
+            created: 0,
+        };
+        let containers = [
+            node(labels::ROLE, "control-plane", State::Running),
+            node(labels::ROLE, "worker", State::Running),
+            node(labels::ROLE, "worker", State::Exited),
+            node(labels::ROLE, "tunnel", State::Running),
+            node(KIND_ROLE, "worker", State::Running),
+        ];
+        assert_eq!(of_nodes(&containers), 26 + 13 + 13);
+    }
+
+    #[test]
+    fn an_estimate_is_told_as_one() {
+        let error = enough_inotify(3, &InUse { count: 112, estimated: true }, 128).unwrap_err();
+        assert!(error.cause().unwrap().contains("about 112 are in use (an estimate"), "{error}");
     }
 
     #[test]
@@ -199,14 +260,5 @@ mod tests {
         let error = enough_disk(Path::new("/data"), MIN_DISK - 1).unwrap_err();
         assert_eq!(error.code(), Code::DiskFull);
         assert!(error.message().contains("/data") && error.hints()[0].contains("docker system df"));
-    }
-
-    #[test]
-    fn routes_are_read_as_the_kernel_writes_them() {
-        let line = "eth0\t0000FEA9\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
-        assert_eq!(route(line).unwrap().to_string(), "169.254.0.0/16");
-        let line = "fdc0ac1e000000010000000000000000 40 00000000000000000000000000000000 00 \
-                    00000000000000000000000000000000 00000100 00000001 00000000 00000001 br-1";
-        assert_eq!(route_v6(line).unwrap().to_string(), "fdc0:ac1e:0:1::/64");
     }
 }

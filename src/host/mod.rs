@@ -4,4 +4,7 @@ pub mod check;
 pub mod credentials;
 mod docker_config;
 pub mod limits;
+pub mod mounts;
+pub mod ports;
 pub mod proxy;
+pub mod routes;

@@ -1,10 +1,14 @@
 //! The proxy settings for nodes: those of the environment, else those of the Docker client.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use crate::engine::address::{Address, Environment};
 use crate::host::docker_config::DockerConfig;
+use crate::host::ports::{self, Listener};
 use crate::plan::ProxySettings;
+use crate::plan::layout::HOST_NAME;
+use crate::plan::node::proxy::without_credentials;
 
 /// The proxy settings for nodes of this engine, and the Docker client's configuration if they come from there.
 pub(crate) fn settings(environment: &Environment, address: &Address) -> (ProxySettings, Option<PathBuf>) {
@@ -15,6 +19,83 @@ pub(crate) fn settings(environment: &Environment, address: &Address) -> (ProxySe
     let file = environment.docker_config.as_ref().map(|directory| directory.join("config.json"));
     let found = file.and_then(|file| Some((from_client(&file, address, environment.docker_host.as_deref())?, file)));
     found.map_or((own, None), |(settings, file)| (settings, Some(file)))
+}
+
+/// The settings as nodes can use them, and warnings about those that they cannot use.
+///
+/// A proxy on this machine's loopback is not in a node: if it listens on the machine's other addresses too, nodes reach it by
+/// the name of the host, otherwise not at all. `families` are those of the cluster, true for IPv4; `here` is whether the
+/// engine runs on this machine.
+pub(crate) fn for_nodes(settings: &ProxySettings, families: &[bool], here: bool) -> (ProxySettings, Vec<String>) {
+    let listeners = if here { ports::listeners() } else { Vec::new() };
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let mut warnings: Vec<String> = Vec::new();
+    let mut usable = |url: &Option<String>| {
+        let url = url.as_ref()?;
+        let Some((host, port)) = on_this_machine(url, &name) else { return Some(url.clone()) };
+        if families.iter().any(|v4| is_open(&listeners, port, *v4)) {
+            return Some(url.replacen(host, HOST_NAME, 1));
+        }
+        let (shown, why) = (without_credentials(url), unusable(&listeners, port, here));
+        let warning = format!("the nodes do not get the proxy `{shown}`: {why}");
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+        None
+    };
+    let (http, https) = (usable(&settings.http), usable(&settings.https));
+    (ProxySettings { http, https, none: settings.none.clone() }, warnings)
+}
+
+fn unusable(listeners: &[Listener], port: u16, here: bool) -> String {
+    if !here {
+        return "it is on this machine, and the engine is on another one".to_owned();
+    }
+    if listeners.iter().all(|listener| listener.address.port() != port) {
+        return format!("nothing listens on port {port} of this host");
+    }
+    format!(
+        "it listens on addresses of this host that nodes cannot reach; to use it, let it listen on all (`0.0.0.0:{port}`)"
+    )
+}
+
+/// Whether a program listens on all addresses of this host of a family.
+fn is_open(listeners: &[Listener], port: u16, v4: bool) -> bool {
+    listeners.iter().map(|listener| listener.address).filter(|address| address.port() == port).any(|address| {
+        // What listens on all addresses of IPv6 listens on those of IPv4 too, unless it says otherwise.
+        address.ip().is_unspecified() && (address.is_ipv6() || v4)
+    })
+}
+
+/// The host in a URL and its port, if the host is this machine, whose own name is `name`.
+fn on_this_machine<'u>(url: &'u str, name: &str) -> Option<(&'u str, u16)> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let (host, port) = match address.rfind(':').filter(|colon| !address[*colon..].contains(']')) {
+        Some(colon) => (&address[..colon], address[colon + 1..].parse().ok()?),
+        None => (address, usual_port(scheme)),
+    };
+    let lower = host.trim_end_matches('.').to_lowercase();
+    let known = ["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+    let named = known.contains(&lower.as_str()) || lower.ends_with(".localhost") || (!name.is_empty() && lower == name);
+    let is_own = |ip: IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    let numbered = lower.trim_start_matches('[').trim_end_matches(']').parse().is_ok_and(is_own)
+        // Programs in C take `127.1` for 127.0.0.1.
+        || lower.strip_prefix("127.").is_some_and(|rest| rest.parse::<Ipv4Addr>().is_err() && is_numeric(rest));
+    (named || numbered).then_some((host, port))
+}
+
+fn is_numeric(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+fn usual_port(scheme: &str) -> u16 {
+    match scheme {
+        "https" => 443,
+        "socks5" | "socks5h" => 1080,
+        _ => 80,
+    }
 }
 
 /// Upper case before lower case.
@@ -69,5 +150,52 @@ mod tests {
         assert_eq!((one.http, one.https.as_deref()), (None, Some("http://one:1")));
         assert_eq!(from_client(&file, &Address::Unix("/empty.sock".into()), None), None);
         assert_eq!(from_client(&directory.path().join("absent"), &Address::Unix("/x".into()), None), None);
+    }
+
+    #[test]
+    fn every_way_to_write_this_machine_is_known() {
+        let host = |url: &'static str| on_this_machine(url, "laptop");
+        for (url, found) in [
+            ("http://127.0.0.1:3128", ("127.0.0.1", 3128)),
+            ("http://me:pass@127.0.0.2:3128/", ("127.0.0.2", 3128)),
+            ("localhost:3128", ("localhost", 3128)),
+            ("https://LocalHost", ("LocalHost", 443)),
+            ("http://[::1]:3128", ("[::1]", 3128)),
+            ("http://[::ffff:127.0.0.1]", ("[::ffff:127.0.0.1]", 80)),
+            ("socks5://0.0.0.0", ("0.0.0.0", 1080)),
+            ("127.1:8080", ("127.1", 8080)),
+            ("http://laptop:3128", ("laptop", 3128)),
+            ("http://proxy.localhost:1", ("proxy.localhost", 1)),
+        ] {
+            assert_eq!(host(url), Some(found), "{url}");
+        }
+        for url in ["http://proxy:3128", "http://10.0.0.1:3128", "http://[fd00::1]:3128", "http://localhost.example:1"]
+        {
+            assert_eq!(host(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_on_the_loopback_reaches_nodes_only_if_it_listens_on_all_addresses() {
+        let loopback = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let all = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let [closed, open] = [&loopback, &all].map(|listener| listener.local_addr().unwrap().port());
+        let settings = ProxySettings {
+            http: Some(format!("http://me:secret@localhost:{open}")),
+            https: Some(format!("http://me:secret@127.0.0.1:{closed}")),
+            none: Some("corp.example".to_owned()),
+        };
+        let (found, warnings) = for_nodes(&settings, &[true], true);
+        assert_eq!(found.http, Some(format!("http://me:secret@host.coracle.internal:{open}")));
+        assert_eq!((found.https, found.none.as_deref()), (None, Some("corp.example")));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(&format!("`http://***@127.0.0.1:{closed}`: it listens on addresses")));
+        assert!(!warnings[0].contains("secret"));
+        // A cluster with IPv6 only has no way to what listens on IPv4 only, and another machine has none at all.
+        assert_eq!(for_nodes(&settings, &[false], true).0.http, None);
+        let (found, warnings) = for_nodes(&settings, &[true], false);
+        assert!(found.is_empty() && warnings[0].contains("on another one"), "{warnings:?}");
+        drop(loopback);
+        assert!(for_nodes(&settings, &[true], true).1[0].contains(&format!("nothing listens on port {closed}")));
     }
 }

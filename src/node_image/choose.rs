@@ -2,7 +2,7 @@
 
 use crate::engine::files::read_file;
 use crate::engine::helper::Helper;
-use crate::engine::spec::{ContainerSpec, Image, Labels};
+use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
@@ -15,6 +15,10 @@ pub const REPOSITORY: &str = "coracle/node";
 pub const PUBLISHED: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
 
+/// The hint for a machine without a node image.
+pub const BUILD: &str =
+    "build it once: `coracle build node-image` (the first time it compiles Kubernetes, which takes some ten minutes)";
+
 /// Reports a pull: the image, and how many of how many bytes are done; first with 0 of 0.
 pub type Pulling<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
 
@@ -24,19 +28,23 @@ pub type Pulling<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
 pub async fn node_image(
     engine: &SharedEngine,
     named: Option<&str>,
+    login: Option<&Login>,
     run: &str,
     pulling: Pulling<'_>,
 ) -> Result<NodeImage> {
     if let Some(reference) = named {
-        return present_or_pulled(engine, reference, run, pulling).await;
+        return present_or_pulled(engine, reference, login, run, pulling).await;
     }
     if let Some(reference) = newest_local(&**engine).await? {
-        return present_or_pulled(engine, &reference, run, pulling).await;
+        return present_or_pulled(engine, &reference, None, run, pulling).await;
     }
-    let how = "build it once: `coracle build node-image`";
-    present_or_pulled(engine, PUBLISHED, run, pulling).await.map_err(|error| match error.code() {
+    present_or_pulled(engine, PUBLISHED, login, run, pulling).await.map_err(|error| match error.code() {
         Code::ImageMissing => {
-            Error::new(Code::ImageMissing, "there is no node image").because(error.to_string()).hint(how)
+            let cause = error.cause().unwrap_or(error.message());
+            Error::new(Code::ImageMissing, "there is no node image")
+                .because(format!("none has been built here, and kind's cannot be pulled instead: {cause}"))
+                .hint(BUILD)
+                .hint(format!("or, where the internet can be reached, get kind's: `docker pull {PUBLISHED}`"))
         }
         _ => error,
     })
@@ -57,6 +65,7 @@ async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
 async fn present_or_pulled(
     engine: &SharedEngine,
     reference: &str,
+    login: Option<&Login>,
     run: &str,
     pulling: Pulling<'_>,
 ) -> Result<NodeImage> {
@@ -64,14 +73,16 @@ async fn present_or_pulled(
         return describe(engine, reference, &image, run).await;
     }
     pulling(reference, 0, 0);
-    engine.pull_image(reference, &|done, total| pulling(reference, done, total)).await.map_err(|error| match error
-        .code()
-    {
-        // Another image would not help.
-        Code::DiskFull | Code::EngineUnreachable => error,
-        _ => Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
-            .because(error.cause().unwrap_or(error.message()))
-            .hint("`docker images` lists what is here; `coracle build node-image` builds one"),
+    engine.pull_image(reference, login, &|done, total| pulling(reference, done, total)).await.map_err(|error| {
+        match error.code() {
+            // Another image would not help.
+            Code::DiskFull | Code::EngineUnreachable => error,
+            _ => {
+                Error::new(Code::ImageMissing, format!("there is no image `{reference}` here, and it cannot be pulled"))
+                    .because(error.cause().unwrap_or(error.message()))
+                    .hint("`docker images` lists what is here; `coracle build node-image` builds one")
+            }
+        }
     })?;
     match engine.image(reference).await? {
         Some(image) => describe(engine, reference, &image, run).await,
@@ -92,6 +103,10 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
         None => version_inside(engine, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
     let has = |label: &str, plugin: &str| image.labels.get(label).is_some_and(|name| name == plugin);
+    if too_old(&kubernetes) {
+        let cause = format!("it has Kubernetes {kubernetes}, whose etcd does not know flags that coracle's nodes need");
+        return Err(unknown(&cause).hint("use Kubernetes 1.34 or later"));
+    }
     let (etcd, coredns, pause) = usual_images(&kubernetes)
         .ok_or_else(|| unknown(&format!("this coracle does not know Kubernetes {kubernetes}")))?;
     Ok(NodeImage {
@@ -105,11 +120,16 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
     })
 }
 
+/// Whether a version is older than those that can boot. Up to 1.33 etcd is 3.5, which lacks two of the flags of its static pod.
+fn too_old(kubernetes: &str) -> bool {
+    let mut numbers = kubernetes.trim_start_matches('v').split('.').map_while(|part| part.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version < (1, 34))
+}
+
 /// What kubeadm of a version expects: tags of etcd, CoreDNS and pause.
 fn usual_images(kubernetes: &str) -> Option<(String, String, String)> {
     let minor = kubernetes.split('.').nth(1)?;
     let (etcd, coredns, pause) = match minor {
-        "33" => ("3.5.21-0", "v1.12.0", "3.10"),
         "34" => ("3.6.4-0", "v1.12.1", "3.10.1"),
         "35" => ("3.6.6-0", "v1.13.1", "3.10.1"),
         "36" => ("3.6.8-0", "v1.14.2", "3.10.2"),
@@ -142,3 +162,7 @@ pub(crate) fn throw_away(name: &str, image: &str, run: &str) -> ContainerSpec {
         ..ContainerSpec::new(name, image)
     }
 }
+
+#[cfg(test)]
+#[path = "choose_tests.rs"]
+mod tests;

@@ -17,6 +17,9 @@ pub const IPV6_PLUGIN: &str = "coracle-ipv6";
 /// The port of a local registry in its container.
 pub const REGISTRY_PORT: u16 = 5000;
 
+/// The largest packet of Ethernet, and of the engine's networks unless it is told otherwise, bytes.
+pub const USUAL_MTU: u32 = 1500;
+
 /// The names of the control plane's images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
@@ -107,6 +110,8 @@ pub struct Facts {
     pub engine: EngineInfo,
     /// The node image of each node, in the order of the nodes.
     pub images: Vec<NodeImage>,
+    /// The largest packet in the engine's networks, bytes, if it is not the usual 1500.
+    pub mtu: Option<u32>,
     /// Proxy settings for the nodes.
     pub proxy: ProxySettings,
     /// The local registry that the cluster uses.
@@ -117,6 +122,8 @@ pub struct Facts {
     pub run: String,
     /// Privileges that the engine can grant.
     pub privilege: Privilege,
+    /// Limits of the processes in nodes that are set whatever the engine's defaults are.
+    pub limits: BTreeMap<String, i64>,
     /// Devices of the host that nodes get, such as `/dev/fuse`.
     pub devices: Vec<String>,
     /// Whether the host has `/lib/modules`, from which kube-proxy may load modules.

@@ -26,6 +26,7 @@ fn image() -> NodeImage {
 
 fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
+        mtu: None,
         engine: EngineInfo {
             version: "28.0.0".to_owned(),
             os_type: coracle::engine::spec::OsType::Linux,
@@ -46,12 +47,18 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
         authorities: BTreeMap::new(),
         run: "run".to_owned(),
         privilege,
+        limits: BTreeMap::new(),
         devices: Vec::new(),
         modules: true,
     }
 }
 
 fn make(control_planes: usize, workers: usize, cgroup: CgroupVersion, privilege: Privilege, config: &str) -> Plan {
+    let facts = facts(cgroup, privilege, control_planes + workers);
+    planned(control_planes, workers, config, &facts)
+}
+
+fn planned(control_planes: usize, workers: usize, config: &str, facts: &Facts) -> Plan {
     let overrides = Overrides {
         name: Some("dev".to_owned()),
         control_planes: Some(control_planes),
@@ -60,14 +67,13 @@ fn make(control_planes: usize, workers: usize, cgroup: CgroupVersion, privilege:
         ..Overrides::default()
     };
     let cluster = load(config, "cluster.yaml", &overrides).unwrap();
-    let facts = facts(cgroup, privilege, control_planes + workers);
     let subnets = NodeSubnets {
         v4: "172.18.0.0/22".parse().unwrap(),
         v6: (cluster.networking.ip_family != IpFamily::Ipv4).then(|| "fdc0:ac1e::/64".parse().unwrap()),
     };
     let layout = Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap();
     let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
-    plan::plan(layout, &facts, &pki).unwrap()
+    plan::plan(layout, facts, &pki).unwrap()
 }
 
 /// As `--dry-run` prints it; keys that differ each time are left out.
@@ -99,6 +105,24 @@ fn one_control_plane_and_two_workers() {
 #[test]
 fn three_control_planes_behind_a_load_balancer() {
     record("three_control_planes", &make(3, 0, CgroupVersion::V2, Privilege::Privileged, ""));
+}
+
+#[test]
+fn the_engines_settings_reach_the_network_and_the_pods_or_are_replaced() {
+    let mut facts = facts(CgroupVersion::V2, Privilege::Privileged, 2);
+    assert!(!text(&planned(1, 1, "", &facts)).contains("15-users.conf"));
+    facts.mtu = Some(1400);
+    facts.limits.insert("nofile".to_owned(), 1_048_576);
+    facts.engine.userns_remap = true;
+    let plan = planned(1, 1, "", &facts);
+    assert_eq!(plan.network.mtu, Some(1400));
+    for node in &plan.nodes {
+        assert_eq!(node.spec.limits.get("nofile"), Some(&1_048_576));
+        assert!(node.spec.host_user_namespace);
+    }
+    let text = text(&plan);
+    assert_eq!(text.matches("\"mtu\": 1400").count(), 2, "the CNI configuration of each node has it");
+    assert_eq!(text.matches("15-users.conf").count(), 2);
 }
 
 #[test]

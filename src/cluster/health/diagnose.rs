@@ -10,6 +10,7 @@ use crate::cluster::health::probe::is_full;
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
 use crate::error::{Code, Error, FREE_DISK};
+use crate::host::limits;
 
 /// Restarts of a node's container, or of a kubelet, after which it is suspected.
 const MAX_RESTARTS: u64 = 2;
@@ -88,11 +89,22 @@ async fn stopped(engine: &dyn Engine, node: &str) -> Option<Failure> {
 
 async fn exited(engine: &dyn Engine, node: &str, cause: String) -> Error {
     let log = engine.logs(node, Some(20)).await.unwrap_or_default();
-    Error::new(Code::NodeExited, "the node stopped")
-        .on_node(node)
-        .because(cause)
-        .with_lines(last_lines(&String::from_utf8_lossy(&log), MAX_LINES))
-        .hint("keep the nodes with `--retain`, then read `coracle export logs`")
+    let log = String::from_utf8_lossy(&log);
+    let error = Error::new(Code::NodeExited, "the node stopped").on_node(node).with_lines(last_lines(&log, MAX_LINES));
+    match few_inotify(engine, &log).await {
+        Some(reason) => error.because(format!("{cause}; {reason}")).hint(limits::MORE_INOTIFY),
+        None => error.because(cause).hint("keep the nodes with `--retain`, then read `coracle export logs`"),
+    }
+}
+
+/// Whether too few inotify instances may be the reason that a node stopped: systemd ends without them, and may say so.
+async fn few_inotify(engine: &dyn Engine, log: &str) -> Option<String> {
+    if log.contains("Too many open files") {
+        return Some("the kernel refused it an inotify instance".to_owned());
+    }
+    let info = engine.info().await.ok()?;
+    let containers = engine.containers(&[]).await.ok()?;
+    limits::scarce_inotify(&info, &containers)
 }
 
 /// On a full disk nothing starts, and nothing reports it, because no log can be written either.
@@ -263,6 +275,13 @@ mod tests {
         assert!(is_short_failure(&status(1, "2026-01-01T00:00:01Z")));
         assert!(!is_short_failure(&status(0, "2026-01-01T00:00:01Z")));
         assert!(!is_short_failure(&status(1, "2026-01-01T00:00:30Z")));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_got_no_inotify_instance_is_told_as_one() {
+        let log = "Failed to create control group inotify object: Too many open files";
+        let reason = few_inotify(&FakeEngine::new(&["node"]), log).await;
+        assert_eq!(reason.as_deref(), Some("the kernel refused it an inotify instance"));
     }
 
     fn container(attempt: u64, state: &str) -> Value {

@@ -174,7 +174,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     let step = ui.step("Planning");
     let facts = facts::prepare(&run, &cluster, options, &step).await?;
     contents::check(&**engine, &cluster).await?;
-    let subnets = facts::subnets(&**engine, &cluster.networking).await?;
+    let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
     let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let port = facts::api_port(&cluster.networking, options.local)?;

@@ -36,6 +36,7 @@ fn options(directory: &Path) -> Options {
         kubeconfig: Location::new(Some(&directory.join("config")), None, None).unwrap(),
         proxy: ProxySettings::default(),
         local: true,
+        docker_config: None,
         logins: Vec::new(),
     }
 }

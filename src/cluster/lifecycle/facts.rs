@@ -8,14 +8,18 @@ use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, Networking};
 use crate::engine::Engine;
-use crate::engine::spec::EngineInfo;
+use crate::engine::spec::{Container, EngineInfo};
 use crate::error::Result;
-use crate::host::{check, limits};
+use crate::host::routes::{self, Route};
+use crate::host::{check, credentials, limits, mounts, ports, proxy};
 use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, NodeImage, labels};
 use crate::ui::Step;
+
+/// The network that the engine makes by itself; its packet size is that of the engine's configuration (`mtu`).
+const DEFAULT_NETWORK: &str = "bridge";
 
 /// How many subnets are tried: others may have one of them without that being visible here.
 const MAX_SUBNETS: usize = 16;
@@ -24,42 +28,84 @@ const MAX_SUBNETS: usize = 16;
 pub(super) async fn prepare(run: &Run, cluster: &ClusterConfig, options: &Options, step: &Step) -> Result<Facts> {
     let engine = &*run.engine;
     let info = engine.info().await?;
-    check(engine, &info, cluster, options).await?;
-    let images = images(run, cluster, step).await?;
+    let containers = check(engine, &info, cluster, options).await?;
+    let here = options.local && limits::is_here(&info);
+    let networks = engine.networks().await?;
+    let mtu = networks.iter().find(|network| network.name == DEFAULT_NETWORK).and_then(|network| network.mtu);
+    preflight::ipv6_fits(&cluster.networking, mtu)?;
+    let families: Vec<bool> = cluster.networking.families().collect();
+    let (proxy, mut warnings) = proxy::for_nodes(&options.proxy, &families, here);
+    warnings.extend(preflight::routes(&cluster.networking, &routes_of(options.local)));
+    warnings.extend(limits::tight_inotify(cluster, &containers).filter(|_| options.local));
+    for warning in warnings {
+        run.ui.warn(warning);
+    }
+    let images = images(run, cluster, options, step).await?;
     let registry = registry::of_cluster(engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
+    let privilege = limits::privilege(options.local);
     let fuse = options.local && on_host("/dev/fuse");
     Ok(Facts {
         engine: info,
         images,
-        proxy: options.proxy.clone(),
+        mtu,
+        proxy,
         registry,
         authorities: authorities::authorities(cluster)?,
         run: run.id.clone(),
-        privilege: limits::privilege(options.local),
+        privilege,
+        limits: limits::of_processes(privilege),
         devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },
         // Small kernels of sandboxes and virtual machines come without modules.
         modules: !options.local || on_host("/lib/modules"),
     })
 }
 
-async fn check(engine: &dyn Engine, info: &EngineInfo, cluster: &ClusterConfig, options: &Options) -> Result<()> {
+/// Checks the engine, the host and the name; returns the engine's containers.
+async fn check(
+    engine: &dyn Engine,
+    info: &EngineInfo,
+    cluster: &ClusterConfig,
+    options: &Options,
+) -> Result<Vec<Container>> {
     check::require(preflight::engine(info, options.local, cluster))?;
+    let containers = engine.containers(&[]).await?;
     if options.local {
-        check::require(limits::checks(info, cluster))?;
+        check::require(limits::checks(info, cluster, &containers))?;
     }
-    let of_cluster = [format!("{}={}", labels::CLUSTER, cluster.name)];
-    let (containers, volumes) = (engine.containers(&of_cluster).await?, engine.volumes(&of_cluster).await?);
-    check::require(preflight::name(&cluster.name, &containers, &volumes))?;
-    kubeconfig::preflight(&options.kubeconfig)
+    if options.local && limits::is_here(info) {
+        preflight::host(cluster, [mounts::problems(cluster), ports::addresses(cluster)].concat())?;
+    }
+    let volumes = engine.volumes(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
+    let is_ours = |container: &&Container| {
+        container.labels.get(labels::CLUSTER).is_some_and(|name| name == cluster.name.as_str())
+    };
+    let of_cluster: Vec<Container> = containers.iter().filter(is_ours).cloned().collect();
+    check::require(preflight::name(&cluster.name, &of_cluster, &volumes))?;
+    if options.local {
+        ports::free(cluster, &containers).await?;
+    }
+    kubeconfig::preflight(&options.kubeconfig)?;
+    Ok(containers)
+}
+
+/// The routes of the engine's host, as far as they can be known.
+fn routes_of(local: bool) -> Vec<Route> {
+    if local { routes::all() } else { Vec::new() }
 }
 
 /// The node image of each node, in the order of the nodes.
-async fn images(run: &Run, cluster: &ClusterConfig, step: &Step) -> Result<Vec<NodeImage>> {
+async fn images(run: &Run, cluster: &ClusterConfig, options: &Options, step: &Step) -> Result<Vec<NodeImage>> {
     let mut known: Vec<(Option<String>, NodeImage)> = Vec::new();
     let mut images = Vec::new();
     let pulling = |reference: &str, done: u64, total: u64| {
         if (done, total) == (0, 0) {
+            if reference == choose::PUBLISHED {
+                run.ui.note(format!(
+                    "No node image has been built here, so kind's is pulled; to have coracle's own, {}",
+                    choose::BUILD
+                ));
+            }
             step.detail("image", &format!("pulling {reference}"));
         } else {
             step.bytes(done, total);
@@ -71,7 +117,13 @@ async fn images(run: &Run, cluster: &ClusterConfig, step: &Step) -> Result<Vec<N
             images.push(image.clone());
             continue;
         }
-        let image = choose::node_image(&run.engine, named.as_deref(), &run.id, &pulling).await?;
+        let image = {
+            let reference = named.as_deref().unwrap_or(choose::PUBLISHED);
+            let present = run.engine.image(reference).await?.is_some();
+            let directory = options.docker_config.as_deref().filter(|_| !present);
+            let login = credentials::of_image(directory, reference).await;
+            choose::node_image(&run.engine, named.as_deref(), login.as_ref(), &run.id, &pulling).await?
+        };
         known.push((named, image.clone()));
         images.push(image);
     }
@@ -86,7 +138,7 @@ pub(super) fn version(facts: &Facts) -> String {
 /// The API server's port on the host: the one in the configuration, else a free one.
 pub(super) fn api_port(networking: &Networking, local: bool) -> Result<u16> {
     match networking.api_server_port {
-        0 if local => limits::free_port(networking.api_server_address),
+        0 if local => ports::any(networking.api_server_address),
         // Ports of another host cannot be tried out; the dynamic range starts above this one.
         0 => Ok(30_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default()),
         port => Ok(port),
@@ -98,19 +150,22 @@ pub(super) fn choose_ports(cluster: &ClusterConfig) -> Result<ClusterConfig> {
     let mut cluster = cluster.clone();
     for node in &mut cluster.nodes {
         for mapping in node.extra_port_mappings.iter_mut().filter(|mapping| mapping.host_port == 0) {
-            mapping.host_port = limits::free_port(mapping.listen_address)?;
+            mapping.host_port = ports::any(mapping.listen_address)?;
         }
     }
     Ok(cluster)
 }
 
 /// Subnets for the cluster's network in the order in which they are tried. Fails if the configuration names one that a
-/// network of the engine uses.
-pub(super) async fn subnets(engine: &dyn Engine, networking: &Networking) -> Result<Vec<NodeSubnets>> {
-    let networks = engine.networks().await?;
-    networking.node_subnet.iter().try_for_each(|wanted| preflight::subnet(wanted, &networks))?;
+/// network of the engine or a route of this host uses.
+pub(super) async fn subnets(engine: &dyn Engine, networking: &Networking, local: bool) -> Result<Vec<NodeSubnets>> {
+    let (networks, routes) = (engine.networks().await?, routes_of(local));
+    for wanted in networking.node_subnet.iter() {
+        preflight::subnet(wanted, &networks)?;
+        preflight::routed(wanted, &routes)?;
+    }
     let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
-    taken.extend(limits::routes());
+    taken.extend(routes.iter().filter(|route| route.leads_to_a_network()).map(|route| route.net));
     taken.extend(networking.pod_subnet.iter().chain(networking.service_subnet.iter()));
     Ok(plan::subnet::choices(networking, &taken, MAX_SUBNETS))
 }

@@ -22,6 +22,8 @@ pub struct Options {
     pub proxy: ProxySettings,
     /// The engine runs on this host.
     pub local: bool,
-    /// Credentials for registries.
+    /// The directory of the Docker client's configuration.
+    pub docker_config: Option<PathBuf>,
+    /// Credentials for the registries of the configuration.
     pub logins: Vec<Login>,
 }

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::config::{ClusterConfig, ClusterName};
+use crate::config::{ClusterConfig, ClusterName, Networking};
 use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
-use crate::error::{Code, Error, Result, counted};
+use crate::error::{Code, Error, Problem, Result, counted};
 use crate::host::check::Check;
+use crate::host::routes::{self, Route};
+
+/// The smallest packet size with which the kernel allows IPv6.
+const MIN_MTU_V6: u32 = 1280;
 
 /// Checks whether nodes can run on the engine.
 pub fn engine(info: &EngineInfo, local: bool, cluster: &ClusterConfig) -> Vec<Check> {
@@ -91,3 +95,73 @@ pub fn subnet(wanted: IpNet, networks: &[Network]) -> Result<()> {
         .because(format!("the engine's network `{}` uses it", network.name))
         .hint(format!("set another `networking.nodeSubnet`, or remove that one: `docker network rm {}`", network.name)))
 }
+
+/// Checks that no route of this host leads packets for a wanted subnet elsewhere.
+pub fn routed(wanted: IpNet, routes: &[Route]) -> Result<()> {
+    let narrow: Vec<Route> = routes.iter().filter(|route| route.excludes(&wanted)).cloned().collect();
+    let Some(route) = routes::across(&narrow, &wanted) else { return Ok(()) };
+    Err(Error::new(Code::SubnetClash, format!("subnet {wanted} is in use"))
+        .because(format!("this host has the route `{route}`"))
+        .hint("set another `networking.nodeSubnet`, or omit it; `ip route show table all` lists all routes"))
+}
+
+/// The error of a network whose addresses this host reaches by another route.
+pub fn astray(wanted: IpNet, route: &Route) -> Error {
+    Error::new(Code::SubnetClash, format!("this host cannot reach the cluster's network {wanted}"))
+        .because(format!("it uses the route `{route}` instead, as VPN clients set it"))
+        .hint(format!("let the VPN leave private addresses alone, or: `sudo ip rule add to {wanted} table main priority 1`; and set `networking.nodeSubnet: {wanted}`"))
+}
+
+/// Warnings about routes of this host to networks that pods cannot reach, because the cluster has the same addresses.
+pub fn routes(networking: &Networking, routes: &[Route]) -> Vec<String> {
+    let fields = [
+        ("podSubnet", &networking.pod_subnet),
+        ("serviceSubnet", &networking.service_subnet),
+        ("nodeSubnet", &networking.node_subnet),
+    ];
+    let subnets = fields.iter().flat_map(|(field, subnets)| subnets.iter().map(|subnet| (*field, subnet)));
+    let warning = |(field, subnet): (&str, IpNet)| {
+        // What excludes the nodes' subnet is an error.
+        let route =
+            routes::across(routes, &subnet).filter(|route| field != "nodeSubnet" || !route.excludes(&subnet))?;
+        Some(format!(
+            "this host has the route `{route}`, and the cluster uses some of these addresses ({subnet}): its pods cannot \
+             reach what is there; to change that, set another `networking.{field}`"
+        ))
+    };
+    subnets.filter_map(warning).collect()
+}
+
+/// Checks that packets of IPv6 fit into the engine's networks.
+pub fn ipv6_fits(networking: &Networking, mtu: Option<u32>) -> Result<()> {
+    match mtu.filter(|mtu| *mtu < MIN_MTU_V6 && networking.ip_family.has(false)) {
+        Some(mtu) => Err(Error::new(Code::EngineUnsupported, "this engine cannot run a cluster with IPv6")
+            .because(format!("its networks have an MTU of {mtu}, and IPv6 needs {MIN_MTU_V6}"))
+            .hint("raise `mtu` in the engine's configuration, or set `networking.ipFamily: ipv4`")),
+        None => Ok(()),
+    }
+}
+
+/// A warning if packets of the cluster's network are larger than those that this host's interface to the world takes.
+pub fn small_uplink(mtu: u32, uplink: Option<(String, u32)>) -> Option<String> {
+    let (device, uplink) = uplink.filter(|(_, uplink)| *uplink < mtu)?;
+    Some(format!(
+        "`{device}`, this host's way to other machines, takes packets of {uplink} bytes, and pods may send {mtu}: \
+         downloads in pods may hang; if they do, set `\"mtu\": {uplink}` in /etc/docker/daemon.json and restart Docker"
+    ))
+}
+
+/// The error of a configuration with what this host does not have.
+pub fn host(cluster: &ClusterConfig, problems: Vec<Problem>) -> Result<()> {
+    let count = match problems.len() {
+        0 => return Ok(()),
+        1 => "a problem".to_owned(),
+        count => format!("{count} problems"),
+    };
+    let what = format!("the configuration of cluster `{}` has {count} on this host", cluster.name);
+    Err(Error::new(Code::ConfigInvalid, what).with_problems(problems))
+}
+
+#[cfg(test)]
+#[path = "preflight_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use crate::cluster::lifecycle::delete::{Scope, delete};
@@ -14,8 +15,11 @@ use crate::config::ClusterConfig;
 use crate::engine::Engine;
 use crate::engine::spec::{NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
+use crate::host::ports;
+use crate::host::routes::{self, Route};
+use crate::plan::facts::USUAL_MTU;
 use crate::plan::pki::Pki;
-use crate::plan::subnet::NodeSubnets;
+use crate::plan::subnet::{Division, NodeSubnets};
 use crate::plan::{self, Facts, Layout, NodePlan, Plan};
 use crate::ui::Step;
 
@@ -33,7 +37,7 @@ pub(super) async fn cluster(
     step: &Step,
 ) -> Result<(Plan, Pki)> {
     let (engine, networking) = (&*run.engine, &cluster.networking);
-    let subnets = facts::subnets(engine, networking).await?;
+    let subnets = facts::subnets(engine, networking, local).await?;
     if let Some(subnet) = subnets.first() {
         let layout = Layout::new(cluster.clone(), *subnet, 0, &facts::version(facts))?;
         let wanted = plan::node::container::volume_names(&layout, facts);
@@ -45,15 +49,24 @@ pub(super) async fn cluster(
         let layout =
             |subnet| Layout::new(chosen.clone(), subnet, facts::api_port(networking, local)?, &facts::version(facts));
         let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
-        let (network, subnet) = network(engine, &subnets, spec).await?;
+        let (network, subnet) = network(engine, &subnets, local, spec).await?;
+        let facts = &with_mtu(engine, &network, facts).await?;
+        if attempt == 1 && local {
+            let warning = preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
+            warning.iter().for_each(|warning| run.ui.warn(warning));
+        }
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let plan = plan::plan(layout(subnet)?, facts, &pki)?;
         match nodes(engine, &plan.nodes, &network, step).await {
             Ok(()) => return Ok((plan, pki)),
-            Err(error)
-                if error.code() == Code::PortTaken && networking.api_server_port == 0 && attempt < MAX_ATTEMPTS =>
-            {
+            Err(error) if error.code() == Code::PortTaken && attempt < MAX_ATTEMPTS => {
                 delete(&run.engine, &Scope::Run(run.id.clone())).await?;
+                if local {
+                    // What the configuration names may be free again in a moment; if not, who has it is told.
+                    ports::free(cluster, &engine.containers(&[]).await?).await?;
+                } else if networking.api_server_port != 0 {
+                    return Err(error);
+                }
                 attempt += 1;
             }
             Err(error) if error.reason() == Some(Reason::NameTaken) => {
@@ -69,18 +82,43 @@ pub(super) async fn cluster(
 async fn network(
     engine: &dyn Engine,
     choices: &[NodeSubnets],
+    local: bool,
     spec: impl Fn(NodeSubnets) -> Result<NetworkSpec>,
 ) -> Result<(String, NodeSubnets)> {
     let mut last = None;
     for subnets in choices {
         match engine.create_network(&spec(*subnets)?).await {
-            Ok(id) => return Ok((id, *subnets)),
+            Ok(id) => match local.then(|| astray(&id, *subnets)).flatten() {
+                Some((net, route)) => {
+                    engine.remove_network(&id).await?;
+                    last = Some(preflight::astray(net, &route));
+                    if !route.leads_to_a_network() {
+                        // It takes every other subnet too.
+                        break;
+                    }
+                }
+                None => return Ok((id, *subnets)),
+            },
             // Another program was faster, or has a route there that is not visible here: the next one.
             Err(error) if error.code() == Code::SubnetClash => last = Some(error),
             Err(error) => return Err(error),
         }
     }
     Err(last.unwrap_or_else(no_subnet))
+}
+
+/// A subnet of a network that this host does not reach, and the route by which it sends packets elsewhere.
+fn astray(network: &str, subnets: NodeSubnets) -> Option<(IpNet, Route)> {
+    let nets = [Some(IpNet::V4(subnets.v4)), subnets.v6.map(IpNet::V6)];
+    let route = |net| routes::astray(network, Division::new(net)?.address(0)?);
+    nets.into_iter().flatten().find_map(|net| Some((net, route(net)?)))
+}
+
+/// The facts with the packet size that the engine gave to a new network: it may have a default for those.
+async fn with_mtu(engine: &dyn Engine, network: &str, facts: &Facts) -> Result<Facts> {
+    let networks = engine.networks().await?;
+    let made = networks.iter().find(|other| other.id == network);
+    Ok(Facts { mtu: made.map_or(facts.mtu, |network| network.mtu), ..facts.clone() })
 }
 
 /// The error of a host where every subnet is taken.
@@ -98,11 +136,14 @@ async fn boot(
     limited: &AtomicBool,
 ) -> Result<()> {
     loop {
-        if limited.load(Ordering::Relaxed) && node.spec.privilege == Privilege::Privileged {
-            node.spec.privilege = Privilege::AllButSysResource;
+        if limited.load(Ordering::Relaxed) {
+            node.spec.limits.clear();
+            if node.spec.privilege == Privilege::Privileged {
+                node.spec.privilege = Privilege::AllButSysResource;
+            }
         }
         match try_boot(engine, &node, created.take()).await {
-            // The engine cannot grant every capability: the explicit form leaves out the missing one.
+            // The engine cannot grant every capability, or raise every limit: the explicit form leaves out what is missing.
             Err((Some(id), error)) if is_capability(&node, &error) => {
                 limited.store(true, Ordering::Relaxed);
                 engine.remove_container(&id).await?;
@@ -114,7 +155,8 @@ async fn boot(
 }
 
 fn is_capability(node: &NodePlan, error: &Error) -> bool {
-    node.spec.privilege == Privilege::Privileged && error.reason() == Some(Reason::CapabilityMissing)
+    let asks = node.spec.privilege == Privilege::Privileged || !node.spec.limits.is_empty();
+    asks && error.reason() == Some(Reason::CapabilityMissing)
 }
 
 /// Boots a node once; after a failure also the ID of its container, if there is one.

@@ -11,7 +11,7 @@ use crate::cluster::service::urls;
 use crate::engine::spec::Protocol;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};
-use crate::host::limits;
+use crate::host::ports;
 use crate::kubernetes::object;
 use crate::plan::beside::tunnel::{self, Forward};
 use crate::plan::labels::{self, ContainerRole};
@@ -93,7 +93,7 @@ fn host_port(wanted: u16, protocol: Protocol) -> Result<u16> {
     } else {
         TcpListener::bind((local, wanted)).is_ok()
     };
-    if wanted >= 1024 && is_free { Ok(wanted) } else { limits::free_port(local) }
+    if wanted >= 1024 && is_free { Ok(wanted) } else { ports::any(local) }
 }
 
 /// Opens the tunnel as `run`, and closes one that is already open.

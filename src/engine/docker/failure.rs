@@ -176,8 +176,19 @@ pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
         Some(404) if message.to_lowercase().contains("no such image") => {
             Error::new(Code::ImageMissing, what).because(message).hint("build it: `coracle build node-image`")
         }
-        _ => failed(&what, source),
+        _ => mount_hint(failed(&what, source), &message),
     }
+}
+
+/// Adds what helps against a mount that the engine refuses, where this host could not tell before.
+fn mount_hint(error: Error, message: &str) -> Error {
+    if message.contains("bind source path does not exist") {
+        return error.hint("`hostPath` is a path of the engine's host: create it there, or correct it");
+    }
+    if message.contains("not a shared mount") || message.contains("not a shared or slave mount") {
+        return error.hint("on the engine's host: `sudo mount --make-rshared MOUNT_POINT`; or omit `propagation`");
+    }
+    error
 }
 
 /// A container that could not be started.
@@ -185,7 +196,7 @@ pub(super) fn start(container: &str, source: &Source) -> Error {
     let message = message_of(source);
     let port = ["port is already allocated", "address already in use", "Ports are not available"];
     if !port.iter().any(|text| message.contains(text)) {
-        let error = failed(&format!("cannot start container `{container}`"), source);
+        let error = mount_hint(failed(&format!("cannot start container `{container}`"), source), &message);
         return match start_reason(&message) {
             Some(reason) => error.with_reason(reason),
             None => error,
@@ -243,6 +254,15 @@ mod tests {
         let other = Source::IOError { err: std::io::Error::other("the archive ends early") };
         assert_eq!(failed("cannot upload", &other).code(), Code::EngineFailed);
         assert_eq!(failed("cannot create", &answer("Connection refused by the plugin")).code(), Code::EngineFailed);
+    }
+
+    #[test]
+    fn a_mount_that_only_the_engine_can_judge_is_told_as_one() {
+        let spec = ContainerSpec::new("dev-control-plane", "node");
+        let missing = "invalid mount config for type \"bind\": bind source path does not exist: /absent";
+        assert!(create(&spec, &answer(missing)).hints()[0].contains("path of the engine's host"));
+        let private = "linux mounts: path /srv is mounted on / but it is not a shared mount.";
+        assert!(start("0123", &answer(private)).hints()[0].contains("mount --make-rshared"));
     }
 
     #[test]

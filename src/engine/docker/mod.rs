@@ -16,8 +16,8 @@ use crate::engine::address::Address;
 use crate::engine::docker::answer::{container_of, inspected, pieces};
 use crate::engine::docker::failure::{absent_is_fine, absent_is_none, failed};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, OsType,
-    Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec,
+    OsType, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
@@ -147,11 +147,11 @@ impl Engine for Docker {
             .collect())
     }
 
-    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
+    async fn pull_image(&self, reference: &str, login: Option<&Login>, progress: Progress<'_>) -> Result<()> {
         let what = format!("cannot pull image `{reference}`");
-        let options = query::CreateImageOptionsBuilder::default().from_image(reference).build();
+        let options = query::CreateImageOptionsBuilder::default().from_image(&translate::one_image(reference)).build();
         let mut layers: HashMap<String, (u64, u64)> = HashMap::new();
-        let mut stream = self.transfer.create_image(Some(options), None, None);
+        let mut stream = self.transfer.create_image(Some(options), None, login.map(translate::login));
         while let Some(update) = stream.try_next().await.map_err(|source| failed(&what, &source))? {
             let (Some(layer), Some(detail)) = (update.id, update.progress_detail) else { continue };
             let number = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or_default();
@@ -189,12 +189,14 @@ impl Engine for Docker {
             let configs = ipam.and_then(|ipam| ipam.config).unwrap_or_default();
             configs.into_iter().filter_map(|config| config.subnet?.parse().ok()).collect()
         };
+        let mtu = |options: Option<HashMap<String, String>>| options?.get(translate::MTU)?.parse().ok();
         Ok(networks
             .into_iter()
             .map(|network| Network {
                 id: network.id.unwrap_or_default(),
                 name: network.name.unwrap_or_default(),
                 subnets: subnets(network.ipam),
+                mtu: mtu(network.options).filter(|mtu| *mtu != 0 && *mtu != 1500),
                 labels: network.labels.unwrap_or_default().into_iter().collect(),
             })
             .collect())

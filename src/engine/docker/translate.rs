@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use bollard::auth::DockerCredentials;
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, Ipam,
     IpamConfig, Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
     NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding as EnginePort, PortMap, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use bollard::models::{DeviceMapping, HostConfigLogConfig};
+use bollard::models::{DeviceMapping, HostConfigLogConfig, ResourcesUlimits};
 
-use crate::engine::spec::{AddressPool, ContainerSpec, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation};
+use crate::engine::spec::{AddressPool, ContainerSpec, Login, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation};
+
+/// The option of a network with its largest packet.
+pub(super) const MTU: &str = "com.docker.network.driver.mtu";
 
 /// The body of a create-container request.
 pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -56,6 +60,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             .map(|domains| if domains.is_empty() { vec![".".to_owned()] } else { domains }),
         extra_hosts: Some(spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
+        ulimits: Some(spec.limits.iter().map(|(name, value)| ulimit(name, *value)).collect()),
+        // The usual size, whatever the engine's configuration has; pods get their own.
+        shm_size: Some(64 << 20),
         cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),
         userns_mode: spec.host_user_namespace.then(|| "host".to_owned()),
         devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
@@ -91,8 +98,14 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     config
 }
 
+/// Nothing that the engine's configuration (`no-new-privileges`, `seccomp-profile`) restricts reaches pods.
 fn unconfined() -> Vec<String> {
-    vec!["seccomp=unconfined".to_owned(), "apparmor=unconfined".to_owned(), "label=disable".to_owned()]
+    let options = ["seccomp=unconfined", "apparmor=unconfined", "label=disable", "no-new-privileges=false"];
+    options.map(str::to_owned).to_vec()
+}
+
+fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
 }
 
 /// What `--privileged` grants, spelled out, without the one capability that some hosts cannot grant.
@@ -163,6 +176,22 @@ fn port_map(spec: &ContainerSpec) -> PortMap {
     map
 }
 
+/// The reference of one image; without a tag the engine would pull all of a repository.
+pub(super) fn one_image(reference: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+/// Credentials, as the engine passes them on to a registry.
+pub(super) fn login(login: &Login) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(login.user.clone()),
+        password: Some(login.password.clone()),
+        serveraddress: Some(login.server.clone()),
+        ..DockerCredentials::default()
+    }
+}
+
 /// The body of a request that connects a container to a network.
 pub(super) fn connection(container: &str, alias: &str, address: Option<IpAddr>) -> NetworkConnectRequest {
     let of = |v4: bool| address.filter(|address| address.is_ipv4() == v4).map(|address| address.to_string());
@@ -193,9 +222,13 @@ fn networking(spec: &ContainerSpec, network: &str) -> NetworkingConfig {
 
 /// The body of a create-network request.
 pub(super) fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
-    let mut options = HashMap::from([("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned())]);
+    // Spelled out, because the engine's configuration may have other defaults for new networks.
+    let mut options = HashMap::from(
+        ["enable_ip_masquerade", "enable_icc"]
+            .map(|name| (format!("com.docker.network.bridge.{name}"), "true".to_owned())),
+    );
     if let Some(mtu) = spec.mtu {
-        options.insert("com.docker.network.driver.mtu".to_owned(), mtu.to_string());
+        options.insert(MTU.to_owned(), mtu.to_string());
     }
     NetworkCreateRequest {
         name: spec.name.clone(),
@@ -218,5 +251,42 @@ fn pool(pool: &AddressPool) -> IpamConfig {
         ip_range: Some(pool.dynamic_range.to_string()),
         gateway: Some(pool.gateway.to_string()),
         auxiliary_addresses: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn one_image_is_pulled_and_not_a_whole_repository() {
+        for (reference, one) in [
+            ("localhost:5001/many", "localhost:5001/many:latest"),
+            ("many", "many:latest"),
+            ("localhost:5001/many:v1", "localhost:5001/many:v1"),
+            ("a/many@sha256:1234", "a/many@sha256:1234"),
+        ] {
+            assert_eq!(one_image(reference), one);
+        }
+    }
+
+    #[test]
+    fn what_the_engine_has_as_defaults_does_not_reach_nodes() {
+        let mut spec = ContainerSpec::new("node", "image");
+        spec.privilege = Privilege::Privileged;
+        spec.limits.insert("nofile".to_owned(), 1_048_576);
+        for privilege in [Privilege::Privileged, Privilege::AllButSysResource] {
+            spec.privilege = privilege;
+            let config = host_config(&spec);
+            assert!(config.security_opt.unwrap().contains(&"no-new-privileges=false".to_owned()));
+            assert_eq!(config.ulimits.unwrap()[0].hard, Some(1_048_576));
+            assert_eq!((config.shm_size, config.init), (Some(64 << 20), Some(false)));
+        }
+        let network = NetworkSpec { name: "n".to_owned(), pools: Vec::new(), mtu: Some(1400), labels: BTreeMap::new() };
+        let options = self::network(&network).options.unwrap();
+        assert_eq!(options.get("com.docker.network.bridge.enable_icc").map(String::as_str), Some("true"));
+        assert_eq!(options.get(MTU).map(String::as_str), Some("1400"));
     }
 }

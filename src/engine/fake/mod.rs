@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use crate::engine::fake::files::{OnConverse, stream};
 use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Mount, Network,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Login, Mount, Network,
     NetworkSpec, OsType, State, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
@@ -201,8 +201,9 @@ impl Engine for FakeEngine {
         self.call("images".to_owned(), |state| Ok(state.images.clone()))
     }
 
-    async fn pull_image(&self, reference: &str, _progress: Progress<'_>) -> Result<()> {
-        self.call(format!("pull_image {reference}"), |_| {
+    async fn pull_image(&self, reference: &str, login: Option<&Login>, _progress: Progress<'_>) -> Result<()> {
+        let by = login.map(|login| format!(" as {}", login.user)).unwrap_or_default();
+        self.call(format!("pull_image {reference}{by}"), |_| {
             Err(Error::new(Code::EngineFailed, format!("cannot pull image `{reference}`"))
                 .because("there is no registry"))
         })
@@ -254,7 +255,7 @@ impl Engine for FakeEngine {
             }
             let id = state.id();
             let (name, labels) = (spec.name.clone(), spec.labels.clone());
-            state.networks.push(Network { id: id.clone(), name, subnets: wanted, labels });
+            state.networks.push(Network { id: id.clone(), name, subnets: wanted, mtu: spec.mtu, labels });
             Ok(id)
         })
     }

@@ -29,7 +29,7 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     NetworkSpec {
         name: network_name(layout.cluster.name.as_str()),
         pools: std::iter::once(&layout.division).chain(&layout.division_v6).map(pool).collect(),
-        mtu: None,
+        mtu: facts.mtu,
         labels: labels::of_cluster(&layout.cluster, &facts.run),
     }
 }
@@ -86,6 +86,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports,
         privilege: facts.privilege,
         restart: true,
+        limits: facts.limits.clone(),
         host_user_namespace: facts.engine.userns_remap,
         private_cgroup_namespace: true,
         devices: facts.devices.clone(),

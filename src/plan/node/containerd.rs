@@ -4,6 +4,7 @@ use coracle_shared::cni::PodNetwork;
 
 use crate::engine::spec::CgroupVersion;
 use crate::plan::NodeImage;
+use crate::plan::facts::USUAL_MTU;
 use crate::plan::layout::NodeLayout;
 
 /// containerd's configuration file.
@@ -53,7 +54,8 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 }
 
 /// The node's CNI configuration, there before the kubelet starts so that the node is ready at once.
-pub fn cni(node: &NodeLayout, image: &NodeImage) -> String {
+pub fn cni(node: &NodeLayout, image: &NodeImage, mtu: Option<u32>) -> String {
     let NodeImage { policy_plugin, ipv6_plugin, .. } = *image;
-    PodNetwork { subnets: &node.pod_cidrs, mtu: 1500, policy_plugin, ipv6_plugin }.render()
+    let mtu = mtu.unwrap_or(USUAL_MTU);
+    PodNetwork { subnets: &node.pod_cidrs, mtu, policy_plugin, ipv6_plugin }.render()
 }

@@ -59,11 +59,14 @@ pub(crate) fn files(
         registries::local_files(&mut files, registry);
     }
     if !layout.cluster.networking.disable_default_cni {
-        files.text(containerd::CNI_CONFIG, containerd::cni(node, image));
+        files.text(containerd::CNI_CONFIG, containerd::cni(node, image, facts.mtu));
     }
     files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, cgroup))?);
     for service in ["containerd", "kubelet"] {
         files.text(format!("/etc/systemd/system/{service}.service.d/40-memory.conf"), SMALL_HEAP);
+    }
+    if facts.engine.userns_remap {
+        files.text("/etc/systemd/system/kubelet.service.d/15-users.conf", OWN_USERS);
     }
     files.text(credentials::FLAGS, kubelet::flags(layout, node));
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
@@ -97,6 +100,11 @@ fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
 
 /// A drop-in for programs in Go: they collect garbage early, like the static pods of the control plane.
 const SMALL_HEAP: &str = "[Service]\nEnvironment=GOGC=40\n";
+
+/// A drop-in for nodes on an engine that maps users: there the image's files belong to a user of the map and not to root, and
+/// `mount` with its set-user-ID bit, which the kubelet calls, would run as that user. Root needs none of these bits.
+const OWN_USERS: &str =
+    "[Service]\nExecStartPre=-/usr/bin/find /usr/bin /usr/sbin -xdev -perm /6000 -exec chmod ug-s {} +\n";
 
 /// Rules by which the `kubernetes` service is reachable before kube-proxy has set its own.
 ///

@@ -16,7 +16,14 @@ pub const ENGINE: Group = Group {
     environment: &[],
     create: can_be_made,
     together: &[],
-    scenarios: &[("restart", restart), ("full", full), ("gone", gone), ("kind", kind), ("store", store)],
+    scenarios: &[
+        ("restart", restart),
+        ("full", full),
+        ("gone", gone),
+        ("kind", kind),
+        ("store", store),
+        ("settings", settings),
+    ],
 };
 
 /// kind's release whose images and commands these tests know.
@@ -44,6 +51,11 @@ fn full(cluster: &Cluster) -> Result<(), String> {
 /// An engine that is killed or stopped at each step that waits.
 fn gone(cluster: &Cluster) -> Result<(), String> {
     script(cluster, "scenarios/engine/gone.sh", &[]).map(drop)
+}
+
+/// Settings of the engine and routes of its host, which nodes replace or `create` tells.
+fn settings(cluster: &Cluster) -> Result<(), String> {
+    script(cluster, "scenarios/engine/settings.sh", &[]).map(drop)
 }
 
 /// kind boots our image as it boots its own.
