@@ -1,9 +1,12 @@
 //! The health of a cluster: of its containers, its API server, its nodes and their components. What cannot be asked is
 //! unknown, which is neither well nor ill.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::cluster::access;
 use crate::cluster::found::{Cluster, Node};
@@ -16,6 +19,9 @@ use crate::engine::spec::{Container, State};
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 use crate::plan::labels::{self, ContainerRole};
+
+/// How long an API server that is not ready is asked for its nodes, which it may never list.
+const UNREADY: Duration = Duration::from_secs(2);
 
 /// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -159,8 +165,11 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
 async fn ask(engine: &dyn Engine, cluster: &Cluster) -> Said {
     match access::client(engine, cluster).await {
         Ok(client) => {
-            let (api, nodes) = tokio::join!(api::ask(&client), client.get("/api/v1/nodes"));
-            Said { api, nodes: nodes.map_err(|failure| failure.text().to_owned()) }
+            let api = api::ask(&client).await;
+            let nodes = client.get("/api/v1/nodes");
+            let nodes = if api == Api::Ready { Ok(nodes.await) } else { timeout(UNREADY, nodes).await };
+            let nodes = nodes.map_err(|_| format!("no answer within {} s", UNREADY.as_secs()));
+            Said { api, nodes: nodes.and_then(|list| list.map_err(|failure| failure.text().to_owned())) }
         }
         Err(error) => Said { api: Api::Silent(error.to_string()), nodes: Err(error.to_string()) },
     }
