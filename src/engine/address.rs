@@ -144,7 +144,7 @@ fn of_address(error: Error, text: &str, from: &str) -> Error {
     }
     let named = Error::new(error.code(), format!("cannot use the engine at `{text}` (from {from})"))
         .because(error.cause().unwrap_or_default());
-    let named = error.hints().iter().fold(named, |named, hint| named.hint(hint));
+    let named = error.hints().iter().fold(named, Error::hint);
     named.hint("examples: `unix:///var/run/docker.sock`, `tcp://docker:2376`, `tcp://[::1]:2375`")
 }
 
