@@ -76,6 +76,8 @@ pods=$(on sh -c 'cat /sys/class/net/veth*/mtu' | sort -u)
 [ "$(on sh -c 'grep NoNewPrivs /proc/self/status | cut -f 2')" = 0 ] || fail "programs in nodes get no new privileges"
 open=$(on sh -c 'ulimit -H -n')
 [ "$open" -gt 4096 ] || fail "a process in the node may open $open files only"
+shared=$(on sh -c 'df --output=size /dev/shm | tail -n 1')
+[ "$shared" -eq 65536 ] || fail "/dev/shm of the node has $shared KiB"
 docker logs "$name-control-plane" 2>&1 | grep --quiet . || fail "the node's console is empty"
 # A port is told with who has it.
 port=$(docker port "$name-control-plane" 6443 | sed 's/.*://')
