@@ -288,6 +288,9 @@ impl std::error::Error for Error {}
 /// The hint for a full disk of the engine.
 pub const FREE_DISK: &str = "`docker system df` shows what uses space, `docker system prune` frees some";
 
+/// The hint for a cache of coracle that cannot be used: full, read-only, or where programs cannot be run.
+pub const OTHER_CACHE: &str = "set XDG_CACHE_HOME to a directory elsewhere; coracle keeps its cache there";
+
 /// A count with its noun: `1 node`, `2 nodes`.
 pub fn counted<N: Copy + fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     format!("{count} {noun}{}", if count == N::from(1) { "" } else { "s" })

@@ -1,6 +1,8 @@
 //! What the kubeconfig says about a context.
 
-use super::document::split_mark;
+use std::path::PathBuf;
+
+use super::document::{self, split_mark};
 use super::{Location, file};
 use crate::yaml::outline::{Kind, Node, parse_first};
 
@@ -10,17 +12,47 @@ pub fn namespace(location: &Location, context: &str) -> Option<String> {
     texts.find_map(|text| namespace_in(&text, context)).filter(|name| !name.is_empty())
 }
 
+/// The files that exist, if kubectl can read all of them and finds a context there that is for the cluster and the
+/// user of its own name.
+pub fn files_with_own(location: &Location, context: &str) -> Option<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut own = None;
+    // What can be read only once is left to whoever it is for.
+    for path in location.files().iter().filter(|path| !file::is_stream(path)) {
+        let Some(text) = file::read(path).ok()? else { continue };
+        document::lists_with(&text, "").ok()?;
+        own = own.or_else(|| is_own(&text, context));
+        files.push(std::path::absolute(path).ok()?);
+    }
+    own.filter(|own| *own).map(|_| files)
+}
+
+/// Whether a context is for the cluster and the user of its own name; `None` if the file does not have it.
+fn is_own(text: &str, name: &str) -> Option<bool> {
+    in_context(text, name, |anchors, context| {
+        let refers = |key| context.and_then(|context| anchors.get(context, key)).and_then(Node::text) == Some(name);
+        refers("cluster") && refers("user")
+    })
+}
+
 /// The namespace of a context in one file, empty if it has none; `None` if the file does not have the context.
 fn namespace_in(text: &str, context: &str) -> Option<String> {
+    in_context(text, context, |anchors, context| {
+        let namespace = context.and_then(|context| anchors.get(context, "namespace"));
+        namespace.filter(|node| !node.is_null()).and_then(Node::text).unwrap_or_default().to_owned()
+    })
+}
+
+/// What `read` finds in the context of this name; `None` if the file does not have it.
+fn in_context<T>(text: &str, name: &str, read: impl Fn(&Anchors<'_>, Option<&Node>) -> T) -> Option<T> {
     let (_, body) = split_mark(text);
     // It is for kubectl to complain about a file that cannot be understood.
     let root = parse_first(body).ok()??;
     let anchors = Anchors::of(&root);
     let list = anchors.get(&root, "contexts")?;
-    let is_it = |item: &&Node| anchors.get(item, "name").and_then(Node::text) == Some(context);
+    let is_it = |item: &&Node| anchors.get(item, "name").and_then(Node::text) == Some(name);
     let item = list.items().iter().filter_map(|item| anchors.follow(item)).find(is_it)?;
-    let namespace = anchors.get(item, "context").and_then(|context| anchors.get(context, "namespace"));
-    Some(namespace.filter(|node| !node.is_null()).and_then(Node::text).unwrap_or_default().to_owned())
+    Some(read(&anchors, anchors.get(item, "context")))
 }
 
 /// The nodes of a text that have an anchor, in its order.
@@ -96,6 +128,26 @@ mod tests {
         assert_eq!(namespace(&location, "one").as_deref(), Some("first"));
         assert_eq!(namespace(&location, "two"), None);
         assert_eq!(namespace(&location, "three"), None);
+    }
+
+    #[test]
+    fn a_context_counts_only_where_it_is_for_its_own_cluster() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let context = |cluster: &str| format!("contexts: [{{name: a, context: {{cluster: {cluster}, user: a}}}}]\n");
+        std::fs::write(path("own"), context("a")).unwrap();
+        std::fs::write(path("foreign"), context("production")).unwrap();
+        std::fs::write(path("other"), "contexts: [{name: b}]\n").unwrap();
+        std::fs::write(path("broken"), "contexts: {}\n").unwrap();
+        let found = |names: &[&str]| {
+            let list = std::env::join_paths(names.iter().map(|name| path(name))).unwrap();
+            files_with_own(&Location::new(None, Some(&list), None).unwrap(), "a")
+        };
+        assert_eq!(found(&["other", "missing", "own", "foreign"]), Some(["other", "own", "foreign"].map(path).into()));
+        // kubectl takes the first, and so would speak to another cluster; nor does it read on after a broken file.
+        for names in [&["foreign", "own"][..], &["own", "broken"], &["other"], &["missing"]] {
+            assert_eq!(found(names), None, "{names:?}");
+        }
     }
 
     #[test]

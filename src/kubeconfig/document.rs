@@ -21,12 +21,17 @@ pub(super) fn lists_with(text: &str, name: &str) -> Result<[bool; 3], Flaw> {
     Ok(found)
 }
 
+/// A certificate or key as kubeconfigs have it.
+pub(super) fn encoded(pem: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(pem)
+}
+
 /// The entry's items, in the order of [`LISTS`] and with kubectl's fields.
 pub(super) fn items(entry: &Entry) -> [Value; 3] {
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let name = &entry.name;
     let [authority, certificate, key] =
-        [&entry.ca_pem, &entry.client_cert_pem, &entry.client_key_pem].map(|pem| STANDARD.encode(pem));
+        [&entry.ca_pem, &entry.client_cert_pem, &entry.client_key_pem].map(|pem| encoded(pem));
     [
         json!({ "name": name, "cluster": { "certificate-authority-data": authority, "server": entry.server } }),
         json!({ "name": name, "context": { "cluster": name, "user": name } }),
@@ -42,6 +47,18 @@ pub(super) fn standalone(entry: &Entry) -> CrateResult<String> {
         "kind": "Config",
         "clusters": [cluster],
         "contexts": [context],
+        "users": [user],
+        "current-context": entry.name,
+    }))
+}
+
+/// A kubeconfig with the cluster, the user and the current context of this entry, for a context in another file.
+pub(super) fn beside(entry: &Entry) -> CrateResult<String> {
+    let [cluster, _, user] = items(entry);
+    crate::yaml::to_string(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [cluster],
         "users": [user],
         "current-context": entry.name,
     }))

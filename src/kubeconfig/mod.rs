@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Error, Problem, Result};
 
 use changes::Changes;
-pub use context::namespace;
+pub use context::{files_with_own, namespace};
 use edit::Failure;
 pub use location::Location;
 use lock::Locks;
@@ -49,6 +49,17 @@ impl fmt::Debug for Entry {
 /// Renders a complete kubeconfig with only `entry`.
 pub fn render(entry: &Entry) -> Result<String> {
     document::standalone(entry)
+}
+
+/// Renders a kubeconfig with `entry` as the current context, which itself is in another file.
+pub fn render_beside(entry: &Entry) -> Result<String> {
+    document::beside(entry)
+}
+
+/// Returns `text` with `entry` merged into it as the current context, if it already is for that cluster.
+pub fn refreshed(text: &str, entry: &Entry) -> Option<String> {
+    let changes = Changes { lists: [true; 3], current: true };
+    text.contains(&document::encoded(&entry.ca_pem)).then(|| document::merged(text, entry, changes).ok())?
 }
 
 /// Merges `entry` into the kubeconfig, as the current context if `set_current`, and returns the file with the
