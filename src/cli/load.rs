@@ -139,6 +139,10 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
     describe(context, &report);
     let restarted = restart(context, &*engine, &cluster, &report, options).await?;
     let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
+    if !report.passed_over.is_empty() {
+        let others = report.passed_over.iter().map(|(name, kind)| json!({"name": name, "type": kind}));
+        result["passedOver"] = others.collect();
+    }
     if let (Some(result), Some(more)) = (result.as_object_mut(), restarted.as_object()) {
         result.extend(more.clone());
     }
@@ -155,6 +159,9 @@ fn progress(step: &Step) -> impl Fn(&str, u64, u64) + Send + Sync + '_ {
 
 /// A line for each node: what it got and what it had.
 fn describe(context: &Context, report: &LoadReport) {
+    for (name, kind) in &report.passed_over {
+        context.ui.note(format!("{name} is no image but {kind}, and was left out"));
+    }
     for node in &report.nodes {
         let mut parts = Vec::new();
         if !node.sent.is_empty() {

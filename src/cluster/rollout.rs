@@ -225,6 +225,7 @@ mod tests {
             pod_uid: pod.to_owned(),
             container: name.to_owned(),
             attempt,
+            ..NodeContainer::default()
         };
         ("a".to_owned(), container)
     }

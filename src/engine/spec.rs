@@ -50,7 +50,7 @@ pub struct EngineInfo {
 }
 
 /// An image in the engine's store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
     /// The image ID, `sha256:…`.
     pub id: String,
@@ -64,6 +64,8 @@ pub struct Image {
     pub environment: Vec<String>,
     /// Size of all layers, bytes.
     pub size: u64,
+    /// Operating system, CPU architecture by its name in Go, and its variant; empty where the image does not tell.
+    pub platform: (String, String, String),
 }
 
 /// Credentials for a registry. They are secret.

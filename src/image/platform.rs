@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::engine::spec::Image;
+
 /// An operating system on a kind of CPU.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Platform {
@@ -28,6 +30,12 @@ impl Platform {
             other => (other, None),
         };
         Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: variant.map(str::to_owned) }
+    }
+
+    /// The platform of an image of the engine.
+    pub(crate) fn of_image(image: &Image) -> Self {
+        let (os, architecture, variant) = image.platform.clone();
+        Self { architecture, os, variant: Some(variant).filter(|variant| !variant.is_empty()) }
     }
 
     /// How badly an image for `self` fits nodes of `node`; `None` if it does not run there.

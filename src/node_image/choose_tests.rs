@@ -24,6 +24,7 @@ fn image(version: &str) -> Image {
         tags: vec![format!("coracle/node:{version}")],
         environment: Vec::new(),
         size: 1,
+        ..Image::default()
     }
 }
 

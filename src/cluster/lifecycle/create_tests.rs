@@ -25,6 +25,7 @@ fn engine() -> FakeEngine {
         tags: vec!["coracle/node:v1.36.3".to_owned()],
         environment: Vec::new(),
         size: 1,
+        ..Image::default()
     })
 }
 

@@ -26,6 +26,7 @@ fn image() -> Image {
         tags: vec![catalog::registry().unwrap().image().unwrap()],
         environment: Vec::new(),
         size: 1,
+        ..Image::default()
     }
 }
 

@@ -127,6 +127,11 @@ impl Engine for Docker {
             tags: image.repo_tags.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
             size: bytes_of(image.size.unwrap_or_default()),
+            platform: (
+                image.os.unwrap_or_default(),
+                image.architecture.unwrap_or_default(),
+                image.variant.unwrap_or_default(),
+            ),
         }))
     }
 
@@ -143,6 +148,7 @@ impl Engine for Docker {
                 tags: image.repo_tags,
                 environment: Vec::new(),
                 size: bytes_of(image.size),
+                ..Image::default()
             })
             .collect())
     }

@@ -59,6 +59,7 @@ impl FakeEngine {
             tags: vec![(*name).to_owned()],
             environment: Vec::new(),
             size: 1000,
+            ..Image::default()
         };
         let state = Holdings { images: images.iter().map(image).collect(), ..Holdings::default() };
         Self {
@@ -225,6 +226,7 @@ impl Engine for FakeEngine {
                 tags,
                 environment: Vec::new(),
                 size,
+                ..Image::default()
             });
             Ok(())
         })

@@ -5,25 +5,28 @@
 
 use crate::error::Result;
 use crate::image::archive::invalid::invalid;
-use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::layout::Contents;
 use crate::image::archive::scan::Scan;
 use crate::image::archive::{docker, oci};
 use crate::image::platform::Platform;
 
 /// Finds the images of an archive. `Code::LoadFailed` if one is not for this platform.
-pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
-    let images = if scan.files.contains_key("oci-layout") {
+pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Contents> {
+    let contents = if scan.files.contains_key("oci-layout") {
         oci::images(scan, platform)?
     } else if scan.files.contains_key("manifest.json") {
-        docker::images(scan, platform)?
+        Contents { images: docker::images(scan, platform)?, ..Contents::default() }
     } else if scan.files.contains_key("repositories") {
         return Err(invalid("it has the layout of Docker 1.9 and older"));
     } else {
         return Err(invalid("it has neither `manifest.json` nor `oci-layout`")
             .hint("`docker export` writes a file system, not an image: turn it into one with `docker import`"));
     };
-    if images.is_empty() {
-        return Err(invalid("it contains no image"));
+    if contents.images.is_empty() {
+        return Err(invalid(match contents.others.first() {
+            Some((name, kind)) => format!("it contains no image; `{name}` is {kind}"),
+            None => "it contains no image".to_owned(),
+        }));
     }
-    Ok(images)
+    Ok(contents)
 }

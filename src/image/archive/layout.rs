@@ -34,8 +34,36 @@ pub(crate) struct Descriptor {
 pub(crate) struct Manifest {
     #[serde(default)]
     pub media_type: String,
+    /// What it is if it is no image.
+    #[serde(default)]
+    pub artifact_type: String,
     pub config: Descriptor,
+    #[serde(default)]
     pub layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// What it is if it is no image: a chart, a signature or another artifact, which only has an image's form.
+    pub(crate) fn other_kind(&self) -> Option<String> {
+        let is_image =
+            ["", "application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+        let is_layer = |layer: &Descriptor| {
+            let kind = layer.media_type.as_str();
+            kind.is_empty()
+                || kind.starts_with("application/vnd.oci.image.layer.")
+                || kind.starts_with("application/vnd.docker.image.rootfs.")
+        };
+        if !is_image.contains(&self.config.media_type.as_str()) {
+            // A generic configuration says nothing; then the kind of the artifact or of its content does.
+            let kinds = [&self.artifact_type, &self.config.media_type];
+            let generic = |kind: &str| kind.is_empty() || kind.contains(".empty.") || kind.contains(".unknown.");
+            let kind =
+                kinds.into_iter().find(|kind| !generic(kind)).or(self.layers.first().map(|layer| &layer.media_type));
+            return Some(kind.unwrap_or(&self.config.media_type).clone());
+        }
+        // Signatures and attestations have an image's configuration.
+        self.layers.iter().find(|layer| !is_layer(layer)).map(|layer| layer.media_type.clone())
+    }
 }
 
 /// The part of an image's configuration that is needed here.
@@ -50,6 +78,14 @@ pub(crate) struct ImageConfig {
 pub(crate) struct RootFs {
     #[serde(default)]
     pub diff_ids: Vec<String>,
+}
+
+/// What an archive contains.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub images: Vec<ArchiveImage>,
+    /// Entries that are no images: the name, and what they are.
+    pub others: Vec<(String, String)>,
 }
 
 /// An image of an archive, ready for a node.

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::image::archive::docker::DockerEntry;
 use crate::image::archive::invalid::invalid;
 use crate::image::archive::layout::{
-    ArchiveImage, ArchiveLayer, Descriptor, ImageConfig, Manifest, digest_of, json, missing_or_wrong, parse_name, text,
-    wrong_platform,
+    ArchiveImage, ArchiveLayer, Contents, Descriptor, ImageConfig, Manifest, digest_of, json, missing_or_wrong,
+    parse_name, text, wrong_platform,
 };
 use crate::image::archive::scan::Scan;
 use crate::image::platform::Platform;
@@ -31,8 +31,8 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
-/// Finds the images of a layout: `index.json` leads to manifests, by digest.
-pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImage>> {
+/// Finds the images of a layout: `index.json` leads to manifests, by digest. What is no image is passed over.
+pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Contents> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
@@ -49,8 +49,14 @@ pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImag
     // Docker writes its own list beside OCI's, and it has names where OCI's has none.
     let docker: Vec<DockerEntry> =
         if scan.files.contains_key("manifest.json") { json(scan, "manifest.json")? } else { Vec::new() };
-    let mut images: Vec<ArchiveImage> = Vec::new();
+    let Contents { mut images, mut others } = Contents::default();
     for entry in index.manifests.iter().filter(|entry| !is_attestation(entry)) {
+        if let Some(kind) = other_kind(scan, entry)? {
+            // Its name need not be an image's.
+            let name = entry.annotations.get(NAME_ANNOTATION).or(entry.annotations.get(REFERENCE_ANNOTATION));
+            others.push((name.unwrap_or(&entry.digest).clone(), kind));
+            continue;
+        }
         let mut names = names_of(entry)?;
         let shown = names.first().map_or_else(|| entry.digest.clone(), Reference::familiar);
         let (manifest, _) = choose(scan, entry, platform, &shown, 0)?;
@@ -70,7 +76,27 @@ pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Vec<ArchiveImag
         image.names.sort();
         image.names.dedup();
     }
-    Ok(images)
+    Ok(Contents { images, others })
+}
+
+/// What an entry is if it is neither an image nor an index that has one.
+fn other_kind(scan: &Scan, entry: &Descriptor) -> Result<Option<String>> {
+    let value: serde_json::Value = match blob(scan, entry) {
+        Ok(value) => value,
+        // What is missing or damaged is reported where it is needed.
+        Err(_) => return Ok(None),
+    };
+    if value.get("manifests").is_none() {
+        let manifest: Manifest = blob(scan, entry)?;
+        return Ok(manifest.other_kind());
+    }
+    let index: Index = blob(scan, entry)?;
+    let kinds = index.manifests.iter().map(|child| match blob::<Manifest>(scan, child) {
+        Ok(manifest) => manifest.other_kind(),
+        Err(_) => None,
+    });
+    let kinds: Option<Vec<String>> = kinds.collect();
+    Ok(kinds.and_then(|kinds| kinds.into_iter().next()))
 }
 
 fn is_attestation(entry: &Descriptor) -> bool {
@@ -126,6 +152,9 @@ fn choose(scan: &Scan, entry: &Descriptor, node: &Platform, name: &str, depth: u
     let mut best: Option<(Descriptor, u8)> = None;
     let mut failure = None;
     for child in index.manifests.iter().filter(|child| !is_attestation(child)) {
+        if matches!(other_kind(scan, child), Ok(Some(_))) {
+            continue;
+        }
         if child.platform.as_ref().is_some_and(|platform| platform.distance(node).is_none()) {
             let found = child.platform.as_ref().unwrap_or(node);
             failure = failure.or_else(|| Some(wrong_platform(&format!("`{name}`"), found, node)));

@@ -16,7 +16,7 @@ fn node() -> Platform {
 }
 
 fn read(archive: &[u8]) -> Result<Vec<ArchiveImage>> {
-    resolve(&scan(archive, Check::Everything, &mut |_, _| Ok(()))?, &node())
+    resolve(&scan(archive, Check::Everything, &mut |_, _| Ok(()))?, &node()).map(|contents| contents.images)
 }
 
 fn refusal(archive: &[u8]) -> Error {
@@ -84,6 +84,50 @@ fn names_come_from_whichever_note_has_them() {
 }
 
 #[test]
+fn what_is_no_image_is_passed_over() {
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let artifact = |oci: &mut OciArchive, artifact: &str, config: &str, layer: &str| {
+        let (config, layer) = (oci.blob(config, b"{}".to_vec()), oci.blob(layer, artifact.as_bytes().to_vec()));
+        let text = json!({"mediaType": manifest, "artifactType": artifact, "config": config, "layers": [layer]});
+        oci.blob(manifest, text.to_string().into_bytes())
+    };
+    let kinds = [
+        ("", "application/vnd.cncf.helm.config.v1+json", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+        ("application/vnd.example", "application/vnd.oci.empty.v1+json", "text/plain"),
+        ("", "application/vnd.unknown.config.v1+json", "text/x-notes"),
+        ("", "application/vnd.oci.image.config.v1+json", "application/vnd.dev.cosign.simplesigning.v1+json"),
+    ];
+    let mut oci = OciArchive::default();
+    for (number, (kind, config, layer)) in kinds.into_iter().enumerate() {
+        let found = artifact(&mut oci, kind, config, layer);
+        oci.list(found, &json!({"org.opencontainers.image.ref.name": format!("Sha256-{number}.sig")}));
+    }
+    let only = OciArchive::default();
+    let image = oci.image(&["one"], "amd64");
+    let attached = artifact(&mut oci, "a/b", "application/vnd.oci.empty.v1+json", "c/d");
+    let index = oci.index(&[attached, image]);
+    oci.list(index, &json!({"io.containerd.image.name": "app:1"}));
+    let found = scan(&*oci.build(), Check::Everything, &mut |_, _| Ok(())).unwrap();
+    let contents = resolve(&found, &node()).unwrap();
+    assert_eq!(names(&contents.images), ["docker.io/library/app:1"]);
+    let others: Vec<(&str, &str)> = contents.others.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
+    assert_eq!(
+        others,
+        [
+            ("Sha256-0.sig", "application/vnd.cncf.helm.config.v1+json"),
+            ("Sha256-1.sig", "application/vnd.example"),
+            ("Sha256-2.sig", "text/x-notes"),
+            ("Sha256-3.sig", "application/vnd.dev.cosign.simplesigning.v1+json"),
+        ]
+    );
+    let mut only = only;
+    let chart = artifact(&mut only, "", kinds[0].1, kinds[0].2);
+    only.list(chart, &json!({"org.opencontainers.image.ref.name": "chart:1"}));
+    let error = refusal(&only.build());
+    assert_eq!(error.cause(), Some("it contains no image; `chart:1` is application/vnd.cncf.helm.config.v1+json"));
+}
+
+#[test]
 fn an_image_for_another_platform_is_named() {
     let mut oci = OciArchive::default();
     let image = oci.image(&["one"], "arm64");
@@ -135,7 +179,7 @@ fn an_image_in_a_directory_of_ocis_layout_is_found() {
     let directory = tempfile::tempdir().unwrap();
     tar::Archive::new(archive.as_slice()).unpack(directory.path()).unwrap();
     let found = crate::image::archive::directory::scan(directory.path(), Check::Everything).unwrap();
-    let images = resolve(&found, &node()).unwrap();
+    let images = resolve(&found, &node()).unwrap().images;
     assert_eq!(images, read(&archive).unwrap());
     assert_eq!(images[0].listed.is_some(), !manifest.is_empty());
 }

@@ -10,7 +10,7 @@ use coracle_shared::content::Packing;
 use crate::error::{Code, Error, Result};
 use crate::image::archive::directory;
 use crate::image::archive::images::resolve;
-use crate::image::archive::layout::ArchiveImage;
+use crate::image::archive::layout::{ArchiveImage, Contents};
 use crate::image::archive::scan::{Check, Scan, scan};
 use crate::image::platform::Platform;
 
@@ -28,6 +28,8 @@ pub(crate) struct VerifiedArchive {
     content: Content,
     pub found: Scan,
     pub images: Vec<ArchiveImage>,
+    /// Entries that are no images: the name, and what they are.
+    pub others: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,11 @@ impl VerifiedArchive {
             }
             ArchiveInput::File(path) => {
                 let what = format!("`{}`", path.display());
-                let mut file = File::open(path).map_err(|source| cannot_read(&what, &source))?;
+                let mut file = File::open(path).map_err(|source| match source.kind() {
+                    // As with a configuration file: the command line is wrong.
+                    io::ErrorKind::NotFound => cannot_read(&what, &source).with_code(Code::UsageInvalid),
+                    _ => cannot_read(&what, &source),
+                })?;
                 // A pipe (`<(docker save …)`) cannot be read twice.
                 if file.metadata().is_ok_and(|data| data.is_file()) {
                     let found = scan(&mut file, Check::Everything, &mut |_, _| Ok(()))?;
@@ -59,8 +65,8 @@ impl VerifiedArchive {
             }
             ArchiveInput::Stdin => spool(io::stdin().lock())?,
         };
-        let images = resolve(&found, platform)?;
-        Ok(Self { content, found, images })
+        let Contents { images, others } = resolve(&found, platform)?;
+        Ok(Self { content, found, images, others })
     }
 
     /// The same archive with only some of its images.
@@ -71,7 +77,7 @@ impl VerifiedArchive {
 
     /// Reads the archive again and hands on the layers of its images, except the small ones, which `found` has kept.
     pub(crate) fn read_layers(&mut self, sink: LayerSink<'_>) -> Result<()> {
-        let Self { content, found, images } = self;
+        let Self { content, found, images, .. } = self;
         let layers: BTreeMap<&str, &str> = images
             .iter()
             .flat_map(|image| &image.layers)

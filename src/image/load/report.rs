@@ -10,6 +10,9 @@ pub struct LoadReport {
     /// The images that were requested.
     pub images: Vec<LoadedImage>,
     pub nodes: Vec<NodeLoad>,
+    /// Entries of the archive that are no images, and were left out: the name, and what they are.
+    #[serde(rename = "passedOver")]
+    pub passed_over: Vec<(String, String)>,
 }
 
 /// Where layers are read from.

@@ -26,12 +26,16 @@ pub async fn load_docker_images(
     images: &[String],
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
-    let (wanted, sessions) = tokio::try_join!(look_up(&**engine, images), open(&**engine, nodes))?;
+    let look_up = async {
+        let info = engine.info().await?;
+        let platform = Platform::of_engine(&info.architecture);
+        Ok((look_up(&**engine, images, &platform).await?, info, platform))
+    };
+    let ((wanted, info, platform), sessions) = tokio::try_join!(look_up, open(&**engine, nodes))?;
     let mut load = Load::ask(&**engine, sessions, wanted.clone()).await?;
     if load.missing().is_empty() {
         return load.run(None, progress).await;
     }
-    let info = engine.info().await?;
     let requests: Vec<ImageRequest> = load.missing().iter().map(WantedImage::request).collect();
     // The reason why the store cannot be read is of no use to the user: the images are loaded nevertheless.
     if let Ok(store) = store::open(engine, &info, &nodes[0], &requests, load.missing_layers()).await {
@@ -46,7 +50,6 @@ pub async fn load_docker_images(
     let source: Option<(_, Box<dyn Source>)> = if missing.is_empty() {
         None
     } else {
-        let platform = Platform::of_engine(&info.architecture);
         Some((SourceKind::EngineSave, Box::new(save(&**engine, missing, platform).await?)))
     };
     load.run(source, progress).await
@@ -69,12 +72,15 @@ pub async fn load_archive(
         diff_ids: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
         size: image.size,
     });
-    let load = Load::ask(engine, open(engine, nodes).await?, wanted.collect()).await?;
+    let wanted = wanted.collect();
+    let others = archive.others.clone();
+    let load = Load::ask(engine, open(engine, nodes).await?, wanted).await?;
     let missing = load.missing();
     let archive = archive.only(|image| missing.iter().any(|missing| missing.id == image.id));
     let source: Option<(_, Box<dyn Source>)> =
         if missing.is_empty() { None } else { Some((SourceKind::Archive, Box::new(archive))) };
-    load.run(source, progress).await
+    let report = load.run(source, progress).await?;
+    Ok(LoadReport { passed_over: others, ..report })
 }
 
 async fn open(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<(String, Session)>> {
@@ -149,7 +155,7 @@ impl Load {
             size: image.size,
             layers: image.diff_ids.len(),
         });
-        Ok(LoadReport { source: kind, images: images.collect(), nodes: loads })
+        Ok(LoadReport { source: kind, images: images.collect(), nodes: loads, passed_over: Vec::new() })
     }
 }
 

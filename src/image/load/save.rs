@@ -45,7 +45,7 @@ impl Source for Saved {
             sent
         });
         let found = found.map_err(|error| failure.unwrap_or_else(|| of_engine(error)))?;
-        let mut images = resolve(&found, &self.platform).map_err(of_engine)?;
+        let mut images = resolve(&found, &self.platform).map_err(of_engine)?.images;
         identify(&mut images, &self.wanted)?;
         send_images(&found, &images, fan_out)
     }

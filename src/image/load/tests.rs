@@ -39,6 +39,7 @@ pub(crate) fn image(id: &str, tags: &[&str]) -> Image {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         environment: Vec::new(),
         size: 1000,
+        ..Image::default()
     }
 }
 
@@ -135,7 +136,7 @@ pub(crate) fn converse(stores: &Stores, node: &str, input: &mut dyn BufRead, out
     stores.lock().unwrap().insert(node.to_owned(), store);
 }
 
-async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (Arc<FakeEngine>, Stores) {
+pub(crate) async fn engine_with(nodes: &[String], images: Vec<Image>, saved: Vec<u8>) -> (Arc<FakeEngine>, Stores) {
     let stores = Stores::default();
     let held = Arc::clone(&stores);
     let saved_layers = layers_of(&saved);
@@ -384,7 +385,7 @@ async fn files_that_cannot_be_read_are_named() {
     let (engine, _) = engine_with(&[], Vec::new(), Vec::new()).await;
     let directory = tempfile::tempdir().unwrap();
     for (path, code) in
-        [(directory.path().join("absent"), Code::FileFailed), (directory.path().to_owned(), Code::ArchiveInvalid)]
+        [(directory.path().join("absent"), Code::UsageInvalid), (directory.path().to_owned(), Code::ArchiveInvalid)]
     {
         let error = load_archive(&*engine, &[], &ArchiveInput::File(path.clone()), &|_, _, _| {}).await.unwrap_err();
         assert_eq!(error.code(), code);

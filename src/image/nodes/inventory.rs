@@ -19,7 +19,7 @@ const PINNED: &str = "list() { ctr --namespace=k8s.io images list --quiet \"$1\"
 pub struct Store {
     pub node: String,
     pub images: Vec<StoredImage>,
-    /// The containers of its pods.
+    /// The containers of its pods that run or may be started again.
     pub containers: Vec<NodeContainer>,
 }
 
@@ -52,6 +52,10 @@ pub struct NodeContainer {
     pub container: String,
     /// How often it was started before.
     pub attempt: u64,
+    /// It has been made and has not ended.
+    pub running: bool,
+    /// The runtime's ID of the pod.
+    pub sandbox: String,
 }
 
 /// An image, with the nodes that have it.
@@ -124,8 +128,15 @@ pub async fn inventory(engine: &dyn Engine, nodes: &[String]) -> Result<Vec<Stor
 }
 
 async fn store(engine: &dyn Engine, node: &str) -> Result<Store> {
-    let (images, containers, names) =
-        tokio::try_join!(images(engine, node), containers(engine, node), pinned_names(engine, node))?;
+    let (images, containers, live, names) = tokio::try_join!(
+        images(engine, node),
+        containers(engine, node),
+        live_sandboxes(engine, node),
+        pinned_names(engine, node)
+    )?;
+    // The runtime keeps what is left of a deleted pod for a while; a container of a pod that exists may start again.
+    let containers = containers.into_iter().filter(|container| container.running || live.contains(&container.sandbox));
+    let containers = containers.collect();
     let (pinned, loaded) = names;
     let stored = |image: RawImage| {
         let all = image.repo_tags.iter().chain(&image.repo_digests).chain(Some(&image.id));
@@ -214,9 +225,24 @@ struct RawContainers {
 }
 
 #[derive(Deserialize)]
+struct RawSandboxes {
+    #[serde(default)]
+    items: Vec<RawSandbox>,
+}
+
+#[derive(Deserialize)]
+struct RawSandbox {
+    id: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawContainer {
     image_ref: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    pod_sandbox_id: String,
     #[serde(default)]
     image: RawSpec,
     #[serde(default)]
@@ -271,9 +297,19 @@ async fn containers(engine: &dyn Engine, node: &str) -> Result<Vec<NodeContainer
             pod_uid: label("pod.uid"),
             container: label("container.name"),
             attempt: container.metadata.attempt,
+            running: container.state != "CONTAINER_EXITED",
+            sandbox: container.pod_sandbox_id,
         }
     };
     Ok(raw.containers.into_iter().map(converted).collect())
+}
+
+/// The pods that exist, by the runtime's IDs.
+async fn live_sandboxes(engine: &dyn Engine, node: &str) -> Result<BTreeSet<String>> {
+    let arguments = ["pods", "--state=ready", "--output=json"];
+    let output = crictl(engine, node, "list the pods", &arguments).await?;
+    let raw: RawSandboxes = parse(node, "list the pods", &output)?;
+    Ok(raw.items.into_iter().map(|sandbox| sandbox.id).collect())
 }
 
 /// The names that are pinned, and those that were loaded.

@@ -13,6 +13,7 @@ use crate::image::{ImageRemoval, inventory, list, prune, remove, tag};
 const APP: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OLD: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 const PULLED: &str = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
+const BACK: &str = "sha256:5555555555555555555555555555555555555555555555555555555555555555";
 const PAUSE: &str = "sha256:4444444444444444444444444444444444444444444444444444444444444444";
 
 fn digest(name: &str) -> String {
@@ -45,8 +46,23 @@ fn answer(command: &[&str]) -> ExecOutput {
     let text = match command {
         ["crictl", _, _, "images", ..] => images().to_string(),
         ["crictl", _, _, "ps", ..] => {
-            json!({"containers": [container(APP, "app:1", "web"), container(APP, "app:1", "web")]}).to_string()
+            let state = |state: &str, pod: &str, container: Value| {
+                let mut container = container;
+                container["state"] = state.into();
+                container["podSandboxId"] = pod.into();
+                container
+            };
+            json!({"containers": [
+                state("CONTAINER_RUNNING", "1", container(APP, "app:1", "web")),
+                state("CONTAINER_EXITED", "1", container(APP, "app:1", "web")),
+                // Its pod exists, and will start it again.
+                state("CONTAINER_EXITED", "2", container(BACK, "back:1", "crashing")),
+                // Its pod has been deleted.
+                state("CONTAINER_EXITED", "3", container(OLD, "old:1", "gone")),
+            ]})
+            .to_string()
         }
+        ["crictl", _, _, "pods", "--state=ready", ..] => json!({"items": [{"id": "1"}, {"id": "2"}]}).to_string(),
         ["sh", "-c", script] if script.contains("pinned\"==") => {
             let names =
                 [full("app:1"), full("app:2"), "registry.k8s.io/pause:3".to_owned(), PAUSE.to_owned()].join("\n");
@@ -143,6 +159,14 @@ async fn what_is_used_or_came_with_the_node_image_stays() {
     // A name that was added later may be removed.
     let (result, _) = removed(&["mine:1"], false).await;
     assert_eq!(result.unwrap()[0].untagged, [full("mine:1")]);
+}
+
+#[tokio::test]
+async fn only_what_runs_or_starts_again_keeps_an_image() {
+    let engine = engine().await;
+    let stores = inventory(&engine, &nodes()).await.unwrap();
+    let pods: BTreeSet<&str> = stores[0].containers.iter().map(|container| container.pod.as_str()).collect();
+    assert_eq!(pods, BTreeSet::from(["default/crashing", "default/web"]));
 }
 
 #[tokio::test]
