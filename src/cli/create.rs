@@ -10,12 +10,15 @@ use serde_json::json;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::input;
-use crate::cli::options::{JsonOption, KubeconfigOption, NameOption, duration};
+use crate::cli::options::{KubeconfigOption, PositionalName, duration};
+use crate::cli::registry::warn_of_left_out;
+use crate::cli::{summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
-use crate::config::{self, ClusterConfig};
+use crate::config::{self, ClusterConfig, ClusterName};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
+use crate::plan::Plan;
 use crate::ui::Format;
 
 commands! {
@@ -28,7 +31,7 @@ commands! {
 #[derive(Debug, Args)]
 pub(crate) struct CreateCluster {
     #[command(flatten)]
-    name: NameOption,
+    name: PositionalName,
     /// Configuration file, or `-` for standard input
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -52,19 +55,26 @@ pub(crate) struct CreateCluster {
     /// Write the logs of the nodes to this directory if the cluster cannot be created
     #[arg(long, value_name = "DIR")]
     logs_on_failure: Option<PathBuf>,
-    /// Print what would be created, and create nothing
+    /// Print a summary of what would be created, and create nothing; with `-o yaml`, every container and file
     #[arg(long)]
     dry_run: bool,
     /// Print how long each step took
     #[arg(long)]
     timings: bool,
-    #[command(flatten)]
-    output: JsonOption,
+    /// Print events and the result as JSON; `yaml` is for `--dry-run`
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["json", "yaml"])]
+    output: Option<String>,
 }
 
 impl Run for CreateCluster {
     async fn run(self, context: &Context) -> Result<ExitCode> {
+        let is_yaml = self.output.as_deref() == Some("yaml");
+        if is_yaml && !self.dry_run {
+            return Err(Error::new(Code::UsageInvalid, "`--output yaml` is for `--dry-run`")
+                .hint("add `--dry-run`, or use `--output json`"));
+        }
         let cluster = configuration(&self).await?;
+        warn_of_kind(context, &self, &cluster)?;
         for warning in config::warnings(&cluster) {
             context.ui.warn(warning);
         }
@@ -75,6 +85,8 @@ impl Run for CreateCluster {
         if let Some(file) = proxy_file {
             context.ui.note(format!("The nodes get the proxy settings in {}", file.display()));
         }
+        let logins = credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?;
+        warn_of_left_out(context, &cluster.registries, &logins);
         let options = Options {
             wait: self.wait,
             retain: self.retain,
@@ -83,12 +95,11 @@ impl Run for CreateCluster {
             proxy,
             local,
             docker_config: environment.docker_config.clone(),
-            logins: credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?,
+            logins,
         };
         if self.dry_run {
             let plan = create::dry_run(&engine, cluster, &options, &context.ui).await?;
-            context.ui.data(&crate::yaml::to_string(&plan.describe())?)?;
-            return Ok(ExitCode::SUCCESS);
+            return show(context, &plan, is_yaml);
         }
         context.ui.note(format!("Creating cluster `{}`", cluster.name));
         let work = Box::pin(create::create(&engine, cluster, &options, &context.ui, &context.stop));
@@ -101,13 +112,42 @@ impl Run for CreateCluster {
     }
 
     fn format(&self) -> Format {
-        self.output.format()
+        if self.output.as_deref() == Some("json") { Format::Json } else { Format::Plain }
     }
+}
+
+/// Warns of what kind reads from the environment and coracle does not.
+fn warn_of_kind(context: &Context, arguments: &CreateCluster, cluster: &ClusterConfig) -> Result<()> {
+    // Without a file, the command line is looked at for every command.
+    let in_file = arguments.config.is_some() && arguments.name.given()?.is_none();
+    let is_default = in_file && cluster.name.as_str() == ClusterName::DEFAULT;
+    if let Some(warning) = usage::other_name(usage::kind_name().as_deref()).filter(|_| is_default) {
+        context.ui.warn(warning);
+    }
+    for (name, usual) in [("KIND_EXPERIMENTAL_PROVIDER", "docker"), ("KIND_EXPERIMENTAL_DOCKER_NETWORK", "")] {
+        if let Some(value) = std::env::var(name).ok().filter(|value| !value.is_empty() && value != usual) {
+            context.ui.warn(format!("{name} is `{value}`, but coracle does not read it"));
+        }
+    }
+    Ok(())
+}
+
+/// Prints a plan: a summary, or all of it.
+fn show(context: &Context, plan: &Plan, is_yaml: bool) -> Result<ExitCode> {
+    if is_yaml {
+        context.ui.data(&crate::yaml::to_string(&plan.describe())?)?;
+    } else if context.ui.options().format == Format::Json {
+        context.ui.result(&json!({"plan": plan.describe()}));
+    } else {
+        context.ui.data(&summary::of(plan))?;
+        context.ui.hint("`--output yaml` prints every container and file");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     let overrides = config::Overrides {
-        name: arguments.name.given().map(str::to_owned),
+        name: arguments.name.given()?.map(str::to_owned),
         image: arguments.image.clone(),
         workers: arguments.workers,
         control_planes: arguments.control_planes,
@@ -116,7 +156,7 @@ async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
     let name = path.display().to_string();
     let failed =
-        |source: std::io::Error| Error::new(Code::FileFailed, format!("cannot read `{name}`")).with_cause(&source);
+        |source: std::io::Error| Error::new(input::code(&source), format!("cannot read `{name}`")).with_cause(&source);
     let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
     let mut overrides = overrides;
     if let Some(directory) =

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
-use crate::cli::options::{KubeconfigOption, NameOption, parse_name};
+use crate::cli::options::{KubeconfigOption, PositionalName, parse_name};
 use crate::cluster;
 use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
@@ -26,7 +26,10 @@ commands! {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteCluster {
     #[command(flatten)]
-    name: NameOption,
+    name: PositionalName,
+    /// Delete every cluster, as `delete clusters --all`
+    #[arg(long, short = 'A')]
+    all: bool,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
 }
@@ -45,6 +48,13 @@ pub(crate) struct DeleteClusters {
 
 impl Run for DeleteCluster {
     async fn run(self, context: &Context) -> Result<ExitCode> {
+        if self.all {
+            if self.name.is_typed() {
+                return Err(Error::new(Code::UsageInvalid, "`--all` and a name are given")
+                    .hint("leave out `--all` to delete one cluster"));
+            }
+            return DeleteClusters { names: Vec::new(), all: true, kubeconfig: self.kubeconfig }.run(context).await;
+        }
         let name = self.name.get()?;
         let location = self.kubeconfig.location()?;
         let (engine, _) = context.engine().await?;

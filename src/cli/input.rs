@@ -8,3 +8,12 @@ pub(crate) async fn read() -> Result<String> {
     let failed = |source: &dyn std::error::Error| Error::new(Code::FileFailed, "cannot read `-`").with_cause(source);
     reading.await.map_err(|source| failed(&source))?.map_err(|source| failed(&source))
 }
+
+/// The code of a file that was named in the command line and cannot be read: a name that is wrong is a wrong command line.
+pub(crate) fn code(source: &std::io::Error) -> Code {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => Code::UsageInvalid,
+        _ => Code::FileFailed,
+    }
+}

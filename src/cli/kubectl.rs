@@ -55,8 +55,7 @@ impl Run for Kubectl {
             .env("PATH", search_path(&binary, std::env::var_os("PATH").as_deref()))
             .args(&self.arguments)
             .exec();
-        let error =
-            Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).with_cause(&failed);
+        let error = Error::new(Code::FileFailed, format!("cannot run `{}`", binary.display())).with_cause(&failed);
         // Such as a file system that is mounted with `noexec`.
         Err(if failed.kind() == ErrorKind::PermissionDenied { error.hint(OTHER_CACHE) } else { error })
     }
@@ -109,15 +108,11 @@ fn change_of(arguments: &[OsString]) -> Option<Change> {
 ///
 /// If the user's files have that context, it counts with its namespace, and what kubectl changes is changed there. Only
 /// then `users` has a value. The cluster and the credentials still are what the cluster itself has.
-fn kubeconfigs(
-    entry: &Entry,
-    own: PathBuf,
-    users: Option<Vec<PathBuf>>,
-    change: Option<Change>,
-) -> Result<OsString> {
+fn kubeconfigs(entry: &Entry, own: PathBuf, users: Option<Vec<PathBuf>>, change: Option<Change>) -> Result<OsString> {
     let joined = |files: &[PathBuf]| {
-        std::env::join_paths(files)
-            .map_err(|source| Error::new(Code::FileFailed, "cannot name the kubeconfigs to kubectl").with_cause(&source))
+        std::env::join_paths(files).map_err(|source| {
+            Error::new(Code::FileFailed, "cannot name the kubeconfigs to kubectl").with_cause(&source)
+        })
     };
     match (users, change) {
         // kubectl writes what is new to the first file.
@@ -210,7 +205,9 @@ mod tests {
     #[test]
     fn only_what_changes_the_kubeconfig_is_a_change() {
         let change = |line: &str| change_of(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        for line in ["config view", "get config set", "-n config set image", "config", "config get-contexts", "set image"] {
+        for line in
+            ["config view", "get config set", "-n config set image", "config", "config get-contexts", "set image"]
+        {
             assert_eq!(change(line), None, "{line}");
         }
         assert_eq!(change("config use-context other"), Some(Change::Other));

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,8 +30,10 @@ mod options;
 mod output;
 mod registry;
 mod status;
+mod summary;
 mod tunnel;
 mod url;
+mod usage;
 mod version;
 
 /// A real Kubernetes cluster in containers of the local Docker engine, in seconds
@@ -90,13 +92,15 @@ commands! {
 
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(kubectl::separated(arguments)) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no mistakes; clap prints each to the right stream.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Code::UsageInvalid.exit_code() } else { 0 });
-        }
+    let typed = kubectl::separated(usage::with_verbosity(arguments));
+    let mut grammar = Arguments::command();
+    let parsed = grammar.try_get_matches_from_mut(&typed).and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
+        Ok((arguments, usage::ignored_name(&matches, &grammar, usage::kind_name().as_deref())))
+    });
+    let (arguments, ignored) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return usage::refuse(error, &typed, &grammar),
     };
     let Arguments { global, command } = arguments;
     let ui = Ui::new(UiOptions {
@@ -105,6 +109,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         format: command.format(),
         ..UiOptions::from_env()
     });
+    if let Some(warning) = ignored {
+        ui.warn(warning);
+    }
     let context = Context::new(ui.clone(), Arguments::command);
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone()));
     context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {

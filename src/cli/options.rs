@@ -57,6 +57,40 @@ impl NameOption {
     }
 }
 
+/// Which cluster, with or without `--name`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PositionalName {
+    /// Name of the cluster, as with `--name`
+    #[arg(value_name = "NAME")]
+    positional: Option<String>,
+    #[command(flatten)]
+    option: NameOption,
+}
+
+impl PositionalName {
+    /// The name, if one is given. Two names are a mistake, unless one is only the environment's.
+    pub(crate) fn given(&self) -> Result<Option<&str>> {
+        let environment = std::env::var("CORACLE_CLUSTER_NAME").ok();
+        match (self.positional.as_deref(), self.option.given()) {
+            (Some(one), Some(other)) if one != other && Some(other) != environment.as_deref() => {
+                Err(Error::new(Code::UsageInvalid, format!("two clusters are named: `{one}` and `{other}`")))
+            }
+            (positional, option) => Ok(positional.or(option)),
+        }
+    }
+
+    /// Whether a name stands in the command line itself.
+    pub(crate) fn is_typed(&self) -> bool {
+        let environment = std::env::var("CORACLE_CLUSTER_NAME").ok();
+        self.positional.is_some() || (self.option.name.is_some() && self.option.name != environment)
+    }
+
+    /// The name given, or the default one.
+    pub(crate) fn get(&self) -> Result<ClusterName> {
+        parse_name(self.given()?.unwrap_or(ClusterName::DEFAULT))
+    }
+}
+
 /// A cluster name from the command line.
 pub(crate) fn parse_name(text: &str) -> Result<ClusterName> {
     text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "invalid cluster name").because(cause))

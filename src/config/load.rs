@@ -52,7 +52,10 @@ const MODES: &[(&str, KubeProxyMode)] =
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
     ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
-    ("containerdConfigPatches", "use `registries`"),
+    (
+        "containerdConfigPatches",
+        "use `registry: true` for a registry on this host, such as `localhost:5001`, and `registries` for others",
+    ),
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
 

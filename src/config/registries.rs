@@ -10,6 +10,10 @@ use super::{ClusterConfig, nodes, syntax};
 
 const REGISTRY: &[&str] = &["host", "mirrors", "caFile", "insecure", "login"];
 
+/// What `registries` is, for those who mean the other field.
+const LOCAL: &str =
+    "`registries` must be a list of other registries; for a registry on this host, set `registry: true`";
+
 /// Which local registry a cluster uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalRegistry {
@@ -68,6 +72,11 @@ impl Registry {
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut ClusterConfig) {
     cluster.registry = fields.get("registry").and_then(|field| local(reader, field));
     let Some(field) = fields.get("registries") else { return };
+    // `registries: {create: …}` is k3d's, `registries: true` a slip.
+    if matches!(field.node.value, Value::Bool(_) | Value::Map(_) | Value::Text(_, _)) {
+        reader.problem(field.node.mark, LOCAL);
+        return;
+    }
     for item in reader.items(field).unwrap_or_default() {
         let Some(registry) = registry(reader, &item, base) else { continue };
         if cluster.registries.iter().any(|other| other.host == registry.host) {
@@ -161,6 +170,15 @@ mod tests {
         for text in ["registry: false", "registry: true", "registry: mine"] {
             let cluster = body(text).unwrap();
             assert_eq!(load(&cluster.to_text().unwrap(), "c.yaml", &Overrides::default()).unwrap(), cluster);
+        }
+    }
+
+    #[test]
+    fn the_local_registry_is_pointed_to_where_it_is_meant() {
+        for text in
+            ["registries: true", "registries: {create: {name: a}}", "registries: mine", "containerdConfigPatches: []"]
+        {
+            assert!(problems(text)[0].contains("`registry: true`"), "{text}: {:?}", problems(text));
         }
     }
 

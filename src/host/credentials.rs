@@ -12,8 +12,9 @@ use tokio::process::Command;
 use crate::config::Registry;
 use crate::engine::spec;
 use crate::error::{Code, Error, Result};
-use crate::host::docker_config::{DockerConfig, authority};
+use crate::host::docker_config::DockerConfig;
 use crate::plan::node::credentials::{Login, Secret};
+use crate::plan::node::registries::authority;
 
 /// What `docker login` calls Docker Hub.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -21,13 +22,17 @@ const HUB: &str = "https://index.docker.io/v1/";
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Credentials for the registries of a configuration that ask for them, or for their mirrors.
+///
+/// Nodes ask for credentials by the name of the registry only, and containerd offers them to each host that it asks. So
+/// those of one host are taken, and with them go the hosts that have the same: nodes ask no other host.
 pub(crate) async fn of_registries(directory: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
     let mut logins = Vec::new();
     for registry in registries.iter().filter(|registry| registry.login) {
-        // A mirror may have a login of its own, and nodes ask for credentials by the name of the registry only.
         let mirrors = registry.mirrors.iter().map(|url| authority(url));
-        let hosts: Vec<&str> = std::iter::once(registry.host.as_str()).chain(mirrors).collect();
-        logins.push(Login { host: registry.host.clone(), ..first(directory, &hosts).await? });
+        let mut hosts: Vec<String> = std::iter::once(authority(&registry.host)).chain(mirrors).collect();
+        hosts.dedup();
+        let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        logins.push(Login { host: registry.host.clone(), ..first(directory, &names).await? });
     }
     Ok(logins)
 }
@@ -50,14 +55,31 @@ fn registry_of(reference: &str) -> &str {
     }
 }
 
-/// The credentials of the first host that has any.
+/// The hosts of a registry that nodes do not ask, because the credentials are not theirs.
+pub(crate) fn left_out<'a>(registry: &'a Registry, login: &Login) -> Vec<&'a str> {
+    let all = std::iter::once(registry.host.as_str()).chain(registry.mirrors.iter().map(String::as_str));
+    all.filter(|host| !login.hosts.contains(&authority(host))).collect()
+}
+
+/// The credentials of the first host that has any, and every host that has the same.
 async fn first(directory: Option<&Path>, hosts: &[&str]) -> Result<Login> {
     let file = directory.map(|directory| directory.join("config.json"));
     let config = file.map(|file| DockerConfig::read(&file)).transpose()?.unwrap_or_default();
+    let mut found: Option<Login> = None;
     for host in hosts {
-        if let Some(login) = find(&config, host).await? {
-            return Ok(login);
+        match &mut found {
+            None => found = find(&config, host).await?,
+            // That it has none that can be used is no failure: it is left out.
+            Some(first) => {
+                let other = find(&config, host).await.ok().flatten();
+                if other.is_some_and(|other| (other.user, other.secret) == (first.user.clone(), first.secret.clone())) {
+                    first.hosts.insert((*host).to_owned());
+                }
+            }
         }
+    }
+    if let Some(found) = found {
+        return Ok(found);
     }
     let host = hosts.first().copied().unwrap_or_default();
     let command = if host == "docker.io" { "docker login".to_owned() } else { format!("docker login {host}") };
@@ -88,7 +110,7 @@ fn login(host: &str, user: String, secret: String) -> Result<Login> {
         }
         _ => user,
     };
-    Ok(Login { host: host.to_owned(), user, secret: Secret::new(secret) })
+    Ok(Login { host: host.to_owned(), user, secret: Secret::new(secret), hosts: [host.to_owned()].into() })
 }
 
 /// What the configuration itself has; an empty entry means that a helper has it.
@@ -171,7 +193,8 @@ mod tests {
     }
 
     fn known(host: &str, user: &str, secret: &str) -> Login {
-        Login { host: host.to_owned(), user: user.to_owned(), secret: Secret::new(secret) }
+        let hosts = [host.to_owned()].into();
+        Login { host: host.to_owned(), user: user.to_owned(), secret: Secret::new(secret), hosts }
     }
 
     #[tokio::test]
@@ -200,8 +223,26 @@ mod tests {
         let mirrors = vec!["https://mirror.example:5000/hub".to_owned()];
         let registry = |login| Registry { mirrors: mirrors.clone(), login, ..Registry::new("docker.io") };
         let found = of_registries(Some(directory.path()), &[registry(true)]).await.unwrap();
-        assert_eq!(found, [known("docker.io", "m", "p")]);
+        let of_mirror = Login { hosts: ["mirror.example:5000".to_owned()].into(), ..known("docker.io", "m", "p") };
+        assert_eq!(found, std::slice::from_ref(&of_mirror));
+        assert_eq!(left_out(&registry(true), &of_mirror), ["docker.io"]);
         assert!(of_registries(Some(directory.path()), &[registry(false)]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn credentials_belong_to_the_hosts_that_have_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = r#"{"auths": {
+            "a.example": {"username": "me", "password": "p"},
+            "same.example": {"username": "me", "password": "p"},
+            "other.example": {"username": "me", "password": "q"}}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let mirrors = ["https://other.example", "https://a.example:443", "http://a.example", "https://same.example/x"];
+        let registry =
+            Registry { mirrors: mirrors.map(str::to_owned).to_vec(), login: true, ..Registry::new("a.example") };
+        let found = of_registries(Some(directory.path()), std::slice::from_ref(&registry)).await.unwrap();
+        assert_eq!(found[0].hosts, ["a.example", "same.example"].map(str::to_owned).into());
+        assert_eq!(left_out(&registry, &found[0]), ["https://other.example", "http://a.example"]);
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ impl DockerConfig {
 }
 
 /// The host and port of a URL, or of what `docker login` stores for one.
-pub(super) fn authority(url: &str) -> &str {
+fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
 }

@@ -1,18 +1,21 @@
 //! Outputs of build steps, kept by the hash of their inputs.
 
+use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, OTHER_CACHE, Result};
 
 /// Where outputs are until they are whole.
 const UNFINISHED: &str = "unfinished-";
 /// After this time nobody is working on an unfinished output any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A directory with one subdirectory per output, `NAME-HASH`. It may be removed at any time.
+/// A directory with one subdirectory per output, `NAME-HASH`, and a list of its files beside it. It may be removed at any
+/// time.
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
     root: PathBuf,
@@ -40,7 +43,11 @@ impl Cache {
     {
         let wanted = self.root.join(format!("{name}-{}", &fingerprint(inputs)[..16]));
         if wanted.is_dir() {
-            return Ok(wanted);
+            if is_whole(&wanted) {
+                return Ok(wanted);
+            }
+            // Such as after the machine has lost its power.
+            std::fs::remove_dir_all(&wanted).map_err(|source| unusable(&wanted, &source))?;
         }
         let unfinished = self.scratch()?;
         make(unfinished.path()).await?;
@@ -49,6 +56,8 @@ impl Cache {
             Err(_) if wanted.is_dir() => {}
             other => other.map_err(|source| unusable(&wanted, &source))?,
         }
+        let files = files(&wanted).map_err(|source| unusable(&wanted, &source))?;
+        std::fs::write(list_of(&wanted), files).map_err(|source| unusable(&wanted, &source))?;
         Ok(wanted)
     }
 
@@ -60,6 +69,39 @@ impl Cache {
             .tempdir_in(&self.root)
             .map_err(|source| unusable(&self.root, &source))
     }
+}
+
+/// Where the list of the files of an output is.
+fn list_of(output: &Path) -> PathBuf {
+    let mut path = output.as_os_str().to_owned();
+    path.push(".files");
+    path.into()
+}
+
+/// Whether an output has the files that were made, none of them cut off. One of an earlier coracle has no list.
+fn is_whole(output: &Path) -> bool {
+    match (std::fs::read_to_string(list_of(output)), files(output)) {
+        (Ok(made), Ok(now)) => made == now,
+        (Err(source), Ok(_)) => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// The files below a directory with their sizes, one a line.
+fn files(directory: &Path) -> io::Result<String> {
+    let mut entries = std::fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let mut list = String::new();
+    for entry in entries {
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            list.push_str(&files(&entry.path())?);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = writeln!(list, "{} {}", metadata.len(), entry.file_name().to_string_lossy());
+        }
+    }
+    Ok(list)
 }
 
 /// mmdebstrap in a user namespace must be able to look into it.
@@ -78,7 +120,9 @@ pub(super) fn fingerprint(inputs: &[&[u8]]) -> String {
 }
 
 fn unusable(path: &Path, source: &std::io::Error) -> Error {
-    Error::new(Code::FileFailed, format!("cannot use the cache at `{}`", path.display())).with_cause(source)
+    Error::new(Code::FileFailed, format!("cannot use the cache at `{}`", path.display()))
+        .with_cause(source)
+        .hint(OTHER_CACHE)
 }
 
 #[cfg(test)]
@@ -111,5 +155,19 @@ mod tests {
         assert!(first.join("whole").is_file());
         let again = cache.output("x", &[b"1"], async |_: &Path| panic!("made twice")).await.unwrap();
         assert_eq!(first, again);
+        // A cut-off file is made again.
+        for damage in [&|path: &Path| std::fs::write(path, ""), &|path: &Path| std::fs::remove_file(path)]
+            as [&dyn Fn(&Path) -> io::Result<()>; 2]
+        {
+            let make = async |path: &Path| {
+                std::fs::create_dir(path.join("below")).unwrap();
+                std::fs::write(path.join("below/whole"), "content").unwrap();
+                Ok(())
+            };
+            let output = cache.output("y", &[b"1"], make).await.unwrap();
+            damage(&output.join("below/whole")).unwrap();
+            let again = cache.output("y", &[b"1"], make).await.unwrap();
+            assert_eq!(std::fs::read_to_string(again.join("below/whole")).unwrap(), "content");
+        }
     }
 }

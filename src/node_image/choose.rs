@@ -50,6 +50,39 @@ pub async fn node_image(
     })
 }
 
+/// As [`node_image`], but pulls nothing: of an image that is not here, the tag tells the version. The second value is
+/// whether it is here.
+pub async fn without_pulling(engine: &SharedEngine, named: Option<&str>, run: &str) -> Result<(NodeImage, bool)> {
+    let reference = match named {
+        Some(name) => name.to_owned(),
+        None => newest_local(&**engine).await?.unwrap_or_else(|| PUBLISHED.to_owned()),
+    };
+    if let Some(image) = engine.image(&reference).await? {
+        return Ok((describe(engine, &reference, &image, run).await?, true));
+    }
+    assumed(&reference).map(|image| (image, false))
+}
+
+/// An image that is not here, as its tag describes it; images that are pulled have kind's layout.
+fn assumed(reference: &str) -> Result<NodeImage> {
+    let name = reference.split('@').next().unwrap_or_default();
+    let version = name.rsplit_once(':').map_or("", |(_, tag)| tag);
+    let (etcd, coredns, pause) = usual_images(version).filter(|_| version.starts_with('v')).ok_or_else(|| {
+        Error::new(Code::ImageMissing, format!("there is no image `{reference}` here"))
+            .because("nothing is pulled for `--dry-run`, and the name does not tell the Kubernetes version")
+            .hint(format!("pull it first: `docker pull {reference}`"))
+    })?;
+    Ok(NodeImage {
+        id: reference.to_owned(),
+        reference: reference.to_owned(),
+        images: Images { kubernetes: version.to_owned(), etcd, coredns },
+        pause: format!("registry.k8s.io/pause:{pause}"),
+        shared_store: false,
+        policy_plugin: false,
+        ipv6_plugin: false,
+    })
+}
+
 /// The local `coracle/node` with the highest version.
 async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     let prefix = format!("{REPOSITORY}:v");

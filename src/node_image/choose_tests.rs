@@ -58,3 +58,12 @@ async fn a_private_image_is_pulled_with_credentials() {
     let (engine, _) = chosen(FakeEngine::new(&[]), Some("r.example/node:1"), Some(&login)).await;
     assert!(engine.transcript().contains(&"pull_image r.example/node:1 as me".to_owned()), "{:?}", engine.transcript());
 }
+
+#[test]
+fn the_tag_of_an_image_that_is_not_here_tells_its_version() {
+    let image = assumed(PUBLISHED).unwrap();
+    assert_eq!((image.images.kubernetes.as_str(), image.reference.as_str()), ("v1.37.0", PUBLISHED));
+    for unknown in ["mine", "mine:latest", "localhost:5000/mine", "mine@sha256:00"] {
+        assert_eq!(assumed(unknown).unwrap_err().code(), Code::ImageMissing, "{unknown}");
+    }
+}

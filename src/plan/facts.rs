@@ -1,6 +1,6 @@
 //! What the plan needs to know about the engine, the host and the node images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -118,6 +118,8 @@ pub struct Facts {
     pub registry: Option<Registry>,
     /// CA certificates of the registries that have their own CA, by host.
     pub authorities: BTreeMap<String, String>,
+    /// The hosts that the credentials for a registry belong to, by the host of the registry.
+    pub login_hosts: BTreeMap<String, BTreeSet<String>>,
     /// ID of this run.
     pub run: String,
     /// Privileges that the engine can grant.

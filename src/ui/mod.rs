@@ -84,12 +84,16 @@ impl Ui {
         }
     }
 
-    /// Writes the error with all that is known about it; as the last event with [`Format::Json`].
+    /// Writes the error with all that is known about it; also as the last event with [`Format::Json`].
     pub fn error(&self, error: &Error) {
+        self.error_event(error);
+        self.0.talk(&report::render(error, self.0.options().color));
+    }
+
+    /// Writes the error as an event only, where its text has already been written.
+    pub fn error_event(&self, error: &Error) {
         if self.0.is_json() {
-            self.0.event(&report::event(error));
-        } else {
-            self.0.talk(&report::render(error, self.0.options().color));
+            self.0.event(report::event(error));
         }
     }
 
@@ -103,7 +107,7 @@ impl Ui {
                 }
                 _ => event["value"] = fields.clone(),
             }
-            self.0.event(&event);
+            self.0.event(event);
         }
     }
 
@@ -117,14 +121,13 @@ impl Ui {
         self.0.timings()
     }
 
-    /// Writes the table of `--timings`; an event with [`Format::Json`].
+    /// Writes the table of `--timings`; also as an event with [`Format::Json`].
     pub fn print_timings(&self) {
         let (timings, total) = (self.timings(), self.0.started().elapsed());
         if self.0.is_json() {
-            self.0.event(&timing::event(&timings, total));
-        } else {
-            self.0.talk(&timing::table(&timings, total));
+            self.0.event(timing::event(&timings, total));
         }
+        self.0.talk(&timing::table(&timings, total));
     }
 
     /// Asks a yes-or-no question; the answer is no where there is no terminal to ask on.
@@ -153,15 +156,16 @@ impl Ui {
             return;
         }
         if options.format == Format::Json {
-            self.0.event(&json!({ "event": kind, "message": text }));
-        } else {
-            self.0.talk(&format!("{}{text}\n", paint(prefix, color, options.color)));
+            self.0.event(json!({ "event": kind, "message": text }));
         }
+        self.0.talk(&format!("{}{text}\n", paint(prefix, color, options.color)));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use time::format_description::well_known::Rfc3339;
+
     use super::*;
 
     #[test]
@@ -189,14 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_per_line_on_stdout() {
+    fn json_is_one_object_per_line_on_stdout_and_people_read_stderr() {
         let (ui, capture) = Ui::captured(UiOptions { format: Format::Json, ..UiOptions::default() });
         ui.note("a\nb");
         ui.step("Creating nodes").finish();
         ui.error(&Error::new(Code::PortTaken, "port 80 is taken").hint("free it"));
         ui.result(&json!({ "name": "dev" }));
         let text = capture.stdout();
-        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for event in &mut events {
+            let time = event.as_object_mut().unwrap().remove("time").unwrap();
+            assert!(time::OffsetDateTime::parse(time.as_str().unwrap(), &Rfc3339).is_ok(), "{time}");
+            assert!(time.as_str().unwrap().len() <= "2026-11-28T08:00:00.123Z".len(), "{time}");
+        }
         assert_eq!(events[0], json!({ "event": "note", "message": "a\nb" }));
         assert_eq!(events[1], json!({ "event": "step", "name": "Creating nodes", "state": "started" }));
         assert_eq!(events[2]["state"], "finished");
@@ -204,7 +213,9 @@ mod tests {
         assert_eq!(events[3]["id"], "port-taken");
         assert_eq!(events[3]["exitCode"], 4);
         assert_eq!(events[4], json!({ "event": "result", "name": "dev" }));
-        assert_eq!(capture.stderr(), "");
+        let said = capture.stderr();
+        assert!(said.starts_with("a\nb\n- Creating nodes\nok Creating nodes ("), "{said}");
+        assert!(said.ends_with("error[port-taken]: port 80 is taken\n  hint: free it\n"), "{said}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub enum Format {
     /// For people: a tree on a terminal, plain lines elsewhere.
     #[default]
     Plain,
-    /// One JSON object per line on stdout, the last one being the result or the error.
+    /// One JSON object per line on stdout, the last one being the result or the error; text for people as well.
     Json,
 }
 

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use indicatif::MultiProgress;
 use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 use crate::ui::options::{Format, UiOptions};
 use crate::ui::sink::Sink;
@@ -52,8 +54,12 @@ impl Screen {
         self.undisturbed(|| self.0.sink.data(text))
     }
 
-    pub(super) fn event(&self, event: &Value) {
-        self.0.sink.event(event);
+    /// Writes an event with the time, to the millisecond.
+    pub(super) fn event(&self, mut event: Value) {
+        let now = OffsetDateTime::now_utc();
+        let whole = now - Duration::nanoseconds(i64::from(now.nanosecond() % 1_000_000));
+        event["time"] = whole.format(&Rfc3339).map_or(Value::Null, Value::from);
+        self.0.sink.event(&event);
     }
 
     /// Writes `text` to stderr, above the tree if there is one.

@@ -1,5 +1,6 @@
 //! One step of a command: a line of the tree, plain lines, or events.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -21,17 +22,27 @@ pub struct Step {
     started: Instant,
     branch: Option<Branch>,
     bytes_event_at: Mutex<Option<Instant>>,
+    /// What was said last about each thing.
+    said: Mutex<BTreeMap<String, String>>,
     ended: bool,
 }
 
 impl Step {
     pub(super) fn start(screen: Screen, name: String) -> Self {
         let branch = screen.tree().map(|tree| Branch::new(tree, screen.options(), &name));
-        let step =
-            Self { screen, name, started: Instant::now(), branch, bytes_event_at: Mutex::default(), ended: false };
+        let step = Self {
+            screen,
+            name,
+            started: Instant::now(),
+            branch,
+            bytes_event_at: Mutex::default(),
+            said: Mutex::default(),
+            ended: false,
+        };
         if step.json() {
-            step.event(&json!({ "event": "step", "name": step.name, "state": "started" }));
-        } else if step.branch.is_none() && !step.quiet() {
+            step.event(json!({ "event": "step", "name": step.name, "state": "started" }));
+        }
+        if step.branch.is_none() && !step.quiet() {
             let mark = if step.screen.options().unicode { "•" } else { "-" };
             step.screen.talk(&format!("{mark} {}\n", step.name));
         }
@@ -39,14 +50,29 @@ impl Step {
     }
 
     /// Shows what a node or another part of the step is doing, instead of what it did before.
+    ///
+    /// Who waits may say so with every look: only what has changed is written.
     pub fn detail(&self, thing: &str, text: &str) {
+        if !self.is_news(thing, text) {
+            return;
+        }
         if self.json() {
-            self.event(&json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }));
-        } else if let Some(branch) = &self.branch {
+            self.event(json!({ "event": "detail", "name": self.name, "thing": thing, "message": text }));
+        }
+        if let Some(branch) = &self.branch {
             branch.detail(thing, text);
         } else if !self.quiet() && self.screen.options().verbose > 0 {
             self.screen.talk(&format!("    {thing}: {text}\n"));
         }
+    }
+
+    fn is_news(&self, thing: &str, text: &str) -> bool {
+        let Ok(mut said) = self.said.lock() else { return true };
+        if said.get(thing).is_some_and(|last| last == text) {
+            return false;
+        }
+        said.insert(thing.to_owned(), text.to_owned());
+        true
     }
 
     /// Shows how many bytes of `total` are done; a `total` of 0 is unknown.
@@ -55,7 +81,7 @@ impl Step {
             let of = if total > 0 { format!(" of {}", HumanBytes(total)) } else { String::new() };
             branch.head.set_message(format!("{} ({}{of})", self.name, HumanBytes(done)));
         } else if self.json() && self.bytes_event_due(total > 0 && done >= total) {
-            self.event(&json!({ "event": "bytes", "name": self.name, "done": done, "total": total }));
+            self.event(json!({ "event": "bytes", "name": self.name, "done": done, "total": total }));
         }
     }
 
@@ -72,7 +98,7 @@ impl Step {
         self.screen.options().quiet
     }
 
-    fn event(&self, event: &serde_json::Value) {
+    fn event(&self, event: serde_json::Value) {
         if !self.quiet() {
             self.screen.event(event);
         }
@@ -98,10 +124,11 @@ impl Step {
         let began = self.started.saturating_duration_since(self.screen.started());
         self.screen.record(Timing { name: self.name.clone(), began, duration, outcome });
         if self.json() {
-            self.event(&json!({
+            self.event(json!({
                 "event": "step", "name": self.name, "state": outcome.word(), "seconds": seconds(duration),
             }));
-        } else if !self.quiet() {
+        }
+        if !self.quiet() {
             let options = self.screen.options();
             let mark = mark(outcome, options.unicode, options.color);
             let text = if let Some(branch) = &self.branch {
@@ -219,6 +246,25 @@ mod tests {
         assert!(capture.stderr().is_ascii());
         assert!(capture.stderr().contains("    dev-worker: starting\n"));
         assert!(capture.stderr().ends_with("FAILED Booting (0.0s)\n"));
+    }
+
+    #[test]
+    fn what_is_said_again_is_not_repeated() {
+        let (ui, capture) = Ui::captured(UiOptions { verbose: 1, ..UiOptions::default() });
+        let step = ui.step("Waiting");
+        for (thing, text) in
+            [("a", "starting"), ("b", "starting"), ("a", "starting"), ("a", "ready"), ("a", "starting")]
+        {
+            step.detail(thing, text);
+        }
+        step.finish();
+        let said = capture.stderr();
+        let details: Vec<_> = said.lines().filter(|line| line.starts_with("    ")).map(str::trim_start).collect();
+        assert_eq!(details, ["a: starting", "b: starting", "a: ready", "a: starting"]);
+        let (ui, capture) = Ui::captured(UiOptions { format: crate::ui::Format::Json, ..UiOptions::default() });
+        let step = ui.step("Waiting");
+        (0..40).for_each(|_| step.detail("a", "starting"));
+        assert_eq!(capture.stdout().matches("\"detail\"").count(), 1);
     }
 
     #[test]

@@ -110,15 +110,53 @@ fn results_go_to_stdout_and_nothing_else_does() {
 }
 
 #[test]
-fn json_errors_are_one_object_per_line() {
-    let said = coracle(["create", "cluster", "-o", "json"]);
-    assert_eq!(said.code, 4);
-    let lines: Vec<&str> = said.stdout.lines().chain(said.stderr.lines()).collect();
-    assert!(!lines.is_empty());
-    for line in &lines {
-        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+fn json_errors_are_one_object_per_line_and_a_text_for_people() {
+    for (arguments, code, id) in [
+        (&["create", "cluster", "-o", "json"][..], 4, "engine-unreachable"),
+        (&["create", "cluster", "-o", "json", "--no-such"], 2, "usage-invalid"),
+    ] {
+        let said = coracle(arguments);
+        assert_eq!(said.code, code, "{}", said.stderr);
+        let events: Vec<serde_json::Value> = said
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect();
+        let last = events.last().unwrap_or_else(|| panic!("no event: {}", said.stderr));
+        assert_eq!((&last["event"], &last["id"], &last["exitCode"]), (&"error".into(), &id.into(), &code.into()));
+        assert!(events.iter().all(|event| event["time"].is_string()), "{}", said.stdout);
+        assert!(said.stderr.contains("error"), "{}", said.stderr);
     }
-    assert!(lines.iter().any(|line| line.contains("engine-unreachable")), "{lines:?}");
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_wrong_usage() {
+    for arguments in [&["create", "cluster", "--config", "/no/such.yaml"][..], &["create", "cluster", "-c", "/"]] {
+        let said = coracle(arguments);
+        assert_eq!(said.code, 2, "{}", said.stderr);
+        assert!(said.stderr.contains("usage-invalid"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn names_are_understood_as_kind_and_k3d_have_them() {
+    for arguments in
+        [&["create", "cluster", "dev", "-v", "1"][..], &["delete", "cluster", "dev"], &["delete", "cluster", "--all"]]
+    {
+        assert_eq!(coracle(arguments).code, 4, "{arguments:?}: the engine is asked for");
+    }
+    for arguments in [
+        &["create", "cluster", "a", "--name", "b"][..],
+        &["delete", "cluster", "a", "--all"],
+        &["create", "cluster", "-o", "yaml"],
+    ] {
+        assert_eq!(coracle(arguments).code, 2, "{arguments:?}");
+    }
+    let nowhere = ("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    let said = coracle_with(["status"], &[("KIND_CLUSTER_NAME", "ci"), nowhere]);
+    assert!(said.stderr.contains("warning: KIND_CLUSTER_NAME is `ci`"), "{}", said.stderr);
+    let said = coracle_with(["create", "cluster", "ci"], &[("CORACLE_CLUSTER_NAME", "other"), nowhere]);
+    assert_eq!(said.code, 4, "a name that is typed counts more than the environment's: {}", said.stderr);
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
         proxy: ProxySettings::default(),
         registry: None,
         authorities: BTreeMap::new(),
+        login_hosts: BTreeMap::new(),
         run: "run".to_owned(),
         privilege,
         limits: BTreeMap::new(),

@@ -8,11 +8,13 @@ use serde_json::json;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, parse_name};
+use crate::cli::output::joined;
 use crate::cluster::{self, registry};
 use crate::config::{self, ClusterName, registry_host};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
+use crate::plan::node::credentials::Login as Credentials;
 use crate::ui::Format;
 
 #[derive(Debug, Args)]
@@ -25,6 +27,22 @@ pub(crate) struct Login {
     cluster: String,
     #[command(flatten)]
     output: JsonOption,
+}
+
+/// Warns of the hosts that nodes do not ask, so that they never see the credentials of another one.
+pub(crate) fn warn_of_left_out(context: &Context, registries: &[config::Registry], logins: &[Credentials]) {
+    for registry in registries {
+        let Some(login) = logins.iter().find(|login| login.host == registry.host) else { continue };
+        let left_out = credentials::left_out(registry, login);
+        if !left_out.is_empty() {
+            context.ui.warn(format!(
+                "nodes do not ask {} for images of {}: the credentials belong to {}",
+                joined(&left_out),
+                registry.host,
+                joined(&login.hosts.iter().collect::<Vec<_>>())
+            ));
+        }
+    }
 }
 
 impl Run for Login {
@@ -54,8 +72,9 @@ impl Run for Login {
         };
         let wanted: Vec<config::Registry> = hosts.iter().map(entry).collect();
         let logins = credentials::of_registries(environment.docker_config.as_deref(), &wanted).await?;
+        warn_of_left_out(context, &wanted, &logins);
         let step = context.ui.step(format!("Giving the nodes credentials for {}", hosts.join(", ")));
-        let restarted = registry::log_in(&*engine, &cluster, &logins).await?;
+        let restarted = registry::log_in(&*engine, &cluster, &wanted, &logins).await?;
         step.finish();
         context.warn_of_stopped(&cluster);
         if restarted > 0 {

@@ -8,6 +8,8 @@ mod list;
 mod login;
 mod prune;
 
+pub(crate) use login::warn_of_left_out;
+
 commands! {
     pub(crate) enum Registry {
         /// Create a registry on this host that clusters pull from

@@ -168,18 +168,19 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     Ok(plan)
 }
 
-/// The plan, without making anything, for `--dry-run`.
+/// The plan, without making or pulling anything, for `--dry-run`. It does not depend on which ports are free: port 0
+/// stands for one that `create` chooses.
 pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Options, ui: &Ui) -> Result<Plan> {
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
-    let facts = facts::prepare(&run, &cluster, options, &step).await?;
+    let facts = facts::without_pulling(&run, &cluster, options).await?;
     contents::check(&**engine, &cluster).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
     let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
+    provision::foreign_volumes(&**engine, &cluster, subnet, &facts).await?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
-    let port = facts::api_port(&cluster.networking, options.local)?;
-    let layout = Layout::new(facts::choose_ports(&cluster)?, subnet, port, &facts::version(&facts))?;
-    let plan = plan::plan(layout, &facts, &pki)?;
+    let port = cluster.networking.api_server_port;
+    let plan = plan::plan(Layout::new(cluster, subnet, port, &facts::version(&facts))?, &facts, &pki)?;
     step.finish();
     Ok(plan)
 }

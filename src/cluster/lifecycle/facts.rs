@@ -15,7 +15,7 @@ use crate::host::{check, credentials, limits, mounts, ports, proxy};
 use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::subnet::NodeSubnets;
-use crate::plan::{self, Facts, NodeImage, labels};
+use crate::plan::{self, Facts, NodeImage, ProxySettings, labels};
 use crate::ui::Step;
 
 /// The network that the engine makes by itself; its packet size is that of the engine's configuration (`mtu`).
@@ -26,6 +26,53 @@ const MAX_SUBNETS: usize = 16;
 
 /// Checks everything that can be known before something is made, and finds the node images.
 pub(super) async fn prepare(run: &Run, cluster: &ClusterConfig, options: &Options, step: &Step) -> Result<Facts> {
+    let (info, prepared) = before_images(run, cluster, options).await?;
+    let pulling = |reference: &str, done: u64, total: u64| {
+        if (done, total) == (0, 0) {
+            if reference == choose::PUBLISHED {
+                run.ui.note(format!(
+                    "No node image has been built here, so kind's is pulled; to have coracle's own, {}",
+                    choose::BUILD
+                ));
+            }
+            step.detail("image", &format!("pulling {reference}"));
+        } else {
+            step.bytes(done, total);
+        }
+    };
+    let find = async |named: Option<&str>| {
+        let reference = named.unwrap_or(choose::PUBLISHED);
+        let present = run.engine.image(reference).await?.is_some();
+        let directory = options.docker_config.as_deref().filter(|_| !present);
+        let login = credentials::of_image(directory, reference).await;
+        choose::node_image(&run.engine, named, login.as_ref(), &run.id, &pulling).await
+    };
+    let images = images(cluster, find).await?;
+    collected(run, cluster, options, info, prepared, images).await
+}
+
+/// The same for a plan that is only shown: nothing is pulled.
+pub(super) async fn without_pulling(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<Facts> {
+    let (info, prepared) = before_images(run, cluster, options).await?;
+    let find = async |named: Option<&str>| {
+        let (image, is_here) = choose::without_pulling(&run.engine, named, &run.id).await?;
+        if !is_here {
+            run.ui.note(format!("{} is not here; `create cluster` pulls it", image.reference));
+        }
+        Ok(image)
+    };
+    let images = images(cluster, find).await?;
+    collected(run, cluster, options, info, prepared, images).await
+}
+
+/// What is known before the node images are: packet size and proxy of the nodes.
+struct Prepared {
+    mtu: Option<u32>,
+    proxy: ProxySettings,
+}
+
+/// Checks what needs no node image, and warns.
+async fn before_images(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<(EngineInfo, Prepared)> {
     let engine = &*run.engine;
     let info = engine.info().await?;
     let containers = check(engine, &info, cluster, options).await?;
@@ -40,18 +87,29 @@ pub(super) async fn prepare(run: &Run, cluster: &ClusterConfig, options: &Option
     for warning in warnings {
         run.ui.warn(warning);
     }
-    let images = images(run, cluster, options, step).await?;
-    let registry = registry::of_cluster(engine, cluster.registry.as_ref()).await?;
+    Ok((info, Prepared { mtu, proxy }))
+}
+
+async fn collected(
+    run: &Run,
+    cluster: &ClusterConfig,
+    options: &Options,
+    engine: EngineInfo,
+    Prepared { mtu, proxy }: Prepared,
+    images: Vec<NodeImage>,
+) -> Result<Facts> {
+    let registry = registry::of_cluster(&*run.engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
     let privilege = limits::privilege(options.local);
     let fuse = options.local && on_host("/dev/fuse");
     Ok(Facts {
-        engine: info,
+        engine,
         images,
         mtu,
         proxy,
         registry,
         authorities: authorities::authorities(cluster)?,
+        login_hosts: options.logins.iter().map(|login| (login.host.clone(), login.hosts.clone())).collect(),
         run: run.id.clone(),
         privilege,
         limits: limits::of_processes(privilege),
@@ -94,36 +152,20 @@ fn routes_of(local: bool) -> Vec<Route> {
     if local { routes::all() } else { Vec::new() }
 }
 
-/// The node image of each node, in the order of the nodes.
-async fn images(run: &Run, cluster: &ClusterConfig, options: &Options, step: &Step) -> Result<Vec<NodeImage>> {
+/// The node image of each node, in the order of the nodes; `find` is asked once for each name.
+async fn images(
+    cluster: &ClusterConfig,
+    find: impl AsyncFn(Option<&str>) -> Result<NodeImage>,
+) -> Result<Vec<NodeImage>> {
     let mut known: Vec<(Option<String>, NodeImage)> = Vec::new();
     let mut images = Vec::new();
-    let pulling = |reference: &str, done: u64, total: u64| {
-        if (done, total) == (0, 0) {
-            if reference == choose::PUBLISHED {
-                run.ui.note(format!(
-                    "No node image has been built here, so kind's is pulled; to have coracle's own, {}",
-                    choose::BUILD
-                ));
-            }
-            step.detail("image", &format!("pulling {reference}"));
-        } else {
-            step.bytes(done, total);
-        }
-    };
     for node in &cluster.nodes {
         let named = node.image.clone().or_else(|| cluster.image.clone());
         if let Some((_, image)) = known.iter().find(|(name, _)| *name == named) {
             images.push(image.clone());
             continue;
         }
-        let image = {
-            let reference = named.as_deref().unwrap_or(choose::PUBLISHED);
-            let present = run.engine.image(reference).await?.is_some();
-            let directory = options.docker_config.as_deref().filter(|_| !present);
-            let login = credentials::of_image(directory, reference).await;
-            choose::node_image(&run.engine, named.as_deref(), login.as_ref(), &run.id, &pulling).await?
-        };
+        let image = find(named.as_deref()).await?;
         known.push((named, image.clone()));
         images.push(image);
     }

@@ -39,9 +39,7 @@ pub(super) async fn cluster(
     let (engine, networking) = (&*run.engine, &cluster.networking);
     let subnets = facts::subnets(engine, networking, local).await?;
     if let Some(subnet) = subnets.first() {
-        let layout = Layout::new(cluster.clone(), *subnet, 0, &facts::version(facts))?;
-        let wanted = plan::node::container::volume_names(&layout, facts);
-        preflight::foreign_volumes(&wanted, &engine.volumes(&[]).await?)?;
+        foreign_volumes(engine, cluster, *subnet, facts).await?;
     }
     let mut attempt = 1;
     loop {
@@ -76,6 +74,18 @@ pub(super) async fn cluster(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Fails if a volume of the cluster exists and is not coracle's.
+pub(super) async fn foreign_volumes(
+    engine: &dyn Engine,
+    cluster: &ClusterConfig,
+    subnet: NodeSubnets,
+    facts: &Facts,
+) -> Result<()> {
+    let layout = Layout::new(cluster.clone(), subnet, 0, &facts::version(facts))?;
+    let wanted = plan::node::container::volume_names(&layout, facts);
+    preflight::foreign_volumes(&wanted, &engine.volumes(&[]).await?)
 }
 
 /// Creates the network with the first of the subnets that is free, and returns its ID and subnets.

@@ -14,14 +14,14 @@ pub(crate) fn authorities(cluster: &ClusterConfig) -> Result<BTreeMap<String, St
 fn certificates(host: &str, file: &str) -> Result<String> {
     let what = || format!("cannot use `{file}` as the CA of registry `{host}`");
     let text =
-        std::fs::read_to_string(file).map_err(|source| Error::new(Code::FileFailed, what()).with_cause(&source))?;
+        std::fs::read_to_string(file).map_err(|source| Error::new(Code::ConfigInvalid, what()).with_cause(&source))?;
     if text.contains("PRIVATE KEY") {
-        return Err(Error::new(Code::FileFailed, what())
+        return Err(Error::new(Code::ConfigInvalid, what())
             .because("it contains a private key, which does not belong in a node")
             .hint("use a file that contains only the certificate"));
     }
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(Error::new(Code::FileFailed, what())
+        return Err(Error::new(Code::ConfigInvalid, what())
             .because("it contains no PEM certificate")
             .hint(format!("convert it from DER: `openssl x509 -inform der -in {file} -out ca.crt`")));
     }
@@ -38,6 +38,7 @@ mod tests {
         let file = directory.path().join("ca.crt");
         let path = file.display().to_string();
         let cause = || certificates("a.example", &path).unwrap_err().cause().unwrap_or_default().to_owned();
+        assert_eq!(certificates("a.example", &path).unwrap_err().code(), Code::ConfigInvalid);
         assert!(cause().contains("No such file"));
         std::fs::write(&file, "der").unwrap();
         assert!(cause().contains("no PEM"));

@@ -13,6 +13,7 @@ use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::plan::FileTree;
 use crate::plan::node::credentials::{self, ANSWER, CONFIG, FLAGS, HOSTS, Login};
+use crate::plan::node::registries::login_files;
 
 /// Hosts for which the cluster's nodes have, or had, credentials.
 pub async fn known_hosts(engine: &dyn Engine, cluster: &Cluster) -> Result<BTreeSet<String>> {
@@ -40,19 +41,35 @@ pub async fn push_credentials(engine: &dyn Engine, nodes: &[String], logins: &[L
     try_join_all(nodes.iter().map(|node| push_to_node(engine, node, logins))).await.map(drop)
 }
 
-/// Pushes credentials to the running nodes of a cluster. Returns how many kubelets were restarted to load them.
-pub async fn log_in(engine: &dyn Engine, cluster: &Cluster, logins: &[Login]) -> Result<usize> {
+/// Pushes credentials for registries to the running nodes of a cluster. Returns how many kubelets were restarted to load
+/// them.
+pub async fn log_in(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    registries: &[Registry],
+    logins: &[Login],
+) -> Result<usize> {
     let running: Vec<_> = cluster.running().collect();
     if let (true, Some(first)) = (running.is_empty(), cluster.nodes.first()) {
         return Err(Error::new(Code::StepFailed, format!("no node of cluster `{}` runs", cluster.name))
             .because("credentials are kept in the memory of running nodes")
             .hint(format!("start the nodes, such as with `docker start {}`", first.name)));
     }
-    let work = running.iter().map(|node| log_in_node(engine, &node.name, logins));
+    let work = running.iter().map(|node| log_in_node(engine, &node.name, registries, logins));
     Ok(try_join_all(work).await?.into_iter().filter(|restarted| *restarted).count())
 }
 
-async fn log_in_node(engine: &dyn Engine, node: &str, logins: &[Login]) -> Result<bool> {
+async fn log_in_node(engine: &dyn Engine, node: &str, registries: &[Registry], logins: &[Login]) -> Result<bool> {
+    // First, so that no other host is offered the credentials.
+    let mut files = FileTree::default();
+    for registry in registries {
+        let login = logins.iter().find(|login| login.host == registry.host);
+        // A name of this machine is a local registry's, which is reached by a file of its own.
+        if let Some(login) = login.filter(|_| !registry.host.starts_with("localhost")) {
+            login_files(&mut files, registry, &login.hosts);
+        }
+    }
+    write_files(engine, node, &files).await?;
     push_to_node(engine, node, logins).await?;
     let mut all = hosts(engine, node).await?;
     all.extend(logins.iter().map(|login| login.host.clone()));
@@ -105,8 +122,17 @@ mod tests {
         });
         engine.create_container(&ContainerSpec::new("t-node", "node")).await.unwrap();
         engine.start_container("t-node").await.unwrap();
-        let login = Login { host: "a.example".to_owned(), user: "me".to_owned(), secret: Secret::new("hunter2") };
-        assert!(log_in_node(&engine, "t-node", &[login]).await.unwrap());
+        let registry = Registry { mirrors: vec!["https://m.example".to_owned()], ..Registry::new("a.example") };
+        let login = Login {
+            host: "a.example".to_owned(),
+            user: "me".to_owned(),
+            secret: Secret::new("hunter2"),
+            hosts: ["a.example".to_owned()].into(),
+        };
+        assert!(log_in_node(&engine, "t-node", &[registry], &[login]).await.unwrap());
+        let files = engine.files("t-node");
+        let hosts = String::from_utf8_lossy(&files["/etc/containerd/certs.d/a.example/hosts.toml"]);
+        assert_eq!(hosts, "server = \"https://a.example\"\n");
         assert!(inputs.lock().unwrap().iter().any(|input| input.contains("hunter2")));
         assert!(!engine.transcript().join("\n").contains("hunter2"));
         for (path, content) in engine.files("t-node") {

@@ -47,6 +47,9 @@ impl fmt::Debug for Secret {
 }
 
 /// Credentials for a registry.
+///
+/// The kubelet hands them to containerd, which offers them to every host that it asks for an image of the registry. So
+/// nodes ask only the hosts that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The prefix of its images' names.
@@ -55,6 +58,8 @@ pub struct Login {
     pub user: String,
     /// Password or token.
     pub secret: Secret,
+    /// The hosts that they belong to: the registry or mirrors of it, by [`registries::authority`](super::registries).
+    pub hosts: BTreeSet<String>,
 }
 
 /// The kubelet's flags.
@@ -124,7 +129,7 @@ mod tests {
     use crate::plan::files::File;
 
     fn login(host: &str, secret: &str) -> Login {
-        Login { host: host.to_owned(), user: "me".to_owned(), secret: Secret::new(secret) }
+        Login { host: host.to_owned(), user: "me".to_owned(), secret: Secret::new(secret), hosts: BTreeSet::new() }
     }
 
     #[test]

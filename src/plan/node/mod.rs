@@ -53,7 +53,7 @@ pub(crate) fn files(
         files.text(PROXY_DROP_IN, proxy::drop_in());
     }
     files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
-    registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities);
+    registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities, &facts.login_hosts);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {
         registries::local_files(&mut files, registry);

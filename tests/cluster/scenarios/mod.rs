@@ -4,6 +4,7 @@ use crate::Group;
 
 mod addons;
 mod basics;
+mod command_line;
 mod course;
 mod engine;
 mod failures;
@@ -90,6 +91,8 @@ const ONE: Group = Group {
         ("labels", reports::labels),
         ("export-kubeconfig", reports::export_kubeconfig),
         ("coracle-kubectl", reports::coracle_kubectl),
+        ("kubectl-context", command_line::kubectl),
+        ("kubectl-damaged", command_line::damaged_kubectl),
         ("api-address", security::api_address),
         ("anonymous", security::anonymous),
         ("kubelet", security::kubelet),
@@ -104,6 +107,8 @@ const ONE: Group = Group {
         ("loads-at-once", loading::at_once),
         ("image-commands", image_commands::manage),
         ("image-prune", image_commands::prune),
+        ("image-other-platform", command_line::other_platform),
+        ("image-of-deleted-pod", command_line::image_of_deleted_pod),
         ("image-restart", image_commands::restart),
         ("trees", trees::equal),
         ("deployment", workloads::deployment),

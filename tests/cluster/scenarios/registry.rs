@@ -107,7 +107,7 @@ registries:
     if let Some(image) = &image {
         arguments.extend(["--image", image]);
     }
-    let planned = with_helper(cluster, &[&arguments[..], &["--dry-run"]].concat())?.ok()?;
+    let planned = with_helper(cluster, &[&arguments[..], &["--dry-run", "--output=yaml"]].concat())?.ok()?;
     ensure(!planned.contains(PASSWORD), || "--dry-run shows the password".to_owned())?;
     let output = with_helper(cluster, &[&arguments[..], &["-vv"]].concat())?;
     let said = format!("{}{}", output.stdout, output.stderr);

@@ -14,9 +14,15 @@ fn yaml(text: &str) -> Result<Value, String> {
 pub(super) fn dry_run(cluster: &Cluster) -> Result<(), String> {
     let name = format!("{}dry-{}", cleanup::PREFIX, std::process::id());
     let before = std::fs::read_to_string(cluster.kubeconfig()).map_err(|error| error.to_string())?;
-    let text = cluster.coracle(&["create", "cluster", "--name", &name, "--dry-run", "--workers=1"])?;
+    let text = cluster.coracle(&["create", "cluster", "--name", &name, "--dry-run", "-o", "yaml", "--workers=1"])?;
     let plan = yaml(&text)?;
     ensure(plan["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2), || format!("the plan is {text}"))?;
+    let again = cluster.coracle(&["create", "cluster", "--name", &name, "--dry-run", "--workers=1"])?;
+    ensure(again.lines().count() < 24, || format!("the summary is long: {again}"))?;
+    for part in [&format!("coracle-{name}"), &format!("{name}-worker"), "a free port"] {
+        contains(&again, part)?;
+    }
+    ensure(plan["apiServer"] == "https://127.0.0.1:0", || format!("a port was chosen: {}", plan["apiServer"]))?;
     contains(&text, "/etc/kubernetes/pki/ca.key")?;
     contains(&text, "mode: \"0600\"")?;
     for secret in ["PRIVATE KEY", "client-key-data", "BEGIN CERTIFICATE"] {
