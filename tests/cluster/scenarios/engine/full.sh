@@ -67,7 +67,13 @@ code=0
 [ "$code" = 4 ] || fail "exit code $code:" "$(cat "$directory/said")"
 told "$directory/said" disk-full t-accept-full-control-plane
 store | diff "$directory/before" - >&2 || fail "the load left something"
-"$coracle" status --name t-accept-full >"$directory/said" || fail "after the load:" "$(cat "$directory/said")"
+# etcd ends if it has no room for its log at the wrong moment, and the kubelet starts it again.
+well=no
+for _ in $(seq 30); do
+    "$coracle" status --name t-accept-full >"$directory/said" 2>&1 && well=yes && break
+    sleep 2
+done
+[ "$well" = yes ] || fail "after the load:" "$(cat "$directory/said")"
 empty
 "$coracle" load docker-image t-accept-full:1 --name t-accept-full --quiet
 
