@@ -131,6 +131,8 @@ pub enum Reason {
     NetworkAmbiguous,
     /// The container has no such program.
     ProgramMissing,
+    /// The engine has the request, and whether it does it, or will, is unknown.
+    AnswerLost,
 }
 
 /// What failed, on which node, why, and what to do.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::engine::SharedEngine;
 use crate::engine::address::{Address, Environment, resolve};
 use crate::engine::docker::Docker;
+use crate::engine::docker::guarded::{Guarded, Patience};
 use crate::error::Result;
 
 /// Connects to the engine that the environment selects, and checks that it answers.
 pub async fn connect(environment: &Environment) -> Result<(SharedEngine, Address)> {
     let address = resolve(environment)?;
-    let engine = Docker::connect(&address).await?;
+    let engine = Guarded::new(Docker::connect(&address).await?, Patience::USUAL);
     Ok((Arc::new(engine), address))
 }

@@ -14,6 +14,8 @@ use crate::error::{Code, Error, Reason, Result};
 
 /// The interval and the number of attempts to remove a dropped helper.
 const REMOVAL: (Duration, u32) = (Duration::from_millis(20), 100);
+/// How often an engine that does not answer is asked again: each time it takes as long as a guarded call.
+const MAX_SILENT: u32 = 2;
 
 /// Helpers, and the tasks that create and remove them.
 static HELPERS: LazyLock<TaskTracker> = LazyLock::new(|| {
@@ -116,10 +118,15 @@ impl Drop for Helper {
         let engine = self.engine.clone();
         HELPERS.spawn_on(
             async move {
+                let mut silent = 0;
                 for _ in 0..REMOVAL.1 {
                     // An attached one ends with its input, and then the engine removes it too.
                     let removed = remove(&*engine, &things).await;
                     if removed.is_ok() && matches!(engine.inspect(&things.container).await, Ok(None)) {
+                        return;
+                    }
+                    silent += u32::from(removed.is_err_and(|error| error.code() == Code::EngineUnreachable));
+                    if silent == MAX_SILENT {
                         return;
                     }
                     tokio::time::sleep(REMOVAL.0).await;
@@ -133,6 +140,9 @@ impl Drop for Helper {
 /// Removes as much as possible and returns the first failure.
 async fn remove(engine: &dyn Engine, things: &Things) -> Result<()> {
     let mut result = engine.remove_container(&things.container).await;
+    if result.as_ref().is_err_and(|error| error.code() == Code::EngineUnreachable) {
+        return result;
+    }
     for volume in &things.volumes {
         result = result.and(engine.remove_volume(volume).await);
     }

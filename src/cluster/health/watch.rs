@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::health::diagnose::{Failure, find_failure};
 use crate::cluster::health::explain::explained;
 use crate::cluster::run::Run;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::kubernetes::Client;
 use crate::ui::Step;
 
 /// Pause between two diagnoses.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
+/// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
+const GRACE: Duration = Duration::from_secs(65);
 
 /// Does `work`, and ends early if one of the nodes or a component will never come up.
 pub async fn watched<T>(
@@ -27,6 +29,8 @@ pub async fn watched<T>(
     let result = tokio::select! {
         result = work => result,
         error = failure(&*run.engine, nodes) => return Err(error),
+        // Every wait in `work` looks at the deadline; this one is for a call inside that does not end.
+        () = sleep_until(run.deadline + GRACE) => Err(Error::new(Code::NotReady, "gave up waiting for the cluster")),
     };
     match result {
         Err(error) if Instant::now() >= run.deadline => {

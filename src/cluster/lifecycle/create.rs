@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::health::wait::{conditions, until_usable};
@@ -15,7 +15,7 @@ use crate::cluster::{access, contents, found, logs};
 use crate::config::ClusterConfig;
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
-use crate::error::{Code, Result, counted};
+use crate::error::{Code, Reason, Result, counted};
 use crate::kubeconfig;
 use crate::kubernetes::Client;
 use crate::plan::pki::Pki;
@@ -28,6 +28,11 @@ pub use crate::cluster::lifecycle::options::Options;
 const MAX_ROLL_BACKS: usize = 3;
 /// How long the logs of a create that failed may take.
 const MAX_EXPORT: Duration = Duration::from_secs(120);
+/// How long a roll-back goes on trying with an engine that does not answer, or has taken a request and not said what became
+/// of it: such a request may still be carried out, after everything else is gone.
+const MAX_PATIENCE: Duration = Duration::from_secs(45);
+/// Pauses before the looks for what appears late, one for each look that found nothing.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// A new cluster.
 #[derive(Debug, Clone)]
@@ -76,7 +81,7 @@ pub async fn create(
             cluster.name
         )));
     }
-    if let Err(left) = roll_back(engine, &id).await {
+    if let Err(left) = roll_back(engine, &id, error.reason() == Some(Reason::AnswerLost)).await {
         ui.warn(format!("could not remove everything: {left}; run `coracle delete cluster --name {}`", cluster.name));
         // An engine that is shutting down reports all kinds of errors.
         if left.code() == Code::EngineUnreachable {
@@ -112,19 +117,33 @@ async fn keep_logs(engine: &SharedEngine, id: &str, directory: &Path, ui: &Ui, s
     }
 }
 
-/// Removes what the run made; a clean-up is worth more than one attempt.
-async fn roll_back(engine: &SharedEngine, id: &str) -> Result<()> {
+/// Removes what the run made; a clean-up is worth more than one attempt. `lost`: the answer to a request was lost.
+async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()> {
     let scope = Scope::Run(id.to_owned());
-    let mut last = Ok(());
-    for _ in 0..MAX_ROLL_BACKS {
-        match delete(engine, &scope).await {
+    let end = Instant::now() + MAX_PATIENCE;
+    let (mut attempts, mut looks) = (0, 0);
+    loop {
+        attempts += 1;
+        let last = match delete(engine, &scope).await {
             // Only an attempt that finds nothing is the last: the engine may have finished a call whose answer was lost.
-            Ok(removed) if removed.is_empty() => return Ok(()),
-            Ok(_) => last = Ok(()),
-            Err(error) => last = Err(error),
+            Ok(removed) if removed.is_empty() && (!lost || looks == PAUSES.len()) => return Ok(()),
+            Ok(removed) if removed.is_empty() => {
+                sleep(PAUSES[looks]).await;
+                looks += 1;
+                continue;
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        looks = 0;
+        lost |= last.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
+        if attempts >= MAX_ROLL_BACKS && (!lost || Instant::now() >= end) {
+            return last;
+        }
+        if lost {
+            sleep(PAUSES[0]).await;
         }
     }
-    last
 }
 
 fn created(plan: &Plan) -> Created {

@@ -99,6 +99,8 @@ async fn remove_container(engine: &SharedEngine, container: &Container) -> Resul
         thaw(&container.id);
         match engine.remove_container(&container.id).await {
             Ok(()) => return Ok(()),
+            // Another attempt would wait as long, for as little.
+            Err(error) if error.code() == Code::EngineUnreachable => return Err(error.on_node(&container.name)),
             Err(error) => {
                 last = Some(error);
                 tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt + 1))).await;

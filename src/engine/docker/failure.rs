@@ -3,6 +3,7 @@
 use bollard::errors::Error as Source;
 
 use crate::engine::address::Address;
+use crate::engine::docker::REQUEST_TIMEOUT;
 use crate::engine::spec::{ContainerSpec, ExecOutput, NetworkSpec};
 use crate::error::{Code, Error, FREE_DISK, Reason, Result};
 
@@ -32,10 +33,28 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
     if is_gone(source) {
         return Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
             .because(format!("{what}: {}", chain(source)))
-            .hint("start it: `sudo systemctl start docker`; then `docker info` must succeed");
+            .with_reason(Reason::AnswerLost)
+            .hint(GONE);
+    }
+    if matches!(source, Source::RequestTimeoutError) {
+        return Error::new(Code::EngineFailed, what)
+            .because(format!("the engine did not do it within {REQUEST_TIMEOUT} s; it answers other requests"))
+            .with_reason(Reason::AnswerLost)
+            .hint("the engine's log may say why (`journalctl --unit=docker`); a restart of the engine ends what is stuck");
     }
     let stopped = message.contains("is not running") || message.contains("is paused");
     Error::new(Code::EngineFailed, what).because(message).with_reason(stopped.then_some(Reason::NotRunning))
+}
+
+/// What helps with an engine that was there; which one it is, `docker context ls` and the variables say.
+const GONE: &str = "`docker info` must succeed; on the engine's machine, `sudo systemctl restart docker` restarts it";
+
+/// A call to an engine that takes connections, and answers nothing any more.
+pub(super) fn silent(what: &str) -> Error {
+    Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
+        .because(format!("{what}: it hangs, or the network to it is cut"))
+        .with_reason(Reason::AnswerLost)
+        .hint(GONE)
 }
 
 /// The kernel's message for a full disk.
@@ -115,7 +134,10 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
     }
     let error = Error::new(Code::EngineUnreachable, format!("cannot reach the Docker engine at {place}"));
     if matches!(source, Source::RequestTimeoutError) {
-        return no_answer(error).hint(start_hint(address));
+        return error.because("it accepts connections, but does not answer").hint(match address {
+            Address::Unix(_) => "it hangs: `sudo systemctl restart docker`, or restart Docker Desktop".to_owned(),
+            Address::Tcp { .. } => start_hint(address),
+        });
     }
     error.because(text.clone()).hint(match address {
         Address::Tcp { tls: None, .. } if text.contains("HTTP request to an HTTPS server") => {
@@ -143,11 +165,6 @@ fn start_hint(address: &Address) -> String {
             "start the engine there, or correct `DOCKER_HOST` or the Docker context: `docker -H {address} info` must succeed"
         ),
     }
-}
-
-/// An engine that takes connections and says nothing.
-pub(super) fn no_answer(error: Error) -> Error {
-    error.because("it accepts connections, but does not answer")
 }
 
 /// A network that could not be created.

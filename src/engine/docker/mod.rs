@@ -25,6 +25,7 @@ use crate::error::{Code, Error, Result};
 mod answer;
 mod connect;
 mod failure;
+pub(in crate::engine) mod guarded;
 mod translate;
 
 /// How long an ordinary request may take, seconds.
@@ -48,6 +49,11 @@ impl Docker {
         Ok(Self { client, transfer })
     }
 
+    /// Whether the engine answers at all.
+    async fn answers(&self) -> bool {
+        self.client.ping().await.is_ok()
+    }
+
     /// Starts a command in a container.
     async fn begin(
         &self,
@@ -63,9 +69,9 @@ impl Docker {
             attach_stdin: Some(stdin),
             ..CreateExecOptions::default()
         };
-        let exec = self.transfer.create_exec(container, options).await.map_err(|source| failed(what, &source))?;
+        let exec = self.client.create_exec(container, options).await.map_err(|source| failed(what, &source))?;
         let options = StartExecOptions { output_capacity: Some(OUTPUT_BUFFER), ..StartExecOptions::default() };
-        let started = self.transfer.start_exec(&exec.id, Some(options)).await;
+        let started = self.client.start_exec(&exec.id, Some(options)).await;
         match started.map_err(|source| failed(what, &source))? {
             StartExecResults::Attached { output, input } => {
                 Ok((exec.id, Conversation { input, output: pieces(output) }))
@@ -314,7 +320,7 @@ impl Engine for Docker {
         let what = format!("cannot run `{}` in container `{container}`", command.join(" "));
         let (id, conversation) = self.begin(container, command, input.is_some(), &what).await?;
         let mut output = conversation.hold(input).await.map_err(|source| failed(&what, &source.into()))?;
-        let ended = self.transfer.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
+        let ended = self.client.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
         output.exit_code = ended.exit_code.unwrap_or(-1);
         failure::exec(&what, output)
     }
@@ -326,7 +332,7 @@ impl Engine for Docker {
 
     async fn attach(&self, container: &str) -> Result<Conversation> {
         let options = query::AttachContainerOptionsBuilder::default().stream(true).stdin(true).stdout(true).build();
-        let attached = self.transfer.attach_container(container, Some(options)).await;
+        let attached = self.client.attach_container(container, Some(options)).await;
         let ends = attached.map_err(|source| failed(&format!("cannot attach to container `{container}`"), &source))?;
         Ok(Conversation { input: ends.input, output: pieces(ends.output) })
     }
