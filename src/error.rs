@@ -30,7 +30,7 @@ macro_rules! codes {
 }
 
 // Exit codes: 1 a step failed, 2 wrong usage or configuration, 3 not found or already exists,
-// 4 the engine or the host is not usable, 130 interrupted.
+// 4 the engine or the host is not usable, 130 interrupted, 143 terminated.
 codes! {
     /// A step of the command failed on the engine or in a node.
     StepFailed = "step-failed", 1;
@@ -94,6 +94,8 @@ codes! {
     ToolMissing = "tool-missing", 4;
     /// The user interrupted the command.
     Interrupted = "interrupted", 130;
+    /// Another program asked the command to end.
+    Terminated = "terminated", 143;
 }
 
 /// One problem at a place, as configuration errors list them.
@@ -318,7 +320,7 @@ mod tests {
     #[test]
     fn exit_codes_are_the_documented_ones() {
         for code in Code::ALL {
-            assert!([1, 2, 3, 4, 130].contains(&code.exit_code()), "{}", code.id());
+            assert!([1, 2, 3, 4, 130, 143].contains(&code.exit_code()), "{}", code.id());
         }
     }
 }

@@ -28,10 +28,11 @@ impl Context {
         Self { ui, grammar, stop: CancellationToken::new(), cleaning: TaskTracker::new() }
     }
 
-    /// Connects to the engine; the second value is whether it runs on this host.
+    /// Connects to the engine; the second value is whether files and ports of this host are its own.
     pub(super) async fn engine(&self) -> Result<(SharedEngine, bool)> {
-        let (engine, address) = self.connect(&Environment::from_process()).await?;
-        Ok((engine, address.is_local()))
+        let (engine, _) = self.connect(&Environment::from_process()).await?;
+        let local = engine.place().is_host();
+        Ok((engine, local))
     }
 
     /// Connects to the engine that the environment names; the second value is where it is.

@@ -80,7 +80,7 @@ impl Run for CreateCluster {
         }
         let environment = Environment::from_process();
         let (engine, address) = context.connect(&environment).await?;
-        let local = address.is_local();
+        let local = engine.place().is_host();
         let (proxy, proxy_file) = proxy::settings(&environment, &address);
         if let Some(file) = proxy_file {
             context.ui.note(format!("The nodes get the proxy settings in {}", file.display()));

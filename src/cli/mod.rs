@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tokio_util::sync::CancellationToken;
@@ -113,15 +115,25 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         ui.warn(warning);
     }
     let context = Context::new(ui.clone(), Arguments::command);
-    tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone()));
+    let terminated = Arc::new(AtomicBool::new(false));
+    tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
     context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {
+        let error = by_signal(error, &terminated);
         ui.error(&error);
         ExitCode::from(error.code().exit_code())
     })
 }
 
+/// The error of a command that a signal ended, by which signal it was: shells and runners of jobs tell SIGTERM from Ctrl-C.
+fn by_signal(error: Error, terminated: &AtomicBool) -> Error {
+    if error.code() == Code::Interrupted && terminated.load(Ordering::SeqCst) {
+        return error.with_code(Code::Terminated);
+    }
+    error
+}
+
 /// The first signal stops the command, which cleans up if it made something; the second one ends the process.
-async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui) {
+async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui, terminated: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
         return;
@@ -129,7 +141,7 @@ async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui) {
     for count in 0.. {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
-            _ = term.recv() => {}
+            _ = term.recv() => terminated.store(true, Ordering::SeqCst),
             _ = hangup.recv() => {}
         }
         if count == 0 {
@@ -138,12 +150,12 @@ async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui) {
             }
             stop.cancel();
         } else {
-            ui.error(
-                &Error::new(Code::Interrupted, "quit without cleaning up")
-                    .hint("`coracle delete cluster --name NAME` removes what is left"),
-            );
+            let error = Error::new(Code::Interrupted, "quit without cleaning up")
+                .hint("`coracle delete cluster --name NAME` removes what is left");
+            let error = by_signal(error, &terminated);
+            ui.error(&error);
             #[expect(clippy::exit, reason = "the user asked twice")]
-            std::process::exit(i32::from(Code::Interrupted.exit_code()));
+            std::process::exit(i32::from(error.code().exit_code()));
         }
     }
 }

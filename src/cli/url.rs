@@ -13,7 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption, duration};
 use crate::cli::output::{Printed, ValueOption};
 use crate::cluster;
-use crate::cluster::service::urls;
+use crate::cluster::service::urls::{self, Sight};
 use crate::cluster::service::wait::answering;
 use crate::error::Result;
 use crate::ui::Step;
@@ -45,13 +45,14 @@ pub(crate) struct Url {
 
 impl Run for Url {
     async fn run(self, context: &Context) -> Result<ExitCode> {
-        let (engine, local) = context.engine().await?;
+        let (engine, _) = context.engine().await?;
         let name = self.name.get()?;
         let cluster = cluster::get(&*engine, &name).await?;
-        let reaches_nodes = !self.no_nodes && urls::reaches_nodes(&engine.info().await?, local);
+        let mut sight = Sight::new(&engine.info().await?, engine.place());
+        sight.nodes &= !self.no_nodes;
         let namespace = self.namespace.get(&name);
         let found = match self.wait {
-            None => urls::urls(&*engine, &cluster, &namespace, &self.service, reaches_nodes).await?,
+            None => urls::urls(&*engine, &cluster, &namespace, &self.service, &sight).await?,
             Some(wait) => {
                 let (begun, step) = (Instant::now(), OnceCell::new());
                 let progress = |cause: &str| {
@@ -62,7 +63,7 @@ impl Run for Url {
                     }
                 };
                 let (service, deadline) = ((namespace.as_str(), self.service.as_str()), Instant::now() + wait);
-                let found = answering(&*engine, &cluster, service, reaches_nodes, deadline, progress).await?;
+                let found = answering(&*engine, &cluster, service, &sight, deadline, progress).await?;
                 step.into_inner().into_iter().for_each(Step::finish);
                 found
             }

@@ -4,20 +4,23 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use crate::cluster::found::Cluster;
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::engine::files::read_file;
+use crate::engine::place::Place;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Entry;
 use crate::kubernetes::Client;
 use crate::plan::Credentials;
+use crate::plan::facts::guest_address;
+use crate::plan::node::container::network_name;
 
 /// The administrator's kubeconfig in a control plane.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 /// The kubeconfig entry of a cluster; with `internal` it has the address that the cluster's network uses.
 pub async fn entry(engine: &dyn Engine, cluster: &Cluster, internal: bool) -> Result<Entry> {
-    let inside = inside(engine, cluster).await?;
-    let credentials = if internal { inside } else { on_host(cluster, inside) };
+    let credentials = if internal { inside(engine, cluster).await? } else { from_here(engine, cluster).await? };
     Ok(entry_of(cluster.name.context(), credentials))
 }
 
@@ -34,12 +37,30 @@ pub fn entry_of(name: String, credentials: Credentials) -> Entry {
 
 /// A client of a running cluster's API.
 pub async fn client(engine: &dyn Engine, cluster: &Cluster) -> Result<Client> {
-    Client::connect(&on_host(cluster, inside(engine, cluster).await?))
+    Client::connect(&from_here(engine, cluster).await?)
 }
 
-/// The same credentials for the address on the host.
-fn on_host(cluster: &Cluster, inside: Credentials) -> Credentials {
-    Credentials { server: cluster.endpoint.clone().unwrap_or_default(), ..inside }
+/// The administrator's credentials, with the address at which this process reaches the API server.
+async fn from_here(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
+    let inside = inside(engine, cluster).await?;
+    if join(engine, &cluster.name).await? {
+        return Ok(inside);
+    }
+    Ok(Credentials { server: cluster.endpoint.clone().unwrap_or_default(), ..inside })
+}
+
+/// Connects the container that this process is in, if it is one of the engine's, with the network of a cluster: the ports
+/// that are published on the engine's host are not on this container's 127.0.0.1. Returns whether it is in one.
+pub async fn join(engine: &dyn Engine, cluster: &ClusterName) -> Result<bool> {
+    let Place::Container { id, name } = engine.place() else { return Ok(false) };
+    let network = network_name(cluster.as_str());
+    let networks = engine.networks().await?;
+    let subnets = networks.iter().find(|other| other.name == network).map(|other| other.subnets.as_slice());
+    let address = guest_address(name, subnets.unwrap_or_default());
+    let connected = engine.connect_network(&network, id, name, address).await;
+    connected.map(|()| true).map_err(|error| {
+        error.hint("coracle runs in this container and must reach the cluster; run it on the engine's host, or in a container with `--network host`")
+    })
 }
 
 /// The administrator's credentials as a control plane has them, with the address inside the cluster's network.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::helper;
+use crate::engine::place::Place;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
@@ -93,6 +94,10 @@ impl Finishing {
 
 #[async_trait]
 impl Engine for Finishing {
+    fn place(&self) -> &Place {
+        self.engine.place()
+    }
+
     async fn info(&self) -> Result<EngineInfo> {
         self.engine.info().await
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::engine::place::Place;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
@@ -20,6 +21,7 @@ pub(crate) mod fake;
 pub mod files;
 pub mod finishing;
 pub mod helper;
+pub mod place;
 pub mod spec;
 pub mod tls;
 mod words;
@@ -36,6 +38,10 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 /// error.
 #[async_trait]
 pub trait Engine: Send + Sync {
+    /// Where this process is, as seen from the engine.
+    fn place(&self) -> &Place {
+        &Place::Host
+    }
     /// Facts about the engine; also the check that it answers.
     async fn info(&self) -> Result<EngineInfo>;
     /// The image of this reference or ID, if the engine has it.

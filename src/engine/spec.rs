@@ -203,6 +203,9 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// Image ID or reference.
     pub image: String,
+    /// A name of the image, which `docker ps` shows instead of the ID as long as it is the name of the same image.
+    #[serde(skip)]
+    pub image_name: Option<String>,
     /// Replaces the image's entrypoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
@@ -258,6 +261,7 @@ impl ContainerSpec {
             hostname: name.clone(),
             name,
             image: image.into(),
+            image_name: None,
             entrypoint: None,
             command: None,
             environment: Vec::new(),

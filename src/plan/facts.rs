@@ -74,14 +74,20 @@ impl Registry {
         format!("{}:{REGISTRY_PORT}", self.alias())
     }
 
-    /// Its fixed address in a network with IPv6: Docker 20.10 cannot choose one in the half of a /64 that is left to it.
-    ///
-    /// It is in the nodes' part, which the engine leaves alone, far behind the addresses of the largest cluster.
+    /// Its fixed address in a network with IPv6.
     pub fn address(&self, subnets: &[IpNet]) -> Option<IpAddr> {
-        let subnet = subnets.iter().find(|subnet| subnet.addr().is_ipv6())?;
-        let of_name = self.name.bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % 0x2000);
-        Division::new(*subnet)?.address(0x1000 + of_name)
+        guest_address(&self.name, subnets)
     }
+}
+
+/// The fixed address of a container that is no node in a network with IPv6: Docker 20.10 cannot choose one in the half of a
+/// /64 that is left to it.
+///
+/// It is in the nodes' part, which the engine leaves alone, far behind the addresses of the largest cluster.
+pub fn guest_address(name: &str, subnets: &[IpNet]) -> Option<IpAddr> {
+    let subnet = subnets.iter().find(|subnet| subnet.addr().is_ipv6())?;
+    let of_name = name.bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % 0x2000);
+    Division::new(*subnet)?.address(0x1000 + of_name)
 }
 
 /// Facts about the node image.

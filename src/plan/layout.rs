@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, Node, Role};
+use crate::engine::address::authority;
 use crate::error::{Code, Error, Result};
 use crate::plan::allocation::Allocation;
 use crate::plan::subnet::{Division, NodeSubnets, nth_address};
@@ -35,6 +36,8 @@ pub struct Layout {
     pub api_port: u16,
     /// Kubernetes version, such as `v1.36.3`.
     pub version: String,
+    /// The name or address of the engine's host, if it is another one.
+    pub engine_host: Option<String>,
 }
 
 /// The name of a node, its addresses and those of its pods.
@@ -159,7 +162,16 @@ impl Layout {
             None => None,
         };
         cluster.nodes = nodes.iter().map(|node| node.config.clone()).collect();
-        Ok(Self { cluster, division, division_v6, nodes, balancer, api_port, version: version.to_owned() })
+        Ok(Self {
+            cluster,
+            division,
+            division_v6,
+            nodes,
+            balancer,
+            api_port,
+            version: version.to_owned(),
+            engine_host: None,
+        })
     }
 
     /// Control plane nodes, in the order of the nodes.
@@ -177,9 +189,19 @@ impl Layout {
         api_endpoint(address)
     }
 
+    /// The same layout for an engine on this other host, if it is on one.
+    #[must_use]
+    pub fn on(self, engine_host: Option<String>) -> Self {
+        Self { engine_host, ..self }
+    }
+
     /// The URL at which the host reaches the API.
     pub fn host_endpoint(&self) -> String {
-        let address = reachable_address(self.cluster.networking.api_server_address);
+        let address = self.cluster.networking.api_server_address;
+        if let Some(host) = self.engine_host.as_ref().filter(|_| address.is_unspecified()) {
+            return format!("https://{}", authority(host, self.api_port));
+        }
+        let address = reachable_address(address);
         format!("https://{}", SocketAddr::new(address, self.api_port))
     }
 

@@ -183,3 +183,32 @@ fn the_completion_script_is_valid_bash() {
         assert!(coracle(["completion", shell]).stdout.contains("coracle"), "{shell}");
     }
 }
+
+#[test]
+fn the_exit_code_of_a_signal_is_that_of_the_signal() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        // It reads its configuration from an input that does not end.
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_coracle"))
+            .args(["create", "cluster", "--config", "-"])
+            .stdin(reader)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // As soon as it handles signals.
+        let mask = || std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let handles = |text: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+            // SIGINT is 2, SIGHUP 1, SIGTERM 15.
+            u64::from_str_radix(line.trim(), 16).is_ok_and(|set| set & 0x4003 == 0x4003)
+        };
+        let began = std::time::Instant::now();
+        while !handles(&mask()) && began.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "SIG{signal}");
+        drop(writer);
+    }
+}

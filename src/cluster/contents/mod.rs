@@ -24,8 +24,6 @@ pub(crate) struct Contents {
     documents: Vec<Document>,
     addons: Vec<Addon>,
     registry: Option<Registry>,
-    /// The engine runs on this host.
-    local: bool,
 }
 
 /// Checks all that can be known before something is made, builds the images of add-ons and starts the registry.
@@ -52,7 +50,7 @@ pub(crate) async fn prepare(
             registry::report(registry::attach_all(run, registry, &clusters).await, registry, &run.ui);
         }
     }
-    Ok(Contents { documents, addons, registry: registry.cloned(), local })
+    Ok(Contents { documents, addons, registry: registry.cloned() })
 }
 
 /// Checks without making anything, and reads the manifests.
@@ -105,7 +103,7 @@ pub(crate) async fn install(
     if !contents.documents.is_empty() {
         let step = run.ui.step("Waiting for the workloads of the manifests");
         manifests::wait(client, &contents.documents, run.deadline, &step).await?;
-        for told in services::wait(run, client, &cluster.name, &contents.documents, contents.local).await? {
+        for told in services::wait(run, client, &cluster.name, &contents.documents).await? {
             run.ui.warn(told);
         }
         step.finish();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::cluster::contents::manifests::Document;
 use crate::cluster::found;
 use crate::cluster::run::Run;
-use crate::cluster::service::urls::reaches_nodes;
+use crate::cluster::service::urls::Sight;
 use crate::cluster::service::wait::settled;
 use crate::config::ClusterName;
 use crate::error::Result;
@@ -25,16 +25,15 @@ pub(super) async fn wait(
     client: &Client,
     cluster: &ClusterName,
     documents: &[Document],
-    local: bool,
 ) -> Result<Vec<String>> {
     let names = with_pods(documents);
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let reaches = reaches_nodes(&run.engine.info().await?, local);
+    let sight = &Sight::new(&run.engine.info().await?, run.engine.place());
     let cluster = found::get(&*run.engine, cluster).await?;
     let deadline = run.deadline.min(Instant::now() + LIMIT);
-    let waits = names.iter().map(|(namespace, name)| settled(client, &cluster, (namespace, name), reaches, deadline));
+    let waits = names.iter().map(|(namespace, name)| settled(client, &cluster, (namespace, name), sight, deadline));
     Ok(join_all(waits).await.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect())
 }
 

@@ -58,6 +58,7 @@ pub async fn create(
     stop: &CancellationToken,
 ) -> Result<Created> {
     let id = new_id();
+    let cluster = facts::for_place(cluster, engine.place(), ui);
     let work = async |engine: SharedEngine| steps(&Run::new(&engine, ui, &*id, options.wait), &cluster, options).await;
     let result = run_to_end(engine, stop, work).await;
     // From here on the cluster exists: an interruption must not leave an entry for nodes that are then removed.
@@ -137,7 +138,7 @@ async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()
         };
         looks = 0;
         lost |= last.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
-        if attempts >= MAX_ROLL_BACKS && (!lost || Instant::now() >= end) {
+        if if lost { Instant::now() >= end } else { attempts >= MAX_ROLL_BACKS } {
             return last;
         }
         if lost {
@@ -171,6 +172,10 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     let (plan, pki) = provision::cluster(run, cluster, options.local, &facts, &step).await?;
     step.finish();
 
+    let mut plan = plan;
+    if access::join(&*run.engine, &cluster.name).await? {
+        plan.access.server = format!("https://{}", plan.layout.endpoint());
+    }
     let run = &run.within(options.wait);
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
@@ -190,6 +195,7 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
 /// The plan, without making or pulling anything, for `--dry-run`. It does not depend on which ports are free: port 0
 /// stands for one that `create` chooses.
 pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Options, ui: &Ui) -> Result<Plan> {
+    let cluster = facts::for_place(cluster, engine.place(), ui);
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
     let facts = facts::without_pulling(&run, &cluster, options).await?;
@@ -199,7 +205,8 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     provision::foreign_volumes(&**engine, &cluster, subnet, &facts).await?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let port = cluster.networking.api_server_port;
-    let plan = plan::plan(Layout::new(cluster, subnet, port, &facts::version(&facts))?, &facts, &pki)?;
+    let layout = Layout::new(cluster, subnet, port, &facts::version(&facts))?.on(facts::engine_host(&**engine));
+    let plan = plan::plan(layout, &facts, &pki)?;
     step.finish();
     Ok(plan)
 }

@@ -6,6 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
+use crate::engine::place::Place;
 use crate::engine::spec::{Container, Network};
 use crate::error::{Code, Error, Result};
 use crate::plan::labels;
@@ -88,7 +89,11 @@ async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<S
     let connected: Vec<_> = pairs.filter(|(container, network)| container.network_ids.contains(&network.id)).collect();
     try_join_all(connected.iter().map(|(container, network)| engine.disconnect_network(&network.id, &container.id)))
         .await?;
-    let others = connected.into_iter().filter(|(container, _)| !container.labels.contains_key(labels::REGISTRY));
+    // The container that coracle is in was connected by coracle.
+    let is_own = |container: &Container| matches!(engine.place(), Place::Container { id, .. } if container.id.starts_with(id.as_str()));
+    let others = connected
+        .into_iter()
+        .filter(|(container, _)| !container.labels.contains_key(labels::REGISTRY) && !is_own(container));
     Ok(others.map(|(container, _)| container.name.clone()).collect())
 }
 

@@ -1,6 +1,8 @@
 //! What must be known before a cluster is planned: checks, node images, subnets and ports.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::preflight;
@@ -8,6 +10,7 @@ use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, Networking};
 use crate::engine::Engine;
+use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo};
 use crate::error::Result;
 use crate::host::routes::{self, Route};
@@ -16,7 +19,7 @@ use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, NodeImage, ProxySettings, labels};
-use crate::ui::Step;
+use crate::ui::{Step, Ui};
 
 /// The network that the engine makes by itself; its packet size is that of the engine's configuration (`mtu`).
 const DEFAULT_NETWORK: &str = "bridge";
@@ -126,7 +129,7 @@ async fn check(
     cluster: &ClusterConfig,
     options: &Options,
 ) -> Result<Vec<Container>> {
-    check::require(preflight::engine(info, options.local, cluster))?;
+    check::require(preflight::engine(info, engine.place()))?;
     let containers = engine.containers(&[]).await?;
     if options.local {
         check::require(limits::checks(info, cluster, &containers))?;
@@ -181,18 +184,46 @@ pub(super) fn version(facts: &Facts) -> String {
 pub(super) fn api_port(networking: &Networking, local: bool) -> Result<u16> {
     match networking.api_server_port {
         0 if local => ports::any(networking.api_server_address),
-        // Ports of another host cannot be tried out; the dynamic range starts above this one.
-        0 => Ok(30_000 + u16::try_from(std::process::id() % 2_000).unwrap_or_default()),
+        0 => Ok(untried_port()),
         port => Ok(port),
     }
 }
 
+/// A port of another host, where none can be tried out: below the kernel's dynamic range, and each time another one, since
+/// the one of before may be what was taken.
+fn untried_port() -> u16 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() / 1000;
+    20_000 + u16::try_from((time ^ u128::from(std::process::id())) % 10_000).unwrap_or_default()
+}
+
+/// The configuration for the place that the cluster is made from: on another host nobody here reaches that host's 127.0.0.1.
+pub(super) fn for_place(mut cluster: ClusterConfig, place: &Place, ui: &Ui) -> ClusterConfig {
+    let address = &mut cluster.networking.api_server_address;
+    if let Place::Elsewhere(host) = place
+        && address.is_loopback()
+    {
+        *address = if address.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        ui.note(format!(
+            "The API server listens on all addresses of `{host}`, where the engine is; `networking.apiServerAddress` selects one"
+        ));
+    }
+    cluster
+}
+
+/// The host of an engine elsewhere.
+pub(super) fn engine_host(engine: &dyn Engine) -> Option<String> {
+    match engine.place() {
+        Place::Elsewhere(host) => Some(host.clone()),
+        _ => None,
+    }
+}
+
 /// The configuration with a host port for each mapping with port 0.
-pub(super) fn choose_ports(cluster: &ClusterConfig) -> Result<ClusterConfig> {
+pub(super) fn choose_ports(cluster: &ClusterConfig, local: bool) -> Result<ClusterConfig> {
     let mut cluster = cluster.clone();
     for node in &mut cluster.nodes {
         for mapping in node.extra_port_mappings.iter_mut().filter(|mapping| mapping.host_port == 0) {
-            mapping.host_port = ports::any(mapping.listen_address)?;
+            mapping.host_port = if local { ports::any(mapping.listen_address)? } else { untried_port() };
         }
     }
     Ok(cluster)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, ClusterName, Networking};
+use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
 use crate::error::{Code, Error, Problem, Result, counted};
 use crate::host::check::Check;
@@ -13,15 +14,18 @@ use crate::host::routes::{self, Route};
 /// The smallest packet size with which the kernel allows IPv6.
 const MIN_MTU_V6: u32 = 1280;
 
-/// Checks whether nodes can run on the engine.
-pub fn engine(info: &EngineInfo, local: bool, cluster: &ClusterConfig) -> Vec<Check> {
+/// Checks whether nodes can run on the engine, and be reached.
+pub fn engine(info: &EngineInfo, place: &Place) -> Vec<Check> {
     let check = |name, fails: bool, cause: &str, hint: &str| {
         let error = || Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint);
         Check::new(name, if fails { Err(error()) } else { Ok(()) })
     };
-    let podman = [&info.operating_system, &info.version].iter().any(|text| text.to_lowercase().contains("podman"));
     let known = ["x86_64", "amd64", "aarch64", "arm64"].contains(&info.architecture.as_str());
-    let elsewhere = !local && cluster.networking.api_server_address.is_loopback();
+    let apart = || {
+        Error::new(Code::EngineUnsupported, "a cluster would not be reachable from here")
+            .because("coracle runs in a container that is none of this engine's: its 127.0.0.1 is not the engine's, and the engine cannot connect it with the cluster's network")
+            .hint("run this container on the same engine, or in the network of the engine's host (`--network host`, `hostNetwork: true`)")
+    };
     vec![
         check(
             "Linux containers",
@@ -35,19 +39,13 @@ pub fn engine(info: &EngineInfo, local: bool, cluster: &ClusterConfig) -> Vec<Ch
             "it is rootless, which coracle does not support yet",
             "use an engine that runs as root",
         ),
-        check("Docker", podman, "it is Podman, which coracle does not support yet", "use a Docker engine"),
         check(
             "architecture",
             !known,
             &format!("its architecture is {}", info.architecture),
             "use an engine on amd64 or arm64",
         ),
-        check(
-            "API server address",
-            elsewhere,
-            "it is on another host, where the API server would listen on that host's 127.0.0.1 only",
-            "set `networking.apiServerAddress` to an address of that host that you can reach",
-        ),
+        Check::new("reachable", if *place == Place::Apart { Err(apart()) } else { Ok(()) }),
     ]
 }
 

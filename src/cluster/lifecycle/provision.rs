@@ -43,9 +43,12 @@ pub(super) async fn cluster(
     }
     let mut attempt = 1;
     loop {
-        let chosen = facts::choose_ports(cluster)?;
-        let layout =
-            |subnet| Layout::new(chosen.clone(), subnet, facts::api_port(networking, local)?, &facts::version(facts));
+        let chosen = facts::choose_ports(cluster, local)?;
+        let layout = |subnet| {
+            let port = facts::api_port(networking, local)?;
+            let layout = Layout::new(chosen.clone(), subnet, port, &facts::version(facts))?;
+            Ok::<_, Error>(layout.on(facts::engine_host(engine)))
+        };
         let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
         let (network, subnet) = network(engine, &subnets, local, spec).await?;
         let facts = &with_mtu(engine, &network, facts).await?;

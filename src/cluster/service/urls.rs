@@ -10,6 +10,7 @@ use crate::cluster::access;
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::service::endpoints::{Endpoints, why_none};
 use crate::engine::Engine;
+use crate::engine::place::Place;
 use crate::engine::spec::{EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, Failure, object};
@@ -30,10 +31,40 @@ pub struct ServiceUrl {
     pub url: String,
 }
 
-/// Whether this host reaches the addresses of nodes: only if the engine's bridges are on it. Docker Desktop has them in a
-/// virtual machine, and a rootless engine has them in a network of its own.
-pub fn reaches_nodes(engine: &EngineInfo, is_local: bool) -> bool {
-    cfg!(target_os = "linux") && is_local && !engine.rootless && !engine.operating_system.contains("Docker Desktop")
+/// What this process reaches of what the engine has.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The addresses of nodes.
+    pub nodes: bool,
+    /// Where it is, which decides how it reaches published ports.
+    pub place: Place,
+}
+
+impl Sight {
+    /// Nodes are reached only if the engine's bridges are on this host: Docker Desktop has them in a virtual machine, and a
+    /// rootless engine has them in a network of its own.
+    pub fn new(engine: &EngineInfo, place: &Place) -> Self {
+        let nodes = match place {
+            Place::Host => {
+                cfg!(target_os = "linux") && !engine.rootless && !engine.operating_system.contains("Docker Desktop")
+            }
+            // It is connected with the cluster's network.
+            Place::Container { .. } => true,
+            Place::Apart | Place::Elsewhere(_) => false,
+        };
+        Self { nodes, place: place.clone() }
+    }
+
+    /// How the address that a port is published on is reached, if it is.
+    fn of(&self, address: IpAddr) -> Option<String> {
+        match &self.place {
+            Place::Host => Some(reachable_address(address).to_string()),
+            Place::Elsewhere(host) if address.is_unspecified() => Some(host.clone()),
+            // They are of the engine's host: its own 127.0.0.1 is nobody else's.
+            _ if address.is_loopback() || address.is_unspecified() => None,
+            _ => Some(address.to_string()),
+        }
+    }
 }
 
 /// The URLs of a Service.
@@ -63,17 +94,11 @@ pub(super) enum Outlook {
 }
 
 /// URLs of a Service: published host ports first, then the tunnel, load balancer and node addresses.
-pub async fn urls(
-    engine: &dyn Engine,
-    cluster: &Cluster,
-    namespace: &str,
-    name: &str,
-    reaches_nodes: bool,
-) -> Result<Urls> {
+pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name: &str, sight: &Sight) -> Result<Urls> {
     let client = access::client(engine, cluster).await?;
     let deadline = Instant::now() + SETTLING;
     loop {
-        match look(&client, cluster, (namespace, name), reaches_nodes).await {
+        match look(&client, cluster, (namespace, name), sight).await {
             Ok(urls) => return Ok(urls),
             Err(failure) if failure.outlook == Outlook::Soon && Instant::now() < deadline => sleep(PAUSE).await,
             Err(failure) => return Err(failure.error),
@@ -86,7 +111,7 @@ pub(super) async fn look(
     client: &Client,
     cluster: &Cluster,
     (namespace, name): (&str, &str),
-    reaches_nodes: bool,
+    sight: &Sight,
 ) -> Result<Urls, Unreachable> {
     let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
     let service = client.get(&path).await.map_err(|failure| not_read(&failure, namespace, name))?;
@@ -105,14 +130,14 @@ pub(super) async fn look(
         let hint = format!("`coracle url {name} --namespace {namespace} --wait 60s` waits until something does");
         return Err(Unreachable { error: error.because(cause).with_lines(lines).hint(hint), outlook: Outlook::Soon });
     }
-    let all = of_service(&service, &endpoints, cluster, reaches_nodes);
+    let all = of_service(&service, &endpoints, cluster, sight);
     let names = ports(&service).iter().map(|port| port["name"].as_str().unwrap_or_default());
     let silent: Vec<String> = names.filter(|name| !endpoints.has(name)).map(str::to_owned).collect();
     if !all.is_empty() {
         return Ok(Urls { all, silent });
     }
     let is_balanced = service["spec"]["type"] == "LoadBalancer";
-    Err(if is_balanced && reaches_nodes {
+    Err(if is_balanced && sight.nodes {
         let hint = format!("`kubectl describe service {name} --namespace {namespace}` shows the reason in its events");
         unreachable(Outlook::Soon, "it has no address yet".to_owned(), hint)
     } else if is_balanced {
@@ -189,7 +214,7 @@ fn is_local(service: &Value) -> bool {
     service["spec"]["externalTrafficPolicy"] == "Local"
 }
 
-fn of_service(service: &Value, endpoints: &Endpoints, cluster: &Cluster, reaches_nodes: bool) -> Vec<ServiceUrl> {
+fn of_service(service: &Value, endpoints: &Endpoints, cluster: &Cluster, sight: &Sight) -> Vec<ServiceUrl> {
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut all = Vec::new();
     for port in ports(service) {
@@ -199,29 +224,29 @@ fn of_service(service: &Value, endpoints: &Endpoints, cluster: &Cluster, reaches
         }
         let may_answer = |node: &&Node| !is_local(service) || endpoints.has_on(title, &node.name);
         let nodes: Vec<&Node> = cluster.running().filter(may_answer).collect();
-        let mut add = |address: IpAddr, number: u64| {
+        let mut add = |address: &str, number: u64| {
             all.push(ServiceUrl { port: title.to_owned(), url: url(port, address, number) });
         };
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
         let node_port = port["nodePort"].as_u64().filter(|number| *number > 0);
         if let Some(node_port) = node_port {
             let bindings = nodes.iter().flat_map(|node| &node.container.ports);
-            for (address, number) in matching(bindings, node_port, protocol) {
-                add(address, number.into());
+            for (address, number) in matching(bindings, node_port, protocol, sight) {
+                add(&address, number.into());
             }
         }
         let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or_default();
-        for (address, number) in through_tunnel(cluster, service, number, protocol) {
-            add(address, number.into());
+        for (address, number) in through_tunnel(cluster, service, number, protocol, sight) {
+            add(&address, number.into());
         }
-        if reaches_nodes {
-            for address in ingress.iter().filter_map(|entry| entry["ip"].as_str()?.parse().ok()) {
+        if sight.nodes {
+            for address in ingress.iter().filter_map(|entry| entry["ip"].as_str()) {
                 add(address, number.into());
             }
             let addresses = nodes.first().map(|node| node.addresses.as_slice()).unwrap_or_default();
             for address in addresses.iter().filter(|address| has_family(service, **address)) {
                 if let Some(number) = node_port {
-                    add(*address, number);
+                    add(&address.to_string(), number);
                 }
             }
         }
@@ -236,21 +261,26 @@ fn has_family(service: &Value, address: IpAddr) -> bool {
 }
 
 /// Host addresses and ports of an open tunnel that lead to this port of the Service.
-fn through_tunnel(cluster: &Cluster, service: &Value, port: u16, protocol: &str) -> Vec<(IpAddr, u16)> {
+fn through_tunnel(cluster: &Cluster, service: &Value, port: u16, protocol: &str, sight: &Sight) -> Vec<(String, u16)> {
     let Some(container) = &cluster.tunnel else { return Vec::new() };
     let name = object::key(service);
     match tunnel::container_port(&container.labels, &name, port, &protocol.to_lowercase()) {
-        Some(inside) => matching(container.ports.iter(), inside.into(), protocol),
+        Some(inside) => matching(container.ports.iter(), inside.into(), protocol, sight),
         None => Vec::new(),
     }
 }
 
-fn matching<'a>(ports: impl Iterator<Item = &'a PortBinding>, inside: u64, protocol: &str) -> Vec<(IpAddr, u16)> {
+fn matching<'a>(
+    ports: impl Iterator<Item = &'a PortBinding>,
+    inside: u64,
+    protocol: &str,
+    sight: &Sight,
+) -> Vec<(String, u16)> {
     let matching = ports.filter(|port| {
         u64::from(port.container_port) == inside && port.protocol.as_str().eq_ignore_ascii_case(protocol)
     });
-    let mut all: Vec<(IpAddr, u16)> =
-        matching.map(|port| (reachable_address(port.host_address), port.host_port)).collect();
+    let mut all: Vec<(String, u16)> =
+        matching.filter_map(|port| Some((sight.of(port.host_address)?, port.host_port))).collect();
     all.dedup();
     all
 }
@@ -266,8 +296,8 @@ pub(crate) fn scheme(port: &Value) -> String {
     }
 }
 
-fn url(port: &Value, address: IpAddr, number: u64) -> String {
-    let address = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+fn url(port: &Value, address: &str, number: u64) -> String {
+    let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     format!("{}://{address}:{number}", scheme(port))
 }
 

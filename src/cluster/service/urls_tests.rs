@@ -35,12 +35,13 @@ fn with_worker(mut cluster: Cluster) -> Cluster {
 }
 
 /// The URLs of a Service that has pods on the first node.
-fn all_of(service: &Value, cluster: &Cluster, reaches_nodes: bool) -> Vec<String> {
-    urls_of(service, &Endpoints::on("", &["dev-control-plane"]), cluster, reaches_nodes)
+fn all_of(service: &Value, cluster: &Cluster, nodes: bool) -> Vec<String> {
+    urls_of(service, &Endpoints::on("", &["dev-control-plane"]), cluster, nodes)
 }
 
-fn urls_of(service: &Value, endpoints: &Endpoints, cluster: &Cluster, reaches_nodes: bool) -> Vec<String> {
-    of_service(service, endpoints, cluster, reaches_nodes).into_iter().map(|service| service.url).collect()
+fn urls_of(service: &Value, endpoints: &Endpoints, cluster: &Cluster, nodes: bool) -> Vec<String> {
+    let sight = Sight { nodes, place: Place::Host };
+    of_service(service, endpoints, cluster, &sight).into_iter().map(|service| service.url).collect()
 }
 
 #[test]
@@ -159,4 +160,14 @@ fn only_the_api_server_says_that_there_is_no_service() {
         told(Failure::Transport("refused".to_owned())),
         (Code::ApiFailed, "cannot look for Service `s`: refused".to_owned())
     );
+}
+
+#[test]
+fn published_ports_are_where_the_engine_is() {
+    let sight = |place| Sight { nodes: false, place };
+    let [any, own, one] = ["0.0.0.0", "127.0.0.1", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap());
+    let at = |place: &Place| [any, own, one].map(|address| sight(place.clone()).of(address).unwrap_or_default());
+    assert_eq!(at(&Place::Host), ["127.0.0.1", "127.0.0.1", "192.0.2.1"]);
+    assert_eq!(at(&Place::Elsewhere("docker".to_owned())), ["docker", "", "192.0.2.1"]);
+    assert_eq!(at(&Place::Container { id: "1".to_owned(), name: "job".to_owned() }), ["", "", "192.0.2.1"]);
 }

@@ -8,7 +8,7 @@ use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::service::answer::answers;
 use crate::cluster::service::endpoints::{Endpoints, why_none};
-use crate::cluster::service::urls::{Outlook, ServiceUrl, Unreachable, Urls, look};
+use crate::cluster::service::urls::{Outlook, ServiceUrl, Sight, Unreachable, Urls, look};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, object};
@@ -21,13 +21,13 @@ pub async fn answering(
     engine: &dyn Engine,
     cluster: &Cluster,
     name: (&str, &str),
-    reaches_nodes: bool,
+    sight: &Sight,
     deadline: Instant,
     progress: impl Fn(&str),
 ) -> Result<Urls> {
     loop {
         let found = match access::client(engine, cluster).await {
-            Ok(client) => answering_now(&client, cluster, name, reaches_nodes).await,
+            Ok(client) => answering_now(&client, cluster, name, sight).await,
             Err(error) => Err(Unreachable { error, outlook: Outlook::Soon }),
         };
         let error = match found {
@@ -47,11 +47,11 @@ pub async fn settled(
     client: &Client,
     cluster: &Cluster,
     name: (&str, &str),
-    reaches_nodes: bool,
+    sight: &Sight,
     deadline: Instant,
 ) -> Result<()> {
     loop {
-        let error = match answering_now(client, cluster, name, reaches_nodes).await {
+        let error = match answering_now(client, cluster, name, sight).await {
             Ok(_) => return Ok(()),
             Err(failure) if failure.outlook != Outlook::Never => failure.error,
             // It is only for the inside of the cluster.
@@ -86,9 +86,9 @@ async fn answering_now(
     client: &Client,
     cluster: &Cluster,
     name: (&str, &str),
-    reaches_nodes: bool,
+    sight: &Sight,
 ) -> Result<Urls, Unreachable> {
-    let mut urls = look(client, cluster, name, reaches_nodes).await?;
+    let mut urls = look(client, cluster, name, sight).await?;
     let ports: Vec<String> = urls.all.iter().map(|url| url.port.clone()).collect();
     let mut ordered = Vec::new();
     for (index, port) in ports.iter().enumerate() {

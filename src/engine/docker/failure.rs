@@ -40,7 +40,9 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
         return Error::new(Code::EngineFailed, what)
             .because(format!("the engine did not do it within {REQUEST_TIMEOUT} s; it answers other requests"))
             .with_reason(Reason::AnswerLost)
-            .hint("the engine's log may say why (`journalctl --unit=docker`); a restart of the engine ends what is stuck");
+            .hint(
+                "the engine's log may say why (`journalctl --unit=docker`); a restart of the engine ends what is stuck",
+            );
     }
     let stopped = message.contains("is not running") || message.contains("is paused");
     Error::new(Code::EngineFailed, what).because(message).with_reason(stopped.then_some(Reason::NotRunning))
@@ -130,7 +132,11 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
     if denied {
         return Error::new(Code::EnginePermission, format!("you are not allowed to use the Docker engine at {place}"))
             .because("permission denied")
-            .hint("`sudo usermod -aG docker $USER`, then log in again (or `newgrp docker`)");
+            .hint("`sudo usermod -aG docker $USER`, then log in again (or `newgrp docker`)")
+            .hint(format!(
+                "or this once as root, with the whole path, since sudo may not look where it is: `sudo {} …`",
+                program()
+            ));
     }
     let error = Error::new(Code::EngineUnreachable, format!("cannot reach the Docker engine at {place}"));
     if matches!(source, Source::RequestTimeoutError) {
@@ -151,6 +157,11 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
         }
         _ => start_hint(address),
     })
+}
+
+/// The path of this program.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "coracle".to_owned(), |path| path.display().to_string())
 }
 
 /// What to do about an engine that may not run.

@@ -11,8 +11,9 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::docker::{Docker, failure};
+use crate::engine::place::Place;
 use crate::engine::spec::{
-    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Network, NetworkSpec, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Error, Result};
@@ -36,11 +37,17 @@ impl Patience {
 pub(in crate::engine) struct Guarded {
     engine: Arc<Docker>,
     patience: Patience,
+    place: Place,
 }
 
 impl Guarded {
     pub(in crate::engine) fn new(engine: Docker, patience: Patience) -> Self {
-        Self { engine: Arc::new(engine), patience }
+        Self { engine: Arc::new(engine), patience, place: Place::Host }
+    }
+
+    /// The same engine, seen from this place.
+    pub(in crate::engine) fn seen_from(self, place: Place) -> Self {
+        Self { place, ..self }
     }
 
     /// Does a call, unless the engine falls silent meanwhile.
@@ -98,6 +105,10 @@ async fn silence(engine: &Docker, patience: Patience) {
 
 #[async_trait]
 impl Engine for Guarded {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
     async fn info(&self) -> Result<EngineInfo> {
         self.guard("cannot read the engine's description", self.engine.info()).await
     }
@@ -110,8 +121,8 @@ impl Engine for Guarded {
         self.guard("cannot list images", self.engine.images()).await
     }
 
-    async fn pull_image(&self, reference: &str, progress: Progress<'_>) -> Result<()> {
-        self.guard(&format!("cannot pull image `{reference}`"), self.engine.pull_image(reference, progress)).await
+    async fn pull_image(&self, reference: &str, login: Option<&Login>, progress: Progress<'_>) -> Result<()> {
+        self.guard(&format!("cannot pull image `{reference}`"), self.engine.pull_image(reference, login, progress)).await
     }
 
     async fn load_images(&self, tar: ByteStream) -> Result<()> {
@@ -138,12 +149,26 @@ impl Engine for Guarded {
         self.guard(&format!("cannot remove network `{id}`"), self.engine.remove_network(id)).await
     }
 
-    async fn connect_network(&self, network: &str, container: &str, alias: &str, address: Option<IpAddr>) -> Result<()> {
-        self.guard(&format!("cannot connect `{container}` to network `{network}`"), self.engine.connect_network(network, container, alias, address)).await
+    async fn connect_network(
+        &self,
+        network: &str,
+        container: &str,
+        alias: &str,
+        address: Option<IpAddr>,
+    ) -> Result<()> {
+        self.guard(
+            &format!("cannot connect `{container}` to network `{network}`"),
+            self.engine.connect_network(network, container, alias, address),
+        )
+        .await
     }
 
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {
-        self.guard(&format!("cannot disconnect `{container}` from network `{network}`"), self.engine.disconnect_network(network, container)).await
+        self.guard(
+            &format!("cannot disconnect `{container}` from network `{network}`"),
+            self.engine.disconnect_network(network, container),
+        )
+        .await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
@@ -151,11 +176,15 @@ impl Engine for Guarded {
     }
 
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
-        self.guard(&format!("cannot write files into container `{container}`"), self.engine.upload(container, tar)).await
+        self.guard(&format!("cannot write files into container `{container}`"), self.engine.upload(container, tar))
+            .await
     }
 
     async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>> {
-        Ok(self.guard(&format!("cannot read `{path}` in container `{container}`"), self.engine.download(container, path)).await?.map(|stream| self.guard_stream(stream)))
+        Ok(self
+            .guard(&format!("cannot read `{path}` in container `{container}`"), self.engine.download(container, path))
+            .await?
+            .map(|stream| self.guard_stream(stream)))
     }
 
     async fn start_container(&self, container: &str) -> Result<()> {
@@ -163,7 +192,8 @@ impl Engine for Guarded {
     }
 
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()> {
-        self.guard(&format!("cannot stop container `{container}`"), self.engine.stop_container(container, seconds)).await
+        self.guard(&format!("cannot stop container `{container}`"), self.engine.stop_container(container, seconds))
+            .await
     }
 
     async fn remove_container(&self, container: &str) -> Result<()> {
@@ -183,19 +213,32 @@ impl Engine for Guarded {
     }
 
     async fn exec(&self, container: &str, command: &[&str], input: Option<ByteStream>) -> Result<ExecOutput> {
-        self.guard(&format!("cannot run `{}` in container `{container}`", command.join(" ")), self.engine.exec(container, command, input)).await
+        self.guard(
+            &format!("cannot run `{}` in container `{container}`", command.join(" ")),
+            self.engine.exec(container, command, input),
+        )
+        .await
     }
 
     async fn converse(&self, container: &str, command: &[&str]) -> Result<Conversation> {
-        Ok(self.guard_conversation(self.guard(&format!("cannot run `{}` in container `{container}`", command.join(" ")), self.engine.converse(container, command)).await?))
+        Ok(self.guard_conversation(
+            self.guard(
+                &format!("cannot run `{}` in container `{container}`", command.join(" ")),
+                self.engine.converse(container, command),
+            )
+            .await?,
+        ))
     }
 
     async fn attach(&self, container: &str) -> Result<Conversation> {
-        Ok(self.guard_conversation(self.guard(&format!("cannot attach to container `{container}`"), self.engine.attach(container)).await?))
+        Ok(self.guard_conversation(
+            self.guard(&format!("cannot attach to container `{container}`"), self.engine.attach(container)).await?,
+        ))
     }
 
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>> {
-        self.guard(&format!("cannot read the output of container `{container}`"), self.engine.logs(container, tail)).await
+        self.guard(&format!("cannot read the output of container `{container}`"), self.engine.logs(container, tail))
+            .await
     }
 
     async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {

@@ -29,7 +29,8 @@ async fn serve(mut stream: UnixStream, alive: &AtomicBool) -> std::io::Result<()
     let request = String::from_utf8_lossy(&request[..length]).into_owned();
     let version = r#"{"ApiVersion": "1.41", "Components": []}"#;
     if request.starts_with("GET /version") {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", version.len());
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", version.len());
         stream.write_all(format!("{head}{version}").as_bytes()).await?;
     }
     if request.starts_with("GET /_ping") && alive.load(Ordering::SeqCst) {
@@ -40,7 +41,11 @@ async fn serve(mut stream: UnixStream, alive: &AtomicBool) -> std::io::Result<()
         stream.write_all(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n").await?;
     }
     if request.starts_with("POST /containers/c/exec") {
-        stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"Id\":\"x\"}").await?;
+        stream
+            .write_all(
+                b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{\"Id\":\"x\"}",
+            )
+            .await?;
     }
     std::future::pending().await
 }
@@ -73,7 +78,7 @@ async fn every_call_to_an_engine_that_never_answers_ends() {
         ends("info", engine.info()),
         ends("image", engine.image("i")),
         ends("images", engine.images()),
-        ends("pull_image", engine.pull_image("i", &progress)),
+        ends("pull_image", engine.pull_image("i", None, &progress)),
         ends("load_images", engine.load_images(nothing())),
         ends("remove_image", engine.remove_image("i")),
         ends("networks", engine.networks()),
@@ -111,6 +116,6 @@ async fn a_long_call_to_an_engine_that_answers_pings_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, server) = engine(&folder.path().join("s"), true).await;
     let long = IMPATIENT.silence * 5;
-    assert!(timeout(long, engine.pull_image("i", &|_, _| {})).await.is_err());
+    assert!(timeout(long, engine.pull_image("i", None, &|_, _| {})).await.is_err());
     server.abort();
 }

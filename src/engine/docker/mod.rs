@@ -35,6 +35,10 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Bytes of a command's output that are read at once. Image layers are read this way.
 const OUTPUT_BUFFER: usize = 256 << 10;
 
+/// Where a host has the modules of its kernel, and what the engine says if it has none.
+const MODULES: &str = "/lib/modules";
+const NO_MODULES: &str = "bind source path does not exist: /lib/modules";
+
 /// A connection to a Docker engine.
 pub(super) struct Docker {
     client: bollard::Docker,
@@ -251,10 +255,21 @@ impl Engine for Docker {
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String> {
         let options = query::CreateContainerOptionsBuilder::default().name(&spec.name).build();
         let mut body = translate::container(spec);
+        if let Some(name) = &spec.image_name
+            && self.client.inspect_image(name).await.is_ok_and(|image| image.id.as_ref() == Some(&spec.image))
+        {
+            body.image = Some(name.clone());
+        }
         let mut created = self.client.create_container(Some(options.clone()), body.clone()).await;
         if created.as_ref().is_err_and(|source| source.to_string().contains("invalid CapDrop")) {
             // Engines since 23 know which capabilities there are, and refuse to drop one that does not exist.
             body.host_config.get_or_insert_default().cap_drop = None;
+            created = self.client.create_container(Some(options.clone()), body.clone()).await;
+        }
+        if created.as_ref().is_err_and(|source| source.to_string().contains(NO_MODULES)) {
+            // Small kernels come without modules, and whether those of another host do is known only by trying.
+            let mounts = &mut body.host_config.get_or_insert_default().mounts;
+            mounts.get_or_insert_default().retain(|mount| mount.source.as_deref() != Some(MODULES));
             created = self.client.create_container(Some(options), body).await;
         }
         created.map(|container| container.id).map_err(|source| failure::create(spec, &source))

@@ -90,6 +90,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         host_user_namespace: facts.engine.userns_remap,
         private_cgroup_namespace: true,
         devices: facts.devices.clone(),
+        image_name: Some(image.reference.clone()),
         ..ContainerSpec::new(&node.name, &image.id)
     }
 }

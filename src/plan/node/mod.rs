@@ -227,6 +227,11 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
         names.push(&balancer.name);
         addresses.extend(&balancer.addresses);
     }
+    match layout.engine_host.as_deref().map(|host| (host, host.parse::<IpAddr>())) {
+        Some((_, Ok(address))) => addresses.push(address),
+        Some((name, Err(_))) => names.push(name),
+        None => {}
+    }
     let host = reachable_address(layout.cluster.networking.api_server_address);
     if !addresses.contains(&host) {
         addresses.push(host);

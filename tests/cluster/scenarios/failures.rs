@@ -214,13 +214,14 @@ fn creating(cluster: &Cluster, step: usize) -> Result<Running, String> {
     Ok(running)
 }
 
-/// Ends the command with a signal: exit code 130, an event that says so, and nothing left.
+/// Ends the command with a signal: its exit code, an event that says so, and nothing left.
 fn interrupt(cluster: &Cluster, running: Running, signal: &str) -> Result<(), String> {
     running.signal(signal)?;
     let output = running.finish(QUICK)?;
-    ensure(output.code == 130, || output.told())?;
+    let (id, code) = if signal == "TERM" { ("terminated", 143) } else { ("interrupted", 130) };
+    ensure(output.code == code, || output.told())?;
     let last = output.stdout.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
-    ensure(last.is_some_and(|event| event["id"] == "interrupted" && event["exitCode"] == 130), || output.told())?;
+    ensure(last.is_some_and(|event| event["id"] == id && event["exitCode"] == code), || output.told())?;
     nothing_left(cluster)
 }
 

@@ -70,3 +70,21 @@ job env --unset=DOCKER_HOST --unset=DOCKER_TLS_VERIFY docker context create far 
     "host=tcp://docker:2376,ca=$certificates/client/ca.pem,cert=$certificates/client/cert.pem,key=$certificates/client/key.pem" >/dev/null
 job env --unset=DOCKER_HOST --unset=DOCKER_TLS_VERIFY --unset=DOCKER_CERT_PATH DOCKER_CONTEXT=far "$coracle" get clusters
 
+
+echo "a cluster is reached through the engine's host"
+printf '%s\n' 'apiVersion: coracle.dev/v1alpha1' 'kind: Cluster' 'nodes:' '- role: control-plane' '  extraPortMappings:' \
+    '  - {containerPort: 30080, hostPort: 8080, listenAddress: 0.0.0.0}' >"$directory/cluster.yaml"
+job "$coracle" create cluster --name "$name" --config "$directory/cluster.yaml" 2>&1 | tee "$directory/said"
+grep --quiet 'listens on all addresses of `docker`' "$directory/said" || fail "nothing is said about the address"
+kubectl() { job timeout 60 "$coracle" kubectl --name "$name" "$@"; }
+server=$(kubectl config view --output=jsonpath='{.clusters[0].cluster.server}')
+[[ $server == https://docker:* ]] || fail "the API server is at $server"
+kubectl wait --for=condition=Ready node --all --timeout=25s
+job "$coracle" status --name "$name"
+kubectl create service nodeport web --tcp=80 --node-port=30080
+[ "$(job "$coracle" url web --name "$name")" = http://docker:8080 ] || fail "the URL is $(job "$coracle" url web --name "$name" 2>&1)"
+# A command's input and output pass through TLS, and so does the end of the input.
+tar --directory "$directory" --create cluster.yaml | job docker import - t-accept-dind:1 >/dev/null
+job "$coracle" load docker-image t-accept-dind:1 --name "$name"
+job "$coracle" image ls --name "$name" | grep --quiet t-accept-dind || fail "the image did not arrive"
+job "$coracle" delete cluster --name "$name"

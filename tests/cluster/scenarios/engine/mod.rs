@@ -10,6 +10,8 @@ use crate::harness::engine::{build_registry, in_path, newest_image, script};
 use crate::harness::run::{Output, ensure, run};
 use crate::scenarios::platforms;
 
+mod inside;
+
 /// Engines that are stopped, killed and filled.
 pub const ENGINE: Group = Group {
     name: "engine",
@@ -20,6 +22,9 @@ pub const ENGINE: Group = Group {
         ("restart", restart),
         ("full", full),
         ("gone", gone),
+        ("hangs", hangs),
+        ("dind", dind),
+        ("inside", inside::inside),
         ("kind", kind),
         ("store", store),
         ("settings", settings),
@@ -56,6 +61,19 @@ fn gone(cluster: &Cluster) -> Result<(), String> {
 /// Settings of the engine and routes of its host, which nodes replace or `create` tells.
 fn settings(cluster: &Cluster) -> Result<(), String> {
     script(cluster, "scenarios/engine/settings.sh", &[]).map(drop)
+}
+
+/// An engine that takes connections and does not answer any more.
+fn hangs(cluster: &Cluster) -> Result<(), String> {
+    script(cluster, "scenarios/engine/hangs.sh", &[]).map(drop)
+}
+
+/// An engine with TLS in another network, as a job of GitLab has it.
+fn dind(cluster: &Cluster) -> Result<(), String> {
+    for program in ["openssl", "ip"] {
+        ensure(in_path(program).is_some(), || format!("an engine in another network needs {program}"))?;
+    }
+    script(cluster, "scenarios/engine/dind.sh", &[]).map(drop)
 }
 
 /// kind boots our image as it boots its own.
