@@ -122,7 +122,8 @@ impl Engine for Guarded {
     }
 
     async fn pull_image(&self, reference: &str, login: Option<&Login>, progress: Progress<'_>) -> Result<()> {
-        self.guard(&format!("cannot pull image `{reference}`"), self.engine.pull_image(reference, login, progress)).await
+        self.guard(&format!("cannot pull image `{reference}`"), self.engine.pull_image(reference, login, progress))
+            .await
     }
 
     async fn load_images(&self, tar: ByteStream) -> Result<()> {
