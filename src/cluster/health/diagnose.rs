@@ -107,6 +107,21 @@ async fn few_inotify(engine: &dyn Engine, log: &str) -> Option<String> {
     limits::scarce_inotify(&info, &containers)
 }
 
+/// The kubelet says "too many open files" where inotify instances are lacking, which the host's containers share.
+fn out_of_inotify(node: &str, lines: &[String]) -> Option<Error> {
+    let is_one = |line: &&String| {
+        let line = line.to_lowercase();
+        line.contains("too many open files") && ["notify", "watcher"].iter().any(|word| line.contains(word))
+    };
+    let line = lines.iter().find(is_one)?;
+    Some(
+        Error::new(Code::InotifyLimit, "the kernel allows no more inotify instances")
+            .on_node(node)
+            .because(line)
+            .hint(limits::MORE_INOTIFY),
+    )
+}
+
 /// On a full disk nothing starts, and nothing reports it, because no log can be written either.
 async fn full_disk(engine: &dyn Engine, node: &str) -> Option<Error> {
     let command = ["stat", "--file-system", "--format=%f %S", "/var"];
@@ -135,6 +150,9 @@ async fn kubelet(engine: &dyn Engine, node: &str) -> Option<Failure> {
         return None;
     }
     let lines = log(engine, node, "kubelet").await;
+    if let Some(error) = out_of_inotify(node, &lines) {
+        return Some(Failure::lasting(error));
+    }
     let error = Error::new(Code::ComponentFailed, "the kubelet keeps failing")
         .on_node(node)
         .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
@@ -333,5 +351,19 @@ mod tests {
         assert!(!failing.confirms(&failing));
         let mistaken = node(0, true, vec![ended()], "error: unknown flag: --x").await.unwrap();
         assert!(mistaken.confirms(&mistaken));
+    }
+
+    #[test]
+    fn a_lack_of_inotify_instances_is_not_taken_for_a_mistake_in_the_settings() {
+        let lines = |line: &str| ["E1 cannot do it".to_owned(), line.to_owned()];
+        for line in [
+            "E2 \"Failed to start cAdvisor\" err=\"inotify_init: too many open files\"",
+            "E2 err=\"error initializing watcher: too many open files\"",
+            "Failed to create inotify object: Too many open files",
+        ] {
+            let error = out_of_inotify("a", &lines(line)).unwrap();
+            assert_eq!((error.code(), error.cause()), (Code::InotifyLimit, Some(line)));
+        }
+        assert!(out_of_inotify("a", &lines("E2 accept4: too many open files")).is_none());
     }
 }
