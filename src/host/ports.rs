@@ -208,8 +208,8 @@ mod tests {
     use crate::engine::spec::{Labels, PortBinding, State};
 
     fn cluster(ports: &[u16], more: &str) -> ClusterConfig {
-        let mappings: String =
-            ports.iter().map(|port| format!("  - {{containerPort: 80, hostPort: {port}{more}}}\n")).collect();
+        let mapping = |port: &u16| format!("  - {{containerPort: 80, hostPort: {port}{more}}}\n");
+        let mappings = ports.iter().map(mapping).collect::<Vec<_>>().concat();
         let text = format!(
             "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnodes:\n- role: control-plane\n  extraPortMappings:\n{mappings}"
         );

@@ -54,7 +54,9 @@ pub(super) async fn cluster(
         let facts = &with_mtu(engine, &network, facts).await?;
         if attempt == 1 && local {
             let warning = preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
-            warning.iter().for_each(|warning| run.ui.warn(warning));
+            if let Some(warning) = warning {
+                run.ui.warn(warning);
+            }
         }
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let plan = plan::plan(layout(subnet)?, facts, &pki)?;

@@ -27,9 +27,9 @@ impl fmt::Display for Route {
             write!(f, "{kind} ")?;
         }
         if self.net.prefix_len() == 0 {
-            f.write_str("default")?
+            f.write_str("default")?;
         } else {
-            write!(f, "{}", self.net)?
+            write!(f, "{}", self.net)?;
         }
         if let Some(device) = &self.device {
             write!(f, " dev {device}")?;
