@@ -30,12 +30,12 @@ macro_rules! codes {
 }
 
 // Exit codes: 1 a step failed, 2 wrong usage or configuration, 3 not found or already exists,
-// 4 the engine or the host is not usable, 130 interrupted, 143 terminated.
+// 4 the engine or the host is not usable, 5 not ready in time, 130 interrupted, 143 terminated.
 codes! {
     /// A step of the command failed on the engine or in a node.
     StepFailed = "step-failed", 1;
     /// A node or a component did not become ready in time.
-    NotReady = "not-ready", 1;
+    NotReady = "not-ready", 5;
     /// A control plane component or the kubelet keeps failing.
     ComponentFailed = "component-failed", 1;
     /// A node container stopped by itself.
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn exit_codes_are_the_documented_ones() {
         for code in Code::ALL {
-            assert!([1, 2, 3, 4, 130, 143].contains(&code.exit_code()), "{}", code.id());
+            assert!([1, 2, 3, 4, 5, 130, 143].contains(&code.exit_code()), "{}", code.id());
         }
     }
 }

@@ -1,11 +1,14 @@
-//! YAML that Go's parsers read back unchanged, and YAML with the place of everything in it.
+//! YAML that Go's parsers read back unchanged, YAML with the place of everything in it, and manifests.
 
 use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
+pub mod manifest;
 pub(crate) mod outline;
 mod panics;
+pub(crate) mod places;
+mod scalar;
 
 /// Serializes `value` as one YAML document in block style.
 ///

@@ -21,6 +21,9 @@ use crate::host::{credentials, proxy};
 use crate::plan::Plan;
 use crate::ui::Format;
 
+/// How long the API server may take to answer where the cluster is not awaited.
+const API_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
 commands! {
     pub(crate) enum Create {
         /// Create a cluster and wait until it is usable
@@ -46,7 +49,7 @@ pub(crate) struct CreateCluster {
     control_planes: Option<usize>,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
-    /// How long to wait until the cluster is usable, such as `90s` or `5m`
+    /// How long to wait until the cluster is usable, such as `90s` or `5m`; with `0s`, return before it is
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
     /// Keep the nodes if the cluster cannot be created
@@ -88,7 +91,9 @@ impl Run for CreateCluster {
         let logins = credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?;
         warn_of_left_out(context, &cluster.registries, &logins);
         let options = Options {
-            wait: self.wait,
+            // The API server must answer all the same: what makes nodes a cluster is written to it.
+            wait: if self.wait.is_zero() { API_PATIENCE } else { self.wait },
+            is_awaited: !self.wait.is_zero(),
             retain: self.retain,
             logs: self.logs_on_failure.clone(),
             kubeconfig: self.kubeconfig.location()?,
@@ -107,7 +112,7 @@ impl Run for CreateCluster {
         if self.timings {
             context.ui.print_timings();
         }
-        finish(context, &created);
+        finish(context, &created, options.is_awaited);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -167,7 +172,7 @@ async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     config::load(&text, &name, &overrides)
 }
 
-fn finish(context: &Context, created: &Created) {
+fn finish(context: &Context, created: &Created, is_awaited: bool) {
     let ui = &context.ui;
     ui.result(&json!({
         "context": created.context,
@@ -179,6 +184,7 @@ fn finish(context: &Context, created: &Created) {
     for missing in &created.missing {
         ui.warn(missing);
     }
-    ui.note(format!("Kubernetes {} is ready; kubectl's context is `{}`", created.version, created.context));
+    let state = if is_awaited { "is ready" } else { "is starting" };
+    ui.note(format!("Kubernetes {} {state}; kubectl's context is `{}`", created.version, created.context));
     ui.hint("try `kubectl get nodes`, or `coracle kubectl get nodes` if kubectl is not installed");
 }

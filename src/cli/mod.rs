@@ -36,6 +36,7 @@ mod summary;
 mod tunnel;
 mod url;
 mod usage;
+mod variables;
 mod version;
 
 /// A real Kubernetes cluster in containers of the local Docker engine, in seconds
@@ -111,7 +112,8 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         format: command.format(),
         ..UiOptions::from_env()
     });
-    if let Some(warning) = ignored {
+    let unread = variables::warnings(std::env::vars_os().map(|(name, _)| name));
+    for warning in ignored.into_iter().chain(unread) {
         ui.warn(warning);
     }
     let context = Context::new(ui.clone(), Arguments::command);

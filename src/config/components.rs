@@ -84,7 +84,6 @@ pub(super) const ETCD: &[Owned] = &[
     ("initial-cluster-token", OURS),
     ("key-file", OURS),
     ("listen-client-urls", OURS),
-    ("listen-metrics-urls", OURS),
     ("listen-peer-urls", OURS),
     ("name", OURS),
     ("peer-cert-file", OURS),

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::reader::{Field, Reader};
 use super::syntax;
-use super::value::quoted;
 
 /// With the three search domains of the cluster, a pod then has the 32 that Kubernetes allows.
 const MAX_SEARCH_DOMAINS: usize = 29;
@@ -48,10 +47,7 @@ impl Reader<'_> {
             let message = format!("{} search domains are too many; the maximum is {MAX_SEARCH_DOMAINS}", items.len());
             self.problem(field.node.mark, message);
         }
-        let domain = |text: &str| {
-            syntax::domain(text).map(|()| text.to_owned()).map_err(|reason| format!("{} {reason}", quoted(text)))
-        };
-        let domains: Vec<_> = items.iter().map(|item| self.parsed(item, domain)).collect();
+        let domains: Vec<_> = items.iter().map(|item| self.parsed(item, syntax::search_domain)).collect();
         domains.into_iter().collect()
     }
 }
@@ -72,6 +68,8 @@ mod tests {
         assert_eq!(search("{}"), None, "the engine's own are kept");
         assert_eq!(search("{dnsSearch: []}"), Some(Vec::new()));
         assert_eq!(search("{dnsSearch: [corp.example, example]}").unwrap(), ["corp.example", "example"]);
+        let odd = "{dnsSearch: [lab.example., Corp.Example, _sites.corp_1.example, 10.in-addr.arpa]}";
+        assert_eq!(search(odd).unwrap(), ["lab.example.", "Corp.Example", "_sites.corp_1.example", "10.in-addr.arpa"]);
     }
 
     #[test]
@@ -79,9 +77,15 @@ mod tests {
         let problems = |text: &str| read(&format!("networking: {text}")).unwrap_err();
         assert_eq!(problems("{dnsSearch: corp.example}").len(), 1);
         assert_eq!(
-            problems("{dnsSearch: [Corp.example, '']}"),
-            ["`Corp.example` must be a lower-case domain such as `example.com`", "`` must have 1 to 253 characters"]
+            problems("{dnsSearch: ['corp example', '', a..b, -a]}"),
+            [
+                "`corp example` is not a domain such as `corp.example`",
+                "`` must have 1 to 253 characters",
+                "`a..b` is not a domain such as `corp.example`",
+                "`-a` is not a domain such as `corp.example`",
+            ]
         );
+        assert!(problems("{dnsSearch: [.]}")[0].contains("`dnsSearch: []`"));
         let many = vec!["a.example"; 30].join(", ");
         assert_eq!(
             problems(&format!("{{dnsSearch: [{many}]}}")),

@@ -50,14 +50,16 @@ const MODES: &[(&str, KubeProxyMode)] =
 
 /// Fields of kind's files that coracle has elsewhere.
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
-    ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
-    ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
     (
         "containerdConfigPatches",
         "use `registry: true` for a registry on this host, such as `localhost:5001`, and `registries` for others",
     ),
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
+
+/// The problem of a file with nothing in it: whoever names a file expects something of it.
+const EMPTY: &str = "there is nothing in this file; it begins with `apiVersion: coracle.dev/v1alpha1` and `kind: Cluster` \
+     (without `--config`, you get the default cluster)";
 
 /// Settings of the command line, which override those of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,14 +78,19 @@ pub struct Overrides {
 
 /// Reads a configuration; `file` is its name in messages.
 ///
-/// An empty text gives the default cluster.
+/// Without a file (`file` is empty) it is the default cluster.
 /// Fails with [`Code::ConfigInvalid`] and the list of all problems.
 pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConfig> {
     // Windows editors write a byte order mark first, which is not part of the YAML.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::new(text, file);
     let cluster = match tree::parse(text) {
-        Ok(document) => cluster(&mut reader, document.as_ref(), overrides),
+        Ok(document) => {
+            if document.is_none() && !file.is_empty() {
+                reader.problem(Mark { line: 1, column: 1 }, EMPTY);
+            }
+            cluster(&mut reader, document.as_ref(), overrides)
+        }
         Err((mark, message)) => {
             reader.problem(mark, message);
             // The flags can still be checked.
@@ -149,6 +156,7 @@ fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
 /// Reads the fields; returns whether all nodes could be read, as checks across fields need.
 fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, overrides: &Overrides) -> bool {
     let Some(fields) = reader.fields(root, CLUSTER, CLUSTER_ELSEWHERE) else { return false };
+    reader.kubeadm_patches(&fields.patches);
     for (name, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         match fields.get(name) {
             Some(value) => reader.constant(value, wanted),
@@ -189,6 +197,9 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
         if let Some(value) = fields.get(name) {
             *flags = reader.flags(value, owned);
         }
+    }
+    if let Some(value) = fields.get("etcd") {
+        reader.metrics_urls(value);
     }
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
     contents::read(reader, &fields, base, cluster);

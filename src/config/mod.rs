@@ -11,6 +11,8 @@ use crate::yaml;
 mod components;
 mod contents;
 mod dns;
+mod etcd;
+mod kubeadm;
 mod load;
 mod name;
 mod nodes;
@@ -335,3 +337,5 @@ impl ClusterConfig {
 mod property_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod yaml_tests;

@@ -28,12 +28,6 @@ const EFFECTS: &[(&str, TaintEffect)] = &[
 /// Labels that the kubelet sets by itself.
 const KUBELET_LABELS: &[&str] = &["kubernetes.io/arch", "kubernetes.io/hostname", "kubernetes.io/os"];
 
-/// Fields of nodes in kind's files that coracle has elsewhere.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("kubeadmConfigPatches", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd` of the cluster"),
-    ("kubeadmConfigPatchesJSON6902", "use `kubelet`, `apiServer`, `controllerManager`, `scheduler` or `etcd`"),
-];
-
 /// The nodes of a file.
 pub(super) struct Nodes {
     /// The nodes in the order of the file.
@@ -61,7 +55,8 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loop
 
 /// Reads one node; `None` if its role is not known.
 fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAddr) -> Option<Node> {
-    let fields = reader.fields(field, NODE, ELSEWHERE)?;
+    let fields = reader.fields(field, NODE, &[])?;
+    reader.kubeadm_patches(&fields.patches);
     let role = if let Some(role) = fields.get("role") {
         reader.choice(role, ROLES)
     } else {

@@ -6,6 +6,10 @@ use std::ops::RangeInclusive;
 use super::places::Places;
 use super::value::{Mark, Node, Value, quoted};
 use crate::error::{Problem, Snippet};
+use crate::yaml::manifest;
+
+/// How fields with patches for kubeadm begin.
+const PATCHES: &str = "kubeadmConfigPatches";
 
 /// A value of the tree and its path, such as `nodes[0].image`.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ impl<'t> Field<'t> {
 /// The known fields of one mapping.
 pub(super) struct Fields<'t> {
     found: BTreeMap<&'t str, Field<'t>>,
+    /// Patches for kubeadm, which files of kind have, with their names: the caller reports them.
+    pub(super) patches: Vec<(&'t str, Field<'t>)>,
     /// Where the mapping begins.
     pub(super) mark: Mark,
 }
@@ -113,7 +119,14 @@ impl<'a> Reader<'a> {
     /// All problems, those of flags first, then in the order of the text.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|(mark, _)| *mark);
-        self.problems.into_iter().map(|(_, problem)| problem).collect()
+        let mut problems: Vec<Problem> = Vec::new();
+        for (_, problem) in self.problems {
+            // What an alias or a merge key repeats is wrong only once.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        problems
     }
 
     /// Reports a value of the wrong type.
@@ -129,10 +142,12 @@ impl<'a> Reader<'a> {
         known: &[&str],
         elsewhere: &[(&str, &str)],
     ) -> Option<Fields<'t>> {
-        let mut found = BTreeMap::new();
+        let (mut found, mut patches) = (BTreeMap::new(), Vec::new());
         for (entry, value) in self.entries(field)? {
             if known.contains(&entry) {
                 found.insert(entry, value);
+            } else if entry.starts_with(PATCHES) {
+                patches.push((entry, value));
             } else if let Some((_, advice)) = elsewhere.iter().find(|(name, _)| *name == entry) {
                 self.problem_at_key(&value, format!("coracle has no field {}; {advice}", quoted(entry)));
             } else {
@@ -143,7 +158,7 @@ impl<'a> Reader<'a> {
                 self.problem_at_key(&value, message);
             }
         }
-        Some(Fields { found, mark: field.node.mark })
+        Some(Fields { found, patches, mark: field.node.mark })
     }
 
     /// Reports a problem at the key of a field that [`Self::entries`] returned.
@@ -199,7 +214,15 @@ impl<'a> Reader<'a> {
                 self.problem(field.node.mark, message);
                 None
             }
-            Value::Text(text, _) => Some(text),
+            Value::Text(text, plain) => {
+                if *plain && let Some(number) = manifest::number(text) {
+                    let message =
+                        format!("kubectl reads an unquoted `{text}` as the number {number}; put it in quotes");
+                    self.problem(field.node.mark, message);
+                    return None;
+                }
+                Some(text)
+            }
             Value::Number(_, text) => {
                 self.wrong_type(field, &format!("a string (write `\"{text}\"`)"));
                 None

@@ -50,6 +50,23 @@ pub(super) fn domain(text: &str) -> Result<(), String> {
     if text.split('.').all(part) { Ok(()) } else { Err("must be a lower-case domain such as `example.com`".to_owned()) }
 }
 
+/// Checks a search domain as resolvers take it: also with capitals, `_` and a dot at the end, as in many hosts' own.
+pub(super) fn search_domain(text: &str) -> Result<String, String> {
+    let wrong = |reason: &str| Err(format!("{} {reason}", quoted(text)));
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if text == "." {
+        return wrong("is the root, in which nothing is searched; write `dnsSearch: []` for no search domains");
+    }
+    if name.is_empty() || name.len() > 253 {
+        return wrong("must have 1 to 253 characters");
+    }
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let part = |part: &str| {
+        (1..=63).contains(&part.len()) && part.chars().all(letter) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if name.split('.').all(part) { Ok(text.to_owned()) } else { wrong("is not a domain such as `corp.example`") }
+}
+
 /// Checks the value of a label or taint; it may be empty.
 pub(super) fn label_value(value: &str) -> Result<(), String> {
     if value.is_empty() { Ok(()) } else { label_part(value, "the value") }
@@ -99,10 +116,21 @@ pub(super) fn mirror(text: &str) -> Result<String, String> {
         return Err("credentials do not belong in this file; log in with Docker and set `login: true`".to_owned());
     }
     let url = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    if !["http", "https"].contains(&scheme) || host == "*" || registry_host(host).is_err() || !path.chars().all(url) {
+    if !["http", "https"].contains(&scheme) || !is_server(host) || !path.chars().all(url) {
         return Err(format!("the mirror {} is not a URL such as `https://mirror.example.com:5000`", quoted(text)));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Whether this is the host of a URL: a name, also one with capitals or `_` as containers have them, or an address.
+fn is_server(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    is_port && inner.map_or_else(|| search_domain(name).is_ok(), |inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// Reads one IP address.

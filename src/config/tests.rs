@@ -7,13 +7,13 @@ use crate::error::{Code, Error};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
-fn file(text: &str) -> Result<ClusterConfig> {
+pub(super) fn file(text: &str) -> Result<ClusterConfig> {
     let base_directory = Some(PathBuf::from("/home/me/project"));
     load(text, "c.yaml", &Overrides { base_directory, ..Overrides::default() })
 }
 
 /// Loads `apiVersion` and `kind`, which are lines 1 and 2, and what follows them.
-fn body(text: &str) -> Result<ClusterConfig> {
+pub(super) fn body(text: &str) -> Result<ClusterConfig> {
     file(&format!("{HEAD}{text}"))
 }
 
@@ -22,14 +22,18 @@ fn lines(error: &Error) -> Vec<String> {
     error.problems().iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
 }
 
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     lines(&body(text).unwrap_err())
 }
 
 #[test]
 fn nothing_asked_for_is_one_control_plane_with_defaults() {
-    for text in ["", "# only a comment\n", "---\n", HEAD] {
-        assert_eq!(file(text).unwrap(), ClusterConfig::new(ClusterName::default()), "{text:?}");
+    let default = ClusterConfig::new(ClusterName::default());
+    assert_eq!(load("", "", &Overrides::default()).unwrap(), default);
+    assert_eq!(file(HEAD).unwrap(), default);
+    // What editors and scripts add is nothing either.
+    for more in ["---\n", "...\n", "---\n---\n# end\n"] {
+        assert_eq!(file(&format!("---\n{HEAD}{more}")).unwrap(), default, "{more:?}");
     }
 }
 
@@ -127,8 +131,7 @@ fn fields_of_other_tools_are_answered_with_ours() {
         problems("runtimeConfig: {}\nnodes:\n- role: control-plane\n  kubeadmConfigPatches: []\n"),
         [
             "c.yaml:3:1 coracle has no field `runtimeConfig`; use `apiServer: {runtime-config: …}`",
-            "c.yaml:6:3 coracle has no field `kubeadmConfigPatches`; use `kubelet`, `apiServer`, \
-             `controllerManager`, `scheduler` or `etcd` of the cluster",
+            "c.yaml:6:3 coracle has no field `kubeadmConfigPatches`; leave it out",
         ]
     );
 }

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::scalar;
-use super::value::{Entry, Mark, Node, Value, quoted};
+use super::value::{Entry, Node, Value, quoted};
+use crate::yaml::manifest;
 use crate::yaml::outline::{self, Flaw, Kind};
+use crate::yaml::places::{Mark, Places};
 
 /// No configuration nests this deep; deeper ones are refused, because the tree is walked by recursion.
 const MAX_DEPTH: usize = 64;
@@ -30,27 +32,6 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, (Mark, String)> {
     }
 }
 
-/// Turns bytes of a text into lines and columns.
-struct Places<'a> {
-    text: &'a str,
-    /// The byte at which each line begins.
-    starts: Vec<usize>,
-}
-
-impl<'a> Places<'a> {
-    fn new(text: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
-    }
-
-    fn mark(&self, at: usize) -> Mark {
-        let line = self.starts.partition_point(|start| *start <= at);
-        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
-        let column = self.text.get(start..at).map_or(0, |before| before.chars().count()) + 1;
-        Mark { line, column }
-    }
-}
-
 /// Makes the tree of an outline: resolves scalars and aliases.
 struct Builder<'a> {
     places: &'a Places<'a>,
@@ -72,6 +53,13 @@ impl Builder<'_> {
         }
         let value = match node.kind {
             Kind::Scalar { value, plain } => {
+                if plain && tag.is_none() && is_octal(&value) {
+                    let read = manifest::number(&value).map(|number| format!(" as {number}")).unwrap_or_default();
+                    let message = format!(
+                        "kubectl reads `{value}`{read}; write the number without zeros before it, or put it in quotes"
+                    );
+                    return Err(Flaw::new(at, message));
+                }
                 let unfit = Flaw::new(at, format!("the tag does not fit {}", quoted(&value)));
                 scalar::resolve(value, plain, tag.as_deref()).ok_or(unfit)?
             }
@@ -80,21 +68,50 @@ impl Builder<'_> {
                 let items = items.into_iter().map(|item| self.build(item, depth + 1));
                 Value::List(items.collect::<Result<_, _>>()?)
             }
-            Kind::Mapping { pairs, .. } => {
-                let pairs = pairs.into_iter().map(|(key, value)| {
-                    let key_at = key.span.start;
-                    let key = self.build(key, depth + 1)?;
-                    let (key, mark) = key_of(key).map_err(|message| Flaw::new(key_at, message))?;
-                    Ok(Entry { key, mark, node: self.build(value, depth + 1)? })
-                });
-                Value::Map(pairs.collect::<Result<_, _>>()?)
-            }
+            Kind::Mapping { pairs, .. } => Value::Map(self.mapping(pairs, depth)?),
         };
         let node = Node { mark: self.places.mark(at), value };
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    /// The entries of a mapping, then those of its merge keys that it does not set itself.
+    fn mapping(&mut self, pairs: Vec<(outline::Node, outline::Node)>, depth: usize) -> Result<Vec<Entry>, Flaw> {
+        let (mut entries, mut merged): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
+        for (key, value) in pairs {
+            let key_at = key.span.start;
+            if key.is_merge() {
+                merged.extend(self.merged(value, depth)?);
+                continue;
+            }
+            let key = self.build(key, depth + 1)?;
+            let (key, mark) = key_of(key).map_err(|message| Flaw::new(key_at, message))?;
+            entries.push(Entry { key, mark, node: self.build(value, depth + 1)? });
+        }
+        for entry in merged {
+            if !entries.iter().any(|known| known.key == entry.key) {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The entries that a merge key stands for: those of a mapping, or of a list of mappings, of which the first one wins.
+    fn merged(&mut self, value: outline::Node, depth: usize) -> Result<Vec<Entry>, Flaw> {
+        let wrong = Flaw::new(value.span.start, "a merge key `<<` needs a mapping, or a list of mappings");
+        let nodes = match self.build(value, depth + 1)?.value {
+            Value::Map(entries) => return Ok(entries),
+            Value::List(nodes) => nodes,
+            _ => return Err(wrong),
+        };
+        let mut all = Vec::new();
+        for node in nodes {
+            let Value::Map(entries) = node.value else { return Err(wrong) };
+            all.extend(entries);
+        }
+        Ok(all)
     }
 
     /// The value that an alias stands for.
@@ -108,6 +125,12 @@ impl Builder<'_> {
         }
         Ok(node.value.clone())
     }
+}
+
+/// Whether YAML 1.1 reads another number than YAML 1.2, or another base: `0400`.
+fn is_octal(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The text of a key: any scalar, because the keys of `5: x` and `true: x` read as they are written.
@@ -136,6 +159,25 @@ mod tests {
         for text in ["", "\n\n", "# nothing\n", "---\n", "null"] {
             assert!(parse(text).unwrap().is_none(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn merge_keys_add_what_the_mapping_does_not_set() {
+        let text =
+            "one: &one {a: 1, b: 1}\ntwo: {b: 2, <<: *one}\nall: {<<: [*one, {b: 3, c: 3}], a: 9}\nplain: {'<<': x}\n";
+        let Value::Map(entries) = parse(text).unwrap().unwrap().value else { panic!() };
+        let of = |name: &str| -> Vec<(String, String)> {
+            let entry = entries.iter().find(|entry| entry.key == name).unwrap();
+            let Value::Map(entries) = &entry.node.value else { panic!() };
+            let pair = |entry: &Entry| (entry.key.clone(), entry.node.value.describe());
+            entries.iter().map(pair).collect()
+        };
+        let number = |key: &str, number: &str| (key.to_owned(), format!("the number `{number}`"));
+        assert_eq!(of("two"), [number("b", "2"), number("a", "1")]);
+        assert_eq!(of("all"), [number("a", "9"), number("b", "1"), number("c", "3")]);
+        assert_eq!(of("plain")[0].0, "<<");
+        assert!(parse("a: {<<: 5}").unwrap_err().1.contains("merge key"));
+        assert!(parse("a: {<<: [5]}").unwrap_err().1.contains("merge key"));
     }
 
     #[test]

@@ -1,13 +1,6 @@
 //! Values of a configuration file, each with its place.
 
-/// A place in the text: line and column, 1-based, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
-    /// Line, 1-based.
-    pub(super) line: usize,
-    /// Column, 1-based.
-    pub(super) column: usize,
-}
+pub(super) use crate::yaml::places::Mark;
 
 /// A value and where it begins.
 #[derive(Debug, Clone)]

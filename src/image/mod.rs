@@ -12,7 +12,8 @@ mod similar;
 pub use archive::verified::ArchiveInput;
 pub use build::{Build, build};
 pub use load::{
-    LoadReport, LoadedImage, NodeLoad, RECEIVER, SourceKind, check_docker_images, load_archive, load_docker_images,
+    LoadReport, LoadedImage, NodeLoad, RECEIVER, SourceKind, check_docker_images, check_source, load_archive,
+    load_docker_images,
 };
 pub use nodes::inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
 pub use nodes::manage::{ImageRemoval, RemovedImage, prune, remove, tag};

@@ -7,6 +7,7 @@ pub mod object;
 pub mod ready;
 mod resources;
 mod retry;
+pub mod schema;
 pub mod workload;
 
 pub use client::{Client, Failure};

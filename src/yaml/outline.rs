@@ -14,6 +14,7 @@ use super::panics::quietly;
 
 /// No file that people write nests this deep; deeper texts are refused, because the nodes are walked by recursion.
 const MAX_DEPTH: usize = 200;
+const MERGE_TAG: &str = "tag:yaml.org,2002:merge";
 
 /// Why a text cannot be understood, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,15 @@ impl Node {
         matches!(&self.kind, Kind::Scalar { value, plain: true } if null(value))
     }
 
+    /// Whether this key means that another mapping's entries are added to its own.
+    pub(crate) fn is_merge(&self) -> bool {
+        let tag = self.properties.as_ref().and_then(|properties| properties.tag.as_deref());
+        match &self.kind {
+            Kind::Scalar { value, plain } => value == "<<" && tag.map_or(*plain, |tag| tag == MERGE_TAG || tag == "!"),
+            _ => false,
+        }
+    }
+
     pub(crate) fn pairs(&self) -> &[(Self, Self)] {
         match &self.kind {
             Kind::Mapping { pairs, .. } => pairs,
@@ -141,23 +151,20 @@ pub(crate) fn parse_first(text: &str) -> Result<Option<Node>, Flaw> {
     })
 }
 
-/// Parses the one document of `text`; `None` if it is empty.
+/// Parses the one document of `text` that is not empty; `None` if there is none.
 ///
 /// The text must not begin with a byte order mark.
 pub(crate) fn parse_only(text: &str) -> Result<Option<Node>, Flaw> {
     guarded(text, |reader| {
-        let Some(root) = reader.document()? else { return Ok(None) };
-        loop {
-            let event = reader.next()?;
-            match event.data {
-                EventData::StreamEnd => return Ok(root.into_content()),
-                EventData::DocumentStart { .. } => {
-                    let message = "a second document begins here, but only one is allowed";
-                    return Err(Flaw::new(byte(event.start_mark.index), message));
-                }
-                _ => {}
+        let mut only = None;
+        while let Some((at, root)) = reader.placed_document()? {
+            let Some(root) = root.into_content() else { continue };
+            if only.is_some() {
+                return Err(Flaw::new(at, "a second document begins here, but only one is allowed"));
             }
+            only = Some(root);
         }
+        Ok(only)
     })
 }
 
@@ -197,22 +204,28 @@ struct Reader<'text> {
 }
 
 impl Reader<'_> {
-    /// Reads up to the end of the first document's content, if there is a document.
+    /// Reads up to the end of the next document's content, if there is one.
     fn document(&mut self) -> Result<Option<Node>, Flaw> {
-        loop {
-            match self.next()?.data {
+        Ok(self.placed_document()?.map(|(_, root)| root))
+    }
+
+    /// Reads up to the end of the next document's content, if there is one, and where the document begins.
+    fn placed_document(&mut self) -> Result<Option<(usize, Node)>, Flaw> {
+        let at = loop {
+            let event = self.next()?;
+            match event.data {
                 EventData::StreamEnd => return Ok(None),
-                EventData::DocumentStart { .. } => break,
+                EventData::DocumentStart { .. } => break byte(event.start_mark.index),
                 _ => {}
             }
-        }
+        };
         let first = self.next()?;
         let root = self.node(first, 0)?;
         // A place that the parser counted wrong must not be cut at.
         if !root.is_placed(self.text) {
             return Err(Flaw::new(0, "the text has a character that is not allowed where it is"));
         }
-        Ok(Some(root))
+        Ok(Some((at, root)))
     }
 
     fn next(&mut self) -> Result<Event, Flaw> {
@@ -343,7 +356,8 @@ mod tests {
         assert!(parse_only("--- a: 1\n...\n").is_err(), "a mapping cannot begin on the line of `---`");
         assert!(parse_only("---\na: 1\n...\n# end\n").unwrap().is_some());
         assert_eq!(parse_only("a: 1\n---\nb: 2\n").unwrap_err().at, 5);
-        assert_eq!(parse_only("a: 1\n---\n").unwrap_err().at, 5);
+        assert!(parse_only("---\n---\na: 1\n---\n# end\n---\n").unwrap().is_some(), "empty documents are none");
+        assert_eq!(parse_only("a: 1\n---\nnull\n").unwrap_err().at, 5);
         assert!(parse_only("a: 1\n...\nb: [\n").is_err());
     }
 

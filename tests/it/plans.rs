@@ -67,7 +67,9 @@ fn planned(control_planes: usize, workers: usize, config: &str, facts: &Facts) -
         base_directory: Some(PathBuf::from("/home/user")),
         ..Overrides::default()
     };
-    let cluster = load(config, "cluster.yaml", &overrides).unwrap();
+    // Without a file, the default cluster is meant.
+    let file = if config.is_empty() { "" } else { "cluster.yaml" };
+    let cluster = load(config, file, &overrides).unwrap();
     let subnets = NodeSubnets {
         v4: "172.18.0.0/22".parse().unwrap(),
         v6: (cluster.networking.ip_family != IpFamily::Ipv4).then(|| "fdc0:ac1e::/64".parse().unwrap()),

@@ -1,9 +1,10 @@
-//! What kubectl itself reads before and after coracle changed a kubeconfig.
+//! What kubectl itself reads: in a kubeconfig before and after coracle changed it, and in a manifest.
 //!
 //! Needs kubectl: the one in `CORACLE_TEST_KUBECTL`, else the one in `PATH`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod manifests;
 mod property;
 
 use std::ffi::OsString;

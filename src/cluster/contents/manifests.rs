@@ -1,19 +1,26 @@
 //! The files of `manifests:`: read completely before anything is made, applied once the cluster is usable.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::config::ClusterConfig;
 use crate::engine::Engine;
-use crate::error::{Code, Error, Problem, Result, counted};
+use crate::error::{Code, Error, Problem, Result, Snippet, counted};
 use crate::image;
+use crate::kubernetes::object::{name, namespace, title};
+use crate::kubernetes::schema::{self, Wrong};
 use crate::kubernetes::{Client, manifest};
 use crate::ui::Step;
+use crate::yaml::manifest as yaml;
+use crate::yaml::places::{Mark, Places};
 
 /// Extensions of files that are read in a directory.
 const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
+/// The namespaces of a new cluster.
+const NAMESPACES: [&str; 5] = ["default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"];
 
 /// An object of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,25 +28,34 @@ pub(crate) struct Document {
     pub file: PathBuf,
     /// The number of the document in the file, from 1.
     pub number: usize,
+    /// The line at which the object begins.
+    pub line: usize,
     pub object: Value,
 }
 
 impl Document {
     fn place(&self) -> String {
-        place(&self.file, self.number)
+        format!("{}:{}, document {}", self.file.display(), self.line, self.number)
     }
 }
 
-fn place(file: &Path, number: usize) -> String {
-    format!("{}, document {number}", file.display())
-}
-
-/// The objects to apply, or everything that is wrong with the manifests and images of a configuration.
-pub(super) async fn check(engine: &dyn Engine, manifests: &[String], images: &[String]) -> Result<Vec<Document>> {
-    let (documents, mut problems) = read(manifests);
-    let absent = image::check_docker_images(engine, images).await;
+/// The objects to apply and warnings about them, or everything that is wrong with the manifests and images of a configuration for this version
+/// of Kubernetes.
+pub(super) async fn check(
+    engine: &dyn Engine,
+    cluster: &ClusterConfig,
+    version: &str,
+) -> Result<(Vec<Document>, Vec<String>)> {
+    let mut reading = Reading { version, documents: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
+    let texts = reading.read(&cluster.manifests);
+    // Add-ons have namespaces of their own.
+    if cluster.addons.is_empty() {
+        reading.namespaces(&texts);
+    }
+    let Reading { documents, mut problems, warnings, .. } = reading;
+    let absent = image::check_docker_images(engine, &cluster.images).await;
     if problems.is_empty() {
-        return absent.map(|()| documents);
+        return absent.map(|()| (documents, warnings));
     }
     if let Err(error) = absent {
         problems.push(problem("images".to_owned(), error.message()));
@@ -52,23 +68,107 @@ fn problem(place: String, message: impl Into<String>) -> Problem {
     Problem { place, message: message.into(), snippet: None }
 }
 
+/// A problem at a byte of a file, with the line.
+fn problem_at(file: &Path, text: &str, at: usize, message: String) -> Problem {
+    let mark = Places::new(text).mark(at);
+    let snippet = text.lines().nth(mark.line - 1).map(|line| Snippet {
+        line: mark.line,
+        column: mark.column,
+        text: line.to_owned(),
+    });
+    Problem { place: format!("{}:{}:{}", file.display(), mark.line, mark.column), message, snippet }
+}
+
 /// All objects of files and directories, and everything that is wrong with them.
-fn read(paths: &[String]) -> (Vec<Document>, Vec<Problem>) {
-    let (mut documents, mut problems) = (Vec::new(), Vec::new());
-    for path in paths {
-        match files(Path::new(path)) {
-            Ok(files) => {
-                for file in files {
-                    match std::fs::read_to_string(&file) {
-                        Ok(text) => read_text(&file, &text, &mut documents, &mut problems),
-                        Err(source) => problems.push(problem(file.display().to_string(), source.to_string())),
+struct Reading<'a> {
+    /// Kubernetes' version.
+    version: &'a str,
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+    /// What is allowed, but odd.
+    warnings: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// Reads files and directories, and returns the texts of the files.
+    fn read(&mut self, paths: &[String]) -> BTreeMap<PathBuf, String> {
+        let mut texts = BTreeMap::new();
+        for path in paths {
+            let files = files(Path::new(path)).unwrap_or_else(|message| {
+                self.problems.push(problem(path.clone(), message));
+                Vec::new()
+            });
+            for file in files {
+                match std::fs::read_to_string(&file) {
+                    Ok(text) => {
+                        self.text(&file, &text);
+                        texts.insert(file, text);
                     }
+                    Err(source) => self.problems.push(problem(file.display().to_string(), source.to_string())),
                 }
             }
-            Err(message) => problems.push(problem(path.clone(), message)),
+        }
+        texts
+    }
+
+    fn text(&mut self, file: &Path, text: &str) {
+        let documents = yaml::read(text);
+        let several = documents.iter().any(|document| document.number > 1);
+        for yaml::Document { number, at, value, repeated } in documents {
+            let told = |message: String| if several { format!("document {number}: {message}") } else { message };
+            let value = match value {
+                Ok(value) => value,
+                Err(message) => {
+                    self.problems.push(problem_at(file, text, at, told(message)));
+                    continue;
+                }
+            };
+            self.warnings.extend(repeated.into_iter().map(|(at, key)| {
+                let Mark { line, column } = Places::new(text).mark(at);
+                format!("{}:{line}:{column}: `{key}` is set twice; the last one counts, as for kubectl", file.display())
+            }));
+            for (pointer, object) in objects_of(value) {
+                let wrong = match incomplete(&object) {
+                    Some(message) => vec![Wrong { pointer: String::new(), is_name: false, message }],
+                    None => schema::problems(&object, self.version),
+                };
+                for Wrong { pointer: below, is_name, message } in wrong {
+                    let of_object = if below.is_empty() { String::new() } else { format!("{}: ", title(&object)) };
+                    let at = yaml::place(text, number, &format!("{pointer}{below}"), is_name);
+                    self.problems.push(problem_at(file, text, at, told(format!("{of_object}{message}"))));
+                }
+                let line = Places::new(text).mark(yaml::place(text, number, &pointer, false)).line;
+                self.documents.push(Document { file: file.to_owned(), number, line, object });
+            }
         }
     }
-    (documents, problems)
+
+    /// Reports objects in a namespace that a new cluster does not have, and that no manifest makes.
+    fn namespaces(&mut self, texts: &BTreeMap<PathBuf, String>) {
+        let made = self.documents.iter().filter(|document| document.object["kind"] == "Namespace");
+        let made: BTreeSet<&str> = made.map(|document| name(&document.object)).chain(NAMESPACES).collect();
+        let lost = self.documents.iter().filter_map(|document| {
+            let object = &document.object;
+            let namespace = namespace(object).filter(|namespace| !made.contains(namespace))?;
+            let message = format!("{}: no manifest makes the namespace `{namespace}`", title(object));
+            let text = texts.get(&document.file).filter(|_| schema::is_namespaced(object) == Some(true))?;
+            let at = text.split_inclusive('\n').take(document.line - 1).map(str::len).sum();
+            Some(problem_at(&document.file, text, at, message))
+        });
+        let lost: Vec<Problem> = lost.collect();
+        self.problems.extend(lost);
+    }
+}
+
+/// The object, or those of a list, each with a JSON pointer to it.
+fn objects_of(value: Value) -> Vec<(String, Value)> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match value["items"].as_array() {
+        Some(items) if is_list => {
+            items.iter().enumerate().map(|(index, item)| (format!("/items/{index}"), item.clone())).collect()
+        }
+        _ => vec![(String::new(), value)],
+    }
 }
 
 /// The file, or the manifests of the directory by name, as `kubectl apply -f` reads them.
@@ -86,37 +186,6 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, String> {
         return Err(format!("this directory has no file *.{}", EXTENSIONS.join(", *.")));
     }
     Ok(files)
-}
-
-fn read_text(file: &Path, text: &str, documents: &mut Vec<Document>, problems: &mut Vec<Problem>) {
-    for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let number = index + 1;
-        let read = serde_yaml::Value::deserialize(document).and_then(|mut value| {
-            value.apply_merge()?;
-            serde_json::to_value(value).map_err(serde::de::Error::custom)
-        });
-        let object: Value = match read {
-            Ok(object) => object,
-            Err(error) => {
-                let at = error.location().map(|at| format!("{}:{}:{}", file.display(), at.line(), at.column()));
-                problems.push(problem(at.unwrap_or_else(|| place(file, number)), error.to_string()));
-                // After a syntax error the next document cannot be found.
-                return;
-            }
-        };
-        let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
-        let objects = match object["items"].as_array() {
-            Some(items) if is_list => items.clone(),
-            _ if object.is_null() => Vec::new(),
-            _ => vec![object],
-        };
-        for object in objects {
-            match incomplete(&object) {
-                Some(what) => problems.push(problem(place(file, number), what)),
-                None => documents.push(Document { file: file.to_owned(), number, object }),
-            }
-        }
-    }
 }
 
 /// The reason why a document is not an object.
@@ -163,79 +232,5 @@ fn placed(documents: &[Document], at: &manifest::At) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::engine::fake::FakeEngine;
-    use crate::kubernetes::object;
-
-    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(directory.path().join(name), text).unwrap();
-        }
-        directory
-    }
-
-    const GOOD: &str = "\
-# a comment, which is no document of its own
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: a}
----
----
-apiVersion: v1
-kind: List
-items:
-- {apiVersion: v1, kind: Secret, metadata: {name: b}}
-- {apiVersion: v1, kind: Secret, metadata: {name: c}}
-";
-
-    #[tokio::test]
-    async fn objects_come_in_the_order_of_names_and_documents() {
-        let json = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "d"}}"#;
-        let directory = directory(&[("b.json", json), ("a.yaml", GOOD), ("notes.txt", "not: [this")]);
-        let path = directory.path().display().to_string();
-        let found = check(&FakeEngine::new(&[]), &[path], &[]).await.unwrap();
-        let names = found.iter().map(|document| (document.number, object::name(&document.object)));
-        assert_eq!(names.collect::<Vec<_>>(), [(1, "a"), (3, "b"), (3, "c"), (1, "d")]);
-    }
-
-    #[tokio::test]
-    async fn every_problem_is_reported_with_file_and_place() {
-        let directory = directory(&[
-            ("1.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Secret\n"),
-            ("2.yaml", "a: 1\nb: [1, 2\nc: 3\n"),
-            ("3.yaml", "just a word"),
-        ]);
-        let path = |name: &str| directory.path().join(name).display().to_string();
-        let paths = [path("1.yaml"), path("2.yaml"), path("3.yaml"), path("4.yaml")];
-        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::new(&[]));
-        let error = check(&*engine, &paths, &["t-none:1".to_owned()]).await.unwrap_err();
-        assert_eq!(error.code(), Code::ConfigInvalid);
-        let lines: Vec<_> =
-            error.problems().iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
-        assert_eq!(lines.len(), 5, "{lines:#?}");
-        assert!(lines[0].contains("1.yaml, document 2: ") && lines[0].contains("apiVersion"), "{lines:#?}");
-        assert!(lines[1].contains("2.yaml:3:"), "{lines:#?}");
-        assert!(lines[2].contains("3.yaml, document 1: this is not a Kubernetes object"), "{lines:#?}");
-        assert!(lines[3].contains("4.yaml: No such file"), "{lines:#?}");
-        assert!(lines[4].starts_with("images: ") && lines[4].contains("t-none:1"), "{lines:#?}");
-    }
-
-    #[tokio::test]
-    async fn an_image_alone_is_reported_as_by_load() {
-        let error = check(&FakeEngine::new(&[]), &[], &["t-none:1".to_owned()]).await.unwrap_err();
-        assert_eq!(error.code(), Code::ImageMissing);
-    }
-
-    #[test]
-    fn merge_keys_are_merged() {
-        let text = "x: &x {a: b}\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {<<: *x, c: d}\n";
-        let (mut documents, mut problems) = (Vec::new(), Vec::new());
-        read_text(Path::new("a"), text, &mut documents, &mut problems);
-        assert_eq!(problems, []);
-        assert_eq!(documents[0].object["data"], serde_json::json!({"a": "b", "c": "d"}));
-    }
-}
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, LocalRegistry};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::image::load_docker_images;
+use crate::image::{check_source, load_docker_images};
 use crate::kubernetes::Client;
 use crate::plan::facts::Registry;
 use crate::plan::node::credentials::Login;
@@ -30,10 +30,14 @@ pub(crate) struct Contents {
 pub(crate) async fn prepare(
     run: &Run,
     cluster: &ClusterConfig,
+    version: &str,
     registry: Option<&Registry>,
     local: bool,
 ) -> Result<Contents> {
-    let documents = check(&*run.engine, cluster).await?;
+    let (documents, warnings) = check(&*run.engine, cluster, version).await?;
+    for warning in warnings {
+        run.ui.warn(warning);
+    }
     let addons = addon::prepare(run, &cluster.addons, None).await?;
     if let Some(directory) = cluster.persist.as_ref().filter(|_| local) {
         std::fs::create_dir_all(directory).map_err(|source| {
@@ -53,8 +57,13 @@ pub(crate) async fn prepare(
     Ok(Contents { documents, addons, registry: registry.cloned() })
 }
 
-/// Checks without making anything, and reads the manifests.
-pub(crate) async fn check(engine: &dyn Engine, cluster: &ClusterConfig) -> Result<Vec<Document>> {
+/// Checks without making anything, and reads the manifests; also returns warnings about them.
+pub(crate) async fn check(
+    engine: &dyn Engine,
+    cluster: &ClusterConfig,
+    version: &str,
+) -> Result<(Vec<Document>, Vec<String>)> {
+    check_source()?;
     if let Some(directory) = &cluster.persist {
         let users = engine.containers(&[format!("{}={directory}", labels::PERSIST)]).await?;
         if let Some(node) = users.first() {
@@ -63,10 +72,10 @@ pub(crate) async fn check(engine: &dyn Engine, cluster: &ClusterConfig) -> Resul
                 .hint("delete that cluster, or give this one another directory in `persist`"));
         }
     }
-    manifests::check(engine, &cluster.manifests, &cluster.images).await
+    manifests::check(engine, cluster, version).await
 }
 
-/// Puts everything into a cluster that is usable, and waits until it works.
+/// Puts everything into a cluster, and waits until it works, if that `is_awaited`.
 ///
 /// Everything is applied before something is awaited: a manifest may bring the network that add-ons need.
 pub(crate) async fn install(
@@ -75,6 +84,7 @@ pub(crate) async fn install(
     layout: &Layout,
     contents: &Contents,
     logins: &[Login],
+    is_awaited: bool,
 ) -> Result<()> {
     let cluster = &layout.cluster;
     if let Some(registry) = &contents.registry {
@@ -91,13 +101,16 @@ pub(crate) async fn install(
     }
     let applied = addon::apply(&target, &contents.addons, &cluster.addons).await?;
     // Without a network no pod starts until the user installs one.
-    let awaited = conditions(cluster).1.is_empty() || !contents.documents.is_empty();
+    let has_network = conditions(cluster).1.is_empty() || !contents.documents.is_empty();
     if !contents.documents.is_empty() {
         let step = run.ui.step("Applying manifests");
         manifests::apply(client, &contents.documents, run.deadline).await?;
         step.finish();
     }
-    if awaited {
+    if !is_awaited {
+        return Ok(());
+    }
+    if has_network {
         addon::wait(&target, &applied).await?;
     }
     if !contents.documents.is_empty() {

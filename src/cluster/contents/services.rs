@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_services_with_pods_among_the_manifests_are_awaited() {
-        let document = |object: Value| Document { file: "a".into(), number: 1, object };
+        let document = |object: Value| Document { file: "a".into(), number: 1, line: 1, object };
         let service = |name: &str, namespace: Option<&str>, app: &str| {
             let metadata = json!({"name": name, "namespace": namespace});
             document(json!({"kind": "Service", "metadata": metadata, "spec": {"selector": {"app": app}}}))

@@ -6,20 +6,22 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::access;
+use crate::cluster::contents::{self, Contents};
 use crate::cluster::health::wait::{conditions, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::{bootstrap, facts, provision};
 use crate::cluster::run::{Run, new_id};
-use crate::cluster::{access, contents, found, logs};
+use crate::cluster::{found, logs};
 use crate::config::ClusterConfig;
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
-use crate::error::{Code, Reason, Result, counted};
+use crate::error::{Code, Error, Reason, Result, counted};
 use crate::kubeconfig;
 use crate::kubernetes::Client;
 use crate::plan::pki::Pki;
-use crate::plan::{self, Layout, Plan, labels};
+use crate::plan::{self, Facts, Layout, Plan, labels};
 use crate::ui::Ui;
 
 pub use crate::cluster::lifecycle::options::Options;
@@ -70,7 +72,7 @@ pub async fn create(
         Err(error) => Err(error),
     };
     let error = match result {
-        Ok(plan) => return Ok(created(&plan)),
+        Ok(plan) => return Ok(created(&plan, options)),
         Err(error) => error,
     };
     if let Some(directory) = options.logs.as_ref().filter(|_| error.code() != Code::Interrupted) {
@@ -147,13 +149,19 @@ async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()
     }
 }
 
-fn created(plan: &Plan) -> Created {
+fn created(plan: &Plan, options: &Options) -> Created {
+    let mut missing = conditions(&plan.layout.cluster).1;
+    if !options.is_awaited {
+        missing.push(
+            "the cluster is still starting (--wait 0s); `coracle status` exits with 0 once it is usable".to_owned(),
+        );
+    }
     Created {
         context: plan.layout.cluster.name.context(),
         server: plan.access.server.clone(),
         version: plan.layout.version.clone(),
         nodes: node_names(&plan.layout),
-        missing: conditions(&plan.layout.cluster).1,
+        missing,
     }
 }
 
@@ -166,7 +174,8 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     let step = run.ui.step("Preparing the node image");
     let facts = facts::prepare(run, cluster, options, &step).await?;
     step.finish();
-    let contents = contents::prepare(run, cluster, facts.registry.as_ref(), options.local).await?;
+    let contents =
+        contents::prepare(run, cluster, &facts::version(&facts), facts.registry.as_ref(), options.local).await?;
 
     let step = run.ui.step(format!("Creating {}", counted(cluster.nodes.len(), "node")));
     let (plan, pki) = provision::cluster(run, cluster, options.local, &facts, &step).await?;
@@ -177,6 +186,12 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
         plan.access.server = format!("https://{}", plan.layout.endpoint());
     }
     let run = &run.within(options.wait);
+    start(run, &plan, &facts, &pki, &contents, options).await.map_err(|error| in_time(error, run.deadline, options))?;
+    Ok(plan)
+}
+
+/// Makes a usable cluster of nodes that boot.
+async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Contents, options: &Options) -> Result<()> {
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
@@ -184,12 +199,31 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");
-    watched(run, &client, &nodes, &step, bootstrap::install(run, &client, layout, &facts, &pki)).await?;
+    watched(run, &client, &nodes, &step, bootstrap::install(run, &client, layout, facts, pki)).await?;
     step.finish();
 
-    until_usable(run, &client, &nodes, &conditions(cluster).0).await?;
-    contents::install(run, &client, layout, &contents, &options.logins).await?;
-    Ok(plan)
+    if options.is_awaited {
+        until_usable(run, &client, &nodes, &conditions(&layout.cluster).0).await?;
+    }
+    contents::install(run, &client, layout, contents, &options.logins, options.is_awaited).await
+}
+
+/// The error of a cluster whose time is over: whatever did not answer any more, it is not ready.
+fn in_time(error: Error, deadline: Instant, options: &Options) -> Error {
+    if error.code() != Code::ApiFailed || Instant::now() < deadline {
+        return error;
+    }
+    let cause = match error.cause() {
+        Some(cause) => format!("{}: {cause}", error.message()),
+        None => error.message().to_owned(),
+    };
+    let late = Error::new(Code::NotReady, format!("the cluster is not usable after {}s", options.wait.as_secs()))
+        .because(cause)
+        .with_lines(error.lines().iter().cloned());
+    if error.hints().is_empty() {
+        return late.hint("give it more time, such as `--wait 10m`; `--wait 0s` creates it without waiting");
+    }
+    error.hints().iter().fold(late, |late, hint| late.hint(hint.clone()))
 }
 
 /// The plan, without making or pulling anything, for `--dry-run`. It does not depend on which ports are free: port 0
@@ -199,7 +233,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
     let facts = facts::without_pulling(&run, &cluster, options).await?;
-    contents::check(&**engine, &cluster).await?;
+    contents::check(&**engine, &cluster, &facts::version(&facts)).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
     let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
     provision::foreign_volumes(&**engine, &cluster, subnet, &facts).await?;

@@ -32,6 +32,7 @@ fn engine() -> FakeEngine {
 fn options(directory: &Path) -> Options {
     Options {
         wait: Duration::ZERO,
+        is_awaited: true,
         retain: false,
         logs: None,
         kubeconfig: Location::new(Some(&directory.join("config")), None, None).unwrap(),
@@ -129,7 +130,7 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
     let (one, other) = tokio::join!(failure(&engine, &retained), failure(&engine, &retained));
     let codes = [one.code(), other.code()];
     // No API server answers here: that is how the winner ends.
-    assert!(codes.contains(&Code::ClusterExists) && codes.contains(&Code::ApiFailed), "{one}; {other}");
+    assert!(codes.contains(&Code::ClusterExists) && codes.contains(&Code::NotReady), "{one}; {other}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
     assert_eq!(started, 2, "{:#?}", engine.transcript());
 }
@@ -209,7 +210,9 @@ async fn every_node_is_started_before_the_api_is_awaited() {
     let engine = Arc::new(engine());
     let error = failure(&engine, &options(directory.path())).await;
     // No API server answers on this engine; everything before that worked.
-    assert_eq!(error.code(), Code::ApiFailed, "{error}");
+    assert_eq!(error.code(), Code::NotReady, "{error}");
+    assert_eq!(error.message(), "the cluster is not usable after 0s");
+    assert!(error.cause().is_some_and(|cause| cause.contains("cannot create Node")), "{error}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
     assert_eq!(started, 2, "{:#?}", engine.transcript());
 }

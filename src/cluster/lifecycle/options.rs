@@ -12,6 +12,8 @@ use crate::plan::node::credentials::Login;
 pub struct Options {
     /// How long to wait until the cluster is usable.
     pub wait: Duration,
+    /// Whether to wait until it is usable, or only until the API server has all that it needs.
+    pub is_awaited: bool,
     /// Keep what was made if it fails.
     pub retain: bool,
     /// Where the logs of the nodes go if it fails.

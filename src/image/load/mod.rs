@@ -22,3 +22,4 @@ pub use install::RECEIVER;
 pub use lookup::check_docker_images;
 pub use report::{LoadReport, LoadedImage, NodeLoad, SourceKind};
 pub use run::{load_archive, load_docker_images};
+pub use store::check_source;

@@ -26,6 +26,7 @@ pub async fn load_docker_images(
     images: &[String],
     progress: Progress<'_>,
 ) -> Result<LoadReport> {
+    store::check_source()?;
     let look_up = async {
         let info = engine.info().await?;
         let platform = Platform::of_engine(&info.architecture);

@@ -5,6 +5,7 @@
 //! middle of a layer. Wrong content cannot result, since the nodes check the digest of every layer.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +37,7 @@ const STALE: Duration = Duration::from_secs(30);
 const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
 /// The role that distinguishes a helper from nodes.
 const ROLE: &str = labels::ContainerRole::Reader.as_str();
-/// Set to `save`, it keeps the command from reading the engine's store; for measurements.
+/// Set to `save`, it keeps the command from reading the engine's store; `store` is the default.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 
 type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
@@ -77,7 +78,7 @@ pub(crate) async fn open(
     images: &[ImageRequest],
     layers: Vec<String>,
 ) -> Result<StoreSource> {
-    if std::env::var(CHOICE).is_ok_and(|choice| choice == "save") {
+    if is_save_wanted(std::env::var_os(CHOICE).as_deref())? {
         return Err(unreadable(format!("{CHOICE} is `save`")));
     }
     let mut last = unreadable("its storage driver is not supported");
@@ -88,6 +89,23 @@ pub(crate) async fn open(
         }
     }
     Err(last)
+}
+
+/// Fails if the environment asks for a source of images that does not exist.
+pub fn check_source() -> Result<()> {
+    is_save_wanted(std::env::var_os(CHOICE).as_deref()).map(drop)
+}
+
+/// Whether images are read as the engine saves them, instead of from its store. A variable without a value is unset.
+pub(crate) fn is_save_wanted(choice: Option<&OsStr>) -> Result<bool> {
+    match choice.map(OsStr::to_string_lossy).as_deref() {
+        None | Some("" | "store") => Ok(false),
+        Some("save") => Ok(true),
+        Some(other) => {
+            Err(Error::new(Code::UsageInvalid, format!("`{CHOICE}` is `{other}`, which is no source of images"))
+                .hint(format!("set it to `store` or `save`, or `unset {CHOICE}`")))
+        }
+    }
 }
 
 fn unreadable(why: impl Into<String>) -> Error {

@@ -15,7 +15,7 @@ use crate::engine::spec::{Container, ContainerSpec, Labels, State};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source};
-use crate::image::load::store::{is_stale, open, spec};
+use crate::image::load::store::{is_save_wanted, is_stale, open, spec};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
@@ -177,4 +177,15 @@ async fn helpers_of_killed_commands_are_recognized_by_their_age() {
     assert!(!is_stale(&Container { created: 990, ..helper.clone() }, now));
     assert!(!is_stale(&Container { state: State::Running, ..helper.clone() }, now));
     assert!(!is_stale(&Container { labels: Labels::new(), ..helper }, now));
+}
+
+#[test]
+fn a_source_that_does_not_exist_is_refused() {
+    let wanted = |choice: &str| is_save_wanted(Some(choice.as_ref()));
+    assert!(
+        !is_save_wanted(None).unwrap() && !wanted("").unwrap() && !wanted("store").unwrap() && wanted("save").unwrap()
+    );
+    let error = wanted("bogus").unwrap_err();
+    assert_eq!(error.code(), Code::UsageInvalid);
+    assert!(error.message().contains("`CORACLE_IMAGE_SOURCE` is `bogus`"), "{error}");
 }

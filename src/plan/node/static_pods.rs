@@ -116,6 +116,19 @@ fn pod(component: &Component<'_>) -> Value {
     })
 }
 
+/// Adds the address that the probes ask to those at which the user wants etcd's metrics, unless they include it.
+fn with_probed_address(mut arguments: Vec<String>) -> Vec<String> {
+    const PROBED: &str = "http://127.0.0.1:2381";
+    const INCLUDING: [&str; 4] = [PROBED, "http://0.0.0.0:2381", "http://[::]:2381", "http://localhost:2381"];
+    for urls in arguments.iter_mut().filter(|argument| argument.starts_with("--listen-metrics-urls=")) {
+        let all = urls.split_once('=').map(|(_, all)| all).unwrap_or_default();
+        if !all.split(',').any(|url| INCLUDING.contains(&url.trim_end_matches('/'))) {
+            *urls = format!("{urls},{PROBED}");
+        }
+    }
+    arguments
+}
+
 fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     let (client, peer) = (SocketAddr::new(node.address, 2379), SocketAddr::new(node.address, 2380));
     let initial =
@@ -150,7 +163,7 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     let mut pod = pod(&Component {
         name: "etcd",
         image: format!("registry.k8s.io/etcd:{}", images.etcd),
-        arguments: arguments("etcd", defaults, &layout.cluster.etcd, ""),
+        arguments: with_probed_address(arguments("etcd", defaults, &layout.cluster.etcd, "")),
         health: ("127.0.0.1", 2381, "/livez", Some("/readyz"), "HTTP"),
         mounts: vec![
             HostPath::new("etcd-data", "/var/lib/etcd", false, "DirectoryOrCreate"),

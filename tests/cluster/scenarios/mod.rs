@@ -28,6 +28,7 @@ mod policy;
 mod policy_page;
 mod previous;
 mod published;
+mod reading;
 mod readme;
 mod registry;
 mod registry_pages;
@@ -81,6 +82,8 @@ const ONE: Group = Group {
     together: &[],
     scenarios: &[
         ("context", basics::context),
+        ("types", reading::types),
+        ("wrong-manifests", reading::manifests),
         ("pods-and-node", basics::pods_and_node),
         ("head-start", basics::head_start),
         ("kubeadm", basics::kubeadm),
@@ -145,6 +148,8 @@ const SETTINGS: Group = Group {
         ("proxy", settings::proxy),
         ("wrong-flag", mistakes::wrong_flag),
         ("wrong-config", mistakes::wrong_config),
+        ("etcd-metrics", reading::metrics_and_search),
+        ("wait", reading::wait),
     ],
 };
 

@@ -14,6 +14,7 @@ networking:
   podSubnet: 10.10.0.0/16
   serviceSubnet: 10.11.0.0/20
   nodeSubnet: NODES
+  dnsSearch: [_sites.Corp.Example, lab.example.]
 nodes:
   - role: control-plane
     labels: {example.com/disk: ssd}
@@ -31,7 +32,7 @@ kubeProxy: {conntrack: {tcpCloseWaitTimeout: 31m0s}}
 apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]}
 controllerManager: {node-monitor-grace-period: 21s}
 scheduler: {v: 4}
-etcd: {quota-backend-bytes: 4294967296}
+etcd: {quota-backend-bytes: 4294967296, listen-metrics-urls: 'http://0.0.0.0:2391'}
 ";
 
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {

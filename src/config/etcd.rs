@@ -1,0 +1,67 @@
+//! What is checked in flags of etcd.
+
+use super::reader::{Field, Reader};
+use super::syntax;
+use super::value::{Value, quoted};
+
+impl Reader<'_> {
+    /// Checks `listen-metrics-urls`: etcd ends when it cannot listen at one of them.
+    pub(super) fn metrics_urls(&mut self, field: &Field<'_>) {
+        let Value::Map(entries) = &field.node.value else { return };
+        for entry in entries.iter().filter(|entry| entry.key == "listen-metrics-urls") {
+            let nodes = match &entry.node.value {
+                Value::List(items) => items.iter().collect(),
+                _ => vec![&entry.node],
+            };
+            for node in nodes {
+                let Value::Text(urls, _) = &node.value else { continue };
+                if let Some(message) = urls.split(',').find_map(|url| metrics_url(url).err()) {
+                    self.problem(node.mark, message);
+                }
+            }
+        }
+    }
+}
+
+fn metrics_url(url: &str) -> Result<(), String> {
+    let wrong = || format!("{} is not a URL such as `http://0.0.0.0:2381`, at which etcd can listen", quoted(url));
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(wrong)?;
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':').ok_or_else(wrong)?;
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_host = host == "localhost" || syntax::address(address).is_ok();
+    match port.parse::<u16>() {
+        Ok(2379 | 2380) => Err(format!("{} is a port that etcd already uses; choose another one", quoted(url))),
+        Ok(1..) if is_host => Ok(()),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Overrides, load};
+
+    #[test]
+    fn metrics_are_offered_at_urls_only() {
+        let problems = |urls: &str| {
+            let text =
+                format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\netcd: {{listen-metrics-urls: {urls}}}\n");
+            let found = load(&text, "c.yaml", &Overrides::default());
+            found.err().map(|error| error.problems().iter().map(|problem| problem.message.clone()).collect::<Vec<_>>())
+        };
+        for good in [
+            "http://0.0.0.0:2381",
+            "['http://127.0.0.1:2381', 'http://[::]:2382/']",
+            "'http://localhost:9,https://10.0.0.1:8'",
+        ] {
+            assert_eq!(problems(good), None, "{good}");
+        }
+        for (bad, part) in [
+            ("0.0.0.0:2381", "`0.0.0.0:2381` is not a URL"),
+            ("http://0.0.0.0", "is not a URL"),
+            ("['http://name:1']", "is not a URL"),
+            ("http://0.0.0.0:2379", "already uses"),
+        ] {
+            assert!(problems(bad).unwrap()[0].contains(part), "{bad}");
+        }
+    }
+}
