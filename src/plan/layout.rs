@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, Node, Role};
-use crate::engine::address::authority;
 use crate::error::{Code, Error, Result};
 use crate::plan::allocation::Allocation;
 use crate::plan::subnet::{Division, NodeSubnets, nth_address};
@@ -199,7 +198,8 @@ impl Layout {
     pub fn host_endpoint(&self) -> String {
         let address = self.cluster.networking.api_server_address;
         if let Some(host) = self.engine_host.as_ref().filter(|_| address.is_unspecified()) {
-            return format!("https://{}", authority(host, self.api_port));
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            return format!("https://{host}:{}", self.api_port);
         }
         let address = reachable_address(address);
         format!("https://{}", SocketAddr::new(address, self.api_port))
