@@ -14,6 +14,7 @@ use crate::cli::options::{KubeconfigOption, PositionalName, duration};
 use crate::cli::registry::warn_of_left_out;
 use crate::cli::{summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
+use crate::config::upstream::Written;
 use crate::config::{self, ClusterConfig, ClusterName};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
@@ -76,7 +77,7 @@ impl Run for CreateCluster {
             return Err(Error::new(Code::UsageInvalid, "`--output yaml` is for `--dry-run`")
                 .hint("add `--dry-run`, or use `--output json`"));
         }
-        let cluster = configuration(&self).await?;
+        let (cluster, written) = configuration(&self).await?;
         warn_of_kind(context, &self, &cluster)?;
         for warning in config::warnings(&cluster) {
             context.ui.warn(warning);
@@ -100,6 +101,7 @@ impl Run for CreateCluster {
             proxy,
             local,
             docker_config: environment.docker_config.clone(),
+            written,
             logins,
         };
         if self.dry_run {
@@ -150,7 +152,7 @@ fn show(context: &Context, plan: &Plan, is_yaml: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
+async fn configuration(arguments: &CreateCluster) -> Result<(ClusterConfig, Option<Written>)> {
     let overrides = config::Overrides {
         name: arguments.name.given()?.map(str::to_owned),
         image: arguments.image.clone(),
@@ -158,7 +160,7 @@ async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
         control_planes: arguments.control_planes,
         base_directory: std::env::current_dir().ok(),
     };
-    let Some(path) = &arguments.config else { return config::load("", "", &overrides) };
+    let Some(path) = &arguments.config else { return Ok((config::load("", "", &overrides)?, None)) };
     let name = path.display().to_string();
     let failed =
         |source: std::io::Error| Error::new(input::code(&source), format!("cannot read `{name}`")).with_cause(&source);
@@ -169,7 +171,8 @@ async fn configuration(arguments: &CreateCluster) -> Result<ClusterConfig> {
     {
         overrides.base_directory = Some(directory);
     }
-    config::load(&text, &name, &overrides)
+    let cluster = config::load(&text, &name, &overrides)?;
+    Ok((cluster, Some(Written { file: name, text })))
 }
 
 fn finish(context: &Context, created: &Created, is_awaited: bool) {

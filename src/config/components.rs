@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value as Json};
 
-use super::Flags;
+use super::flags::{FlagValue, Flags};
 use super::reader::{Field, Reader, is_old_boolean};
 use super::syntax;
 use super::value::{Value, quoted};
@@ -136,28 +136,28 @@ impl Reader<'_> {
         true
     }
 
-    /// Flags of a component: scalars, or lists, which are joined with commas.
+    /// Flags of a component: scalars, or lists.
     pub(super) fn flags(&mut self, field: &Field<'_>, owned: &[Owned]) -> Flags {
         let mut flags = Flags::new();
         for (name, value) in self.entries(field).unwrap_or_default() {
             if let Err(message) = syntax::flag_name(name) {
                 self.problem_at_key(&value, message);
             } else if !self.owned(&value, name, owned)
-                && let Some(text) = self.flag_value(&value)
+                && let Some(value) = self.flag_value(&value)
             {
-                flags.insert(name.to_owned(), text);
+                flags.insert(name.to_owned(), value);
             }
         }
         flags
     }
 
-    fn flag_value(&mut self, field: &Field<'_>) -> Option<String> {
+    fn flag_value(&mut self, field: &Field<'_>) -> Option<FlagValue> {
         if let Value::List(_) = field.node.value {
             let items = self.items(field)?;
             let texts: Vec<_> = items.iter().map(|item| self.flag_scalar(item)).collect();
-            return texts.into_iter().collect::<Option<Vec<_>>>().map(|texts| texts.join(","));
+            return texts.into_iter().collect::<Option<Vec<_>>>().map(FlagValue::List);
         }
-        self.flag_scalar(field)
+        self.flag_scalar(field).map(FlagValue::One)
     }
 
     fn flag_scalar(&mut self, field: &Field<'_>) -> Option<String> {

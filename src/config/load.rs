@@ -9,7 +9,7 @@ use super::{
     API_VERSION, ClusterConfig, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
     registries, syntax, validate,
 };
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Problem, Result};
 
 const CLUSTER: &[&str] = &[
     "apiVersion",
@@ -98,16 +98,18 @@ pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConf
         }
     };
     let problems = reader.into_problems();
-    if problems.is_empty() {
-        return Ok(cluster);
-    }
+    if problems.is_empty() { Ok(cluster) } else { Err(invalid(file, problems)) }
+}
+
+/// The error with all problems of a configuration.
+pub fn invalid(file: &str, problems: Vec<Problem>) -> Error {
     let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
     let subject = if problems.iter().all(|problem| problem.place.starts_with("--")) {
         "the command line".to_owned()
     } else {
         format!("the configuration `{file}`")
     };
-    Err(Error::new(Code::ConfigInvalid, format!("{subject} has {count}")).with_problems(problems))
+    Error::new(Code::ConfigInvalid, format!("{subject} has {count}")).with_problems(problems)
 }
 
 /// Reads a whole document; what cannot be read keeps its default.

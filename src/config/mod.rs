@@ -12,22 +12,27 @@ mod components;
 mod contents;
 mod dns;
 mod etcd;
+mod flags;
+pub mod known;
 mod kubeadm;
 mod load;
 mod name;
 mod nodes;
 mod places;
+mod quantities;
 mod reader;
 mod registries;
 mod scalar;
 mod subnets;
 mod syntax;
 mod tree;
+pub mod upstream;
 mod validate;
 mod value;
 
 pub use dns::CoreDns;
-pub use load::{Overrides, load};
+pub use flags::{FlagValue, Flags};
+pub use load::{Overrides, invalid, load};
 pub use name::ClusterName;
 pub use places::Places;
 pub use registries::{LocalRegistry, Registry, registry_name};
@@ -89,9 +94,6 @@ pub struct ClusterConfig {
     #[serde(skip)]
     pub places: Places,
 }
-
-/// Flags of a component, name (without dashes) to value.
-pub type Flags = BTreeMap<String, String>;
 
 /// A node as the user wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::reader::Reader;
-use super::{ClusterConfig, ExtraMount, IpFamily, Networking, Protocol, Role};
+use super::{ClusterConfig, ExtraMount, FlagValue, IpFamily, Networking, Protocol, Role};
 
 /// More control planes make etcd neither safer nor faster.
 pub(super) const MAX_CONTROL_PLANES: usize = 9;
@@ -37,7 +37,7 @@ pub(super) fn run(reader: &mut Reader<'_>, cluster: &ClusterConfig, places: &[Op
 fn files(reader: &mut Reader<'_>, cluster: &ClusterConfig, places: &[Option<usize>]) {
     let control_planes = || places.iter().zip(&cluster.nodes).filter(|(_, node)| node.role == Role::ControlPlane);
     let components = [&cluster.api_server, &cluster.controller_manager, &cluster.scheduler, &cluster.etcd];
-    let values = components.into_iter().flat_map(|flags| flags.values()).flat_map(|value| value.split(','));
+    let values = components.into_iter().flat_map(|flags| flags.values()).flat_map(FlagValue::parts);
     for path in values.filter(|part| part.starts_with('/')).map(Path::new) {
         let is_in = |mount: &ExtraMount| path.starts_with(&mount.container_path);
         let Some(mount) = control_planes().flat_map(|(_, node)| &node.extra_mounts).find(|mount| is_in(mount)) else {

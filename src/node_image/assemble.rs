@@ -11,8 +11,7 @@ use crate::node_image::recipe::{AGENT_MANIFEST, Release, Root, Versions, files};
 use crate::node_image::store::{self, SNAPSHOTS, STORE, SYSTEM_SNAPSHOT};
 use crate::node_image::system;
 use crate::node_image::tree::Tree;
-use crate::plan::facts::IPV6_PLUGIN;
-use crate::plan::facts::POLICY_PLUGIN;
+use crate::plan::facts::{IPV6_PLUGIN, POLICY_PLUGIN, SETTINGS};
 
 /// Where the layers that all nodes share are in the image, without a leading slash.
 const SHARED: &str = "usr/lib/coracle/snapshots";
@@ -24,6 +23,8 @@ pub(super) struct Parts<'a> {
     pub(super) root: &'a Root,
     pub(super) programs: &'a Programs,
     pub(super) runc: &'a Path,
+    /// The list of what can be set in the release.
+    pub(super) settings: &'a [u8],
 }
 
 /// Writes the image's only layer into `scratch`.
@@ -48,6 +49,7 @@ pub(super) async fn assemble(
     .await?;
     let store = preload(engine, cache, scratch, &layers, parts).await?;
     add_programs(&mut tree, parts)?;
+    tree.file(SETTINGS.trim_start_matches('/'), 0o644, parts.settings);
     tree.mount(&format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs"), &system);
     for path in ["usr/bin/kubeadm", "usr/bin/kubectl", "usr/bin/kubelet", "usr/local/bin/etcdctl"] {
         tree.link(path, &format!("{SHARED}/{SYSTEM_SNAPSHOT}/fs/usr/local/bin/kubernetes"));

@@ -5,8 +5,7 @@ use crate::engine::helper::Helper;
 use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
-use crate::plan::facts::IPV6_PLUGIN;
-use crate::plan::facts::POLICY_PLUGIN;
+use crate::plan::facts::{IPV6_PLUGIN, POLICY_PLUGIN, known};
 use crate::plan::{Images, NodeImage, labels};
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -80,6 +79,7 @@ fn assumed(reference: &str) -> Result<NodeImage> {
         shared_store: false,
         policy_plugin: false,
         ipv6_plugin: false,
+        known: None,
     })
 }
 
@@ -150,6 +150,7 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
         shared_store,
         policy_plugin: has(labels::POLICY_PLUGIN, POLICY_PLUGIN),
         ipv6_plugin: has(labels::IPV6_PLUGIN, IPV6_PLUGIN),
+        known: known(&image.labels),
     })
 }
 

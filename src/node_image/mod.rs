@@ -79,19 +79,27 @@ pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Prog
         builder.programs(&versions, release),
         debian::bootstrap(&cache, &versions.debian, &root, progress),
     )?;
+    let settings = builder.settings(release, &programs.kubernetes).await?;
     let runc = builder.runc(&versions, &debian.sysroot).await?;
-    let parts = assemble::Parts { versions: &versions, release, root: &root, programs: &programs, runc: &runc };
+    let parts = assemble::Parts {
+        versions: &versions,
+        release,
+        root: &root,
+        programs: &programs,
+        runc: &runc,
+        settings: &settings.list,
+    };
     let scratch = cache.scratch()?;
     progress("images", "preloading");
     let layer = assemble::assemble(engine, &cache, scratch.path(), debian.tree, &parts).await?;
     progress("image", "storing in the engine");
-    let configuration = configuration(&built, &inputs);
+    let configuration = configuration(&built, &inputs, &settings.label);
     engine.load_images(archive::stream(&layer, &built.image, &configuration).await?).await?;
     Ok(Built { unchanged: false, ..built })
 }
 
 /// The configuration of the image.
-fn configuration(built: &Built, inputs: &str) -> Value {
+fn configuration(built: &Built, inputs: &str, settings: &str) -> Value {
     json!({
         "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
         "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=docker"],
@@ -103,6 +111,7 @@ fn configuration(built: &Built, inputs: &str) -> Value {
             INPUTS_LABEL: inputs,
             labels::POLICY_PLUGIN: POLICY_PLUGIN,
             labels::IPV6_PLUGIN: IPV6_PLUGIN,
+            labels::SETTINGS: settings,
         },
     })
 }

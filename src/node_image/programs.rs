@@ -9,7 +9,7 @@ use crate::catalog::Program;
 use crate::error::{Code, Error, Result};
 use crate::node_image::Progress;
 use crate::node_image::cache::Cache;
-use crate::node_image::recipe::{Module, Release, Versions, kubernetes_program};
+use crate::node_image::recipe::{Module, Release, Versions, kubernetes_program, settings_program};
 use crate::node_image::tool::{run, watch};
 
 /// Linker flags that leave out symbols and debug information.
@@ -62,6 +62,15 @@ struct GoBuild<'a> {
     tags: &'a str,
     /// Go variables to set, `path=value`.
     variables: Vec<String>,
+}
+
+/// What can be set in a version of Kubernetes.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// With documentation, as JSON.
+    pub(super) list: Vec<u8>,
+    /// Without, packed for a label.
+    pub(super) label: String,
 }
 
 /// Builds programs with the Go on this machine.
@@ -139,6 +148,33 @@ impl<'a> Builder<'a> {
                 self.compile("kubernetes", &release.version, command, list).await
             })
             .await
+    }
+
+    /// Lists what can be set in the release, from its sources and from its program, which is already built.
+    pub(super) async fn settings(&self, release: &Release, kubernetes: &Path) -> Result<Settings> {
+        let files = settings_program(&release.version)?;
+        let built = kubernetes.file_name().unwrap_or_default().as_encoded_bytes();
+        let mut inputs = vec![self.go_version.as_bytes(), built];
+        inputs.extend(files.values().copied());
+        let output = self
+            .cache
+            .output("settings", &inputs, async |output: &Path| {
+                self.say("kubernetes", "listing its fields and flags");
+                let source = self.cache.scratch()?;
+                for (name, content) in &files {
+                    let path = source.path().join(name);
+                    path.parent().map_or(Ok(()), create_directory)?;
+                    write(&path, content)?;
+                }
+                let mut command = go();
+                command.current_dir(source.path()).args(["run", "./settings"]).arg(kubernetes.join("kubernetes"));
+                command.arg(&release.version).arg(output).env("GOTMPDIR", source.path());
+                run(command, "list what can be set in Kubernetes").await.map(drop)
+            })
+            .await?;
+        let list = read(&output.join("settings.json"))?;
+        let label = String::from_utf8_lossy(&read(&output.join("settings.label"))?).into_owned();
+        Ok(Settings { list, label })
     }
 
     /// The program of the pod sandbox: upstream's own, from the source of Kubernetes.
@@ -292,6 +328,17 @@ fn go() -> Command {
         ("GOWORK", "off"),
     ]);
     command
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path)
+        .map_err(|source| Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(&source))
+}
+
+fn create_directory(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|source| {
+        Error::new(Code::FileFailed, format!("cannot create `{}`", path.display())).with_cause(&source)
+    })
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

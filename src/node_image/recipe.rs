@@ -147,6 +147,17 @@ pub(super) fn kubernetes_program(version: &str) -> Result<BTreeMap<&'static str,
     Ok(files.into())
 }
 
+/// The program that lists what can be set in one release: its sources, and the `go.mod` and `go.sum` of the release.
+pub(super) fn settings_program(version: &str) -> Result<BTreeMap<String, &'static [u8]>> {
+    let mut files: BTreeMap<String, &'static [u8]> = BTreeMap::new();
+    // Not main.go, which is compiled into all of Kubernetes.
+    let modules = kubernetes_program(version)?.into_iter().filter(|(name, _)| *name != "main.go");
+    files.extend(modules.map(|(name, content)| (name.to_owned(), content)));
+    let sources = KUBERNETES.get_dir("settings").map(Dir::files).into_iter().flatten();
+    files.extend(sources.map(|file| (file.path().to_string_lossy().into_owned(), file.contents())));
+    Ok(files)
+}
+
 /// The files that are put over Debian's, by path.
 pub(super) fn files() -> BTreeMap<String, &'static [u8]> {
     let mut files = BTreeMap::new();
@@ -195,6 +206,8 @@ mod tests {
         let versions = Versions::load().unwrap();
         for release in &versions.kubernetes {
             assert_eq!(kubernetes_program(&release.version).unwrap().len(), 3);
+            let settings = settings_program(&release.version).unwrap();
+            assert!(settings.contains_key("settings/main.go") && settings.contains_key("go.sum"), "{settings:?}");
             versions.module("github.com/coredns/coredns", Some(&release.coredns)).unwrap();
             let sums = kubernetes_program(&release.version).unwrap()["go.sum"];
             let line = format!("k8s.io/kubernetes {} {}\n", release.version, release.sum);

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::engine::spec::{EngineInfo, Privilege};
+use crate::config::known::Known;
+use crate::engine::spec::{EngineInfo, Labels, Privilege};
+use crate::plan::labels;
 use crate::plan::layout::DOMAIN;
 use crate::plan::subnet::Division;
 
@@ -14,6 +17,8 @@ use crate::plan::subnet::Division;
 pub const POLICY_PLUGIN: &str = "coracle-policy";
 /// The CNI plugin by which a pod's IPv6 addresses are usable at once: the same program under a third name.
 pub const IPV6_PLUGIN: &str = "coracle-ipv6";
+/// Where a node image has the list of what can be set in its Kubernetes version, with its documentation.
+pub const SETTINGS: &str = "/usr/share/coracle/settings.json";
 /// The port of a local registry in its container.
 pub const REGISTRY_PORT: u16 = 5000;
 
@@ -107,6 +112,13 @@ pub struct NodeImage {
     pub policy_plugin: bool,
     /// Whether the image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
     pub ipv6_plugin: bool,
+    /// What can be set in its Kubernetes version; `None` for images that do not say it.
+    pub known: Option<Arc<Known>>,
+}
+
+/// What can be set in the Kubernetes version of an image with these labels.
+pub fn known(of_image: &Labels) -> Option<Arc<Known>> {
+    of_image.get(labels::SETTINGS).and_then(|label| Known::from_label(label)).map(Arc::new)
 }
 
 /// What the plan needs to know besides the layout.

@@ -19,6 +19,8 @@ pub const IMAGE: &str = "dev.coracle.image";
 pub const POLICY_PLUGIN: &str = "dev.coracle.policy-plugin";
 /// Label of a node image with the name of its CNI plugin by which a pod's IPv6 addresses are usable at once.
 pub const IPV6_PLUGIN: &str = "dev.coracle.ipv6-plugin";
+/// Label of a node image with what can be set in its Kubernetes version.
+pub const SETTINGS: &str = "dev.coracle.settings";
 /// Label with the host endpoint of the API server.
 pub const ENDPOINT: &str = "dev.coracle.api-endpoint";
 /// Label with the directory of the host that keeps the cluster's volumes.

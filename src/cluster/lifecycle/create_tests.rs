@@ -39,6 +39,7 @@ fn options(directory: &Path) -> Options {
         proxy: ProxySettings::default(),
         local: true,
         docker_config: None,
+        written: None,
         logins: Vec::new(),
     }
 }
@@ -234,4 +235,56 @@ async fn volumes_of_someone_else_are_neither_mounted_nor_removed() {
         let made = |call: &String| call.starts_with("create_network") || call.contains("t-fake-control-plane ");
         assert!(!engine.transcript().iter().any(made), "{:?}", engine.transcript());
     }
+}
+
+/// What a create of this file says on an engine whose node image has these labels: its error, and its warnings.
+async fn told(file: &str, labels: &[(&str, String)]) -> (Option<Error>, String, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nname: t-fake\n{file}");
+    let cluster = crate::config::load(&text, "c.yaml", &crate::config::Overrides::default()).unwrap();
+    let mut image = Image {
+        id: "sha256:1234".to_owned(),
+        labels: Labels::from([(labels::VERSION.to_owned(), "v1.36.3".to_owned())]),
+        layers: Vec::new(),
+        tags: vec!["coracle/node:v1.36.3".to_owned()],
+        environment: Vec::new(),
+        size: 1,
+        ..Image::default()
+    };
+    image.labels.extend(labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    let engine = Arc::new(FakeEngine::new(&[]).with_image(image));
+    let written = Some(crate::config::upstream::Written { file: "c.yaml".to_owned(), text });
+    let options = Options { written, ..options(directory.path()) };
+    let (ui, capture) = Ui::captured(UiOptions::default());
+    let shared: SharedEngine = engine.clone();
+    let planned = dry_run(&shared, cluster.clone(), &options, &ui).await.err();
+    let created = create(&shared, cluster, &options, &ui, &CancellationToken::new()).await.unwrap_err();
+    let problems = |error: &Error| error.problems().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
+    if let Some(planned) = &planned {
+        assert_eq!(problems(planned), problems(&created), "a dry run tells the same");
+    }
+    (planned, capture.stderr(), engine.transcript())
+}
+
+#[tokio::test]
+async fn what_the_image_does_not_know_is_refused_before_anything_is_made() {
+    let label = [(labels::SETTINGS, crate::config::known::tests::label("v1.36.3"))];
+    let file = "kubelet:\n  maxPodz: 50\napiServer:\n  profilin: x\n";
+    let (error, warnings, calls) = Box::pin(told(file, &label)).await;
+    let error = error.unwrap();
+    assert_eq!((error.code(), error.message()), (Code::ConfigInvalid, "the configuration `c.yaml` has 2 problems"));
+    assert_eq!(error.problems()[0].place, "c.yaml:5:3");
+    assert!(error.problems()[0].message.ends_with("did you mean `maxPods`?"));
+    assert!(!warnings.contains("not checked"), "{warnings}");
+    assert!(!calls.iter().any(|call| call.contains("create")), "{calls:#?}");
+}
+
+#[tokio::test]
+async fn an_image_without_a_list_is_warned_about_only_if_it_matters() {
+    let (error, warnings, _) = Box::pin(told("kubelet: {maxPodz: 50}\netcd: {v: 1}\n", &[])).await;
+    assert!(error.is_none(), "{error:?}");
+    assert!(warnings.contains("`coracle/node:v1.36.3` does not list"), "{warnings}");
+    assert!(warnings.contains("below `kubelet`, `etcd` is not checked"), "{warnings}");
+    let (error, warnings, _) = Box::pin(told("image: coracle/node:v1.36.3\n", &[])).await;
+    assert!(error.is_none() && !warnings.contains("not checked"), "{warnings}");
 }

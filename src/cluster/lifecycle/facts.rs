@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cluster::lifecycle::options::Options;
-use crate::cluster::lifecycle::preflight;
+use crate::cluster::lifecycle::{preflight, upstream};
 use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, Networking};
@@ -101,6 +101,7 @@ async fn collected(
     Prepared { mtu, proxy }: Prepared,
     images: Vec<NodeImage>,
 ) -> Result<Facts> {
+    upstream::check(&run.ui, cluster, &images, options.written.as_ref())?;
     let registry = registry::of_cluster(&*run.engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
     let privilege = limits::privilege(options.local);

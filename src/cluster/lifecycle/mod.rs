@@ -8,3 +8,4 @@ mod first_pods;
 mod options;
 pub mod preflight;
 pub mod provision;
+mod upstream;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::upstream::Written;
 use crate::kubeconfig::Location;
 use crate::plan::ProxySettings;
 use crate::plan::node::credentials::Login;
@@ -26,6 +27,8 @@ pub struct Options {
     pub local: bool,
     /// The directory of the Docker client's configuration.
     pub docker_config: Option<PathBuf>,
+    /// The configuration as the user wrote it, if there is a file.
+    pub written: Option<Written>,
     /// Credentials for the registries of the configuration.
     pub logins: Vec<Login>,
 }

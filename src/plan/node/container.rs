@@ -49,6 +49,10 @@ pub(crate) fn container_labels(
     labels.insert(labels::VERSION.to_owned(), image.images.kubernetes.clone());
     labels.insert(labels::IMAGE.to_owned(), image.reference.clone());
     labels.insert(labels::ENDPOINT.to_owned(), layout.host_endpoint());
+    if image.known.is_some() {
+        // Containers have the labels of their image; these 11 KiB would fill the screen whenever one is inspected.
+        labels.insert(labels::SETTINGS.to_owned(), String::new());
+    }
     labels.extend(layout.cluster.persist.clone().map(|directory| (labels::PERSIST.to_owned(), directory)));
     labels
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{ExtraMount, Flags};
+use crate::config::{ExtraMount, FlagValue, Flags};
 
 /// A path of the node that a static pod mounts at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl HostPath {
 /// brings its directory, which is created if needed, such as that of a log.
 pub(crate) fn host_paths(flags: &Flags, mounts: &[ExtraMount], mounted: &[HostPath]) -> Vec<HostPath> {
     let mut found: Vec<HostPath> = Vec::new();
-    for path in flags.values().flat_map(|value| value.split(',')).filter(|part| part.starts_with('/')) {
+    for path in flags.values().flat_map(FlagValue::parts).filter(|part| part.starts_with('/')) {
         let path = Path::new(path);
         let covered = |others: &[HostPath]| others.iter().any(|other| path.starts_with(&other.path));
         if covered(mounted) || covered(&found) {
@@ -64,7 +64,7 @@ mod tests {
     use crate::config::Propagation;
 
     fn found(value: &str) -> Vec<(String, bool, &'static str)> {
-        let flags = Flags::from([("some-file".to_owned(), value.to_owned())]);
+        let flags = Flags::from([("some-file".to_owned(), value.to_owned().into())]);
         let mounts = [ExtraMount {
             host_path: "/home/me/files".to_owned(),
             container_path: "/etc/kubernetes/files".to_owned(),

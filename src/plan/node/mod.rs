@@ -173,7 +173,7 @@ fn control_plane(
         pki.issue(issuer, name, group, Usage::Client, &[], &[])?.write(files, &format!("{PKI}/{file}"));
     }
     component_configs(files, layout, node, pki, access)?;
-    for (path, manifest) in static_pods::manifests(layout, node, &image.images)? {
+    for (path, manifest) in static_pods::manifests(layout, node, image)? {
         files.private(path, manifest);
     }
     files.text(CLUSTER_CONFIG, layout.cluster.to_text()?);

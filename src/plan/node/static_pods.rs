@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::config::Flags;
+use crate::config::known::is_repeated;
 use crate::error::Result;
-use crate::plan::facts::Images;
+use crate::plan::facts::NodeImage;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::plan::node::flag_files::{HostPath, host_paths};
 use crate::plan::pki::DIRECTORY as PKI;
@@ -16,12 +17,12 @@ use crate::yaml;
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 /// The four static pods of a control plane node: file name and manifest.
-pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<Vec<(String, String)>> {
+pub fn manifests(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Result<Vec<(String, String)>> {
     let pods = [
-        etcd(layout, node, images),
-        api_server(layout, node, images),
-        controller_manager(layout, node, images),
-        scheduler(layout, node, images),
+        etcd(layout, node, image),
+        api_server(layout, node, image),
+        controller_manager(layout, node, image),
+        scheduler(layout, node, image),
     ];
     pods.iter()
         .map(|pod| {
@@ -32,15 +33,24 @@ pub fn manifests(layout: &Layout, node: &NodeLayout, images: &Images) -> Result<
 }
 
 /// The default flags, overridden by the user's flags, as arguments in order.
-fn arguments(program: &str, defaults: Vec<(&str, String)>, flags: &Flags, gates: &str) -> Vec<String> {
-    let mut all: Flags = defaults.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+fn arguments(
+    program: &str,
+    image: &NodeImage,
+    defaults: Vec<(&str, String)>,
+    flags: &Flags,
+    gates: String,
+) -> Vec<String> {
+    let mut all: Flags = defaults.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
     if !gates.is_empty() {
-        all.insert("feature-gates".to_owned(), gates.to_owned());
+        all.insert("feature-gates".to_owned(), gates.into());
     }
     for (name, value) in flags {
         all.insert(name.clone(), value.clone());
     }
-    let flags = all.into_iter().map(|(name, value)| format!("--{name}={value}"));
+    let flags = all.iter().flat_map(|(name, value)| {
+        let values = value.arguments(is_repeated(image.known.as_deref(), program, name));
+        values.into_iter().map(move |value| format!("--{name}={value}"))
+    });
     std::iter::once(program.to_owned()).chain(flags).collect()
 }
 
@@ -129,7 +139,7 @@ fn with_probed_address(mut arguments: Vec<String>) -> Vec<String> {
     arguments
 }
 
-fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
+fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
     let (client, peer) = (SocketAddr::new(node.address, 2379), SocketAddr::new(node.address, 2380));
     let initial =
         layout.control_planes().map(|plane| format!("{}=https://{}", plane.name, SocketAddr::new(plane.address, 2380)));
@@ -162,8 +172,8 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     }
     let mut pod = pod(&Component {
         name: "etcd",
-        image: format!("registry.k8s.io/etcd:{}", images.etcd),
-        arguments: with_probed_address(arguments("etcd", defaults, &layout.cluster.etcd, "")),
+        image: format!("registry.k8s.io/etcd:{}", image.images.etcd),
+        arguments: with_probed_address(arguments("etcd", image, defaults, &layout.cluster.etcd, String::new())),
         health: ("127.0.0.1", 2381, "/livez", Some("/readyz"), "HTTP"),
         mounts: vec![
             HostPath::new("etcd-data", "/var/lib/etcd", false, "DirectoryOrCreate"),
@@ -177,7 +187,7 @@ fn etcd(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     pod
 }
 
-fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
+fn api_server(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
     let address = node.address.to_string();
     let mut defaults = vec![
         ("advertise-address", address.clone()),
@@ -211,10 +221,10 @@ fn api_server(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
     if layout.wildcard() != "0.0.0.0" {
         defaults.push(("bind-address", layout.wildcard().to_owned()));
     }
-    let arguments = arguments("kube-apiserver", defaults, &layout.cluster.api_server, &feature_gates(layout));
+    let arguments = arguments("kube-apiserver", image, defaults, &layout.cluster.api_server, feature_gates(layout));
     let mut pod = pod(&Component {
         name: "kube-apiserver",
-        image: format!("registry.k8s.io/kube-apiserver:{}", images.kubernetes),
+        image: format!("registry.k8s.io/kube-apiserver:{}", image.images.kubernetes),
         arguments,
         health: (&address, API_PORT, "/livez", Some("/readyz"), "HTTPS"),
         mounts: vec![
@@ -245,7 +255,7 @@ fn shared(layout: &Layout, config: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn controller_manager(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
+fn controller_manager(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
     let config = "/etc/kubernetes/controller-manager.conf";
     let networking = &layout.cluster.networking;
     let mut defaults = shared(layout, config);
@@ -266,8 +276,8 @@ fn controller_manager(layout: &Layout, node: &NodeLayout, images: &Images) -> Va
     let flags = &layout.cluster.controller_manager;
     pod(&Component {
         name: "kube-controller-manager",
-        image: format!("registry.k8s.io/kube-controller-manager:{}", images.kubernetes),
-        arguments: arguments("kube-controller-manager", defaults, flags, &feature_gates(layout)),
+        image: format!("registry.k8s.io/kube-controller-manager:{}", image.images.kubernetes),
+        arguments: arguments("kube-controller-manager", image, defaults, flags, feature_gates(layout)),
         health: ("127.0.0.1", 10257, "/healthz", None, "HTTPS"),
         mounts: vec![
             HostPath::new("ca-certs", "/etc/ssl/certs", true, "DirectoryOrCreate"),
@@ -279,13 +289,13 @@ fn controller_manager(layout: &Layout, node: &NodeLayout, images: &Images) -> Va
     })
 }
 
-fn scheduler(layout: &Layout, node: &NodeLayout, images: &Images) -> Value {
+fn scheduler(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
     let config = "/etc/kubernetes/scheduler.conf";
     let defaults = shared(layout, config);
     pod(&Component {
         name: "kube-scheduler",
-        image: format!("registry.k8s.io/kube-scheduler:{}", images.kubernetes),
-        arguments: arguments("kube-scheduler", defaults, &layout.cluster.scheduler, &feature_gates(layout)),
+        image: format!("registry.k8s.io/kube-scheduler:{}", image.images.kubernetes),
+        arguments: arguments("kube-scheduler", image, defaults, &layout.cluster.scheduler, feature_gates(layout)),
         health: ("127.0.0.1", 10259, "/livez", Some("/readyz"), "HTTPS"),
         mounts: vec![HostPath::new("kubeconfig", config, true, "FileOrCreate")],
         user: (&layout.cluster.scheduler, node),

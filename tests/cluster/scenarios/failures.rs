@@ -272,26 +272,32 @@ fn killed(cluster: &Cluster) -> Result<(), String> {
 
 /// A component that never comes up ends the creation long before the wait is over, with its own words.
 fn wrong_etcd_flag(cluster: &Cluster) -> Result<(), String> {
-    let mut command = create_with(cluster, "etcd: {no-such-flag: x}")?;
+    let mut command = create_with(cluster, "etcd: {max-concurrent-streams: many}")?;
     let logs = cluster.home.join("logs-on-failure");
     command.arg("--logs-on-failure").arg(&logs);
-    refused(cluster, command, "component-failed", 1, &["etcd keeps failing", "-no-such-flag", "check `etcd`"])?;
+    refused(
+        cluster,
+        command,
+        "component-failed",
+        1,
+        &["etcd keeps failing", "-max-concurrent-streams", "check `etcd`"],
+    )?;
     let log =
         std::fs::read_to_string(logs.join(cluster.node()).join("kubelet.log")).map_err(|error| error.to_string())?;
     contains(&log, "etcd")
 }
 
 fn wrong_kubelet_setting(cluster: &Cluster) -> Result<(), String> {
-    let command = create_with(cluster, "kubelet: {maxPods: many}")?;
+    let command = create_with(cluster, "kubelet: {maxPods: -5}")?;
     refused(cluster, command, "component-failed", 1, &["the kubelet keeps failing", "maxPods", "check `kubelet`"])
 }
 
 /// With `--retain` the nodes stay for a look, and `delete` removes them.
 fn retained(cluster: &Cluster) -> Result<(), String> {
-    let mut command = create_with(cluster, "apiServer: {no-such-flag: x}")?;
+    let mut command = create_with(cluster, "apiServer: {authorization-mode: Nonsense}")?;
     command.arg("--retain");
     let delete = format!("coracle delete cluster --name {}", cluster.name);
-    let parts = ["kube-apiserver keeps failing", "unknown flag: --no-such-flag", "check `apiServer`", &delete];
+    let parts = ["kube-apiserver keeps failing", "is not a valid mode", "check `apiServer`", &delete];
     told(&run(command, None, QUICK)?, "component-failed", 1, &parts)?;
     let state = docker(&["inspect", "--format={{.State.Status}}", &cluster.node()])?;
     ensure(state.trim() == "running", || format!("the node is {state}"))?;

@@ -146,6 +146,7 @@ const SETTINGS: Group = Group {
         ("mounts", settings::mounts),
         ("labels-and-taints", settings::labels_and_taints),
         ("proxy", settings::proxy),
+        ("unknown-settings", mistakes::unknown_settings),
         ("wrong-flag", mistakes::wrong_flag),
         ("wrong-config", mistakes::wrong_config),
         ("etcd-metrics", reading::metrics_and_search),

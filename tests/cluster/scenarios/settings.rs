@@ -29,7 +29,10 @@ kubelet:
   imageMinimumGCAge: 1ns
   imageMaximumGCAge: 2ns
 kubeProxy: {conntrack: {tcpCloseWaitTimeout: 31m0s}}
-apiServer: {v: 3, enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]}
+apiServer:
+  v: 3
+  enable-admission-plugins: [NodeRestriction, ExtendedResourceToleration]
+  service-account-issuer: [https://kubernetes.default.svc.cluster.local, https://issuer.example.com]
 controllerManager: {node-monitor-grace-period: 21s}
 scheduler: {v: 4}
 etcd: {quota-backend-bytes: 4294967296, listen-metrics-urls: 'http://0.0.0.0:2391'}
@@ -87,6 +90,12 @@ pub(super) fn flags(cluster: &Cluster) -> Result<(), String> {
     let api = arguments(cluster, "kube-apiserver")?;
     contains(&api, "--v=3")?;
     contains(&api, "--enable-admission-plugins=NodeRestriction,ExtendedResourceToleration")?;
+    // This one is not joined: tokens would have an issuer with a comma.
+    let issuers = api.lines().filter(|line| line.starts_with("--service-account-issuer="));
+    let issuers: Vec<_> = issuers.filter_map(|line| line.split_once('=').map(|(_, issuer)| issuer)).collect();
+    ensure(issuers == ["https://kubernetes.default.svc.cluster.local", "https://issuer.example.com"], || {
+        format!("the issuers are {issuers:?}")
+    })?;
     contains(&arguments(cluster, "kube-controller-manager")?, "--node-monitor-grace-period=21s")?;
     contains(&arguments(cluster, "kube-scheduler")?, "--v=4")?;
     contains(&arguments(cluster, "etcd")?, "--quota-backend-bytes=4294967296")

@@ -1,0 +1,64 @@
+//! What the configuration sets in Kubernetes' own components, checked against the node images before anything is made.
+
+use std::collections::BTreeSet;
+
+use crate::config::known::Known;
+use crate::config::upstream::{Images, Written};
+use crate::config::{self, ClusterConfig, Role};
+use crate::error::Result;
+use crate::plan::NodeImage;
+use crate::plan::facts::SETTINGS;
+use crate::ui::Ui;
+
+/// Fails with every name that the Kubernetes version of a node does not know; `images` are those of the nodes, in order.
+pub(super) fn check(ui: &Ui, cluster: &ClusterConfig, images: &[NodeImage], written: Option<&Written>) -> Result<()> {
+    let Some(written) = written else { return Ok(()) };
+    let set = set(cluster);
+    if set.is_empty() {
+        return Ok(());
+    }
+    let unknown: BTreeSet<&str> =
+        images.iter().filter(|image| image.known.is_none()).map(|image| image.reference.as_str()).collect();
+    for reference in unknown {
+        ui.warn(format!(
+            "the image `{reference}` does not list what can be set in its Kubernetes, so what is below `{}` is not checked",
+            set.join("`, `")
+        ));
+    }
+    let of_nodes = cluster.nodes.iter().zip(images);
+    let control_planes = of_nodes.filter(|(node, _)| node.role == Role::ControlPlane).map(|(_, image)| image);
+    let known = Images { nodes: lists(images.iter()), control_planes: lists(control_planes) };
+    let problems = written.problems(&known);
+    let Some(image) = images.iter().find(|image| image.known.is_some()).filter(|_| !problems.is_empty()) else {
+        return Ok(());
+    };
+    Err(config::invalid(&written.file, problems)
+        .hint(format!("what can be set: `docker run --rm --entrypoint cat {} {SETTINGS}`", image.reference)))
+}
+
+/// The lists that the images have, each once.
+fn lists<'a>(images: impl Iterator<Item = &'a NodeImage>) -> Vec<&'a Known> {
+    let mut lists: Vec<&Known> = Vec::new();
+    for known in images.filter_map(|image| image.known.as_deref()) {
+        // Nodes with the same image share the list itself.
+        if !lists.iter().any(|list| std::ptr::eq(*list, known)) {
+            lists.push(known);
+        }
+    }
+    lists
+}
+
+/// The fields that the configuration sets and that mean what the Kubernetes version makes of them.
+fn set(cluster: &ClusterConfig) -> Vec<&'static str> {
+    let is_patch = |value: &serde_json::Value| value.as_object().is_some_and(|fields| !fields.is_empty());
+    let all = [
+        ("featureGates", !cluster.feature_gates.is_empty()),
+        ("kubelet", is_patch(&cluster.kubelet)),
+        ("kubeProxy", is_patch(&cluster.kube_proxy)),
+        ("apiServer", !cluster.api_server.is_empty()),
+        ("controllerManager", !cluster.controller_manager.is_empty()),
+        ("scheduler", !cluster.scheduler.is_empty()),
+        ("etcd", !cluster.etcd.is_empty()),
+    ];
+    all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+}
