@@ -48,6 +48,8 @@ impl Context {
             self.cleaning.wait().await;
         };
         tokio::select! {
+            // Work that ends in spite of the interruption may show its result.
+            biased;
             result = command => result,
             () = interruption => Err(interrupted()),
         }
@@ -96,6 +98,18 @@ mod tests {
         context.stop.cancel();
         let error = context.run(std::future::pending()).await.unwrap_err();
         assert_eq!(error.code(), Code::Interrupted);
+    }
+
+    #[tokio::test]
+    async fn work_that_an_interruption_could_not_stop_has_its_result() {
+        for _ in 0..50 {
+            let context = context();
+            let command = async {
+                context.clean_up_after(async { context.stop.cancel() }).await;
+                Ok(ExitCode::SUCCESS)
+            };
+            context.run(command).await.unwrap();
+        }
     }
 
     #[tokio::test]

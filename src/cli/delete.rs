@@ -6,11 +6,13 @@ use clap::Args;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
+use crate::cli::kubectl;
 use crate::cli::options::{KubeconfigOption, PositionalName, parse_name};
 use crate::cluster;
+use crate::cluster::leads::{self, Leads};
 use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
-use crate::engine::SharedEngine;
+use crate::engine::{SharedEngine, helper};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
 
@@ -72,9 +74,12 @@ impl Run for DeleteClusters {
         let location = self.kubeconfig.location()?;
         let (engine, _) = context.engine().await?;
         if self.all {
-            let clusters = cluster::list(&*engine).await?;
-            names = clusters.into_iter().map(|cluster| cluster.name).collect();
+            names = delete::names(&engine).await?.into_iter().collect();
+            if names.is_empty() {
+                context.ui.note("There is no cluster, so nothing was deleted");
+            }
         }
+        helper::sweep_all(&*engine).await;
         let mut first = Ok(ExitCode::SUCCESS);
         for name in names {
             // A failure does not keep the other clusters from being deleted.
@@ -88,17 +93,44 @@ impl Run for DeleteClusters {
 }
 
 async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
+    let scope = Scope::Cluster(name.clone());
+    if delete::is_absent(engine, &scope).await? {
+        let entry = forget(context, name, None, location).await?;
+        let also = if entry { "; its entry in the kubeconfig is removed" } else { ", so nothing was deleted" };
+        context.ui.note(format!("There is no cluster `{name}`{also}"));
+        return Ok(());
+    }
     let step = context.ui.step(format!("Deleting cluster `{name}`"));
-    let removed = delete::delete(engine, &Scope::Cluster(name.clone())).await?;
-    let entry = kubeconfig::remove(location, &name.context()).await?;
+    let leads = leads::find(&**engine, name).await;
+    let removed = delete::delete(engine, &scope).await;
+    // An entry leads nowhere once the containers are gone, also if a volume could not be removed.
+    if removed.is_ok() || cluster::get(&**engine, name).await.is_err_and(|error| error.code() == Code::ClusterNotFound)
+    {
+        let forgotten = forget(context, name, leads.as_ref(), location).await;
+        removed.as_ref().map_err(Clone::clone)?;
+        forgotten?;
+    }
+    let removed = removed?;
     step.finish();
     for container in &removed.disconnected {
         context.ui.note(format!(
             "`{container}` was connected to the cluster's network, which no longer exists; the container itself is unchanged"
         ));
     }
-    if removed.is_empty() && !entry {
-        context.ui.note(format!("Cluster `{name}` did not exist"));
-    }
     Ok(())
+}
+
+/// Removes what leads to a cluster; returns whether the kubeconfig had an entry.
+async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
+    if let Err(error) = kubectl::forget(name) {
+        context.ui.warn(error.to_string());
+    }
+    let entry = kubeconfig::remove(location, &name.context()).await?;
+    if let Some(leads) = leads {
+        for (file, error) in leads.remove(name).await {
+            let what = format!("kubeconfig `{}` still has an entry of the cluster", file.display());
+            context.ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
+        }
+    }
+    Ok(entry)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::{InternalOption, KubeconfigOption, NameOption};
-use crate::cluster::{self, access};
+use crate::cluster::{self, access, leads};
 use crate::error::{Code, Error, Result, counted};
 use crate::kubeconfig;
 
@@ -46,6 +46,10 @@ impl Run for ExportKubeconfig {
         let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let entry = access::entry(&*engine, &cluster, self.address.internal).await?;
         let location = self.kubeconfig.location()?;
+        // First, so that the entry is found again even if this is interrupted.
+        if let Err(error) = leads::note(&*engine, &cluster, &location).await {
+            context.ui.warn(format!("`delete cluster` will not find this kubeconfig: {error}"));
+        }
         let file = kubeconfig::merge(&location, &entry, true).await?;
         context.ui.note(format!("Context `{}` is the current one in {}", entry.name, file.display()));
         Ok(ExitCode::SUCCESS)

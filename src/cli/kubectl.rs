@@ -13,6 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::options::{KubeconfigOption, NameOption};
 use crate::cluster::found::Cluster;
 use crate::cluster::{self, access};
+use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::error::{Code, Error, OTHER_CACHE, Result};
 use crate::host;
@@ -46,7 +47,7 @@ impl Run for Kubectl {
             ));
             context.ui.hint(format!("`coracle export kubeconfig --name {}` adds the context", cluster.name));
         }
-        let own = cache.join("kubeconfig").join(cluster.name.as_str());
+        let own = cache.join(KUBECONFIGS).join(cluster.name.as_str());
         let config = kubeconfigs(&entry, own, users, change_of(&self.arguments))?;
         // Returns only if it fails: kubectl takes the place of this process, with its signals and its exit code.
         // The kubeconfig is in the environment: an option could not stand before the name of a plugin.
@@ -84,6 +85,9 @@ pub(crate) fn separated(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
     }
     arguments
 }
+
+/// Below the cache: the kubeconfig of each cluster.
+const KUBECONFIGS: &str = "kubeconfig";
 
 /// What a `kubectl config` command changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +153,18 @@ fn search_path(binary: &Path, path: Option<&OsStr>) -> OsString {
     let directories = binary.parent().map(Path::to_owned).into_iter();
     let path = path.unwrap_or_default();
     std::env::join_paths(directories.chain(std::env::split_paths(path))).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Removes the kubeconfig of a cluster that is deleted.
+pub(super) fn forget(cluster: &ClusterName) -> Result<()> {
+    let Ok(cache) = host::kubectl::cache() else { return Ok(()) };
+    let path = cache.join(KUBECONFIGS).join(cluster.as_str());
+    match std::fs::remove_file(&path) {
+        Err(source) if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::new(Code::FileFailed, format!("cannot remove `{}`", path.display())).with_cause(&source))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// kubectl of the cluster's version in the cache; copied out of a node the first time.

@@ -17,7 +17,7 @@ use crate::cluster;
 use crate::cluster::found::Cluster;
 use crate::cluster::rollout::{self, ImageNames};
 use crate::config::ClusterName;
-use crate::engine::finishing::run_to_end;
+use crate::engine::finishing::{interrupted, run_to_end};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Result, counted};
 use crate::image::{self, ArchiveInput, LoadReport};
@@ -137,7 +137,15 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
     let loading = run_to_end(&engine, &context.stop, work);
     let report: LoadReport = context.clean_up_after(loading).await?;
     describe(context, &report);
-    let restarted = restart(context, &*engine, &cluster, &report, options).await?;
+    if context.stop.is_cancelled() && options.restart {
+        return Err(interrupted().hint("the images are loaded; `kubectl rollout restart` restarts what runs old ones"));
+    }
+    // An interruption that came while the nodes stored the images ends the command here.
+    let restarted = if context.stop.is_cancelled() {
+        json!({})
+    } else {
+        restart(context, &*engine, &cluster, &report, options).await?
+    };
     let mut result = json!({"source": report.source, "images": report.images, "nodes": report.nodes});
     if !report.passed_over.is_empty() {
         let others = report.passed_over.iter().map(|(name, kind)| json!({"name": name, "type": kind}));

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::Global;
 use crate::error::{Code, Error};
+use crate::kubeconfig;
 use crate::ui::{Ui, UiOptions};
 
 mod addon;
@@ -93,6 +95,9 @@ commands! {
     }
 }
 
+/// How long the end of the process waits for a kubeconfig that is just being written.
+const LAST_CHANGE: Duration = Duration::from_secs(5);
+
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let typed = kubectl::separated(usage::with_verbosity(arguments));
@@ -119,11 +124,13 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context::new(ui.clone(), Arguments::command);
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
-    context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {
+    let code = context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {
         let error = by_signal(error, &terminated);
         ui.error(&error);
         ExitCode::from(error.code().exit_code())
-    })
+    });
+    kubeconfig::settle(LAST_CHANGE);
+    code
 }
 
 /// The error of a command that a signal ended, by which signal it was: shells and runners of jobs tell SIGTERM from Ctrl-C.
@@ -156,6 +163,7 @@ async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui, termina
                 .hint("`coracle delete cluster --name NAME` removes what is left");
             let error = by_signal(error, &terminated);
             ui.error(&error);
+            kubeconfig::settle(LAST_CHANGE);
             #[expect(clippy::exit, reason = "the user asked twice")]
             std::process::exit(i32::from(error.code().exit_code()));
         }

@@ -54,13 +54,38 @@ impl Conversation {
             }
             Ok::<_, std::io::Error>(())
         };
-        let (wrote, gathered) = tokio::join!(feed, gather);
-        gathered?;
+        // When the command has ended, nobody reads what is left of the input.
+        let wrote = {
+            tokio::pin!(feed, gather);
+            let mut wrote = Ok(());
+            tokio::select! {
+                gathered = &mut gather => gathered?,
+                done = &mut feed => {
+                    wrote = done;
+                    gather.await?;
+                }
+            }
+            wrote
+        };
         // A command that ends before it has read all its input closes the pipe: its exit code then tells why.
         let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::NotConnected];
         match wrote {
             Err(source) if !closed.contains(&source.kind()) => Err(source),
             _ => Ok(output),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_input_without_end_ends_with_the_command() {
+        let said = [Ok(Said::Output(Bytes::from("out"))), Ok(Said::Error(Bytes::from("error")))];
+        let conversation =
+            Conversation { input: Box::pin(tokio::io::sink()), output: Box::pin(futures_util::stream::iter(said)) };
+        let output = conversation.hold(Some(Box::pin(futures_util::stream::pending()))).await.unwrap();
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out"[..], &b"error"[..]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,42 @@ pub fn interrupted() -> Error {
     Error::new(Code::Interrupted, "interrupted")
 }
 
+tokio::task_local! {
+    /// Those of the work that runs in this task.
+    static LAST_STEPS: LastSteps;
+}
+
+/// The steps of a piece of work that must not be interrupted any more.
+#[derive(Debug, Clone, Default)]
+pub struct LastSteps(Arc<AtomicUsize>);
+
+/// While it exists, an interruption waits: what is under way can no longer be taken back, and ends soon.
+#[derive(Debug)]
+pub struct LastStep(LastSteps);
+
+impl LastSteps {
+    /// Those of the work that this is called in.
+    pub fn current() -> Self {
+        LAST_STEPS.try_with(Self::clone).unwrap_or_default()
+    }
+
+    /// A last step begins.
+    pub fn begin(&self) -> LastStep {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        LastStep(self.clone())
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for LastStep {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Does `work` with an engine whose changing calls run to their end, also when `stop` ends the work early.
 ///
 /// Nothing is under way any more when this returns: what was made can be looked for and removed.
@@ -38,9 +74,15 @@ where
     W: Future<Output = Result<T>>,
 {
     let finishing = Arc::new(Finishing::new(engine.clone()));
-    let result = tokio::select! {
-        result = work(finishing.clone()) => result,
-        () = stop.cancelled() => Err(interrupted()),
+    // The work is dropped before its calls are waited for.
+    let result = {
+        let last = LastSteps::default();
+        let work = LAST_STEPS.scope(last.clone(), work(finishing.clone()));
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => result,
+            () = stop.cancelled() => if last.any() { work.await } else { Err(interrupted()) },
+        }
     };
     finishing.settle().await;
     // Helper containers were dropped with the work, and are being removed.
@@ -220,6 +262,10 @@ impl Engine for Finishing {
     async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         self.engine.inspect(container).await
     }
+
+    async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
+        self.engine.last_exit(container).await
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +289,19 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(shared.containers(&[]).await.unwrap(), made);
         }
+    }
+
+    #[tokio::test]
+    async fn an_interruption_in_the_last_step_comes_too_late() {
+        let shared: SharedEngine = Arc::new(FakeEngine::new(&["app"]));
+        let stop = CancellationToken::new();
+        let work = async |_: SharedEngine| {
+            let _last = LastSteps::current().begin();
+            stop.cancel();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            Ok(())
+        };
+        run_to_end(&shared, &stop, work).await.unwrap();
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ pub trait Engine: Send + Sync {
     async fn start_container(&self, container: &str) -> Result<()>;
     /// Stops a container, killing it after `seconds`.
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()>;
-    /// Kills and removes a container with its unnamed volumes.
+    /// Kills and removes a container with its unnamed volumes. It is gone when this succeeds, whoever removed it.
     async fn remove_container(&self, container: &str) -> Result<()>;
     /// Containers in any state that have all these labels (`key` or `key=value`).
     async fn containers(&self, labels: &[String]) -> Result<Vec<Container>>;
@@ -98,4 +98,7 @@ pub trait Engine: Send + Sync {
     async fn logs(&self, container: &str, tail: Option<u32>) -> Result<Vec<u8>>;
     /// What the engine knows of a container.
     async fn inspect(&self, container: &str) -> Result<Option<Inspected>>;
+    /// Exit code of a container's last end, also after the engine has started it again, which then no longer is in its
+    /// state; `None` if the engine has forgotten it.
+    async fn last_exit(&self, container: &str) -> Result<Option<i64>>;
 }

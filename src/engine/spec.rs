@@ -11,6 +11,9 @@ pub use crate::engine::words::{OsType, Propagation, Protocol, State};
 /// Labels of a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
 
+/// Label of a helper container, its volumes and its image, with an ID that begins with the second at which it was made.
+pub const HELPER_LABEL: &str = "dev.coracle.helper";
+
 /// Which cgroup hierarchy the engine's host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum CgroupVersion {
@@ -322,7 +325,7 @@ impl Container {
 pub struct Inspected {
     /// Its program runs, or the engine is about to start it again.
     pub running: bool,
-    /// Exit code of its last end.
+    /// Exit code of its last end; 0 once the engine has started it again.
     pub exit_code: i64,
     /// How often the engine has started it again.
     pub restart_count: u64,

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::Entry;
 use super::changes::{Changes, LISTS};
 use super::edit::{Failure, SKELETON, is_entry, items_of, remove_entries, root_of, set_current_context, set_entry};
-use super::proof::prove;
+use super::leading::leading_to;
+use super::proof::{Own, prove};
 use crate::error::Result as CrateResult;
 use crate::yaml::outline::{Flaw, Node};
 
@@ -78,25 +79,31 @@ pub(super) fn merged(text: &str, entry: &Entry, changes: Changes) -> Result<Stri
     if changes.current {
         new = set_current_context(&new, &entry.name)?;
     }
-    prove(body, &new, &entry.name, changes)?;
+    prove(body, &new, &Own { name: &entry.name, contexts: &[] }, changes)?;
     Ok(format!("{mark}{new}"))
 }
 
-/// Returns `text` without the entry, `None` if it has no part of it.
+/// Returns `text` without the entry and without other contexts that lead to its cluster, `None` if it has no part of
+/// them.
 pub(super) fn removed(text: &str, name: &str) -> Result<Option<String>, Failure> {
     let (mark, body) = split_mark(text);
-    let current = current_context(body)?.as_deref() == Some(name);
-    if !current && lists_with(body, name)? == [false; 3] {
+    let contexts = leading_to(body, name)?;
+    let is_gone = |context: &str| context == name || contexts.iter().any(|other| other == context);
+    let current = current_context(body)?.is_some_and(|current| is_gone(&current));
+    if !current && contexts.is_empty() && lists_with(body, name)? == [false; 3] {
         return Ok(None);
     }
     let mut new = body.to_owned();
     for list in LISTS {
         new = remove_entries(&new, list, name)?;
     }
+    for context in &contexts {
+        new = remove_entries(&new, "contexts", context)?;
+    }
     if current {
         new = set_current_context(&new, "")?;
     }
-    prove(body, &new, name, Changes::default())?;
+    prove(body, &new, &Own { name, contexts: &contexts }, Changes::default())?;
     Ok(Some(format!("{mark}{new}")))
 }
 
@@ -277,6 +284,21 @@ mod tests {
             "current-context: \"\"\nusers: []\n"
         );
         assert_eq!(remove("current-context: coracle-dev2\n"), None);
+    }
+
+    #[test]
+    fn every_context_that_leads_to_the_cluster_goes() {
+        let text = "contexts:\n- name: renamed\n  context: {cluster: coracle-dev, user: coracle-dev}\n\
+                    - name: mine\n  context: {cluster: mine, user: coracle-dev}\n\
+                    - {name: jane, context: {cluster: coracle-dev, user: jane}}\n\
+                    - {name: twice, context: {cluster: coracle-dev, user: jane}}\n\
+                    - {name: twice, context: {cluster: mine, user: jane}}\ncurrent-context: jane\n";
+        let left = "contexts:\n- name: mine\n  context: {cluster: mine, user: coracle-dev}\n\
+                    - {name: twice, context: {cluster: coracle-dev, user: jane}}\n\
+                    - {name: twice, context: {cluster: mine, user: jane}}\ncurrent-context: \"\"\n";
+        assert_eq!(remove(text).unwrap(), left);
+        assert_eq!(remove(left), None);
+        assert_eq!(remove("contexts: [{name: a, context: {cluster: coracle-dev2}}]\ncurrent-context: a\n"), None);
     }
 
     #[test]

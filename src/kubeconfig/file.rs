@@ -6,11 +6,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
+use crate::kubeconfig::change::Change;
 
 /// More links than this are a loop.
 const MAX_LINKS: usize = 40;
-/// Only the owner may read keys.
+/// The mode of a new file: only the owner may read keys.
 const FILE_MODE: u32 = 0o600;
+/// The permission bits of a mode.
+const PERMISSIONS: u32 = 0o777;
+/// The bits of a mode by which anyone may write.
+const WRITABLE: u32 = 0o222;
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// The file that writes to `path` change: the end of its links, whether it exists or not.
@@ -66,10 +71,10 @@ pub(super) fn create_directory_of(path: &Path, owner: Option<(u32, u32)>) -> Res
 
 /// Replaces the file at the end of `path`'s links; readers see the old text or the new one.
 ///
-/// An existing file keeps its owner, and its mode where that is stricter than 0600. A new file that root writes
-/// is given to `owner`.
+/// An existing file keeps its owner and its mode, as with kubectl. A new file that root writes is given to `owner`.
 pub(super) fn write(path: &Path, text: &str, owner: Option<(u32, u32)>) -> Result<()> {
     let target = target_of(path);
+    check_not_protected(path, &target)?;
     let old = fs::metadata(&target).ok();
     replace(&target, text, old.as_ref(), owner).map_err(|source| failure("write", path, &source))
 }
@@ -78,7 +83,7 @@ fn replace(target: &Path, text: &str, old: Option<&Metadata>, owner: Option<(u32
     let directory = target.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut new = tempfile::Builder::new().prefix(".kubeconfig-").tempfile_in(directory)?;
     new.write_all(text.as_bytes())?;
-    let mode = old.map_or(FILE_MODE, |old| old.mode() & FILE_MODE);
+    let mode = old.map_or(FILE_MODE, |old| old.mode() & PERMISSIONS);
     let given = match old {
         Some(old) => give_to(new.as_file(), (old.uid(), old.gid())),
         None => hand_over(new.as_file(), owner),
@@ -86,7 +91,8 @@ fn replace(target: &Path, text: &str, old: Option<&Metadata>, owner: Option<(u32
     if let (Some(old), Err(source)) = (old, given) {
         // The file belongs to another user, who lets this one write to it.
         return if old.uid() == new.as_file().metadata()?.uid() {
-            finish(new, target, text, mode)
+            // The new file has another group, which must not read what the old one might.
+            finish(new, target, text, mode & FILE_MODE)
         } else if source.kind() == io::ErrorKind::PermissionDenied {
             overwrite(target, text)
         } else {
@@ -139,6 +145,8 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
         return Err(Error::new(Code::FileFailed, format!("kubeconfig `{}` is a directory", path.display()))
             .hint("use a file with `--kubeconfig FILE`"));
     }
+    check_not_protected(path, &target)?;
+    let _change = Change::begin();
     let directory = target
         .ancestors()
         .skip(1)
@@ -150,6 +158,16 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
         .tempfile_in(directory)
         .map(drop)
         .map_err(|source| failure("write", path, &source))
+}
+
+/// Refuses a file that nobody may write: it could be replaced, but its owner does not want it to change.
+fn check_not_protected(path: &Path, target: &Path) -> Result<()> {
+    if fs::metadata(target).is_ok_and(|old| old.is_file() && old.mode() & WRITABLE == 0) {
+        return Err(Error::new(Code::FileFailed, format!("cannot write kubeconfig `{}`", path.display()))
+            .because("it is protected from being written")
+            .hint(format!("allow it with `chmod u+w '{}'`, or use `--kubeconfig FILE`", path.display())));
+    }
+    Ok(())
 }
 
 /// The error for a file that cannot be read or written.

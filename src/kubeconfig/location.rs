@@ -38,6 +38,17 @@ impl Location {
         Ok(Self { files, owner: None })
     }
 
+    /// This file alone.
+    pub(super) fn of_file(file: &Path) -> Self {
+        Self { files: vec![file.to_owned()], owner: None }
+    }
+
+    /// The files as absolute paths, without devices and pipes: where an entry can be found again.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let files = self.files.iter().filter(|file| !super::file::is_stream(file));
+        files.filter_map(|file| std::path::absolute(file).ok()).collect()
+    }
+
     /// Gives new files and directories to the user and group that called sudo, which are the values of
     /// `SUDO_UID` and `SUDO_GID`; changes nothing if one of them is missing or not a number.
     #[must_use]

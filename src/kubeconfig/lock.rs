@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
+use crate::kubeconfig::change::Change;
 
 /// How long another program may hold a lock before it is reported; kubectl and coracle need milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,7 +16,11 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Locks that are held, released when dropped.
 #[derive(Debug)]
-pub(super) struct Locks(Vec<PathBuf>);
+pub(super) struct Locks {
+    held: Vec<PathBuf>,
+    /// Ends after the locks are released: a field is dropped after what contains it.
+    _change: Change,
+}
 
 impl Locks {
     /// Locks all `files`, and waits for other programs that hold a lock.
@@ -42,21 +47,21 @@ impl Locks {
     }
 
     fn try_take(names: &[PathBuf]) -> Result<Self, (PathBuf, io::Error)> {
-        let mut held = Self(Vec::new());
+        let mut locks = Self { held: Vec::new(), _change: Change::begin() };
         for lock in names {
             match OpenOptions::new().write(true).create_new(true).open(lock) {
-                Ok(_) => held.0.push(lock.clone()),
+                Ok(_) => locks.held.push(lock.clone()),
                 Err(source) if cannot_be_created(&source) => {}
                 Err(source) => return Err((lock.clone(), source)),
             }
         }
-        Ok(held)
+        Ok(locks)
     }
 }
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        for lock in &self.0 {
+        for lock in &self.held {
             // It is fine if it is already gone; any other failure leaves a stale lock, which is reported with its name.
             let _ = fs::remove_file(lock);
         }

@@ -4,11 +4,13 @@
 //! lock. kubectl itself can still undo one, because it reads the file before it takes that lock, and removes
 //! entries that were added between its read and its write.
 
+mod change;
 mod changes;
 mod context;
 mod document;
 mod edit;
 mod file;
+mod leading;
 mod location;
 mod lock;
 mod proof;
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Problem, Result};
 
+pub use change::settle;
 use changes::Changes;
 pub use context::{files_with_own, namespace};
 use edit::Failure;
@@ -74,10 +77,18 @@ pub async fn merge(location: &Location, entry: &Entry, set_current: bool) -> Res
 
 /// Removes the entry `name` from every file of `location`, and returns whether one had it.
 ///
-/// A current context of that name is unset. Files without the entry are not changed.
+/// Contexts of other names that lead to its cluster go too. A current context that is removed is unset. Files without
+/// the entry are not changed.
 pub async fn remove(location: &Location, name: &str) -> Result<bool> {
     let (location, name) = (location.clone(), name.to_owned());
-    in_background(move || remove_now(&location, &name)).await
+    in_background(move || remove_now(&location, &name, None)).await
+}
+
+/// Removes the entry `name` from a file, if its cluster there has this certificate authority (PEM): the file may have
+/// got a cluster of the same name from elsewhere.
+pub async fn remove_from(file: &Path, name: &str, authority: &str) -> Result<bool> {
+    let (location, name, authority) = (Location::of_file(file), name.to_owned(), authority.to_owned());
+    in_background(move || remove_now(&location, &name, Some(&authority))).await
 }
 
 /// Checks that [`merge`] can work: that the files can be understood, changed, written and locked.
@@ -149,7 +160,7 @@ fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<Pa
     Ok(files.swap_remove(cluster_at).0)
 }
 
-fn remove_now(location: &Location, name: &str) -> Result<bool> {
+fn remove_now(location: &Location, name: &str, authority: Option<&str>) -> Result<bool> {
     let existing: Vec<PathBuf> =
         location.files().iter().filter(|path| path.exists() && !file::is_stream(path)).cloned().collect();
     let _locks = Locks::take(&existing)?;
@@ -163,7 +174,7 @@ fn remove_now(location: &Location, name: &str) -> Result<bool> {
             Ok(None) => continue,
         };
         // A file without the name need not be understood.
-        if !text.contains(name) {
+        if !text.contains(name) || !is_of(path, &text, name, authority)? {
             continue;
         }
         if let Some(new) = document::removed(&text, name).map_err(|failure| explain(path, &text, failure))? {
@@ -174,6 +185,14 @@ fn remove_now(location: &Location, name: &str) -> Result<bool> {
         file::write(path, text, location.owner())?;
     }
     Ok(!written.is_empty())
+}
+
+/// Whether the cluster `name` in a text has this certificate authority; any does if none is wanted.
+fn is_of(path: &Path, text: &str, name: &str, authority: Option<&str>) -> Result<bool> {
+    let Some(wanted) = authority else { return Ok(true) };
+    let found =
+        leading::authority(document::split_mark(text).1, name).map_err(|flaw| explain(path, text, flaw.into()))?;
+    Ok(found.is_some_and(|found| found == document::encoded(wanted)))
 }
 
 /// Reads the files that exist, in kubectl's order; fails if one cannot be understood.

@@ -14,7 +14,9 @@ use crate::node_image::cache::{Cache, fingerprint};
 use crate::node_image::programs::Builder;
 use crate::node_image::recipe::Module;
 use crate::node_image::tree::Tree;
-use crate::node_image::{INPUTS_LABEL, Progress, archive, cache_directory, check_architecture, recipe, system, tool};
+use crate::node_image::{
+    INPUTS_LABEL, Progress, archive, cache_directory, check_architecture, recipe, require_ours, system, tool,
+};
 
 /// Where an image has the manifests that come from a module.
 pub const MANIFESTS: &str = "/manifests.yaml";
@@ -51,6 +53,7 @@ pub async fn build_addon(
     if is_built(engine, addon).await? {
         return Ok(false);
     }
+    require_ours(&image, engine.image(&image).await?.as_ref())?;
     check_architecture(engine, &recipe::Versions::load()?).await?;
     tool::require(&["go"])?;
     let cache = Cache::open(&cache_directory(cache)?)?;
@@ -111,6 +114,16 @@ mod tests {
             program.variables.clear();
         }
         assert_ne!(inputs_of(&addon), inputs_of(&other));
+    }
+
+    #[tokio::test]
+    async fn an_image_of_someone_else_keeps_its_name() {
+        let addon = catalog::registry().unwrap();
+        let image = addon.image().unwrap();
+        let engine = crate::engine::fake::FakeEngine::new(&[&image]);
+        let error = build_addon(&engine, &addon, None, &|_, _| {}).await.unwrap_err();
+        assert!(error.message().contains(&format!("image `{image}` exists and was not built by coracle")), "{error}");
+        assert!(!engine.transcript().iter().any(|call| call.starts_with("load_images")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which node image a cluster is created from.
 
 use crate::engine::files::read_file;
-use crate::engine::helper::Helper;
+use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
@@ -181,8 +181,9 @@ async fn version_inside(engine: &SharedEngine, image: &Image, run: &str) -> Resu
 
 /// A file of an image, read from a container that never starts.
 pub(crate) async fn file_inside(engine: &SharedEngine, image: &str, run: &str, path: &str) -> Result<Option<Vec<u8>>> {
-    let name = format!("coracle-look-{}", std::process::id());
-    let helper = Helper::create(engine, throw_away(&name, image, run)).await?;
+    let name = format!("coracle-look-{}", helper::unique_id());
+    let created = Helper::create(engine, throw_away(&name, image, run));
+    let helper = tokio::join!(created, helper::sweep(&**engine)).0?;
     let content = read_file(&**engine, helper.name(), path).await;
     helper.remove().await?;
     content

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::engine::spec::Image;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::plan::facts::IPV6_PLUGIN;
 use crate::plan::facts::POLICY_PLUGIN;
-use crate::plan::labels;
+use crate::plan::{labels, ownership};
 
 mod addon;
 mod archive;
@@ -31,8 +32,8 @@ pub use addon::{MANIFESTS, build_addon, is_built};
 use cache::{Cache, fingerprint};
 use recipe::{Release, Root, Versions};
 
-/// Label of a node image: the hash of everything that it was built from.
-pub const INPUTS_LABEL: &str = "dev.coracle.inputs";
+/// Label of an image that coracle builds: the hash of everything that it was built from.
+pub const INPUTS_LABEL: &str = labels::INPUTS;
 
 /// Hears what is worked on: a part of the image, and what happens to it.
 pub type Progress<'a> = &'a (dyn Fn(&str, &str) + Send + Sync);
@@ -69,8 +70,11 @@ pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Prog
     let inputs = inputs(release);
     let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
     let known = engine.image(&built.image).await?;
-    if known.is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
+    if known.as_ref().is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
         return Ok(built);
+    }
+    if options.image.is_none() {
+        require_ours(&built.image, known.as_ref())?;
     }
     tool::require(&["go", "gcc", "mmdebstrap"])?;
     let cache = Cache::open(&cache_directory(options.cache.clone())?)?;
@@ -122,6 +126,16 @@ fn inputs(release: &Release) -> String {
     inputs.push(release.version.clone().into_bytes());
     let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
     fingerprint(&inputs)
+}
+
+/// Fails if an image of a name that coracle chooses is not one that it has built: a build would take the name from it.
+fn require_ours(name: &str, found: Option<&Image>) -> Result<()> {
+    if found.is_none_or(|found| ownership::is_built_image(&found.labels)) {
+        return Ok(());
+    }
+    Err(Error::new(Code::BuildFailed, format!("image `{name}` exists and was not built by coracle"))
+        .because("a build would take the name from it")
+        .hint(format!("give it another name: `docker tag {name} NAME`, then `docker rmi {name}`")))
 }
 
 async fn check_architecture(engine: &dyn Engine, versions: &Versions) -> Result<()> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::engine::files::run;
-use crate::engine::helper::Helper;
+use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{ContainerSpec, Labels, Mount, Privilege};
 use crate::engine::{ByteStream, Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
@@ -35,7 +35,8 @@ pub(super) async fn make(
     scratch: &Path,
     output: &Path,
 ) -> Result<()> {
-    let name = format!("coracle-build-{}", std::process::id());
+    let id = helper::unique_id();
+    let name = format!("coracle-build-{id}");
     let image = format!("{name}:latest");
     let mut tree = Tree::default();
     for program in ["containerd", "ctr"] {
@@ -44,9 +45,10 @@ pub(super) async fn make(
     tree.file("etc/passwd", 0o644, *b"root:x:0:0::/:/\n");
     tree.directory("tmp");
     let importer = crate::node_image::system::write_layer(&tree, scratch, "importer.tar")?;
-    let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"]});
+    let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"], "Labels": {helper::LABEL: id}});
     let archive = archive::stream(&importer, &image, &configuration).await?;
-    let helper = Helper::of_archive(engine, archive, container(&name, &image)).await?;
+    helper::sweep_all(&**engine).await;
+    let helper = Helper::of_archive(engine, archive, id, container(&name, &image)).await?;
     let engine = &**engine;
     let made = async {
         engine.start_container(&name).await?;

@@ -3,6 +3,8 @@
 use crate::config::{ClusterConfig, Role};
 use crate::engine::spec::Labels;
 
+pub use crate::engine::spec::HELPER_LABEL as HELPER;
+
 /// Label with the cluster's name, on everything that coracle makes.
 pub const CLUSTER: &str = "dev.coracle.cluster";
 /// Label with the container's role, such as `control-plane`, `worker` or `load-balancer`.
@@ -29,6 +31,12 @@ pub const PERSIST: &str = "dev.coracle.persist";
 pub const REGISTRY: &str = "dev.coracle.registry";
 /// Label of a registry's container with its port on the host.
 pub const PORT: &str = "dev.coracle.port";
+
+/// Label of an image that coracle builds: the hash of everything that it was built from.
+pub const INPUTS: &str = "dev.coracle.inputs";
+/// Label of a registry's container and volume with the ID of the run that made them. It is not [`RUN`]: a registry does not
+/// go when that run is rolled back.
+pub const MADE_BY: &str = "dev.coracle.made-by";
 
 /// Labels of everything that belongs to the cluster.
 pub fn of_cluster(cluster: &ClusterConfig, run: &str) -> Labels {

@@ -15,6 +15,7 @@ pub mod labels;
 pub mod layout;
 pub mod node;
 pub mod objects;
+pub mod ownership;
 pub mod pki;
 pub mod subnet;
 
@@ -35,6 +36,16 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// The API server and the credentials for it.
     pub access: Access,
+}
+
+/// The names in the engine that a cluster of this layout needs.
+pub fn names(layout: &Layout, facts: &Facts) -> ownership::Names {
+    let nodes = layout.nodes.iter().zip(&facts.images);
+    let nodes = nodes.map(|(node, image)| node::container::node(layout, node, image, facts));
+    let balancer = layout.balancer.iter().zip(facts.images.first());
+    let balancer = balancer.map(|(balancer, image)| beside::balancer::plan(layout, balancer, image, facts).spec);
+    let containers: Vec<ContainerSpec> = nodes.chain(balancer).collect();
+    ownership::Names::of(&containers).and_network(&node::container::network(layout, facts))
 }
 
 /// Plans a cluster.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use coracle::error::Code;
-use coracle::kubeconfig::{Entry, Location, merge, namespace, preflight, remove};
+use coracle::kubeconfig::{Entry, Location, merge, namespace, preflight, remove, remove_from};
 use serde_json::{Value, json};
 
 const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
@@ -184,17 +184,17 @@ fn files_keep_their_mode_owner_and_links() {
 
     let [target, link, loose] = ["target", "link", "loose"].map(|name| directory.path().join(name));
     fs::write(&target, "").unwrap();
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o640)).unwrap();
     symlink("target", &link).unwrap();
     wait(merge(&location(&link), &entry("coracle-dev"), true)).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(mode(&target), 0o400);
+    assert_eq!(mode(&target), 0o640);
     assert!(fs::read_to_string(&target).unwrap().contains("coracle-dev"));
 
     fs::write(&loose, "").unwrap();
-    fs::set_permissions(&loose, fs::Permissions::from_mode(0o664)).unwrap();
+    fs::set_permissions(&loose, fs::Permissions::from_mode(0o660)).unwrap();
     wait(merge(&location(&loose), &entry("coracle-dev"), true)).unwrap();
-    assert_eq!(mode(&loose), 0o600);
+    assert_eq!(mode(&loose), 0o660);
 
     if fs::metadata(directory.path()).unwrap().uid() == 0 {
         let theirs = directory.path().join("theirs").join("config");
@@ -210,6 +210,38 @@ fn files_keep_their_mode_owner_and_links() {
         wait(merge(&under_sudo(&loose), &entry("coracle-two"), true)).unwrap();
         assert_eq!(fs::metadata(&loose).unwrap().uid(), 0);
     }
+}
+
+#[test]
+fn a_file_that_nobody_may_write_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    wait(merge(&location(&file), &entry("coracle-dev"), true)).unwrap();
+    let before = fs::read_to_string(&file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    let errors = [
+        preflight(&location(&file)).unwrap_err(),
+        wait(merge(&location(&file), &entry("coracle-two"), true)).unwrap_err(),
+        wait(remove(&location(&file), "coracle-dev")).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), Code::FileFailed);
+        assert!(error.hints()[0].contains(&format!("chmod u+w '{}'", file.display())), "{error:?}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_cluster_of_the_same_name_from_elsewhere_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
+    let ours = entry("coracle-dev");
+    wait(merge(&location(&file), &ours, true)).unwrap();
+    assert!(!wait(remove_from(&file, "coracle-dev", "another authority")).unwrap());
+    assert!(wait(remove_from(&file, "coracle-dev", &ours.ca_pem)).unwrap());
+    assert!(!wait(remove_from(&file, "coracle-dev", &ours.ca_pem)).unwrap());
+    assert!(!wait(remove_from(&directory.path().join("none"), "coracle-dev", &ours.ca_pem)).unwrap());
 }
 
 #[test]

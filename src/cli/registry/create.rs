@@ -13,7 +13,8 @@ use crate::cluster::found::Cluster;
 use crate::cluster::registry;
 use crate::cluster::{self, run};
 use crate::engine::SharedEngine;
-use crate::error::{Result, counted};
+use crate::engine::finishing::run_to_end;
+use crate::error::{Code, Result, counted};
 use crate::plan::beside::registry::DEFAULT_PORT;
 use crate::plan::facts::Registry;
 use crate::ui::{Format, Step};
@@ -41,8 +42,9 @@ impl Run for Create {
         let existing = registry::find(&*engine, &name).await?.map(|found| found.registry.port);
         let port = self.port.or(existing).unwrap_or(DEFAULT_PORT);
         let registry = Registry { name, port };
+        let id = run::new_id();
         let work = async |engine: SharedEngine| {
-            let run = run::Run::new(&engine, &context.ui, run::new_id(), Duration::ZERO);
+            let run = run::Run::new(&engine, &context.ui, &*id, Duration::ZERO);
             let new = registry::ensure(&run, &registry, local).await?;
             if local {
                 registry::wait(&*engine, &registry).await?;
@@ -53,7 +55,14 @@ impl Run for Create {
             step.into_iter().for_each(Step::finish);
             Ok((new, outcomes))
         };
-        let (new, outcomes) = context.run_to_end(&engine, work).await?;
+        let made = async {
+            let result = run_to_end(&engine, &context.stop, work).await;
+            if result.as_ref().is_err_and(|error| error.code() == Code::Interrupted) {
+                registry::abandon(&engine, &registry.name, &id).await?;
+            }
+            result
+        };
+        let (new, outcomes) = context.clean_up_after(made).await?;
         let connected = registry::report(outcomes, &registry, &context.ui);
         let host = registry.host();
         let also = if connected.is_empty() {

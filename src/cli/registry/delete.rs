@@ -9,7 +9,7 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, RegistryNameOption};
 use crate::cli::output::joined;
-use crate::cluster::registry;
+use crate::cluster::registry::{self, RegistryRemoval};
 use crate::error::Result;
 use crate::ui::Format;
 
@@ -28,9 +28,14 @@ impl Run for Delete {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let name = self.name.get()?;
         let (engine, _) = context.engine().await?;
-        let step = context.ui.step(format!("Deleting registry `{name}`"));
-        let removed = registry::delete(&engine, &name, self.volumes).await?;
-        step.finish();
+        let removed = if registry::is_absent(&*engine, &name).await? {
+            RegistryRemoval::default()
+        } else {
+            let step = context.ui.step(format!("Deleting registry `{name}`"));
+            let removed = registry::delete(&engine, &name, self.volumes).await?;
+            step.finish();
+            removed
+        };
         for (cluster, why) in &removed.connected {
             context.ui.warn(format!("cluster `{cluster}` is still configured for the registry: {why}"));
         }
@@ -38,8 +43,8 @@ impl Run for Delete {
             let clusters = joined(&removed.disconnected);
             context.ui.note(format!("Disconnected from {clusters}; running pods are unaffected, new pulls will fail"));
         }
-        if !removed.container && !removed.volume {
-            context.ui.note(format!("Registry `{name}` did not exist"));
+        if !removed.container && !removed.volume && !removed.kept {
+            context.ui.note(format!("There is no registry `{name}`, so nothing was deleted"));
         }
         if removed.kept {
             context.ui.note(format!("Its images are kept in the volume `{name}`, for the next registry of this name"));

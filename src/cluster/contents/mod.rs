@@ -88,7 +88,8 @@ pub(crate) async fn install(
 ) -> Result<()> {
     let cluster = &layout.cluster;
     if let Some(registry) = &contents.registry {
-        registry::attach(run, client, registry, &cluster.name).await?;
+        let attached = registry::attach(run, client, registry, &cluster.name).await;
+        attached.or_else(|error| optional(run, cluster, registry, error))?;
     }
     let target = target(run, client, layout);
     let nodes = target.node_names();
@@ -124,6 +125,16 @@ pub(crate) async fn install(
     Ok(())
 }
 
+/// A registry that the configuration does not ask for may be gone meanwhile: no reason to give up a cluster.
+fn optional(run: &Run, cluster: &ClusterConfig, registry: &Registry, error: Error) -> Result<()> {
+    if cluster.registry.is_some() || error.code() == Code::Interrupted {
+        return Err(error);
+    }
+    let again = format!("`coracle registry create --name {}` connects it", registry.name);
+    run.ui.warn(format!("registry `{}` was not connected: {error}; {again}", registry.name));
+    Ok(())
+}
+
 /// The new cluster as add-ons see it.
 fn target<'a>(run: &'a Run, client: &'a Client, layout: &Layout) -> Target<'a> {
     let nodes = layout.nodes.iter().map(|node| {
@@ -131,4 +142,31 @@ fn target<'a>(run: &'a Run, client: &'a Client, layout: &Layout) -> Target<'a> {
         (node.name.clone(), ports.collect())
     });
     Target { run, client, nodes: nodes.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::SharedEngine;
+    use crate::engine::fake::FakeEngine;
+    use crate::ui::{Ui, UiOptions};
+
+    #[test]
+    fn only_a_registry_that_was_asked_for_is_needed() {
+        let engine: SharedEngine = Arc::new(FakeEngine::new(&[]));
+        let (ui, shown) = Ui::captured(UiOptions::default());
+        let run = Run::new(&engine, &ui, "run", Duration::ZERO);
+        let registry = Registry { name: "coracle-registry".to_owned(), port: 5001 };
+        let gone = || Error::new(Code::NotFound, "registry `coracle-registry` does not exist");
+        let mut cluster = ClusterConfig::new("t-one".parse().unwrap());
+        optional(&run, &cluster, &registry, gone()).unwrap();
+        assert!(shown.stderr().contains("registry `coracle-registry` was not connected"), "{}", shown.stderr());
+        let interrupted = Error::new(Code::Interrupted, "interrupted");
+        assert_eq!(optional(&run, &cluster, &registry, interrupted).unwrap_err().code(), Code::Interrupted);
+        cluster.registry = Some(LocalRegistry::Named("coracle-registry".to_owned()));
+        assert_eq!(optional(&run, &cluster, &registry, gone()).unwrap_err().code(), Code::NotFound);
+    }
 }

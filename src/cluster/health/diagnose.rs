@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::cluster::health::ask::output;
-use crate::cluster::health::lines::{MAX_LINES, last_lines, relevant_lines};
+use crate::cluster::health::lines::{MAX_LINES, code, last_lines, relevant_lines};
 use crate::cluster::health::probe::is_full;
 use crate::cluster::health::pulls;
 use crate::engine::Engine;
-use crate::error::{Code, Error, FREE_DISK};
+use crate::error::{Code, Error, FREE_DISK, counted};
 use crate::host::limits;
 
 /// Restarts of a node's container, or of a kubelet, after which it is suspected.
@@ -74,24 +74,31 @@ async fn stopped(engine: &dyn Engine, node: &str) -> Option<Failure> {
         Err(error) if error.code() == Code::EngineUnreachable => return Some(Failure::lasting(error)),
         inspected => inspected.ok()??,
     };
-    // If a node ends again and again, the engine starts it again and again, and reports it as running in between.
-    if inspected.running && inspected.restart_count < MAX_RESTARTS {
+    let log = async || {
+        let log = engine.logs(node, Some(20)).await.unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    };
+    if !inspected.running {
+        let (cause, log) = (format!("its container exited with {}", code(inspected.exit_code)), log().await);
+        let error = exited(engine, node, cause, &log).await;
+        return Some(Failure::lasting(error.with_lines(last_lines(&log, MAX_LINES))));
+    }
+    // If a node ends again and again, the engine starts it again and again, and reports it as running in between: its
+    // state and its log are then those of the new start.
+    if inspected.restart_count < MAX_RESTARTS {
         return None;
     }
-    let times = inspected.running.then_some(inspected.restart_count);
-    let cause = match times {
-        // The engine keeps an exit code only while a container is stopped.
-        Some(times) => format!("its container ended {times} times, and the engine started it again"),
-        None => format!("its container exited with {}", inspected.exit_code),
-    };
-    Some(Failure { error: exited(engine, node, cause).await, times })
+    let last = engine.last_exit(node).await.ok().flatten();
+    let last = last.map_or_else(String::new, |last| format!("; its last exit code was {}", code(last)));
+    let times = counted(inspected.restart_count, "time");
+    let cause = format!("its container ended {times}, and the engine started it again{last}");
+    let error = exited(engine, node, cause, &log().await).await;
+    Some(Failure { error, times: Some(inspected.restart_count) })
 }
 
-async fn exited(engine: &dyn Engine, node: &str, cause: String) -> Error {
-    let log = engine.logs(node, Some(20)).await.unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let error = Error::new(Code::NodeExited, "the node stopped").on_node(node).with_lines(last_lines(&log, MAX_LINES));
-    match few_inotify(engine, &log).await {
+async fn exited(engine: &dyn Engine, node: &str, cause: String, log: &str) -> Error {
+    let error = Error::new(Code::NodeExited, "the node stopped").on_node(node);
+    match few_inotify(engine, log).await {
         Some(reason) => error.because(format!("{cause}; {reason}")).hint(limits::MORE_INOTIFY),
         None => error.because(cause).hint("keep the nodes with `--retain`, then read `coracle export logs`"),
     }
@@ -286,6 +293,26 @@ mod tests {
     use super::*;
     use crate::engine::fake::FakeEngine;
     use crate::engine::spec::{ContainerSpec, ExecOutput};
+
+    #[tokio::test]
+    async fn a_node_that_was_killed_twice_is_told_with_how_it_ended() {
+        let engine = FakeEngine::new(&["node"]);
+        engine.create_container(&ContainerSpec::new("t-node", "node")).await.unwrap();
+        engine.start_container("t-node").await.unwrap();
+        for _ in 0..2 {
+            assert!(stopped(&engine, "t-node").await.is_none());
+            engine.restarts_after("t-node", 137);
+        }
+        let error = stopped(&engine, "t-node").await.unwrap().error;
+        let cause = error.cause().unwrap_or_default();
+        assert!(cause.starts_with("its container ended 2 times, and the engine started it again;"), "{cause}");
+        assert!(cause.contains("its last exit code was 137, which is SIGKILL"), "{cause}");
+        // The log is that of the new start.
+        assert!(error.lines().is_empty());
+        engine.stop_container("t-node", 0).await.unwrap();
+        let error = stopped(&engine, "t-node").await.unwrap().error;
+        assert!(error.cause().unwrap().starts_with("its container exited with 0"), "{error}");
+    }
 
     #[test]
     fn only_a_quick_end_with_an_error_counts() {

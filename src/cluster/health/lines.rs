@@ -42,6 +42,15 @@ pub(super) fn last_lines(text: &str, count: usize) -> Vec<String> {
     lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// An exit code, with what it means where that is not known to everybody.
+pub(super) fn code(code: i64) -> String {
+    match code {
+        137 => "137, which is SIGKILL: the kernel, when memory is short (`dmesg` shows it), or a person".to_owned(),
+        129..=192 => format!("{code}, which is signal {}", code - 128),
+        _ => code.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

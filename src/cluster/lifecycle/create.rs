@@ -61,7 +61,10 @@ pub async fn create(
 ) -> Result<Created> {
     let id = new_id();
     let cluster = facts::for_place(cluster, engine.place(), ui);
-    let work = async |engine: SharedEngine| steps(&Run::new(&engine, ui, &*id, options.wait), &cluster, options).await;
+    let work = async |engine: SharedEngine| {
+        let run = Run::new(&engine, ui, &*id, options.wait);
+        Box::pin(steps(&run, &cluster, options)).await
+    };
     let result = run_to_end(engine, stop, work).await;
     // From here on the cluster exists: an interruption must not leave an entry for nodes that are then removed.
     let result = match result {
@@ -173,12 +176,13 @@ fn node_names(layout: &Layout) -> Vec<String> {
 async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<Plan> {
     let step = run.ui.step("Preparing the node image");
     let facts = facts::prepare(run, cluster, options, &step).await?;
+    provision::check_names(run, cluster, options.local, &facts).await?;
     step.finish();
     let contents =
         contents::prepare(run, cluster, &facts::version(&facts), facts.registry.as_ref(), options.local).await?;
 
     let step = run.ui.step(format!("Creating {}", counted(cluster.nodes.len(), "node")));
-    let (plan, pki) = provision::cluster(run, cluster, options.local, &facts, &step).await?;
+    let (plan, pki) = provision::cluster(run, cluster, options, &facts, &step).await?;
     step.finish();
 
     let mut plan = plan;
@@ -236,7 +240,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     contents::check(&**engine, &cluster, &facts::version(&facts)).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
     let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
-    provision::foreign_volumes(&**engine, &cluster, subnet, &facts).await?;
+    provision::check_names(&run, &cluster, options.local, &facts).await?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let port = cluster.networking.api_server_port;
     let layout = Layout::new(cluster, subnet, port, &facts::version(&facts))?.on(facts::engine_host(&**engine));

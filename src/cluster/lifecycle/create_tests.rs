@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{ClusterName, Node, Role};
 use crate::engine::Engine;
 use crate::engine::fake::FakeEngine;
-use crate::engine::spec::{AddressPool, ContainerSpec, Image, Labels, Mount, NetworkSpec};
+use crate::engine::spec::{AddressPool, Image, Labels, NetworkSpec};
 use crate::error::Error;
 use crate::kubeconfig::Location;
 use crate::plan::ProxySettings;
@@ -90,7 +90,7 @@ async fn nothing_is_left_whichever_answer_is_lost() {
 }
 
 #[tokio::test]
-async fn what_others_made_stays() {
+async fn a_network_of_an_earlier_cluster_stays() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(engine());
     let mine = NetworkSpec {
@@ -104,7 +104,9 @@ async fn what_others_made_stays() {
         labels: Labels::from([(labels::CLUSTER.to_owned(), "t-fake".to_owned())]),
     };
     engine.create_network(&mine).await.unwrap();
-    failure(&engine, &options(directory.path())).await;
+    let error = failure(&engine, &options(directory.path())).await;
+    assert_eq!(error.message(), "network `coracle-t-fake` exists and belongs to cluster `t-fake`");
+    assert!(error.hints().iter().any(|hint| hint.contains("coracle delete cluster --name t-fake")), "{error:?}");
     assert_eq!(engine.left(), ["network coracle-t-fake"]);
 }
 
@@ -134,20 +136,6 @@ async fn one_of_two_runs_of_a_name_gets_all_of_it() {
     assert!(codes.contains(&Code::ClusterExists) && codes.contains(&Code::NotReady), "{one}; {other}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
     assert_eq!(started, 2, "{:#?}", engine.transcript());
-}
-
-#[tokio::test]
-async fn without_the_first_container_no_other_one_is_made() {
-    let directory = tempfile::tempdir().unwrap();
-    let engine = Arc::new(engine());
-    let spec = crate::node_image::choose::throw_away("t-fake-control-plane", "sha256:1234", "another");
-    engine.create_container(&spec).await.unwrap();
-    let error = failure(&engine, &options(directory.path())).await;
-    assert_eq!(error.code(), Code::ClusterExists);
-    let creates = engine.transcript().iter().filter(|call| call.starts_with("create_container")).count();
-    // The one above, and the one that found the name taken.
-    assert_eq!(creates, 2, "{:#?}", engine.transcript());
-    assert_eq!(engine.left(), ["container t-fake-control-plane"]);
 }
 
 #[tokio::test]
@@ -216,25 +204,6 @@ async fn every_node_is_started_before_the_api_is_awaited() {
     assert!(error.cause().is_some_and(|cause| cause.contains("cannot create Node")), "{error}");
     let started = engine.transcript().iter().filter(|call| call.starts_with("start_container")).count();
     assert_eq!(started, 2, "{:#?}", engine.transcript());
-}
-
-#[tokio::test]
-async fn volumes_of_someone_else_are_neither_mounted_nor_removed() {
-    for name in ["t-fake-control-plane-var", "t-fake-worker-var", "t-fake-volumes"] {
-        let engine = Arc::new(engine());
-        // A container of the user's brings a volume of this name.
-        let volume = Mount::Volume { name: name.to_owned(), target: "/data".to_owned(), labels: Labels::new() };
-        let spec = ContainerSpec { mounts: vec![volume], ..ContainerSpec::new("t-mine", "sha256:1234") };
-        engine.create_container(&spec).await.unwrap();
-        let before = engine.left();
-        let folder = tempfile::tempdir().unwrap();
-        let error = failure(&engine, &options(folder.path())).await;
-        assert_eq!(error.code(), Code::ClusterExists);
-        assert!(error.message().contains(name), "{error}");
-        assert_eq!(engine.left(), before);
-        let made = |call: &String| call.starts_with("create_network") || call.contains("t-fake-control-plane ");
-        assert!(!engine.transcript().iter().any(made), "{:?}", engine.transcript());
-    }
 }
 
 /// What a create of this file says on an engine whose node image has these labels: its error, and its warnings.

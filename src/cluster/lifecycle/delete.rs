@@ -1,13 +1,15 @@
 //! Deleting what coracle made: by label, so that it works on half a cluster, twice, and after an interruption.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
+use crate::cluster::found::cluster_of;
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::engine::place::Place;
-use crate::engine::spec::{Container, Network};
+use crate::engine::spec::{Container, Labels, Network, Volume};
 use crate::error::{Code, Error, Result};
 use crate::plan::labels;
 
@@ -61,20 +63,43 @@ pub async fn delete(engine: &SharedEngine, scope: &Scope) -> Result<ClusterRemov
     results.into_iter().collect::<Result<Vec<()>>>()?;
 
     let volumes = engine.volumes(&labels).await?;
-    let results = join_all(volumes.iter().map(|volume| engine.remove_volume(&volume.name))).await;
+    let results = join_all(volumes.iter().map(|volume| remove_volume(engine, volume))).await;
     removed.volumes.extend(volumes.iter().map(|volume| volume.name.clone()));
 
-    let networks = engine.networks().await?;
-    let matches = |labels: &crate::engine::spec::Labels| match scope {
-        Scope::Cluster(name) => labels.get(labels::CLUSTER).is_some_and(|value| value == name.as_str()),
-        Scope::Run(id) => labels.get(labels::RUN) == Some(id),
-    };
-    let networks: Vec<_> = networks.into_iter().filter(|network| matches(&network.labels)).collect();
+    let networks = networks(engine, scope).await?;
     removed.disconnected = disconnect(engine, &networks).await?;
-    let network_results = join_all(networks.iter().map(|network| engine.remove_network(&network.id))).await;
+    let network_results =
+        join_all(networks.iter().map(|network| repeated(async || engine.remove_network(&network.id).await))).await;
     removed.networks.extend(networks.iter().map(|network| network.name.clone()));
     results.into_iter().chain(network_results).collect::<Result<Vec<()>>>()?;
     Ok(removed)
+}
+
+/// The networks that are deleted.
+async fn networks(engine: &SharedEngine, scope: &Scope) -> Result<Vec<Network>> {
+    let matches = |labels: &Labels| match scope {
+        Scope::Cluster(name) => labels.get(labels::CLUSTER).is_some_and(|value| value == name.as_str()),
+        Scope::Run(id) => labels.get(labels::RUN) == Some(id),
+    };
+    Ok(engine.networks().await?.into_iter().filter(|network| matches(&network.labels)).collect())
+}
+
+/// Whether nothing of this scope exists.
+pub async fn is_absent(engine: &SharedEngine, scope: &Scope) -> Result<bool> {
+    let labels = [scope.label()];
+    Ok(engine.containers(&labels).await?.is_empty()
+        && engine.volumes(&labels).await?.is_empty()
+        && networks(engine, scope).await?.is_empty())
+}
+
+/// The names of all clusters that something is left of, also if it is only a network or a volume.
+pub async fn names(engine: &SharedEngine) -> Result<BTreeSet<ClusterName>> {
+    let label = [labels::CLUSTER.to_owned()];
+    let (containers, volumes, networks) =
+        (engine.containers(&label).await?, engine.volumes(&label).await?, engine.networks().await?);
+    let labels = containers.iter().map(|container| &container.labels);
+    let labels = labels.chain(volumes.iter().map(|volume| &volume.labels));
+    Ok(labels.chain(networks.iter().map(|network| &network.labels)).filter_map(cluster_of).collect())
 }
 
 /// Disconnects all containers from networks that are about to be removed, which is not possible before. Returns the names of
@@ -97,26 +122,40 @@ async fn disconnect(engine: &SharedEngine, networks: &[Network]) -> Result<Vec<S
     Ok(others.map(|(container, _)| container.name.clone()).collect())
 }
 
+/// Tries a removal several times: what another command removes at the same time still holds it for a moment.
+async fn repeated(removal: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let mut last = removal().await;
+    for attempt in 1..MAX_ATTEMPTS {
+        // An engine that does not answer would take as long again, for as little.
+        if last.as_ref().map_or_else(|error| error.code() == Code::EngineUnreachable, |()| true) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt))).await;
+        last = removal().await;
+    }
+    last
+}
+
 async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
-    let mut last = None;
-    for attempt in 0..MAX_ATTEMPTS {
+    let removed = repeated(async || {
         // With a frozen process the engine gives up only after ten seconds.
         thaw(&container.id);
-        match engine.remove_container(&container.id).await {
-            Ok(()) => return Ok(()),
-            // Another attempt would wait as long, for as little.
-            Err(error) if error.code() == Code::EngineUnreachable => return Err(error.on_node(&container.name)),
-            Err(error) => {
-                last = Some(error);
-                tokio::time::sleep(Duration::from_millis(200 * u64::from(attempt + 1))).await;
-            }
-        }
-    }
-    let cause = last.map(|error| error.to_string()).unwrap_or_default();
-    Err(Error::new(Code::StepFailed, "cannot remove the container")
-        .on_node(&container.name)
-        .because(cause)
-        .hint(format!("restart the engine, then `docker rm -f -v {}`", container.name)))
+        engine.remove_container(&container.id).await
+    });
+    removed.await.map_err(|error| match error.code() {
+        Code::EngineUnreachable => error.on_node(&container.name),
+        _ => Error::new(Code::StepFailed, "cannot remove the container")
+            .on_node(&container.name)
+            .because(error.to_string())
+            .hint(format!("restart the engine, then `docker rm -f -v {}`", container.name)),
+    })
+}
+
+async fn remove_volume(engine: &SharedEngine, volume: &Volume) -> Result<()> {
+    let removed = repeated(async || engine.remove_volume(&volume.name).await).await;
+    removed.map_err(|error| {
+        error.hint(format!("`docker ps --all --filter volume={}` shows which container uses it", volume.name))
+    })
 }
 
 /// Thaws every cgroup below a container: a pod that was frozen when its node was killed cannot die (cgroup v1 only).
@@ -138,3 +177,7 @@ fn thaw(id: &str) {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "delete_tests.rs"]
+mod tests;

@@ -1,13 +1,11 @@
 //! What can be known to fail before anything is made.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, ClusterName, Networking};
 use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
-use crate::error::{Code, Error, Problem, Result, counted};
+use crate::error::{Code, Error, Problem, Result};
 use crate::host::check::Check;
 use crate::host::routes::{self, Route};
 
@@ -59,8 +57,9 @@ fn unused(name: &ClusterName, containers: &[Container]) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Code::ClusterExists, format!("cluster `{name}` already exists"))
-        .hint(format!("use it: `kubectl --context {}`; or choose another `--name`", name.context()))
-        .hint(format!("or delete it: `coracle delete cluster --name {name}`")))
+        // A cluster that was kept after a failure has no context.
+        .hint(format!("use it: `coracle status --name {name}`, `coracle export kubeconfig --name {name}`"))
+        .hint(format!("or choose another `--name`, or delete it: `coracle delete cluster --name {name}`")))
 }
 
 /// Refuses to start nodes on the data of a cluster whose containers are gone: it would come back to life.
@@ -69,20 +68,6 @@ fn no_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
     Err(Error::new(Code::ClusterExists, format!("volumes of an earlier cluster `{name}` exist"))
         .because(format!("`{}` holds its data, but its containers are gone", volume.name))
         .hint(format!("delete them: `coracle delete cluster --name {name}`; or choose another `--name`")))
-}
-
-/// Checks that the volumes of a new cluster do not exist: the engine would mount the volume of someone else without a word.
-pub fn foreign_volumes(wanted: &BTreeSet<String>, volumes: &[Volume]) -> Result<()> {
-    let found: Vec<&str> =
-        volumes.iter().map(|volume| volume.name.as_str()).filter(|name| wanted.contains(*name)).collect();
-    let Some(first) = found.first() else { return Ok(()) };
-    Err(Error::new(Code::ClusterExists, format!("volume `{first}` exists and does not belong to coracle"))
-        .because("a node would mount it, and write into it")
-        .hint(format!(
-            "choose another `--name`, or delete {} with all contents: `docker volume rm {}`",
-            counted(found.len(), "volume"),
-            found.join(" ")
-        )))
 }
 
 /// Checks that no network of the engine overlaps a wanted subnet.

@@ -7,17 +7,22 @@ use futures_util::future::join_all;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::cluster::leads;
 use crate::cluster::lifecycle::delete::{Scope, delete};
+use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::{facts, preflight};
+use crate::cluster::ownership::{self, OTHER_NAME};
 use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, Role};
 use crate::engine::Engine;
-use crate::engine::spec::{NetworkSpec, Privilege};
+use crate::engine::spec::{Labels, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
 use crate::host::ports;
 use crate::host::routes::{self, Route};
 use crate::plan::facts::USUAL_MTU;
+use crate::plan::labels;
+use crate::plan::ownership::Names;
 use crate::plan::pki::Pki;
 use crate::plan::subnet::{Division, NodeSubnets};
 use crate::plan::{self, Facts, Layout, NodePlan, Plan};
@@ -32,15 +37,13 @@ const AMBIGUITY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn cluster(
     run: &Run,
     cluster: &ClusterConfig,
-    local: bool,
+    options: &Options,
     facts: &Facts,
     step: &Step,
 ) -> Result<(Plan, Pki)> {
     let (engine, networking) = (&*run.engine, &cluster.networking);
+    let local = options.local;
     let subnets = facts::subnets(engine, networking, local).await?;
-    if let Some(subnet) = subnets.first() {
-        foreign_volumes(engine, cluster, *subnet, facts).await?;
-    }
     let mut attempt = 1;
     loop {
         let chosen = facts::choose_ports(cluster, local)?;
@@ -59,7 +62,12 @@ pub(super) async fn cluster(
             }
         }
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
-        let plan = plan::plan(layout(subnet)?, facts, &pki)?;
+        let mut plan = plan::plan(layout(subnet)?, facts, &pki)?;
+        for (node, _) in
+            plan.nodes.iter_mut().zip(&plan.layout.nodes).filter(|(_, node)| node.config.role == Role::ControlPlane)
+        {
+            leads::add_to(&mut node.files, &options.kubeconfig);
+        }
         match nodes(engine, &plan.nodes, &network, step).await {
             Ok(()) => return Ok((plan, pki)),
             Err(error) if error.code() == Code::PortTaken && attempt < MAX_ATTEMPTS => {
@@ -73,24 +81,27 @@ pub(super) async fn cluster(
                 attempt += 1;
             }
             Err(error) if error.reason() == Some(Reason::NameTaken) => {
-                let hint = "`coracle get clusters` lists clusters; choose another `--name`, or delete that one first";
-                return Err(error.with_code(Code::ClusterExists).hint(hint));
+                // Another program was faster: whose is it?
+                require_free(run, &plan::names(&plan.layout, facts)).await?;
+                return Err(error.with_code(Code::ClusterExists).hint("`coracle get clusters` lists clusters"));
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Fails if a volume of the cluster exists and is not coracle's.
-pub(super) async fn foreign_volumes(
-    engine: &dyn Engine,
-    cluster: &ClusterConfig,
-    subnet: NodeSubnets,
-    facts: &Facts,
-) -> Result<()> {
+/// Fails if something has a name that the cluster needs, before anything is made.
+pub(super) async fn check_names(run: &Run, cluster: &ClusterConfig, local: bool, facts: &Facts) -> Result<()> {
+    // Names do not depend on addresses, but a layout has some.
+    let subnets = facts::subnets(&*run.engine, &cluster.networking, local).await?;
+    let subnet = subnets.into_iter().next().ok_or_else(no_subnet)?;
     let layout = Layout::new(cluster.clone(), subnet, 0, &facts::version(facts))?;
-    let wanted = plan::node::container::volume_names(&layout, facts);
-    preflight::foreign_volumes(&wanted, &engine.volumes(&[]).await?)
+    require_free(run, &plan::names(&layout, facts)).await
+}
+
+async fn require_free(run: &Run, names: &Names) -> Result<()> {
+    let is_own = |labels: &Labels| labels.get(labels::RUN) == Some(&run.id);
+    ownership::require_free(&*run.engine, names, (Code::ClusterExists, OTHER_NAME), is_own).await
 }
 
 /// Creates the network with the first of the subnets that is free, and returns its ID and subnets.

@@ -7,14 +7,16 @@ use serde_json::Value;
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::provision;
+use crate::cluster::ownership;
 use crate::cluster::service::urls;
-use crate::engine::spec::Protocol;
+use crate::engine::spec::{Labels, Protocol};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};
 use crate::host::ports;
 use crate::kubernetes::object;
 use crate::plan::beside::tunnel::{self, Forward};
 use crate::plan::labels::{self, ContainerRole};
+use crate::plan::ownership::Names;
 use crate::ui::Step;
 
 /// The forwards to these Services, or to all that have an address if none is named.
@@ -104,15 +106,21 @@ pub async fn open(
     run: &str,
     step: &Step,
 ) -> Result<()> {
-    remove(&**engine, &format!("{}={}", labels::CLUSTER, cluster.name)).await?;
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
     let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, run, forwards);
+    // A tunnel of this cluster is closed; whatever else has the name stays.
+    let has = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+    let is_own = |labels: &Labels| {
+        has(labels, labels::CLUSTER, cluster.name.as_str()) && has(labels, labels::ROLE, ContainerRole::Tunnel.as_str())
+    };
+    ownership::require_free(&**engine, &Names::of([&plan.spec]), (Code::StepFailed, None), is_own).await?;
+    remove(&**engine, &format!("{}={}", labels::CLUSTER, cluster.name)).await?;
     let network = plan.spec.network.clone().unwrap_or_default();
     let name = plan.spec.name.clone();
     provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
-        Some(Reason::NameTaken) => error
-            .with_code(Code::StepFailed)
-            .hint(format!("close the open tunnel, or remove the container: `docker rm --force {name}`")),
+        Some(Reason::NameTaken) => {
+            error.with_code(Code::StepFailed).hint(format!("`docker inspect {name}` shows what has the name"))
+        }
         _ => error,
     })
 }
@@ -139,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::FakeEngine;
-    use crate::engine::spec::{ContainerSpec, Labels};
+    use crate::engine::spec::ContainerSpec;
 
     #[test]
     fn every_port_of_a_service_with_an_address_is_forwarded() {

@@ -5,17 +5,17 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 
 use crate::cluster::access;
-use crate::cluster::found::Cluster;
+use crate::cluster::found::{Cluster, cluster_of};
+use crate::cluster::registry::known::find;
 use crate::cluster::registry::nodes::{stopped, write_files};
 use crate::cluster::run::Run;
 use crate::config::ClusterName;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, apply};
 use crate::plan::FileTree;
 use crate::plan::beside::registry;
 use crate::plan::facts::Registry;
-use crate::plan::node::container::network_name;
 use crate::plan::node::registries;
 use crate::ui::Ui;
 
@@ -29,12 +29,16 @@ pub async fn attach(run: &Run, client: &Client, registry: &Registry, cluster: &C
     tokio::try_join!(connected, apply::apply(client, &object, run.deadline)).map(drop)
 }
 
+/// Connects the registry's container with the cluster's network: both found by label, since others may have their names.
 async fn connect_network(engine: &dyn Engine, registry: &Registry, cluster: &ClusterName) -> Result<()> {
-    let name = network_name(cluster.as_str());
+    let missing = |what: String| Error::new(Code::NotFound, format!("{what} does not exist"));
     let networks = engine.networks().await?;
-    let subnets = networks.iter().find(|network| network.name == name).map(|network| network.subnets.as_slice());
-    let address = registry.address(subnets.unwrap_or_default());
-    engine.connect_network(&name, &registry.name, &registry.alias(), address).await
+    let network = networks.iter().find(|network| cluster_of(&network.labels).as_ref() == Some(cluster));
+    let network = network.ok_or_else(|| missing(format!("the network of cluster `{cluster}`")))?;
+    let found = find(engine, &registry.name).await?;
+    let found = found.ok_or_else(|| missing(format!("registry `{}`", registry.name)))?;
+    let address = registry.address(&network.subnets);
+    engine.connect_network(&network.id, &found.container.id, &registry.alias(), address).await
 }
 
 /// The clusters whose configuration names a registry, or for the shared one does not refuse it.

@@ -35,6 +35,12 @@ pub struct RegistryRemoval {
     pub connected: Vec<(ClusterName, String)>,
 }
 
+/// Whether there is neither a registry of this name nor a volume with images of an earlier one.
+pub async fn is_absent(engine: &dyn Engine, name: &str) -> Result<bool> {
+    let label = [format!("{}={name}", labels::REGISTRY)];
+    Ok(engine.containers(&label).await?.is_empty() && engine.volumes(&label).await?.is_empty())
+}
+
 /// Deletes a registry, and disconnects clusters from it; deletes its images only if `volumes`.
 pub async fn delete(engine: &SharedEngine, name: &str, volumes: bool) -> Result<RegistryRemoval> {
     let mut removed = RegistryRemoval::default();

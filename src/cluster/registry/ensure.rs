@@ -6,13 +6,15 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::catalog;
 use crate::cluster::addon::build_image;
+use crate::cluster::ownership::{OTHER_NAME, require_free};
 use crate::cluster::registry::known::{find, list, name_option, paused};
 use crate::cluster::run::Run;
-use crate::engine::Engine;
-use crate::engine::spec::State;
+use crate::engine::spec::{ContainerSpec, Labels, Mount, State};
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result};
 use crate::plan::beside::registry;
 use crate::plan::facts::Registry;
+use crate::plan::ownership::Names;
 use crate::plan::{NodePlan, labels};
 
 /// Makes sure that the registry exists and runs; `false` if it already did. `local`: the engine is on this host.
@@ -28,50 +30,79 @@ pub async fn ensure(run: &Run, registry: &Registry, local: bool) -> Result<bool>
         }
     }
     let recipe = catalog::registry()?;
-    let kept = kept_volume(engine, &registry.name).await?;
+    let mut plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
+    mark(&mut plan.spec, &run.id);
+    let is_own = |labels: &Labels| labels.get(labels::REGISTRY) == Some(&registry.name);
     if found.is_none() {
         // Building the program takes minutes: a conflict is reported before.
+        require_free(engine, &Names::of([&plan.spec]), (Code::RegistryExists, OTHER_NAME), is_own).await?;
         free_port(engine, registry, local).await?;
         build_image(run, &recipe, "the registry", None).await?;
     }
     let step = run.ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
-    let plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
-    let created = match found {
-        Some(_) => None,
+    let id = match found {
+        Some(found) => found.container.id,
         None => create(engine, &plan, registry).await?,
     };
-    if let Err(error) = start(engine, plan, registry).await {
-        if let Some(id) = created {
-            // It would only be in the way.
-            engine.remove_container(&id).await?;
-            if !kept {
-                engine.remove_volume(&registry.name).await?;
-            }
-        }
+    if let Err(error) = start(engine, &id, &plan, registry).await {
+        // It would only be in the way.
+        undo(engine, &run.id).await?;
         return Err(error);
     }
     step.finish();
     Ok(true)
 }
 
-/// Creates the container; `None` if another run was faster.
-async fn create(engine: &dyn Engine, plan: &NodePlan, registry: &Registry) -> Result<Option<String>> {
+/// Labels what a run makes, so that it can be undone.
+fn mark(spec: &mut ContainerSpec, run: &str) {
+    let label = || (labels::MADE_BY.to_owned(), run.to_owned());
+    spec.labels.extend([label()]);
+    for mount in &mut spec.mounts {
+        match mount {
+            Mount::Volume { labels, .. } => labels.extend([label()]),
+            Mount::Bind { .. } | Mount::Directory { .. } => {}
+        }
+    }
+}
+
+/// Removes the container and the volume that a run has made; a volume with images of an earlier registry stays.
+async fn undo(engine: &dyn Engine, run: &str) -> Result<()> {
+    let made = [format!("{}={run}", labels::MADE_BY)];
+    for container in engine.containers(&made).await? {
+        engine.remove_container(&container.id).await?;
+    }
+    for volume in engine.volumes(&made).await? {
+        engine.remove_volume(&volume.name).await?;
+    }
+    Ok(())
+}
+
+/// Removes a registry that an interrupted run has made, and disconnects clusters from it. One that existed stays.
+pub async fn abandon(engine: &SharedEngine, registry: &str, run: &str) -> Result<()> {
+    let made = [format!("{}={run}", labels::MADE_BY)];
+    if !engine.containers(&made).await?.is_empty() {
+        super::delete(engine, registry, false).await?;
+    }
+    undo(&**engine, run).await
+}
+
+/// Creates the container and returns its ID; that of another run which was faster.
+async fn create(engine: &dyn Engine, plan: &NodePlan, registry: &Registry) -> Result<String> {
     match engine.create_container(&plan.spec).await {
-        Ok(id) => Ok(Some(id)),
         Err(error) if error.reason() == Some(Reason::NameTaken) => match find(engine, &registry.name).await? {
-            Some(other) => same_port(&other.registry, registry.port).map(|()| None),
+            Some(other) => same_port(&other.registry, registry.port).map(|()| other.container.id),
             None => Err(taken_name(&registry.name)),
         },
-        Err(error) => Err(error),
+        created => created,
     }
 }
 
 /// Writes the container's configuration and starts it; also one whose start was interrupted, or that runs.
-async fn start(engine: &dyn Engine, plan: NodePlan, registry: &Registry) -> Result<()> {
+async fn start(engine: &dyn Engine, id: &str, plan: &NodePlan, registry: &Registry) -> Result<()> {
     let tar = plan.files.to_tar(0)?;
     let work = async {
-        engine.upload(&plan.spec.name, tar).await?;
-        engine.start_container(&plan.spec.name).await
+        engine.upload(id, tar).await?;
+        engine.start_container(id).await
     };
     work.await.map_err(|error| match error.code() {
         Code::PortTaken => taken_by_program(registry, &error.cause().unwrap_or_default()),
@@ -92,17 +123,6 @@ async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Res
         }
         _ => Ok(()),
     }
-}
-
-/// Whether images of an earlier registry exist. Fails if the volume is not a registry's.
-async fn kept_volume(engine: &dyn Engine, name: &str) -> Result<bool> {
-    let volumes = engine.volumes(&[]).await?;
-    let Some(volume) = volumes.iter().find(|volume| volume.name == name) else { return Ok(false) };
-    if volume.labels.get(labels::REGISTRY).is_some_and(|of| of == name) {
-        return Ok(true);
-    }
-    Err(Error::new(Code::RegistryExists, format!("volume `{name}` exists and does not belong to a registry"))
-        .hint(format!("choose another `--name`, or delete the volume with its contents: `docker volume rm {name}`")))
 }
 
 fn taken_by_program(registry: &Registry, cause: &dyn Display) -> Error {

@@ -11,8 +11,8 @@ mod prune;
 mod ready;
 
 pub use attach::{attach, attach_all, report, users};
-pub use delete::{RegistryRemoval, delete};
-pub use ensure::ensure;
+pub use delete::{RegistryRemoval, delete, is_absent};
+pub use ensure::{abandon, ensure};
 pub(crate) use known::of_cluster;
 pub use known::{Found, find, list};
 pub use login::{configured, known_hosts, log_in, push_credentials};

@@ -79,8 +79,8 @@ async fn two_runs_at_once_make_one_registry() {
     let wanted = registry("t-one", 5051);
     // The other run has made the container, and comes no further.
     let plan = crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
-    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_some());
-    assert!(create(&*shared, &plan, &wanted).await.unwrap().is_none());
+    let id = create(&*shared, &plan, &wanted).await.unwrap();
+    assert_eq!(create(&*shared, &plan, &wanted).await.unwrap(), id);
     assert!(ensure(&run(&engine), &wanted, false).await.unwrap());
     assert!(engine.files("t-one").keys().any(|path| path.ends_with("config.yml")), "{:?}", engine.files("t-one"));
     assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().state, State::Running);
@@ -103,7 +103,8 @@ async fn a_taken_port_keeps_the_previous_images() {
     result.unwrap();
     let shared: SharedEngine = engine.clone();
     delete(&shared, "t-one", false).await.unwrap();
-    let error = ensure(&run(&engine), &registry("t-one", 5052), false).await.unwrap_err();
+    let other = Run { id: "other".to_owned(), ..run(&engine) };
+    let error = ensure(&other, &registry("t-one", 5052), false).await.unwrap_err();
     assert_eq!(error.code(), Code::PortTaken);
     assert_eq!(engine.left(), ["volume t-one"]);
 }
@@ -200,9 +201,11 @@ async fn deleting_keeps_the_images_unless_it_is_asked_for() {
     let removed = delete(&shared, "t-one", false).await.unwrap();
     assert!(removed.container && removed.kept && !removed.volume);
     assert_eq!(engine.left(), ["volume t-one"]);
+    assert!(!is_absent(&*shared, "t-one").await.unwrap());
     let removed = delete(&shared, "t-one", true).await.unwrap();
     assert!(!removed.container && removed.volume);
     assert_eq!(engine.left(), Vec::<String>::new());
+    assert!(is_absent(&*shared, "t-one").await.unwrap());
     assert_eq!(delete(&shared, "t-one", true).await.unwrap(), RegistryRemoval::default());
 }
 
@@ -239,6 +242,52 @@ async fn a_cluster_that_does_not_run_keeps_nobody_waiting() {
     // When it starts, it finds the registry nevertheless.
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     assert!(engine.files("t-a-control-plane").keys().any(|path| path.ends_with("localhost:5051/hosts.toml")));
+}
+
+#[tokio::test]
+async fn an_interrupted_run_removes_only_what_it_made() {
+    let wanted = registry("t-one", 5051);
+    let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &wanted).await;
+    result.unwrap();
+    let shared: SharedEngine = engine.clone();
+    let other = Run { id: "other".to_owned(), ..run(&engine) };
+    // It exists: another run only connects clusters with it.
+    ensure(&other, &wanted, false).await.unwrap();
+    abandon(&shared, "t-one", "other").await.unwrap();
+    assert_eq!(engine.left(), ["container t-one", "volume t-one"]);
+    delete(&shared, "t-one", false).await.unwrap();
+    ensure(&other, &wanted, false).await.unwrap();
+    cluster(&engine, "t-a").await;
+    engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
+    abandon(&shared, "t-one", "other").await.unwrap();
+    // The images of the earlier registry stay.
+    assert_eq!(engine.left(), ["container t-a-control-plane", "network coracle-t-a", "volume t-one"]);
+    delete(&shared, "t-one", true).await.unwrap();
+    ensure(&other, &wanted, false).await.unwrap();
+    abandon(&shared, "t-one", "other").await.unwrap();
+    assert_eq!(engine.left(), ["container t-a-control-plane", "network coracle-t-a"]);
+}
+
+#[tokio::test]
+async fn a_registry_is_known_by_its_label_also_under_another_name() {
+    let wanted = registry("t-one", 5051);
+    let engine = FakeEngine::new(&[]).with_image(image());
+    let mut plan =
+        crate::plan::beside::registry::plan(&wanted, &catalog::registry().unwrap().image().unwrap()).unwrap();
+    plan.spec.name = "t-renamed".to_owned();
+    engine.create_container(&plan.spec).await.unwrap();
+    engine.create_container(&ContainerSpec::new("t-one", "sha256:7")).await.unwrap();
+    cluster(&engine, "t-a").await;
+    let engine = Arc::new(engine);
+    ensure(&run(&engine), &wanted, false).await.unwrap();
+    let clusters = crate::cluster::list(&*engine).await.unwrap();
+    attach_all(&run(&engine), &wanted, &clusters).await;
+    // What the user has under the registry's name is neither written, started nor connected.
+    assert!(engine.files("t-one").is_empty());
+    let all = engine.containers(&[]).await.unwrap();
+    let mine = all.iter().find(|container| container.name == "t-one").unwrap();
+    assert_eq!((mine.state, mine.networks.len()), (State::Created, 0));
+    assert_eq!(find(&*engine, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
 }
 
 #[tokio::test]

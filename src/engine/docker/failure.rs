@@ -99,14 +99,18 @@ pub(super) fn absent_is_none<T>(result: Result<T, Source>, what: &str) -> Result
     }
 }
 
-/// Succeeds also when the object is absent, is already being removed, or is already stopped.
+/// Succeeds also when the object is absent or is already stopped.
 pub(super) fn absent_is_fine(result: Result<(), Source>, what: &str) -> Result<()> {
     match result {
         Ok(()) => Ok(()),
         Err(source) if matches!(status(&source), Some(404 | 304)) => Ok(()),
-        Err(source) if status(&source) == Some(409) && message_of(&source).contains("already in progress") => Ok(()),
         Err(source) => Err(failed(what, &source)),
     }
+}
+
+/// Another command is removing the object, which still has its volumes and its networks.
+pub(super) fn is_being_removed(source: &Source) -> bool {
+    status(source) == Some(409) && message_of(source).contains("already in progress")
 }
 
 /// The container is already connected to the network.

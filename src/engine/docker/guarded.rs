@@ -245,6 +245,11 @@ impl Engine for Guarded {
     async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         self.guard(&format!("cannot inspect container `{container}`"), self.engine.inspect(container)).await
     }
+
+    async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
+        let what = format!("cannot read the events of container `{container}`");
+        self.guard(&what, self.engine.last_exit(container)).await
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bollard::body_full;
@@ -11,6 +11,7 @@ use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters as query;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::time::{Instant, sleep};
 
 use crate::engine::address::Address;
 use crate::engine::docker::answer::{container_of, inspected, pieces};
@@ -32,6 +33,9 @@ mod translate;
 const REQUEST_TIMEOUT: u64 = 120;
 /// How long a transfer of images or archives may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a container may be on its way out because of another command, and the pause between two looks.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of a command's output that are read at once. Image layers are read this way.
 const OUTPUT_BUFFER: usize = 256 << 10;
 
@@ -303,8 +307,15 @@ impl Engine for Docker {
 
     async fn remove_container(&self, container: &str) -> Result<()> {
         let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        let removed = self.client.remove_container(container, Some(options)).await;
-        absent_is_fine(removed, &format!("cannot remove container `{container}`"))
+        let deadline = Instant::now() + REMOVAL_TIMEOUT;
+        loop {
+            match self.client.remove_container(container, Some(options.clone())).await {
+                Err(source) if failure::is_being_removed(&source) && Instant::now() < deadline => {
+                    sleep(REMOVAL_INTERVAL).await;
+                }
+                removed => return absent_is_fine(removed, &format!("cannot remove container `{container}`")),
+            }
+        }
     }
 
     async fn containers(&self, labels: &[String]) -> Result<Vec<Container>> {
@@ -369,4 +380,21 @@ impl Engine for Docker {
         let found = absent_is_none(found, &format!("cannot inspect container `{container}`"))?;
         Ok(found.map(inspected))
     }
+
+    async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let filters = HashMap::from([("container", vec![container]), ("event", vec!["die"])]);
+        // With an end in the past, the engine sends what it remembers and closes.
+        let past = query::EventsOptionsBuilder::default().since("1").until(&now.to_string()).filters(&filters).build();
+        let mut events = self.client.events(Some(past)).boxed();
+        let (mut last, what) = (None, format!("cannot read the events of container `{container}`"));
+        while let Some(event) = events.try_next().await.map_err(|source| failed(&what, &source))? {
+            let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+            last = attributes.get("exitCode").and_then(|code| code.parse().ok()).or(last);
+        }
+        Ok(last)
+    }
 }
+
+#[cfg(test)]
+mod removal_tests;

@@ -12,13 +12,14 @@ use futures_util::TryStreamExt;
 use crate::engine::fake::files::{OnConverse, stream};
 use crate::engine::fake::state::{Held, Holdings, matches, refused};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Login, Mount, Network,
-    NetworkSpec, OsType, State, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Login, Mount, Network, NetworkSpec,
+    State, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod files;
+mod others;
 mod state;
 
 /// Answers a command: container, command, all of its input.
@@ -97,6 +98,11 @@ impl FakeEngine {
         self
     }
 
+    /// The container's program ends with this code, and the engine starts it again.
+    pub(crate) fn restarts_after(&self, container: &str, code: i64) {
+        self.state.lock().unwrap().find_mut(container).unwrap().ends.push(code);
+    }
+
     /// Answers commands; without it each succeeds without output.
     pub(crate) fn on_exec(
         mut self,
@@ -170,22 +176,7 @@ impl FakeEngine {
 #[async_trait]
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo> {
-        self.call("info".to_owned(), |_| {
-            Ok(EngineInfo {
-                version: "20.10.24".to_owned(),
-                os_type: OsType::Linux,
-                architecture: "x86_64".to_owned(),
-                storage_driver: "overlay2".to_owned(),
-                cgroup: CgroupVersion::V2,
-                rootless: false,
-                userns_remap: false,
-                operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
-                data_root: "/var/lib/docker".to_owned(),
-                proxy: (String::new(), String::new(), String::new()),
-                cpus: 2,
-                memory: 8 << 30,
-            })
-        })
+        self.call("info".to_owned(), |_| Ok(state::info()))
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
@@ -257,6 +248,7 @@ impl Engine for FakeEngine {
             }
             let id = state.id();
             let (name, labels) = (spec.name.clone(), spec.labels.clone());
+            state.made.push(format!("network {name}"));
             state.networks.push(Network { id: id.clone(), name, subnets: wanted, mtu: spec.mtu, labels });
             Ok(id)
         })
@@ -396,5 +388,10 @@ impl Engine for FakeEngine {
 
     async fn inspect(&self, container: &str) -> Result<Option<Inspected>> {
         self.call(format!("inspect {container}"), |state| Ok(state.find(container).map(Held::inspected)))
+    }
+    async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
+        self.call(format!("last_exit {container}"), |state| {
+            Ok(state.find(container).and_then(|held| held.ends.last().copied()))
+        })
     }
 }

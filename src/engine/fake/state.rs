@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::spec::{
-    Container, ContainerSpec, Image, Inspected, Labels, Mount, NO_NETWORK, Network, State, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, Image, Inspected, Labels, Mount, NO_NETWORK, Network, OsType,
+    State, Volume,
 };
 use crate::error::{Code, Error, Reason, Result};
 
@@ -11,6 +12,8 @@ use crate::error::{Code, Error, Reason, Result};
 #[derive(Default)]
 pub(crate) struct Holdings {
     pub(crate) calls: Vec<String>,
+    /// Everything that was ever made.
+    pub(crate) made: Vec<String>,
     pub(crate) next_id: u32,
     pub(crate) images: Vec<Image>,
     pub(crate) networks: Vec<Network>,
@@ -24,8 +27,28 @@ pub(crate) struct Held {
     pub(crate) id: String,
     pub(crate) state: State,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Exit codes of its ends after which it was started again.
+    pub(crate) ends: Vec<i64>,
     /// Networks that it was connected to after it was created.
     pub(crate) connected: BTreeSet<String>,
+}
+
+/// What the engine says of itself.
+pub(crate) fn info() -> EngineInfo {
+    EngineInfo {
+        version: "20.10.24".to_owned(),
+        os_type: OsType::Linux,
+        architecture: "x86_64".to_owned(),
+        storage_driver: "overlay2".to_owned(),
+        cgroup: CgroupVersion::V2,
+        rootless: false,
+        userns_remap: false,
+        operating_system: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        data_root: "/var/lib/docker".to_owned(),
+        proxy: (String::new(), String::new(), String::new()),
+        cpus: 2,
+        memory: 8 << 30,
+    }
 }
 
 /// An error of the engine.
@@ -84,13 +107,16 @@ impl Holdings {
                 Mount::Bind { .. } | Mount::Directory { .. } => continue,
             };
             if !self.volumes.iter().any(|volume| volume.name == name) {
+                self.made.push(format!("volume {name}"));
                 self.volumes.push(Volume { name, labels });
             }
         }
         let id = self.id();
         let (files, connected) = (BTreeMap::new(), BTreeSet::new());
-        let held = Held { spec: spec.clone(), id: id.clone(), state: State::Created, files, connected };
+        let (state, ends) = (State::Created, Vec::new());
+        let held = Held { spec: spec.clone(), id: id.clone(), state, files, ends, connected };
         self.containers.push(held);
+        self.made.push(format!("container {}", spec.name));
         Ok(id)
     }
 
@@ -150,7 +176,7 @@ impl Held {
         Inspected {
             running,
             exit_code: 0,
-            restart_count: 0,
+            restart_count: self.ends.len() as u64,
             image: self.spec.image.clone(),
             labels: self.spec.labels.clone(),
             description,

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
@@ -19,8 +18,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::agent;
-use crate::engine::helper::Helper;
-use crate::engine::spec::{Container, ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
+use crate::engine::helper::{self, Helper};
+use crate::engine::spec::{ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
 use crate::engine::{Conversation, Engine, Said, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Source};
@@ -31,8 +30,6 @@ const PROGRAM: &str = "/usr/local/bin/coracle-reader";
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest first line of the helper, bytes.
 const MAX_LINE: u64 = 64 << 10;
-/// A helper that does not run this long after its creation belongs to a command that was killed.
-const STALE: Duration = Duration::from_secs(30);
 /// Labels of a node that its helper has too, so that the helper is removed with the node.
 const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
 /// The role that distinguishes a helper from nodes.
@@ -47,27 +44,6 @@ pub(crate) struct StoreSource {
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
-}
-
-/// Removes helpers of commands that were killed. Those that cannot be removed are deleted with the cluster.
-async fn sweep(engine: &dyn Engine, labels: &Labels) {
-    let alike: Vec<String> = [labels::CLUSTER, labels::ROLE]
-        .iter()
-        .filter_map(|key| labels.get(*key).map(|value| format!("{key}={value}")))
-        .collect();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    for helper in engine.containers(&alike).await.unwrap_or_default() {
-        if is_stale(&helper, now) {
-            let _ = engine.remove_container(&helper.name).await;
-        }
-    }
-}
-
-pub(crate) fn is_stale(helper: &Container, now: Duration) -> bool {
-    let created = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
-    helper.labels.get(labels::ROLE).is_some_and(|role| role == ROLE)
-        && !helper.is_running()
-        && now.saturating_sub(created) > STALE
 }
 
 /// Finds these layers and images in the engine's store. The error is the reason why that is not possible.
@@ -134,7 +110,6 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
 /// Starts a helper, and removes those that other commands have left.
 async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
     let spec = spec(&**engine, node, mounts).await?;
-    let labels = spec.labels.clone();
     let begun = async {
         let helper = Helper::create(engine, spec).await?;
         // The program of this command, whichever the node image has.
@@ -145,17 +120,16 @@ async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<
         engine.start_container(helper.name()).await?;
         Ok((helper, ends))
     };
-    tokio::join!(begun, sweep(&**engine, &labels)).0
+    tokio::join!(begun, helper::sweep(&**engine)).0
 }
 
 /// A container that can only read the store: it has no network, and no capability beside reading.
 pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
     let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node was removed"))?;
     let label = |key: &str| found.labels.get(key).map(|value| (key.to_owned(), value.clone()));
     let mut labels: Labels = KEPT_LABELS.iter().filter_map(|key| label(key)).collect();
     labels.insert(labels::ROLE.to_owned(), ROLE.to_owned());
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{node}-reader-{}", helper::unique_id());
     Ok(ContainerSpec {
         entrypoint: Some(vec![PROGRAM.to_owned()]),
         command: Some(vec!["images".to_owned(), "read".to_owned()]),
@@ -164,7 +138,9 @@ pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) ->
         mounts,
         privilege: Privilege::Files,
         attached: true,
-        ..ContainerSpec::new(format!("{node}-reader-{:x}-{number}", std::process::id()), found.image)
+        // The name is longer than a host name may be.
+        hostname: "reader".to_owned(),
+        ..ContainerSpec::new(name, found.image)
     })
 }
 

@@ -11,11 +11,11 @@ use futures_util::StreamExt;
 
 use crate::engine::fake::FakeEngine;
 use crate::engine::helper::settle;
-use crate::engine::spec::{Container, ContainerSpec, Labels, State};
+use crate::engine::spec::{ContainerSpec, Labels};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source};
-use crate::image::load::store::{is_save_wanted, is_stale, open, spec};
+use crate::image::load::store::{is_save_wanted, open, spec};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
@@ -164,19 +164,6 @@ async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
     assert_eq!(spec.labels.get(labels::ROLE).map(String::as_str), Some("reader"));
     assert_eq!((spec.network.as_deref(), spec.attached), (Some("none"), true));
     assert!(spec.name.starts_with("demo-worker-reader-"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn helpers_of_killed_commands_are_recognized_by_their_age() {
-    let engine = with_node(FakeEngine::new(&["node:v1"])).await;
-    engine.create_container(&spec(&*engine, NODE, Vec::new()).await.unwrap()).await.unwrap();
-    let found = engine.containers(&[format!("{}=reader", labels::ROLE)]).await.unwrap();
-    let now = std::time::Duration::from_secs(1_000);
-    let helper = Container { created: 900, ..found[0].clone() };
-    assert!(is_stale(&helper, now));
-    assert!(!is_stale(&Container { created: 990, ..helper.clone() }, now));
-    assert!(!is_stale(&Container { state: State::Running, ..helper.clone() }, now));
-    assert!(!is_stale(&Container { labels: Labels::new(), ..helper }, now));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 
 use crate::engine::ByteStream;
+use crate::engine::finishing::{LastStep, LastSteps};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source, not_sent};
 use crate::image::load::session::Session;
@@ -65,7 +66,9 @@ pub(crate) async fn transfer(
         let messages = name_messages(&receiver.names)?.chain(stream.stream).boxed();
         receiver.session.send(messages).await
     });
-    let work = async { tokio::join!(tokio::task::spawn_blocking(move || run(source, fan_out)), join_all(sends)) };
+    let steps = LastSteps::current();
+    let read = tokio::task::spawn_blocking(move || run(source, fan_out, &steps));
+    let work = async { tokio::join!(read, join_all(sends)) };
     tokio::pin!(work);
     let mut tick = tokio::time::interval(TICK);
     let (read, sent) = loop {
@@ -79,8 +82,8 @@ pub(crate) async fn transfer(
     match (joined(read), failure) {
         // The source stops when no node reads any longer: the nodes know why.
         (Err(_), Some(failure)) if abandoned.load(Ordering::Relaxed) => Err(failure),
-        (Err(error), _) | (Ok(()), Some(error)) => Err(error),
-        (Ok(()), None) => {
+        (Err(error), _) | (Ok(_), Some(error)) => Err(error),
+        (Ok(_last), None) => {
             let bytes = counts.iter().map(|count| count.load(Ordering::Relaxed));
             let received = bytes.zip(layers).zip(stored);
             let received = received.map(|((bytes, layers), stored)| Received { bytes, layers, stored });
@@ -89,7 +92,8 @@ pub(crate) async fn transfer(
     }
 }
 
-fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut) -> Result<()> {
+/// Runs the source. What it returns lasts until the nodes have stored everything, which they cannot take back.
+fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut, steps: &LastSteps) -> Result<LastStep> {
     if let Some(source) = source {
         source.send(&mut fan_out)?;
     }
@@ -97,7 +101,9 @@ fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut) -> Result<()> {
     if !fan_out.is_complete() {
         return Err(Error::new(Code::LoadFailed, "cannot send the images").because("their source ended too early"));
     }
-    fan_out.commit().map_err(|source| not_sent(&source))
+    let last = steps.begin();
+    fan_out.commit().map_err(|source| not_sent(&source))?;
+    Ok(last)
 }
 
 /// Messages that need no source.

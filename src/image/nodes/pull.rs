@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::engine::Engine;
 use crate::engine::spec::ExecOutput;
+use crate::engine::{ByteStream, Engine};
 use crate::error::{Code, Error, Result};
 use crate::image::nodes::tools::{CRICTL, unseen};
 use crate::image::progress::Progress;
@@ -14,9 +14,12 @@ use crate::image::reference::Reference;
 use crate::plan::layout::DOMAIN;
 
 /// Pulls with the credentials that the kubelet would get. They are only in the environment of one process in the node.
+/// When the input ends, because the command was interrupted, the pull does too.
 const PULL: &str = "name=$1 host=$2 logins=/run/coracle/credentials.json; shift 2; if [ -r $logins ]; then \
                     CRICTL_CREDS=$(jq -r --arg host \"$host\" '.auth[$host] // empty | \"\\(.username):\\(.password)\"' $logins); \
-                    export CRICTL_CREDS; fi; exec \"$@\" pull \"$name\"";
+                    export CRICTL_CREDS; fi; exec 3<&0; \"$@\" pull \"$name\" </dev/null 3<&- & pull=$!; \
+                    { cat <&3 >/dev/null 2>&1; kill $pull; } >/dev/null 2>&1 & watch=$!; exec 3<&- </dev/null; \
+                    wait $pull; code=$?; kill $watch 2>/dev/null; exit $code";
 /// The words of registries, in lower case, for missing or wrong credentials.
 const DENIED: &[&str] = &["401", "unauthorized", "authorization failed", "no basic auth", "access denied"];
 /// The delay before a node is first asked for its progress, and the pause between later questions.
@@ -87,7 +90,9 @@ fn note(downloads: &mut BTreeMap<String, (u64, u64)>, listed: &str) {
 async fn pull_image(engine: &dyn Engine, node: &str, image: &Reference) -> Result<()> {
     let name = image.to_string();
     let command = [&["sh", "-c", PULL, "sh", &name, image.domain()], &CRICTL[..]].concat();
-    let output = engine.exec(node, &command, None).await.map_err(|error| unseen(error, node))?;
+    // An input without content that lasts as long as this is waited for.
+    let input: ByteStream = Box::pin(futures_util::stream::pending());
+    let output = engine.exec(node, &command, Some(input)).await.map_err(|error| unseen(error, node))?;
     if output.exit_code == 0 { Ok(()) } else { Err(not_pulled(node, image, &output)) }
 }
 

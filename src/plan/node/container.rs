@@ -1,6 +1,6 @@
 //! The containers and the network of a cluster. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
@@ -126,16 +126,6 @@ impl From<Protocol> for spec::Protocol {
             Protocol::Sctp => Self::Sctp,
         }
     }
-}
-
-/// Names of the volumes that the nodes get. The engine mounts an existing volume of such a name, whoever made it.
-pub fn volume_names(layout: &Layout, facts: &Facts) -> BTreeSet<String> {
-    let mounts = layout.nodes.iter().flat_map(|node| mounts(layout, node, facts));
-    let names = mounts.filter_map(|mount| match mount {
-        Mount::Volume { name, .. } => Some(name),
-        Mount::Bind { .. } | Mount::Directory { .. } => None,
-    });
-    names.collect()
 }
 
 fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {

@@ -98,7 +98,7 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     }
     let again = cluster.coracle_output(&["delete", "cluster"])?;
     ensure(again.code == 0, || again.told())?;
-    contains(&again.stderr, "did not exist")
+    contains(&again.stderr, "There is no cluster")
 }
 
 /// Deletes the cluster; nothing of it is left, and somebody else's kubeconfig entries are.

@@ -23,6 +23,7 @@ mod names;
 mod nodes;
 mod older;
 mod other_cni;
+mod ownership;
 mod platforms;
 mod policy;
 mod policy_page;
