@@ -213,7 +213,6 @@ pub(super) fn container_path(path: &str) -> Result<String, String> {
 /// Paths of the node that a mount must not cover.
 const NEEDED: &[&str] = &[
     "/bin",
-    "/boot",
     "/dev",
     "/etc/cni/net.d",
     "/etc/containerd",
@@ -265,10 +264,16 @@ const CLOSED: &[&str] = &[
     "/var/lib/kubelet/pki",
 ];
 
+/// Directories in closed ones that may be mounted: programs that look into the host's kernel need them.
+const OPEN: &[&str] = &["/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing"];
+
 /// The path that a mount at `path` would cover, or the closed directory that it would be in.
 fn hidden_path(path: &str) -> Option<&'static str> {
     let below =
         |inner: &str, outer: &str| outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    if OPEN.iter().any(|open| *open == path || below(path, open)) {
+        return None;
+    }
     let covered = NEEDED.iter().find(|needed| **needed == path || below(needed, path));
     covered.or_else(|| CLOSED.iter().find(|closed| **closed == path || below(path, closed))).copied()
 }

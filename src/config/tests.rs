@@ -208,9 +208,15 @@ fn mounts_are_made_absolute_and_hide_nothing() {
     };
     assert_eq!(mount("./data/x", "/data/").unwrap().host_path, "/home/me/project/data/x");
     assert_eq!(mount("/srv", "//data/./a/").unwrap().container_path, "/data/a");
-    for allowed in
-        ["/etc/kubernetes/audit.yaml", "/var/lib/kubelet/config.json", "/etc/containerd/certs.d", "/var/local"]
-    {
+    for allowed in [
+        "/etc/kubernetes/audit.yaml",
+        "/var/lib/kubelet/config.json",
+        "/etc/containerd/certs.d",
+        "/var/local",
+        "/boot",
+        "/sys/fs/bpf",
+        "/sys/kernel/debug/tracing",
+    ] {
         assert!(mount("a", allowed).is_ok(), "{allowed}");
     }
     for refused in [
@@ -222,6 +228,9 @@ fn mounts_are_made_absolute_and_hide_nothing() {
         "/var/lib/etcd/x",
         "/a/../etc",
         "/var/lib/coracle",
+        "/sys",
+        "/sys/kernel",
+        "/sys/fs/cgroup",
         "",
     ] {
         assert!(mount("a", refused).is_err(), "{refused}");

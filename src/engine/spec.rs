@@ -215,6 +215,9 @@ pub struct ContainerSpec {
     /// Replaces the image's command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
+    /// The signal that asks its program to end, if not that of the image: systemd's means nothing to other programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<&'static str>,
     /// Environment, `NAME=value`.
     pub environment: Vec<String>,
     /// Labels.
@@ -267,6 +270,7 @@ impl ContainerSpec {
             image_name: None,
             entrypoint: None,
             command: None,
+            stop_signal: None,
             environment: Vec::new(),
             labels: Labels::new(),
             network: None,

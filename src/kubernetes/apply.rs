@@ -102,7 +102,7 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
     }
     let path = format!("/api/v1/nodes/{}", object::name(node));
     let missing = json!({
-        "metadata": {"labels": node["metadata"]["labels"]},
+        "metadata": {"labels": node["metadata"]["labels"], "annotations": node["metadata"]["annotations"]},
         "spec": {"podCIDR": node["spec"]["podCIDR"], "podCIDRs": node["spec"]["podCIDRs"]},
     });
     retry(deadline, || client.send(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&missing)))

@@ -18,7 +18,11 @@ pub enum Condition {
     ServicesReachable(usize),
     /// The default namespace has its ServiceAccount, so that pods can be created.
     DefaultServiceAccount,
+    /// The storage provisioner has its pod: nothing in the cluster, such as a policy for pods, refuses it.
+    StorageStarted,
 }
+
+const PROVISIONER: &str = "/apis/apps/v1/namespaces/local-path-storage/deployments/local-path-provisioner";
 
 impl Condition {
     /// What is awaited, for messages.
@@ -29,6 +33,7 @@ impl Condition {
             Self::DnsAvailable => "CoreDNS to be available",
             Self::ServicesReachable(_) => "kube-proxy to run on all nodes",
             Self::DefaultServiceAccount => "the default ServiceAccount",
+            Self::StorageStarted => "the storage provisioner to start",
         }
     }
 
@@ -56,8 +61,24 @@ impl Condition {
                 client.get("/api/v1/namespaces/default/serviceaccounts/default").await?;
                 Ok(None)
             }
+            Self::StorageStarted => match client.get(PROVISIONER).await {
+                Ok(deployment) => Ok(without_pod(&deployment)),
+                // A node image without one: what it has was applied before.
+                Err(Failure::Status(404, ..)) => Ok(None),
+                Err(failure) => Err(failure),
+            },
         }
     }
+}
+
+/// The reason why a Deployment has no pod.
+fn without_pod(deployment: &Value) -> Option<String> {
+    if workload::number(&deployment["status"]["replicas"], 0) > 0 {
+        return None;
+    }
+    let failure = workload::find(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
+    let message = failure.and_then(|failure| failure["message"].as_str());
+    Some(message.unwrap_or("it has no pod yet").to_owned())
 }
 
 /// The reason why not all of `count` nodes are Ready.
@@ -85,6 +106,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_provisioner_that_is_refused_has_not_started() {
+        let refused = json!({"type": "ReplicaFailure", "status": "True", "message": "violates PodSecurity"});
+        let deployment = |replicas: u64| json!({"status": {"replicas": replicas, "conditions": [refused]}});
+        assert_eq!(without_pod(&deployment(0)).unwrap(), "violates PodSecurity");
+        assert_eq!(without_pod(&deployment(1)), None);
+        assert_eq!(without_pod(&json!({})).unwrap(), "it has no pod yet");
+    }
 
     #[test]
     fn a_node_counts_only_when_its_kubelet_says_ready() {

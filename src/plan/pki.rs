@@ -7,6 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
+use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
 use crate::error::{Code, Error, Result};
@@ -211,6 +212,14 @@ impl Pki {
         let public = &self.service_account_public;
         files.secret(SERVICE_ACCOUNT_KEY, &self.service_account_key, "service account key", public);
         files.text(SERVICE_ACCOUNT_PUBLIC, public);
+    }
+
+    /// The key with which the agents of all nodes sign their heartbeats. It is made from the authority's key, which stays where
+    /// it is, so that a node that is added later has the same one.
+    pub fn heartbeat_key(&self) -> String {
+        let digest =
+            Sha256::new().chain_update("coracle heartbeats\0").chain_update(&self.kubernetes.pair.key).finalize();
+        format!("{digest:x}\n")
     }
 
     /// Issues a certificate with a new key.

@@ -1,7 +1,8 @@
 //! The agent of one node of a coracle cluster. It sets routes to the other nodes' pods, masquerades what leaves the cluster,
 //! handles addresses of services of the type `LoadBalancer` and network policies, and writes the CNI configuration if there
 //! is none. Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called
-//! by the user's command, it is one end of the way of images into nodes.
+//! by the user's command, it is one end of the way of images into nodes. Under the name of the controller manager, it waits
+//! for the API server and becomes it.
 //!
 //! Each concern is a module with pure rendering or comparing, and a small part that touches the kernel. `reconcile` calls
 //! them when the nodes change, when a route of the agent disappears, and at intervals.
@@ -10,8 +11,10 @@ mod api;
 mod balancer;
 mod cni;
 mod config;
+mod front;
 mod images;
 mod kernel;
+mod labels;
 mod log;
 mod masquerade;
 mod nft;
@@ -38,7 +41,10 @@ fn main() -> ExitCode {
     if let Ok(command) = std::env::var("CNI_COMMAND") {
         return plugin::main(&command);
     }
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args();
+    if front::is_called(arguments.next().as_deref()) {
+        return front::main(&arguments.collect::<Vec<_>>());
+    }
     if arguments.next().as_deref() == Some("images") {
         return images::main(arguments.next().as_deref());
     }
@@ -67,6 +73,7 @@ async fn run() -> Result<(), String> {
     let api = Api::new(&config.endpoints);
     let (sender, nodes) = watch::channel(None);
     let balancer = balancer::run(&config, &api, kernel.clone(), nodes.clone());
+    let labels = labels::run(&config, &api, nodes.clone());
     let reconciler = Reconciler::new(&config, kernel);
     log::line(format_args!("coracle-agent {} on node {}", env!("CARGO_PKG_VERSION"), config.node_name));
     tokio::select! {
@@ -75,6 +82,7 @@ async fn run() -> Result<(), String> {
         () = connection => Err("netlink closed".to_owned()),
         never = reconciler.run(nodes, removals) => match never {},
         never = balancer => match never {},
+        never = labels => match never {},
         never = api.watch::<NodeObject>(&sender) => match never {},
         never = policy::run(&api, &config) => match never {},
     }

@@ -16,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) addresses: Vec<IpAddr>,
     /// Whether the node must not answer for services from outside.
     pub(crate) excluded: bool,
+    /// Whether it has the labels that only an administrator may set.
+    pub(crate) labelled: bool,
 }
 
 /// The label for that.
@@ -68,7 +70,8 @@ impl Object for NodeObject {
         let addresses = addresses.filter(|address| address.kind == "InternalIP");
         let addresses = addresses.filter_map(|address| address.address.parse().ok()).collect();
         let excluded = self.metadata.labels.contains_key(EXCLUDED);
-        (self.metadata.name, Some(Node { pod_cidrs, addresses, excluded }))
+        let labelled = self.metadata.annotations.labelled.is_some();
+        (self.metadata.name, Some(Node { pod_cidrs, addresses, excluded, labelled }))
     }
 }
 
@@ -97,6 +100,14 @@ mod tests {
         let text = format!(r#"{{"metadata":{{"name":"b","labels":{{"{EXCLUDED}":""}}}}}}"#);
         let object: NodeObject = serde_json::from_str(&text).unwrap();
         assert!(object.into_entry().1.unwrap().excluded);
+    }
+
+    #[test]
+    fn the_annotation_of_a_node_with_all_labels_is_read() {
+        let text =
+            format!(r#"{{"metadata":{{"name":"b","annotations":{{"{}":"true"}}}}}}"#, coracle_shared::labels::LABELLED);
+        let object: NodeObject = serde_json::from_str(&text).unwrap();
+        assert!(object.into_entry().1.unwrap().labelled);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub(crate) struct Annotations {
     /// On the mirror of a static pod: the ID by which the kubelet knows the pod.
     #[serde(rename = "kubernetes.io/config.hash")]
     pub(crate) config_hash: Option<String>,
+    /// On a Node that has all labels of its node's configuration.
+    #[serde(rename = "dev.coracle.labelled")]
+    pub(crate) labelled: Option<String>,
 }
 
 impl Metadata {

@@ -6,6 +6,10 @@ pub const AGENT: &str = "/usr/local/bin/coracle-agent";
 pub const CNI_DIRECTORY: &str = "/etc/cni/net.d";
 /// What the agent and the CNI plugins share while the node runs; also the credentials for the node's kubelet.
 pub const RUN_DIRECTORY: &str = "/run/coracle";
+/// The key of a cluster's heartbeats. The agent's pod mounts its directory, with nothing else in it than what the agent reads.
+pub const HEARTBEAT_KEY: &str = "/etc/coracle/agent/heartbeat.key";
+/// The labels of the node that the agent runs on, as JSON.
+pub const NODE_LABELS: &str = "/etc/coracle/agent/labels.json";
 /// Where a reader finds `image/overlay2` of the engine's data root.
 pub const READER_IMAGES: &str = "/engine/images";
 /// Where a reader finds `overlay2` of the engine's data root.

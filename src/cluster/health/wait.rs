@@ -36,6 +36,7 @@ pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
             Condition::DnsAvailable,
             Condition::DefaultServiceAccount,
             Condition::ServicesReachable(nodes),
+            Condition::StorageStarted,
         ]
     } else {
         vec![Condition::ApiReady]

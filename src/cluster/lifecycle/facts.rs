@@ -23,6 +23,8 @@ use crate::ui::{Step, Ui};
 
 /// The network that the engine makes by itself; its packet size is that of the engine's configuration (`mtu`).
 const DEFAULT_NETWORK: &str = "bridge";
+/// Devices of the host that nodes get, if the host has them: for file systems of users, and tunnels (VPN) in pods.
+const DEVICES: &[&str] = &["/dev/fuse", "/dev/net/tun"];
 
 /// How many subnets are tried: others may have one of them without that being visible here.
 const MAX_SUBNETS: usize = 16;
@@ -105,7 +107,7 @@ async fn collected(
     let registry = registry::of_cluster(&*run.engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
     let privilege = limits::privilege(options.local);
-    let fuse = options.local && on_host("/dev/fuse");
+    let devices = DEVICES.iter().filter(|device| options.local && on_host(device));
     Ok(Facts {
         engine,
         images,
@@ -117,7 +119,7 @@ async fn collected(
         run: run.id.clone(),
         privilege,
         limits: limits::of_processes(privilege),
-        devices: if fuse { vec!["/dev/fuse".to_owned()] } else { Vec::new() },
+        devices: devices.map(|device| (*device).to_owned()).collect(),
         // Small kernels of sandboxes and virtual machines come without modules.
         modules: !options.local || on_host("/lib/modules"),
     })

@@ -25,6 +25,7 @@ pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
         image: Some(spec.image.clone()),
         entrypoint: spec.entrypoint.clone(),
         cmd: spec.command.clone(),
+        stop_signal: spec.stop_signal.map(str::to_owned),
         env: Some(spec.environment.clone()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         exposed_ports: Some(exposed),

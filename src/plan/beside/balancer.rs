@@ -17,6 +17,8 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
     let spec = ContainerSpec {
         entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), CONFIG.to_owned()]),
+        // The image's signal is systemd's, which HAProxy ignores.
+        stop_signal: Some("SIGTERM"),
         labels: container_labels(layout, facts, ContainerRole::LoadBalancer, &balancer.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
@@ -36,9 +38,11 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
 fn configuration(layout: &Layout) -> String {
     // Host ports lead to the container's IPv4 address, even if nodes use its IPv6 address.
     let bind = if layout.has_ipv6() { format!("bind :::{API_PORT} v4v6") } else { format!("bind :{API_PORT}") };
+    // A control plane on the same machine accepts a connection within a millisecond, or it is gone: the next one is tried at
+    // once, before the client waits for seconds.
     let mut text = format!(
         "global\n  maxconn 4096\n  log stdout format raw local0 notice\n\n\
-         defaults\n  mode tcp\n  log global\n  option redispatch\n  retries 3\n  timeout connect 2s\n  timeout client 24h\n  timeout server 24h\n  timeout check 2s\n\n\
+         defaults\n  mode tcp\n  log global\n  option redispatch 1\n  retries 3\n  timeout connect 300ms\n  timeout client 24h\n  timeout server 24h\n  timeout check 2s\n\n\
          frontend api\n  {bind}\n  default_backend control-planes\n\n\
          backend control-planes\n  balance roundrobin\n  option httpchk GET /readyz\n  http-check expect status 200\n  \
          default-server check check-ssl verify none inter 500ms fall 3 rise 1 on-marked-down shutdown-sessions\n"
@@ -47,4 +51,17 @@ fn configuration(layout: &Layout) -> String {
         let _ = writeln!(text, "  server {} {}", plane.name, api_endpoint(plane.address));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn a_connection_is_tried_at_once_at_the_next_control_plane() {
+        let text = configuration(&layout(3, 0));
+        // Without the number, HAProxy stays with a dead server until the last attempt.
+        assert!(text.contains("option redispatch 1\n") && text.contains("timeout connect 300ms\n"), "{text}");
+    }
 }

@@ -59,6 +59,8 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
     let spec = ContainerSpec {
         entrypoint: Some(vec!["/bin/sh".to_owned()]),
         command: Some(vec!["-c".to_owned(), format!("nft -f {RULES} && exec sleep infinity")]),
+        // The first process of a container gets no other signal that it does not handle, and the image's is systemd's.
+        stop_signal: Some("SIGKILL"),
         labels: Labels::from([
             (labels::CLUSTER.to_owned(), cluster.to_owned()),
             (labels::ROLE.to_owned(), ContainerRole::Tunnel.as_str().to_owned()),

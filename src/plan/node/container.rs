@@ -77,7 +77,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports.push(api_port(layout));
     }
     ContainerSpec {
-        entrypoint: (!image.shared_store).then(entrypoint::command),
+        entrypoint: entrypoint::script(node, image.shared_store).map(|_| entrypoint::command()),
         environment: proxy::environment(layout, &facts.proxy),
         labels: container_labels(layout, facts, ContainerRole::Node(node.config.role), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),

@@ -10,7 +10,9 @@ use crate::plan::node::credentials;
 use crate::yaml;
 
 /// The kubelet's configuration with the user's merge patch over it.
-pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
+///
+/// `node` is the one that it is for; without one, it is what all nodes have in common.
+pub fn configuration(layout: &Layout, node: Option<&NodeLayout>, cgroup: CgroupVersion) -> Value {
     let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -47,8 +49,23 @@ pub fn configuration(layout: &Layout, cgroup: CgroupVersion) -> Value {
     if !layout.cluster.feature_gates.is_empty() {
         config["featureGates"] = json!(layout.cluster.feature_gates);
     }
+    if node.is_some_and(|node| restarts_soon(layout, node)) {
+        config["crashLoopBackOff"] = json!({"maxContainerRestartPeriod": "10s"});
+    }
     merge(&mut config, &layout.cluster.kubelet);
     config
+}
+
+/// Whether the node's containers start again after 10 s at most, instead of 5 min: it runs the control plane and nothing of
+/// the user's (docs/decisions/0019).
+fn restarts_soon(layout: &Layout, node: &NodeLayout) -> bool {
+    const GATE: &str = "KubeletCrashLoopBackOffMax";
+    let minor = layout.version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    // The setting is there from 1.35 on; where its gate is off, the kubelet refuses it.
+    let is_known = minor.is_some_and(|minor| minor >= 35);
+    let is_off = layout.cluster.feature_gates.iter().any(|(name, on)| name == GATE && !*on);
+    let is_kept_free = node_taints(layout, node).iter().any(|taint| taint["effect"] != "PreferNoSchedule");
+    node.config.role == Role::ControlPlane && is_kept_free && is_known && !is_off
 }
 
 /// RFC 7386: objects merge, `null` removes, everything else replaces.
@@ -114,8 +131,9 @@ pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
         format!("--node-ip={}", addresses.join(",")),
         format!("--provider-id={}", provider_id(layout, node)),
     ];
-    // The kubelet may not set labels of the domain kubernetes.io itself; the Node object gets them from coracle.
-    let allowed = node.config.labels.iter().filter(|(key, _)| !restricted(key));
+    // The other ones, the Node object gets from coracle, and later from the agent.
+    let labels = node_labels(layout, node);
+    let allowed = labels.iter().filter(|(key, _)| !is_restricted(key));
     let labels: Vec<_> = allowed.map(|(key, value)| format!("{key}={value}")).collect();
     if !labels.is_empty() {
         flags.push(format!("--node-labels={}", labels.join(",")));
@@ -133,10 +151,28 @@ pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
     format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
 }
 
-/// Labels that the kubelet refuses as `--node-labels`.
-fn restricted(key: &str) -> bool {
-    let prefix = key.split('/').next().filter(|_| key.contains('/')).unwrap_or_default();
-    ["kubernetes.io", "k8s.io"].iter().any(|domain| prefix == *domain || prefix.ends_with(&format!(".{domain}")))
+/// Labels of Kubernetes' own domains that the kubelet may set, and domains in which it may set any.
+const KUBELET_LABELS: &[&str] = &[
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+const KUBELET_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
+
+/// Labels that the kubelet refuses as `--node-labels`, and the API server from it (the admission plugin NodeRestriction).
+fn is_restricted(key: &str) -> bool {
+    let Some((prefix, _)) = key.split_once('/') else { return false };
+    let is_in = |domain: &&str| prefix == *domain || prefix.ends_with(&format!(".{domain}"));
+    let kubernetes = ["kubernetes.io", "k8s.io"].iter().any(is_in);
+    kubernetes && !KUBELET_LABELS.contains(&key) && !KUBELET_DOMAINS.iter().any(is_in)
 }
 
 /// A drop-in that starts a worker's kubelet once the API answers.
@@ -206,13 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_the_kubernetes_domain_are_not_given_to_the_kubelet() {
+    fn the_kubelet_gets_the_labels_that_it_may_set() {
         let mut layout = layout(1, 0);
         let labels = &mut layout.nodes[0].config.labels;
         labels.insert("tier".to_owned(), "x".to_owned());
         labels.insert("node-role.kubernetes.io/x".to_owned(), String::new());
+        labels.insert("topology.kubernetes.io/zone".to_owned(), "a".to_owned());
+        labels.insert("node-restriction.kubernetes.io/y".to_owned(), String::new());
         assert!(
-            flags(&layout, &layout.nodes[0]).contains("--node-labels=tier=x\""),
+            flags(&layout, &layout.nodes[0]).contains("--node-labels=tier=x,topology.kubernetes.io/zone=a\""),
             "{}",
             flags(&layout, &layout.nodes[0])
         );
@@ -221,7 +259,24 @@ mod tests {
     #[test]
     fn cgroup_v1_is_allowed_only_on_hosts_that_have_it() {
         let layout = layout(1, 0);
-        assert_eq!(configuration(&layout, CgroupVersion::V1)["failCgroupV1"], json!(false));
-        assert!(configuration(&layout, CgroupVersion::V2).get("failCgroupV1").is_none());
+        assert_eq!(configuration(&layout, None, CgroupVersion::V1)["failCgroupV1"], json!(false));
+        assert!(configuration(&layout, None, CgroupVersion::V2).get("failCgroupV1").is_none());
+    }
+
+    #[test]
+    fn the_control_plane_is_back_soon_where_nothing_else_runs() {
+        let period = |layout: &Layout, index: usize| {
+            let config = configuration(layout, Some(&layout.nodes[index]), CgroupVersion::V2);
+            config["crashLoopBackOff"]["maxContainerRestartPeriod"].as_str().map(str::to_owned)
+        };
+        let mut two = layout(1, 1);
+        assert_eq!(period(&two, 0).as_deref(), Some("10s"));
+        assert_eq!(period(&two, 1), None);
+        assert_eq!(period(&layout(1, 0), 0), None, "a lone node runs the user's pods");
+        two.cluster.feature_gates.insert("KubeletCrashLoopBackOffMax".to_owned(), false);
+        assert_eq!(period(&two, 0), None);
+        two.cluster.feature_gates.clear();
+        two.version = "v1.34.2".to_owned();
+        assert_eq!(period(&two, 0), None);
     }
 }

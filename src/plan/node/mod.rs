@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 
+use coracle_shared::paths::HEARTBEAT_KEY;
+
 use crate::config::{KubeProxyMode, Role};
 use crate::error::Result;
 use crate::plan::access::Access;
@@ -19,6 +21,7 @@ mod entrypoint;
 mod flag_files;
 pub mod kubelet;
 pub mod proxy;
+mod registration;
 pub mod registries;
 pub mod static_pods;
 
@@ -46,8 +49,9 @@ pub(crate) fn files(
     let cgroup = facts.engine.cgroup;
     if image.shared_store {
         files.text(NODE_ENVIRONMENT, node_environment(layout, node));
-    } else {
-        files.text(entrypoint::PATH, entrypoint::SCRIPT);
+    }
+    if let Some(script) = entrypoint::script(node, image.shared_store) {
+        files.text(entrypoint::PATH, script);
     }
     if !facts.proxy.is_empty() {
         files.text(PROXY_DROP_IN, proxy::drop_in());
@@ -61,7 +65,8 @@ pub(crate) fn files(
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image, facts.mtu));
     }
-    files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, cgroup))?);
+    files
+        .private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, Some(node), cgroup))?);
     for service in ["containerd", "kubelet"] {
         files.text(format!("/etc/systemd/system/{service}.service.d/40-memory.conf"), SMALL_HEAP);
     }
@@ -78,6 +83,8 @@ pub(crate) fn files(
     }
     kubelet_access(&mut files, layout, node, pki)?;
     let authority = &pki.kubernetes.pair;
+    files.secret(HEARTBEAT_KEY, pki.heartbeat_key(), "key of the nodes' heartbeats", &authority.origin);
+    registration::files(&mut files, layout, node)?;
     files.certificate(format!("{PKI}/ca.crt"), &authority.certificate, &authority.subject, &authority.origin);
     match node.config.role {
         Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,

@@ -99,8 +99,9 @@ fn pod(component: &Component<'_>) -> Value {
         "env": [{"name": "GOGC", "value": garbage_collection(component.name)}],
         "resources": {"requests": component.requests},
         "volumeMounts": mounts.iter().map(mount).collect::<Vec<_>>(),
-        // It is checked every second while it starts, for the same four minutes as with kubeadm.
-        "startupProbe": {"httpGet": get(live), "periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 240},
+        // It is checked every second while it starts. After kubeadm's four minutes a slow machine may still be at it, and
+        // would begin again; a component that cannot start ends by itself.
+        "startupProbe": {"httpGet": get(live), "periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 1800},
         "livenessProbe": {"httpGet": get(live), "initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 15, "failureThreshold": 8},
     });
     if let Some(ready) = ready {

@@ -75,7 +75,7 @@ fn config_maps(layout: &Layout, images: &Images, authority: &str, cgroup: Cgroup
         "current-context": "",
         "users": null,
     });
-    let mut kubelet = kubelet::configuration(layout, cgroup);
+    let mut kubelet = kubelet::configuration(layout, None, cgroup);
     if let Some(map) = kubelet.as_object_mut() {
         // A node that joins with kubeadm creates its own serving certificate.
         map.shift_remove("tlsCertFile");

@@ -1,6 +1,6 @@
 //! The objects that a new cluster gets through the API: those that kubeadm would create, and coracle's agent. Pure.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
 use crate::engine::spec::CgroupVersion;
@@ -30,6 +30,14 @@ pub struct Manifests {
     pub storage: String,
 }
 
+/// The namespace of the control plane, where the pods of the nodes themselves run, whatever is enforced elsewhere.
+fn system_namespace() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "kube-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
+    })
+}
+
 /// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
 pub fn objects(
     layout: &Layout,
@@ -38,7 +46,7 @@ pub fn objects(
     authority: &str,
     cgroup: CgroupVersion,
 ) -> Result<Vec<Value>> {
-    let mut objects = Vec::new();
+    let mut objects = vec![system_namespace()];
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
         objects.extend(kube_proxy::objects(layout, images)?);
     }

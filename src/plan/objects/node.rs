@@ -1,5 +1,6 @@
 //! The Node object, created before the kubelet registers, so that its pod subnets are those of the node's CNI file. Pure.
 
+use coracle_shared::labels::LABELLED;
 use serde_json::{Map, Value, json};
 
 use crate::plan::layout::{Layout, NodeLayout};
@@ -21,7 +22,7 @@ pub fn object(layout: &Layout, node: &NodeLayout) -> Value {
         "metadata": {
             "name": node.name,
             "labels": labels,
-            "annotations": {"node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": {LABELLED: "true", "node.alpha.kubernetes.io/ttl": "0", "volumes.kubernetes.io/controller-managed-attach-detach": "true"},
         },
         "spec": {
             "podCIDR": node.pod_cidrs.first(),

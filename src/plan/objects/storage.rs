@@ -53,4 +53,38 @@ mod tests {
         let objects = objects(&layout, MANIFEST).unwrap();
         assert_eq!(find(&objects, "StorageClass")["parameters"]["pathPattern"], PATH_OF_CLAIM);
     }
+
+    #[test]
+    fn no_volume_is_made_or_removed_outside_of_the_directory_of_volumes() {
+        let objects = objects(&layout(1, 0), MANIFEST).unwrap();
+        let data = &find(&objects, "ConfigMap")["data"];
+        let outside = tempfile::tempdir().unwrap();
+        let kept = outside.path().join("kept");
+        std::fs::write(&kept, "").unwrap();
+        let outside = outside.path().to_str().unwrap();
+        let above = format!("{VOLUMES}/..{outside}");
+        for (script, directory) in ["setup", "teardown"].into_iter().flat_map(|script| {
+            [outside, above.as_str(), VOLUMES, "/var/local-path-provisioner/.", "/"].map(|place| (script, place))
+        }) {
+            let text = data[script].as_str().unwrap();
+            // Nothing is run but the check.
+            let text = text.replace("rm -rf", "echo rm").replace("mkdir -m", "echo mkdir");
+            let shell =
+                std::process::Command::new("sh").args(["-c", &text]).env("VOL_DIR", directory).output().unwrap();
+            assert!(!shell.status.success() && shell.stdout.is_empty(), "{script} of {directory}");
+        }
+        for script in ["setup", "teardown"] {
+            let text = data[script].as_str().unwrap().replace("rm -rf", "echo rm").replace("mkdir -m", "echo mkdir");
+            let inside = format!("{VOLUMES}/n/pvc-1..2");
+            let shell = std::process::Command::new("sh").args(["-c", &text]).env("VOL_DIR", &inside).output().unwrap();
+            assert!(String::from_utf8_lossy(&shell.stdout).contains(&inside), "{script}");
+        }
+    }
+
+    #[test]
+    fn volumes_are_made_whatever_pod_security_is_enforced_in_the_cluster() {
+        let objects = objects(&layout(1, 0), MANIFEST).unwrap();
+        let labels = &find(&objects, "Namespace")["metadata"]["labels"];
+        assert_eq!(labels["pod-security.kubernetes.io/enforce"], "privileged");
+    }
 }

@@ -8,6 +8,7 @@ mod command_line;
 mod course;
 mod engine;
 mod failures;
+mod guarded;
 mod health;
 mod hello;
 mod image_commands;
@@ -123,6 +124,7 @@ const ONE: Group = Group {
         ("export-logs", reports::export_logs),
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
+        ("patient-controllers", guarded::patient_controllers),
         ("delete", lifecycle::delete),
     ],
 };
@@ -199,6 +201,7 @@ const THREE: Group = Group {
         ("node-ports", nodes::node_ports),
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
+        ("deleted-nodes", guarded::deleted_nodes),
         ("delete", nodes::delete),
     ],
 };
@@ -295,6 +298,7 @@ const LOAD_BALANCER: Group = Group {
         ("allocation", load_balancer::allocation),
         ("documentation", load_balancer::documentation),
         ("agent-restart", load_balancer::agent_restart),
+        ("forged-heartbeats", guarded::forged_heartbeats),
         ("tunnel", load_balancer::tunnel),
         ("cost", load_balancer::cost),
         ("node-lost", load_balancer::node_lost),

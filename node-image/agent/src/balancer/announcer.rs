@@ -6,17 +6,19 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ring::hmac::Key;
 use tokio::net::UdpSocket;
 use tokio::sync::watch::{Receiver, Sender};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ownership::{Standing, candidates, owner, with_endpoints, writer};
-use super::peers::{BEAT, Peers, SILENCE_TIMEOUT, decode, encode};
+use super::peers::{BEAT, Peers, SILENCE_TIMEOUT, decode, encode, key};
 use super::service::{Services, Slices};
-use super::{allocate, neighbours};
+use super::{allocate, guard, neighbours};
 use crate::config::Config;
 use crate::kernel::{Kernel, host_prefix};
 use crate::log::{self, Failures};
+use crate::nft;
 use crate::nodes::Nodes;
 
 /// UDP port of the heartbeats, beside those of the kubelet and kube-proxy.
@@ -42,10 +44,13 @@ pub(crate) struct Announcer<'a> {
     /// Whether it is this node's turn to write statuses.
     turn: &'a Sender<bool>,
     peers: Peers,
+    key: Key,
     socket: Option<(UdpSocket, IpAddr)>,
     /// The agent's addresses on the link, each with the number of announcements left.
     present: BTreeMap<IpAddr, u8>,
     link: Option<u32>,
+    /// The rules that keep pods away from the port, as they were last set.
+    guarded: String,
     last_beat: Instant,
     failures: Failures,
     socket_failures: Failures,
@@ -55,15 +60,22 @@ impl<'a> Announcer<'a> {
     /// Does not touch anything yet.
     pub(crate) fn new(config: &'a Config, kernel: Kernel, sources: Sources, turn: &'a Sender<bool>) -> Self {
         let now = Instant::now();
+        let secret = std::fs::read(&config.key_file).unwrap_or_default();
+        if secret.is_empty() {
+            let file = config.key_file.display();
+            log::line(format_args!("load balancer: there is no key in `{file}`: any pod can send heartbeats"));
+        }
         Self {
             config,
             kernel,
             sources,
             turn,
             peers: Peers::new(now),
+            key: key(&secret),
             socket: None,
             present: BTreeMap::new(),
             link: None,
+            guarded: String::new(),
             last_beat: now,
             failures: Failures::default(),
             socket_failures: Failures::default(),
@@ -113,9 +125,10 @@ impl<'a> Announcer<'a> {
         if *self.sources.serving.borrow() { Standing::Serving } else { Standing::Starting }
     }
 
-    /// Records a heartbeat if it is valid: it comes from the address of the node that it names. Returns whether anything changed.
+    /// Records a heartbeat if it is valid: it has the cluster's signature, and comes from the address of the node that it
+    /// names. Returns whether anything changed.
     fn hear(&mut self, datagram: &[u8], from: SocketAddr) -> bool {
-        let Some((name, is_serving)) = decode(datagram) else { return false };
+        let Some((name, is_serving)) = decode(&self.key, datagram) else { return false };
         let is_from = |nodes: &Nodes| nodes.get(name).is_some_and(|node| node.addresses.contains(&from.ip()));
         let is_real = self.sources.nodes.borrow().as_ref().is_some_and(is_from);
         if !is_real || from.port() != PORT || name == self.config.node_name {
@@ -162,7 +175,7 @@ impl<'a> Announcer<'a> {
             }
         }
         let Some((socket, _)) = &self.socket else { return };
-        let datagram = encode(&self.config.node_name, *self.sources.serving.borrow());
+        let datagram = encode(&self.key, &self.config.node_name, *self.sources.serving.borrow());
         for peer in peers {
             // A node that is away is not a failure: its silence is noticed.
             let _ = socket.try_send_to(&datagram, (peer, PORT).into());
@@ -196,6 +209,20 @@ impl<'a> Announcer<'a> {
         self.present.retain(|address, _| found.contains(address));
         for address in found {
             self.present.entry(address).or_insert(0);
+        }
+        self.guard(link).await;
+    }
+
+    /// Sets the rules that keep pods away from the port, if they changed.
+    async fn guard(&mut self, link: u32) {
+        let nodes = self.sources.nodes.borrow().clone().unwrap_or_default();
+        let rules = guard::ruleset(link, nodes.values().flat_map(|node| &node.addresses));
+        if rules == self.guarded {
+            return;
+        }
+        match nft::run(&rules).await {
+            Ok(()) => self.guarded = rules,
+            Err(error) => self.socket_failures.report(format!("load balancer: cannot guard port {PORT}: {error}")),
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch::{self, Receiver, Sender};
 
 mod allocate;
 mod announcer;
+mod guard;
 mod neighbours;
 mod ownership;
 mod peers;

@@ -1,8 +1,12 @@
 //! Which nodes are alive, from the heartbeats of their agents. Pure: the time is a parameter.
+//!
+//! A heartbeat is signed with a key of the cluster that only nodes have: a pod can send a packet from any address. There is
+//! no number against a repetition, because who can listen on the nodes' network is the host or a node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ring::hmac::{HMAC_SHA256, Key, sign, verify};
 use tokio::time::Instant;
 
 use super::ownership::Standing;
@@ -12,16 +16,27 @@ pub(crate) const BEAT: Duration = Duration::from_secs(1);
 /// A node that is silent for this long counts as lost. Three heartbeats may be late or missing, as on a busy machine.
 pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_millis(3500);
 
-const MAGIC: &[u8] = b"coracle-agent 1 ";
+const MAGIC: &[u8] = b"coracle-agent 2 ";
+/// Length of the signature, which comes last.
+const SIGNATURE: usize = 32;
 
-/// The heartbeat of a node.
-pub(crate) fn encode(name: &str, is_serving: bool) -> Vec<u8> {
-    [MAGIC, if is_serving { b"+" } else { b"-" }, name.as_bytes()].concat()
+/// The key of heartbeats.
+pub(crate) fn key(secret: &[u8]) -> Key {
+    Key::new(HMAC_SHA256, secret)
 }
 
-/// The name of the node and whether it serves, from a heartbeat.
-pub(crate) fn decode(datagram: &[u8]) -> Option<(&str, bool)> {
-    let (sign, name) = datagram.strip_prefix(MAGIC)?.split_first()?;
+/// The heartbeat of a node.
+pub(crate) fn encode(key: &Key, name: &str, is_serving: bool) -> Vec<u8> {
+    let content = [MAGIC, if is_serving { b"+" } else { b"-" }, name.as_bytes()].concat();
+    let signature = sign(key, &content);
+    [&content, signature.as_ref()].concat()
+}
+
+/// The name of the node and whether it serves, from a heartbeat that has the cluster's signature.
+pub(crate) fn decode<'d>(key: &Key, datagram: &'d [u8]) -> Option<(&'d str, bool)> {
+    let (content, signature) = datagram.split_at_checked(datagram.len().checked_sub(SIGNATURE)?)?;
+    verify(key, content, signature).ok()?;
+    let (sign, name) = content.strip_prefix(MAGIC)?.split_first()?;
     let is_serving = match sign {
         b'+' => true,
         b'-' => false,
@@ -78,13 +93,26 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_read_as_it_was_written_and_nothing_else_is() {
-        assert_eq!(decode(&encode("dev-worker", true)), Some(("dev-worker", true)));
-        assert_eq!(decode(&encode("dev-worker", false)), Some(("dev-worker", false)));
-        for other in
-            [&b""[..], b"coracle-agent 1 ", b"coracle-agent 1 x", b"coracle-agent 2 +a", b"coracle-agent 1 +\xff"]
-        {
-            assert_eq!(decode(other), None);
+        let key = key(b"secret");
+        let signed = |content: &[u8]| [content, sign(&key, content).as_ref()].concat();
+        assert_eq!(decode(&key, &encode(&key, "dev-worker", true)), Some(("dev-worker", true)));
+        assert_eq!(decode(&key, &encode(&key, "dev-worker", false)), Some(("dev-worker", false)));
+        let wrong =
+            [&b""[..], b"coracle-agent 2 ", b"coracle-agent 2 x", b"coracle-agent 1 +a", b"coracle-agent 2 +\xff"];
+        for other in wrong {
+            assert_eq!(decode(&key, other), None);
+            assert_eq!(decode(&key, &signed(other)), None);
         }
+    }
+
+    #[test]
+    fn a_heartbeat_without_the_clusters_key_is_not_heard() {
+        let (ours, other) = (key(b"secret"), key(b"of another cluster"));
+        assert_eq!(decode(&ours, &encode(&other, "dev-worker", true)), None);
+        assert_eq!(decode(&ours, b"coracle-agent 2 +dev-worker"), None);
+        let mut changed = encode(&ours, "dev-worker", true);
+        changed[MAGIC.len()] = b'-';
+        assert_eq!(decode(&ours, &changed), None);
     }
 
     #[test]

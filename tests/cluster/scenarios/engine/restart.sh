@@ -28,8 +28,20 @@ runs() {
         fail "$1 did not run:" "$(kubectl describe pod "$1")"
 }
 
+# As on every host that systemd has booted: whatever is mounted here is shared.
+mkdir -p "$directory/shared"
+mount --make-rshared /
+
 # The registry is not there yet: the first cluster that wants it makes it.
-printf 'apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nregistry: true\n' >"$directory/cluster.yaml"
+cat >"$directory/cluster.yaml" <<CONFIG
+apiVersion: coracle.dev/v1alpha1
+kind: Cluster
+registry: true
+nodes:
+- role: control-plane
+  extraMounts:
+  - {hostPath: $directory/shared, containerPath: /shared, propagation: Bidirectional}
+CONFIG
 "$coracle" create cluster --name "$name" --config "$directory/cluster.yaml" --quiet
 docker tag "$registry" "$app"
 docker push --quiet "$app"
@@ -50,6 +62,13 @@ after=$(kubectl get nodes --output=jsonpath='{.items[*].status.addresses[0].addr
 kubectl wait --for=condition=Ready node --all --timeout=25s
 kubectl --namespace=kube-system rollout status deployment coredns --timeout=25s
 runs restarted
+
+# Of the node's mounts the host has those in the directory that is shared in both directions, and no other one.
+docker exec "$name-control-plane" sh -c 'mkdir /shared/in && mount -t tmpfs in /shared/in'
+grep --quiet " $directory/shared/in " /proc/self/mountinfo || fail "the mount in the node is not on the host"
+docker exec "$name-control-plane" umount /shared/in
+if grep " $directory/data/volumes/" /proc/self/mountinfo >&2; then fail "mounts of the node are on the host"; fi
+docker exec "$name-control-plane" mountpoint /var/local-path-provisioner
 
 # The registry outlives the cluster, and is the next one's without a word about it.
 "$coracle" delete cluster --name "$name" --quiet
