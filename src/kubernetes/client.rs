@@ -61,8 +61,10 @@ const OF_THE_OBJECT: [&str; 3] =
 
 /// Refusals with these words are of a cluster's first seconds: the range of Services, the ServiceAccount of a new namespace
 /// and the two classes of Kubernetes itself are made by controllers. They are also the answer to a mistake in an object.
-const OF_THE_FIRST_SECONDS: [&str; 4] = [
+const OF_THE_FIRST_SECONDS: [&str; 5] = [
     "does not match the current range",
+    // The API server is making the same Service at the same moment: `default/kubernetes`.
+    "provided IP is already allocated",
     "allocator not ready",
     "error looking up service account",
     "no PriorityClass with name",
