@@ -112,6 +112,8 @@ func flagsOfEtcd(sources *sources) (map[string]Setting, error) {
 			})
 		}
 	}
+	// Defined by the feature gates themselves, under a name that is a constant.
+	flags["feature-gates"] = Setting{Type: "string", Doc: "Feature gates of etcd itself, such as A=true,B=false."}
 	if len(flags) < 40 {
 		return nil, fmt.Errorf("only %d flags of etcd were found", len(flags))
 	}

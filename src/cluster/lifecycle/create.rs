@@ -130,7 +130,7 @@ async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()
     let (mut attempts, mut looks) = (0, 0);
     loop {
         attempts += 1;
-        let last = match delete(engine, &scope).await {
+        let outcome = match delete(engine, &scope).await {
             // Only an attempt that finds nothing is the last: the engine may have finished a call whose answer was lost.
             Ok(removed) if removed.is_empty() && (!lost || looks == PAUSES.len()) => return Ok(()),
             Ok(removed) if removed.is_empty() => {
@@ -142,9 +142,9 @@ async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()
             Err(error) => Err(error),
         };
         looks = 0;
-        lost |= last.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
+        lost |= outcome.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
         if if lost { Instant::now() >= end } else { attempts >= MAX_ROLL_BACKS } {
-            return last;
+            return outcome;
         }
         if lost {
             sleep(PAUSES[0]).await;

@@ -1,5 +1,6 @@
 //! An engine that accepts connections and never answers: every call to it ends.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -71,7 +72,7 @@ async fn every_call_to_an_engine_that_never_answers_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (engine, server) = engine(&folder.path().join("s"), false).await;
     let spec = ContainerSpec::new("c", "app");
-    let network = NetworkSpec { name: "n".to_owned(), pools: Vec::new(), mtu: None, labels: Default::default() };
+    let network = NetworkSpec { name: "n".to_owned(), pools: Vec::new(), mtu: None, labels: BTreeMap::default() };
     let nothing = || -> ByteStream { futures_util::stream::pending().boxed() };
     let progress = |_: u64, _: u64| {};
     tokio::join!(

@@ -67,7 +67,7 @@ pub(crate) fn script(node: &NodeLayout, shared_store: bool) -> Option<String> {
         script.push_str(WRITABLE);
     }
     if !meant.is_empty() {
-        script.push_str(&format!("meant=({})\n{OWN}", meant.join(" ")));
+        script.extend(["meant=(", &meant.join(" "), ")\n", OWN]);
     }
     script.push_str("exec \"$@\"\n");
     Some(script)

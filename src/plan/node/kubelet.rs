@@ -167,7 +167,7 @@ const KUBELET_LABELS: &[&str] = &[
 ];
 const KUBELET_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 
-/// Labels that the kubelet refuses as `--node-labels`, and the API server from it (the admission plugin NodeRestriction).
+/// Labels that the kubelet refuses as `--node-labels`, and the API server from it (the admission plugin `NodeRestriction`).
 fn is_restricted(key: &str) -> bool {
     let Some((prefix, _)) = key.split_once('/') else { return false };
     let is_in = |domain: &&str| prefix == *domain || prefix.ends_with(&format!(".{domain}"));

@@ -1,9 +1,10 @@
 //! A cluster under test, with a home folder and a kubeconfig of its own.
 
 use std::cell::RefCell;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use super::run::{LIMIT, Output, docker, ensure, eventually, run, start};
 const CREATE_LIMIT: Duration = Duration::from_secs(400);
 /// How long something in the cluster may take to come about.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The mode of the kubeconfig that is there before: a group may read it.
+pub const KUBECONFIG_MODE: u32 = 0o640;
 /// An entry of somebody else, which must survive everything.
 pub const FOREIGN: &str = "apiVersion: v1
 kind: Config
@@ -53,6 +56,8 @@ impl Cluster {
         cleanup::register(&name, &home);
         let cluster = Self { name, home, environment: Vec::new(), said: RefCell::default() };
         std::fs::write(cluster.kubeconfig(), FOREIGN).map_err(|error| error.to_string())?;
+        let mode = Permissions::from_mode(KUBECONFIG_MODE);
+        std::fs::set_permissions(cluster.kubeconfig(), mode).map_err(|error| error.to_string())?;
         Ok(cluster)
     }
 

@@ -48,7 +48,7 @@ impl Detour {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (tally, dice) = (Arc::clone(&tally), Arc::clone(&dice));
-                thread::spawn(move || relay(client, port, &tally, &dice));
+                thread::spawn(move || relay(&client, port, &tally, &dice));
             }
         });
         Ok(detour)
@@ -88,7 +88,7 @@ impl Dice {
     }
 }
 
-fn relay(client: TcpStream, port: u16, tally: &Arc<Tally>, dice: &Arc<Dice>) {
+fn relay(client: &TcpStream, port: u16, tally: &Arc<Tally>, dice: &Arc<Dice>) {
     if dice.throw() < 10 {
         tally.cut.fetch_add(1, Ordering::Relaxed);
         return;

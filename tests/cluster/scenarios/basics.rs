@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, KUBECONFIG_MODE, PATIENCE};
 use crate::harness::run::{contains, ensure, eventually};
 
 /// NodePort 30080 leads to a host port that coracle chooses.
@@ -34,7 +34,7 @@ pub(super) fn context(cluster: &Cluster) -> Result<(), String> {
     contains(&text, "# somebody else's")?;
     contains(&cluster.kubectl(&["config", "get-contexts", "--output=name"])?, "foreign")?;
     let mode = std::fs::metadata(cluster.kubeconfig()).map_err(|error| error.to_string())?.permissions().mode() & 0o777;
-    ensure(mode == 0o600, || format!("the kubeconfig has mode {mode:o}"))
+    ensure(mode == KUBECONFIG_MODE, || format!("the kubeconfig has mode {mode:o}"))
 }
 
 /// What `create` waited for holds at once; the mirror pods of the components follow.

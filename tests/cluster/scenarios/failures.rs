@@ -102,7 +102,13 @@ fn create_with(cluster: &Cluster, config: &str) -> Result<Command, String> {
 fn engine_absent(cluster: &Cluster) -> Result<(), String> {
     let mut command = cluster.command(&["create", "cluster"]);
     command.env("DOCKER_HOST", "unix:///nonexistent.sock");
-    refused(cluster, command, "engine-unreachable", 4, &["/nonexistent.sock", "systemctl start docker"])
+    refused(
+        cluster,
+        command,
+        "engine-unreachable",
+        4,
+        &["/nonexistent.sock", "docker -H unix:///nonexistent.sock info"],
+    )
 }
 
 fn engine_unsupported(cluster: &Cluster) -> Result<(), String> {

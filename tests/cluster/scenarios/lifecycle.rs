@@ -68,7 +68,7 @@ pub(super) fn crash(cluster: &Cluster) -> Result<(), String> {
         ensure(now != first && !now.starts_with("0 "), || "the node does not come back".to_owned())
     })?;
     cluster.ready(PATIENCE)?;
-    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE).map(drop)
+    answers(&cluster.coracle(&["url", "hello-world", "--wait=90s"])?, PATIENCE).map(drop)
 }
 
 /// `delete cluster` takes what is the cluster's, and nothing else.

@@ -73,12 +73,12 @@ pub(super) fn wrong_flag(cluster: &Cluster) -> Result<(), String> {
     let name = format!("{}flag-{}", cleanup::PREFIX, std::process::id());
     cleanup::register(&name, &cluster.home.join("flag"));
     let config = format!(
-        "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nname: {name}\nnodes: [{{role: control-plane}}]\napiServer: {{audit-log-format: nonsense}}\n"
+        "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nname: {name}\nnodes: [{{role: control-plane}}]\napiServer: {{tls-min-version: VersionTLS99}}\n"
     );
     let path = cluster.write("wrong-flag.yaml", &config)?;
     let output = cluster.coracle_output(&["create", "cluster", "--name", &name, "--config", &path])?;
     ensure(output.code != 0, || "it was created".to_owned())?;
-    contains(&output.stderr, "audit log format")?;
+    contains(&output.stderr, "VersionTLS99")?;
     contains(&output.stderr, "kube-apiserver")?;
     nothing_of(&name)
 }

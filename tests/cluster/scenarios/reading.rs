@@ -77,9 +77,11 @@ fn table(document: &Value) -> String {
 }
 
 fn visit<'d>(definitions: &'d Value, name: &'d str, types: &mut BTreeMap<&'d str, String>) {
-    if types.insert(short(name), String::new()).is_some() {
+    if types.contains_key(short(name)) {
         return;
     }
+    // A type may have itself in a field.
+    types.insert(short(name), String::new());
     let fields = definitions[name]["properties"].as_object().into_iter().flatten();
     let lines: BTreeMap<&String, String> =
         fields.map(|(field, schema)| (field, type_of(definitions, schema, types))).collect();
