@@ -127,7 +127,7 @@ async fn keep_logs(engine: &SharedEngine, id: &str, directory: &Path, ui: &Ui, s
 async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()> {
     let scope = Scope::Run(id.to_owned());
     let end = Instant::now() + MAX_PATIENCE;
-    let (mut attempts, mut looks) = (0, 0);
+    let (mut attempts, mut looks, mut refusals) = (0, 0, 0);
     loop {
         attempts += 1;
         let outcome = match delete(engine, &scope).await {
@@ -142,8 +142,12 @@ async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()
             Err(error) => Err(error),
         };
         looks = 0;
-        lost |= outcome.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
-        if if lost { Instant::now() >= end } else { attempts >= MAX_ROLL_BACKS } {
+        let is_lost = outcome.as_ref().is_err_and(|error| error.reason() == Some(Reason::AnswerLost));
+        lost |= is_lost;
+        // An engine that no longer runs does nothing late.
+        refusals = if outcome.is_err() && !is_lost { refusals + 1 } else { 0 };
+        let is_over = if lost { Instant::now() >= end } else { attempts >= MAX_ROLL_BACKS };
+        if is_over || refusals >= MAX_ROLL_BACKS {
             return outcome;
         }
         if lost {

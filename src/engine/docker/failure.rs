@@ -33,7 +33,8 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
     if is_gone(source) {
         return Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
             .because(format!("{what}: {}", chain(source)))
-            .with_reason(Reason::AnswerLost)
+            // Nobody listens: the request has reached no engine.
+            .with_reason((!has_sign(source, &NOBODY)).then_some(Reason::AnswerLost))
             .hint(GONE);
     }
     if matches!(source, Source::RequestTimeoutError) {
@@ -81,13 +82,21 @@ fn chain(source: &Source) -> String {
     Error::new(Code::EngineUnreachable, "").with_cause(source).cause().unwrap_or_default().to_owned()
 }
 
+/// Signs that no engine listens.
+const NOBODY: [&str; 2] = ["connection refused", "no such file"];
+/// Signs that an engine went away, or a connection to it.
+const CUT: [&str; 3] = ["connection closed", "connection reset", "broken pipe"];
+
 /// The engine answered before and is gone: it was stopped or killed.
 fn is_gone(source: &Source) -> bool {
     let transport =
         matches!(source, Source::HyperLegacyError { .. } | Source::HyperResponseError { .. } | Source::IOError { .. });
+    transport && (has_sign(source, &NOBODY) || has_sign(source, &CUT))
+}
+
+fn has_sign(source: &Source, signs: &[&str]) -> bool {
     let text = chain(source).to_lowercase();
-    let signs = ["connection refused", "no such file", "connection closed", "connection reset", "broken pipe"];
-    transport && signs.iter().any(|sign| text.contains(sign))
+    signs.iter().any(|sign| text.contains(sign))
 }
 
 /// Turns "not found" into `None`.

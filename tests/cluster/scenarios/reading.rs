@@ -50,13 +50,18 @@ fn short(name: &str) -> &str {
     PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
+/// A kind, in whatever order its parts stand.
+fn identity(kind: &Value) -> [&str; 3] {
+    ["group", "version", "kind"].map(|part| text(&kind[part]))
+}
+
 /// The kinds that can be applied, and all types that their fields need.
 fn table(document: &Value) -> String {
     let definitions = &document["definitions"];
     let mut roots = BTreeMap::new();
     for (name, definition) in definitions.as_object().into_iter().flatten() {
         for kind in definition["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {
-            roots.insert(kind.to_string(), name.as_str());
+            roots.insert(identity(kind), name.as_str());
         }
     }
     let mut kinds = BTreeSet::new();
@@ -64,7 +69,7 @@ fn table(document: &Value) -> String {
     for (path, operations) in document["paths"].as_object().into_iter().flatten() {
         let patch = &operations["patch"];
         let kind = &patch["x-kubernetes-group-version-kind"];
-        let Some(name) = roots.get(&kind.to_string()).filter(|_| path.ends_with('}')) else { continue };
+        let Some(name) = roots.get(&identity(kind)).filter(|_| path.ends_with('}')) else { continue };
         let (group, version) = (text(&kind["group"]), text(&kind["version"]));
         let api = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let scope = if path.contains("{namespace}") { "namespaced" } else { "cluster" };
