@@ -45,8 +45,16 @@ fn works() -> Result<(), String> {
     let nodes = in_container(&["kubectl", "get", "nodes", "--output=name"])?;
     ensure(nodes.trim() == format!("node/{CLUSTER}-control-plane"), || format!("the nodes are {nodes}"))?;
     in_container(&["coracle", "status", "--name", CLUSTER])?;
-    in_container(&["kubectl", "create", "service", "nodeport", "web", "--tcp=80", "--node-port=30080"])?;
-    let url = in_container(&["coracle", "url", "web", "--name", CLUSTER])?;
+    // The metrics of CoreDNS: the only page that a new cluster has.
+    let ports = r#"{"spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 9153, "nodePort": 30080}]}}"#;
+    in_container(
+        &[
+            &["kubectl", "expose", "deployment", "coredns", "--namespace=kube-system", "--name=web", "--port=80"][..],
+            &["--target-port=9153", "--type=NodePort", "--overrides", ports],
+        ]
+        .concat(),
+    )?;
+    let url = in_container(&["coracle", "url", "web", "--name", CLUSTER, "--namespace=kube-system", "--wait=60s"])?;
     ensure(url.trim().ends_with(":30080") && !url.contains("127.0.0.1"), || format!("the URL is {url}"))?;
     let shown = docker(&["ps", "--filter", &format!("name={CLUSTER}-control-plane"), "--format", "{{.Image}}"])?;
     ensure(shown.contains("coracle/node:v"), || format!("docker ps shows the image `{shown}`"))?;
