@@ -192,13 +192,24 @@ fn kubectl_reads_everybody_elses_entries_the_same() {
         let mut left = view(&file).ok_or_else(|| fail("unreadable after remove".to_owned()))?;
         prop_assert_eq!(&left["current-context"], "");
         left["current-context"] = before["current-context"].clone();
-        prop_assert_eq!(&left, &before, "{}", text);
+        prop_assert_eq!(&left, &without_ways(before, "coracle-dev"), "{}", text);
         prop_assert!(!wait(remove(&location(&file), "coracle-dev")).unwrap());
         Ok(())
     };
     runner.run(&(config(), any::<u8>()), property).unwrap_or_else(|error| panic!("{error}"));
     let understood = understood.load(Relaxed);
     assert!(understood >= 50, "kubectl understood only {understood} of the texts");
+}
+
+/// The configuration without the contexts that lead to this cluster: they go with it, whoever made them.
+fn without_ways(mut config: Value, cluster: &str) -> Value {
+    if let Some(contexts) = config["contexts"].as_array_mut() {
+        contexts.retain(|context| context["context"]["cluster"] != cluster);
+        if contexts.is_empty() {
+            config["contexts"] = Value::Null;
+        }
+    }
+    config
 }
 
 #[test]
