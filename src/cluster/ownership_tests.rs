@@ -114,7 +114,8 @@ impl Way {
             local: false,
             logins: Vec::new(),
         };
-        cluster.networking.api_server_address = "192.0.2.1".parse().unwrap();
+        // Of this host, so that the connection is refused at once: elsewhere, the network may swallow it for seconds.
+        cluster.networking.api_server_address = "127.0.0.3".parse().unwrap();
         let (shared, ui): (SharedEngine, _) = (engine.clone(), Ui::captured(UiOptions::default()).0);
         match create::create(&shared, cluster, &options, &ui, &CancellationToken::new()).await {
             Err(error) if [Code::ApiFailed, Code::NotReady].contains(&error.code()) => Ok(()),
