@@ -219,6 +219,13 @@ impl Error {
         self
     }
 
+    /// Adds hints, such as those of another error.
+    #[must_use]
+    pub fn with_hints(mut self, hints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.0.hints.extend(hints.into_iter().map(Into::into));
+        self
+    }
+
     /// Adds the log lines that matter.
     #[must_use]
     pub fn with_lines(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -298,6 +305,17 @@ pub const OTHER_CACHE: &str = "set XDG_CACHE_HOME to a directory elsewhere; cora
 /// A count with its noun: `1 node`, `2 nodes`.
 pub fn counted<N: Copy + fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     format!("{count} {noun}{}", if count == N::from(1) { "" } else { "s" })
+}
+
+/// The word that was probably meant by a text.
+pub fn closest<'w>(text: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let lower = text.to_lowercase();
+    words
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_lowercase()), word))
+        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) async fn require_free(
             .because(format!("{} have names that are needed", counted(taken.len(), "thing")))
             .with_lines(taken.iter().map(ToString::to_string));
     }
-    Err(hint.map(str::to_owned).into_iter().chain(removals(&taken)).fold(error, Error::hint))
+    Err(error.with_hints(hint).with_hints(removals(&taken)))
 }
 
 /// How each of them is removed, if it is not needed any more.

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::reader::{Fields, Reader, closest};
+use super::reader::{Fields, Reader};
 use super::value::quoted;
 use super::{ClusterConfig, nodes, syntax};
+use crate::error::closest;
 
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cluster: &mut ClusterConfig) {
     let path = |text: &str| nodes::host_path(text, base);
@@ -31,7 +32,7 @@ fn addon(text: &str) -> Result<String, String> {
     if names.contains(&text) {
         return Ok(text.to_owned());
     }
-    let suggestion = match closest(text, &names) {
+    let suggestion = match closest(text, names.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("the add-ons are {}", names.join(", ")),
     };

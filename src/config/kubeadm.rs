@@ -1,8 +1,9 @@
 //! Advice for `kubeadmConfigPatches`, which files of kind have: what to write for what a patch sets.
 
-use super::reader::{Field, Reader, closest};
+use super::reader::{Field, Reader};
 use super::tree;
 use super::value::{Mark, Node, Value, quoted};
+use crate::error::closest;
 
 /// The kinds that a patch can be for.
 const KINDS: &[&str] = &[
@@ -118,7 +119,8 @@ fn flatten(value: &Value, path: &mut Vec<String>, settings: &mut Vec<Setting>) {
 /// What to write for these settings.
 fn advice(kind: &str, settings: &[Setting]) -> String {
     if !kind.is_empty() && !KINDS.contains(&kind) {
-        let meant = closest(kind, KINDS).map(|kind| format!("; did you mean `{kind}`?")).unwrap_or_default();
+        let meant =
+            closest(kind, KINDS.iter().copied()).map(|kind| format!("; did you mean `{kind}`?")).unwrap_or_default();
         return format!("and kubeadm has no kind {}{meant}", quoted(kind));
     }
     let (mut known, mut unknown): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());

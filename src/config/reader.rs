@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::places::Places;
 use super::value::{Mark, Node, Value, quoted};
-use crate::error::{Problem, Snippet};
+use crate::error::{Problem, Snippet, closest};
 use crate::yaml::manifest;
 
 /// How fields with patches for kubeadm begin.
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
             } else if let Some((_, advice)) = elsewhere.iter().find(|(name, _)| *name == entry) {
                 self.problem_at_key(&value, format!("coracle has no field {}; {advice}", quoted(entry)));
             } else {
-                let message = match closest(entry, known) {
+                let message = match closest(entry, known.iter().copied()) {
                     Some(name) => format!("unknown field {}; did you mean `{name}`?", quoted(entry)),
                     None => format!("unknown field {}; the fields here are {}", quoted(entry), known.join(", ")),
                 };
@@ -261,7 +261,8 @@ impl<'a> Reader<'a> {
         if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
             return Some(*value);
         }
-        let suggestion = closest(text, &words).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        let suggestion =
+            closest(text, words.iter().copied()).map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
         let message = format!("{} must be {one_of}, not {}{suggestion}", field.name, quoted(text));
         self.problem(field.node.mark, message);
         None
@@ -288,17 +289,6 @@ impl<'a> Reader<'a> {
         }
         port
     }
-}
-
-/// The word that was probably meant.
-pub(super) fn closest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
-    let lower = text.to_lowercase();
-    words
-        .iter()
-        .map(|word| (strsim::damerau_levenshtein(&lower, &word.to_lowercase()), *word))
-        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
 }
 
 /// Whether YAML 1.1 reads this unquoted word as a boolean and YAML 1.2 as a string.

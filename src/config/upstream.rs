@@ -5,10 +5,10 @@
 
 use super::known::{Known, Names};
 use super::quantities::{go_integer, is_duration, is_quantity, whole_number};
-use super::reader::{Field, Reader, closest};
+use super::reader::{Field, Reader};
 use super::tree;
 use super::value::{Value, quoted};
-use crate::error::Problem;
+use crate::error::{Problem, closest};
 
 /// Kubelet flags and other names that people write below `kubelet`, and where they belong.
 const KUBELET_ELSEWHERE: &[(&str, &str)] = &[
@@ -116,7 +116,7 @@ impl Check<'_> {
         for (name, value) in self.reader.entries(field).unwrap_or_default() {
             if !known.feature_gates.contains(name) {
                 let what = format!("Kubernetes {} has no feature gate {}", known.kubernetes, quoted(name));
-                self.unknown(&value, &what, closest(name, &names));
+                self.unknown(&value, &what, closest(name, names.iter().copied()));
             }
         }
     }
@@ -155,7 +155,7 @@ impl Check<'_> {
         let plain = name.replace('-', "");
         let here = names.iter().copied().find(|known| known.eq_ignore_ascii_case(&plain));
         let elsewhere = self.known.find(root, &plain);
-        let meant = here.or(elsewhere.as_deref()).or_else(|| closest(&plain, &names));
+        let meant = here.or(elsewhere.as_deref()).or_else(|| closest(&plain, names.iter().copied()));
         let what = format!("{kind} of Kubernetes {} has no field {}", self.known.kubernetes, quoted(name));
         self.unknown(field, &what, meant);
     }
@@ -226,7 +226,7 @@ impl Check<'_> {
                     "etcd" => format!("etcd of Kubernetes {} has no flag {}", known.kubernetes, quoted(name)),
                     _ => format!("{component} {} has no flag {}", known.kubernetes, quoted(name)),
                 };
-                self.unknown(&value, &what, closest(name, &names));
+                self.unknown(&value, &what, closest(name, names.iter().copied()));
                 continue;
             };
             self.flag(&value, of_type);

@@ -142,10 +142,10 @@ fn of_address(error: Error, text: &str, from: &str) -> Error {
     if error.code() != Code::EngineUnsupported {
         return error;
     }
-    let named = Error::new(error.code(), format!("cannot use the engine at `{text}` (from {from})"))
-        .because(error.cause().unwrap_or_default());
-    let named = error.hints().iter().fold(named, Error::hint);
-    named.hint("examples: `unix:///var/run/docker.sock`, `tcp://docker:2376`, `tcp://[::1]:2375`")
+    Error::new(error.code(), format!("cannot use the engine at `{text}` (from {from})"))
+        .because(error.cause().unwrap_or_default())
+        .with_hints(error.hints())
+        .hint("examples: `unix:///var/run/docker.sock`, `tcp://docker:2376`, `tcp://[::1]:2375`")
 }
 
 fn unsupported(text: &str, from: &str, scheme: &str) -> Error {

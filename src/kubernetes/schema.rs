@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+use crate::error::closest;
+
 static TYPES: LazyLock<Types> = LazyLock::new(|| Types::read(include_str!("types.txt")));
 /// The Kubernetes version of which these are all types.
 const VERSION: &str = "v1.36.";
@@ -319,16 +321,6 @@ fn is_quantity(text: &str) -> bool {
         "" | "n" | "u" | "m" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
     ) || unit.strip_prefix(['e', 'E']).is_some_and(is_exponent);
     is_unit && number.bytes().any(|byte| byte.is_ascii_digit()) && number.matches('.').count() <= 1
-}
-
-/// The name that was probably meant.
-fn closest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let lower = text.to_lowercase();
-    names
-        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -231,7 +231,7 @@ fn in_time(error: Error, deadline: Instant, options: &Options) -> Error {
     if error.hints().is_empty() {
         return late.hint("give it more time, such as `--wait 10m`; `--wait 0s` creates it without waiting");
     }
-    error.hints().iter().fold(late, |late, hint| late.hint(hint.clone()))
+    late.with_hints(error.hints())
 }
 
 /// The plan, without making or pulling anything, for `--dry-run`. It does not depend on which ports are free: port 0

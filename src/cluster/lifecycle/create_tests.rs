@@ -18,7 +18,11 @@ use crate::plan::labels;
 use crate::ui::UiOptions;
 
 fn engine() -> FakeEngine {
-    FakeEngine::new(&[]).with_image(Image {
+    FakeEngine::new(&[]).with_image(node_image())
+}
+
+fn node_image() -> Image {
+    Image {
         id: "sha256:1234".to_owned(),
         labels: Labels::from([(labels::VERSION.to_owned(), "v1.36.3".to_owned())]),
         layers: Vec::new(),
@@ -26,7 +30,7 @@ fn engine() -> FakeEngine {
         environment: Vec::new(),
         size: 1,
         ..Image::default()
-    })
+    }
 }
 
 fn options(directory: &Path) -> Options {
@@ -211,15 +215,7 @@ async fn told(file: &str, labels: &[(&str, String)]) -> (Option<Error>, String, 
     let directory = tempfile::tempdir().unwrap();
     let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nname: t-fake\n{file}");
     let cluster = crate::config::load(&text, "c.yaml", &crate::config::Overrides::default()).unwrap();
-    let mut image = Image {
-        id: "sha256:1234".to_owned(),
-        labels: Labels::from([(labels::VERSION.to_owned(), "v1.36.3".to_owned())]),
-        layers: Vec::new(),
-        tags: vec!["coracle/node:v1.36.3".to_owned()],
-        environment: Vec::new(),
-        size: 1,
-        ..Image::default()
-    };
+    let mut image = node_image();
     image.labels.extend(labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image));
     let written = Some(crate::config::upstream::Written { file: "c.yaml".to_owned(), text });

@@ -69,7 +69,7 @@ fn refused(foreign: &[(&str, Platform)], node: &Platform) -> Option<Error> {
         snippet: None,
     });
     let all = Error::new(Code::LoadFailed, format!("{} images are not for {node}, as the nodes are", foreign.len()));
-    Some(first.hints().iter().fold(all.with_problems(problems.collect()), Error::hint))
+    Some(all.with_problems(problems.collect()).with_hints(first.hints()))
 }
 
 fn check_names(images: &[String]) -> Result<()> {
