@@ -44,6 +44,7 @@ const AT_ONCE: usize = 4;
 #[derive(Default)]
 struct Tally {
     passed: usize,
+    /// What each failed scenario said, to be told once more at the end, where a reader of a long log looks first.
     failed: Vec<String>,
 }
 
@@ -147,8 +148,9 @@ impl Tally {
                 self.passed += 1;
             }
             Err(error) => {
-                println!("FAILED  {seconds:6.1} s  {name}\n        {}", error.replace('\n', "\n        "));
-                self.failed.push(name.to_owned());
+                let told = format!("{name}\n        {}", error.replace('\n', "\n        "));
+                println!("FAILED  {seconds:6.1} s  {told}");
+                self.failed.push(told);
             }
         }
     }

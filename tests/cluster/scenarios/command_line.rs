@@ -59,8 +59,12 @@ pub(super) fn other_platform(cluster: &Cluster) -> Result<(), String> {
     let (image, path) = archive(cluster, "arm")?;
     let mut bytes = std::fs::read(&path).map_err(told)?;
     let (from, to) = (&b"\"architecture\":\"amd64\""[..], &b"\"architecture\":\"arm64\""[..]);
-    let at = bytes.windows(from.len()).position(|window| window == from).ok_or("the image is not for amd64")?;
-    bytes[at..at + to.len()].copy_from_slice(to);
+    // An archive of `docker save` says it in the image's configuration and once for each layer, in any order.
+    let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    ensure(!places.is_empty(), || "the image is not for amd64".to_owned())?;
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
     std::fs::write(&path, bytes).map_err(told)?;
     docker(&["load", "--input", &path])?;
     let said = format!("image `{image}` is for linux/arm64, but the nodes are linux/amd64");

@@ -89,5 +89,6 @@ url=$(job "$coracle" url web --name "$name" --namespace kube-system --wait 60s) 
 # A command's input and output pass through TLS, and so does the end of the input.
 tar --directory "$directory" --create cluster.yaml | job docker import - t-accept-dind:1 >/dev/null
 job "$coracle" load docker-image t-accept-dind:1 --name "$name"
-job "$coracle" image ls --name "$name" | grep --quiet t-accept-dind || fail "the image did not arrive"
+images=$(job "$coracle" image ls --name "$name")
+[[ $images == *t-accept-dind* ]] || fail "the image did not arrive"
 job "$coracle" delete cluster --name "$name"

@@ -78,7 +78,7 @@ open=$(on sh -c 'ulimit -H -n')
 [ "$open" -gt 4096 ] || fail "a process in the node may open $open files only"
 shared=$(on sh -c 'df --output=size /dev/shm | tail -n 1')
 [ "$shared" -eq 65536 ] || fail "/dev/shm of the node has $shared KiB"
-docker logs "$name-control-plane" 2>&1 | grep --quiet . || fail "the node's console is empty"
+[ -n "$(docker logs "$name-control-plane" 2>&1)" ] || fail "the node's console is empty"
 # A port is told with who has it.
 port=$(docker port "$name-control-plane" 6443 | sed 's/.*://')
 printf '%bnetworking: {apiServerPort: %s}\n' "$head" "$port" >"$directory/cluster.yaml"
