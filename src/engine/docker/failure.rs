@@ -165,7 +165,8 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
         Address::Tcp { tls: Some(_), .. } if text.contains("InvalidContentType") => {
             "it does not speak TLS at this port: unset `DOCKER_TLS_VERIFY` and `DOCKER_TLS`, or correct the port (usually 2376 with TLS, 2375 without)".to_owned()
         }
-        Address::Tcp { tls: Some(tls), .. } if ["ertificate", "alert", "UnknownIssuer"].iter().any(|word| text.contains(word)) => {
+        // An engine that asks for a certificate may close the connection before its reason is read.
+        Address::Tcp { tls: Some(tls), .. } if ["ertificate", "alert", "UnknownIssuer"].iter().any(|word| text.contains(word)) || has_sign(source, &CUT) => {
             format!("the certificates in `{}` must be those of this engine and name its host; `docker -H {address} --tlsverify info` must succeed", tls.directory.display())
         }
         _ => start_hint(address),
