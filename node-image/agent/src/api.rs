@@ -156,6 +156,20 @@ impl<'a> Api<'a> {
         }
     }
 
+    /// Reads one object; the endpoints take turns while none answers.
+    pub(crate) async fn read(&self, path: &str) -> Result<Value, String> {
+        let mut failure = "no endpoint".to_owned();
+        for index in 0..self.endpoints.len() {
+            let client = self.client(index)?;
+            failure = match timeout(ANSWER_TIMEOUT, client.request::<Value>(get(path)?)).await {
+                Ok(Ok(object)) => return Ok(object),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => "no answer".to_owned(),
+            };
+        }
+        Err(failure)
+    }
+
     /// Sends a write; the endpoints take turns while none answers. 404 and 409 are results: another
     /// program was faster.
     pub(crate) async fn write(&self, method: Method, path: &str, body: &Value) -> Result<u16, String> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coracle_shared::paths::{CNI_DIRECTORY, HEARTBEAT_KEY, NODE_LABELS, RUN_DIRECTORY};
+use coracle_shared::paths::{CNI_DIRECTORY, HEARTBEAT_KEY, NODE_REGISTRATION, RUN_DIRECTORY};
 use ipnet::IpNet;
 
 /// An address at which the cluster's API may be reached.
@@ -35,8 +35,8 @@ pub(crate) struct Config {
     pub(crate) run_directory: PathBuf,
     /// The key with which the nodes of the cluster sign their heartbeats.
     pub(crate) key_file: PathBuf,
-    /// The labels of this node.
-    pub(crate) labels_file: PathBuf,
+    /// What this node's object had when the node was made.
+    pub(crate) registration_file: PathBuf,
 }
 
 impl Config {
@@ -74,7 +74,8 @@ impl Config {
             load_balancer_subnets,
             run_directory,
             key_file: get("HEARTBEAT_KEY").map_or_else(|| PathBuf::from(HEARTBEAT_KEY), PathBuf::from),
-            labels_file: get("NODE_LABELS").map_or_else(|| PathBuf::from(NODE_LABELS), PathBuf::from),
+            registration_file: get("NODE_REGISTRATION")
+                .map_or_else(|| PathBuf::from(NODE_REGISTRATION), PathBuf::from),
         })
     }
 }

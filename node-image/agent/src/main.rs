@@ -14,7 +14,6 @@ mod config;
 mod front;
 mod images;
 mod kernel;
-mod labels;
 mod log;
 mod masquerade;
 mod nft;
@@ -23,6 +22,7 @@ mod object;
 mod plugin;
 mod policy;
 mod reconcile;
+mod registration;
 mod routes;
 
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ async fn run() -> Result<(), String> {
     let api = Api::new(&config.endpoints);
     let (sender, nodes) = watch::channel(None);
     let balancer = balancer::run(&config, &api, kernel.clone(), nodes.clone());
-    let labels = labels::run(&config, &api, nodes.clone());
+    let registration = registration::run(&config, &api, nodes.clone());
     let reconciler = Reconciler::new(&config, kernel);
     log::line(format_args!("coracle-agent {} on node {}", env!("CARGO_PKG_VERSION"), config.node_name));
     tokio::select! {
@@ -82,7 +82,7 @@ async fn run() -> Result<(), String> {
         () = connection => Err("netlink closed".to_owned()),
         never = reconciler.run(nodes, removals) => match never {},
         never = balancer => match never {},
-        never = labels => match never {},
+        never = registration => match never {},
         never = api.watch::<NodeObject>(&sender) => match never {},
         never = policy::run(&api, &config) => match never {},
     }

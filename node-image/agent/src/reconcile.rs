@@ -106,7 +106,9 @@ impl<'a> Reconciler<'a> {
     /// Writes the CNI configuration once the node has its pod subnets, unless another one exists.
     async fn cni(&mut self, nodes: &Nodes) {
         let Some(node) = nodes.get(&self.config.node_name) else { return };
-        if node.pod_cidrs.is_empty() || self.cni_written == node.pod_cidrs {
+        // A node that was registered again has other subnets for a moment; `registration` is about to give it its own.
+        let is_passing = !node.labelled && self.config.registration_file.exists();
+        if node.pod_cidrs.is_empty() || is_passing || self.cni_written == node.pod_cidrs {
             return;
         }
         match self.write_cni(&node.pod_cidrs).await {

@@ -8,8 +8,8 @@ pub const CNI_DIRECTORY: &str = "/etc/cni/net.d";
 pub const RUN_DIRECTORY: &str = "/run/coracle";
 /// The key of a cluster's heartbeats. The agent's pod mounts its directory, with nothing else in it than what the agent reads.
 pub const HEARTBEAT_KEY: &str = "/etc/coracle/agent/heartbeat.key";
-/// The labels of the node that the agent runs on, as JSON.
-pub const NODE_LABELS: &str = "/etc/coracle/agent/labels.json";
+/// The labels and the pod subnets of the node that the agent runs on, as JSON.
+pub const NODE_REGISTRATION: &str = "/etc/coracle/agent/registration.json";
 /// Where a reader finds `image/overlay2` of the engine's data root.
 pub const READER_IMAGES: &str = "/engine/images";
 /// Where a reader finds `overlay2` of the engine's data root.

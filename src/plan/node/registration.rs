@@ -1,6 +1,6 @@
-//! What a node gets back whose Node object was deleted: the labels that its kubelet may not set. Pure.
+//! What a node gets back whose Node object was deleted: the labels that its kubelet may not set, and its pod subnets. Pure.
 
-use coracle_shared::paths::NODE_LABELS;
+use coracle_shared::paths::NODE_REGISTRATION;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Code, Error, Result};
@@ -13,12 +13,12 @@ pub(crate) fn files(files: &mut FileTree, layout: &Layout, node: &NodeLayout) ->
     let mut labels: Map<String, Value> = Map::new();
     labels.insert("kubernetes.io/hostname".to_owned(), json!(node.name));
     labels.extend(kubelet::node_labels(layout, node).into_iter().map(|(key, value)| (key, json!(value))));
-    files.text(NODE_LABELS, text(&Value::Object(labels))?);
+    files.text(NODE_REGISTRATION, text(&json!({"labels": labels, "podCIDRs": node.pod_cidrs}))?);
     Ok(())
 }
 
-fn text(labels: &Value) -> Result<String> {
-    let text = serde_json::to_string_pretty(labels);
+fn text(registration: &Value) -> Result<String> {
+    let text = serde_json::to_string_pretty(registration);
     let text = text.map_err(|source| Error::new(Code::StepFailed, "cannot write labels").with_cause(&source))?;
     Ok(text + "\n")
 }
@@ -29,12 +29,14 @@ mod tests {
     use crate::plan::layout::tests::layout;
 
     #[test]
-    fn the_agent_knows_the_labels_that_the_kubelet_may_not_set() {
+    fn the_agent_knows_what_the_kubelet_may_not_set() {
         let mut layout = layout(1, 1);
         layout.nodes[1].config.labels.insert("node-role.kubernetes.io/x".to_owned(), "a".to_owned());
         let mut tree = FileTree::default();
         files(&mut tree, &layout, &layout.nodes[1]).unwrap();
-        let labels: Value = serde_json::from_str(tree.get(NODE_LABELS).unwrap().content().unwrap()).unwrap();
-        assert_eq!(labels["node-role.kubernetes.io/x"], "a");
+        let file = tree.get(NODE_REGISTRATION).unwrap().content().unwrap();
+        let registration: Value = serde_json::from_str(file).unwrap();
+        assert_eq!(registration["labels"]["node-role.kubernetes.io/x"], "a");
+        assert_eq!(registration["podCIDRs"], json!(["10.244.1.0/24"]));
     }
 }

@@ -42,7 +42,8 @@ pub(super) fn forged_heartbeats(cluster: &Cluster) -> Result<(), String> {
     ensure(before == after, || format!("addresses moved: {before:?}, then {after:?}"))
 }
 
-/// A Node object that was deleted comes back with its labels of every kind and its taints.
+/// A Node object that was deleted comes back with its labels of every kind, its taints and its pod subnets, so that the pods
+/// that still run are reached.
 pub(super) fn deleted_nodes(cluster: &Cluster) -> Result<(), String> {
     for node in [cluster.node(), format!("{}-worker", cluster.name)] {
         let look = || {
@@ -52,7 +53,7 @@ pub(super) fn deleted_nodes(cluster: &Cluster) -> Result<(), String> {
                 .iter()
                 .filter(|taint| !taint["key"].as_str().unwrap_or_default().starts_with("node.kubernetes.io/"));
             let own: Vec<String> = own.map(ToString::to_string).collect();
-            Ok::<_, String>((object["metadata"]["labels"].to_string(), own))
+            Ok::<_, String>((object["metadata"]["labels"].to_string(), own, object["spec"]["podCIDRs"].to_string()))
         };
         let before = look()?;
         cluster.kubectl(&["delete", "node", &node])?;
@@ -62,7 +63,20 @@ pub(super) fn deleted_nodes(cluster: &Cluster) -> Result<(), String> {
             ensure(after == before, || format!("{node} was {before:?} and is {after:?}"))
         })?;
     }
-    cluster.ready(PATIENCE)
+    cluster.ready(PATIENCE)?;
+    for node in [cluster.node(), format!("{}-worker", cluster.name)] {
+        eventually(PATIENCE, || {
+            let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns"])?;
+            let pods = pods["items"].as_array().cloned().unwrap_or_default();
+            ensure(!pods.is_empty(), || "there is no CoreDNS".to_owned())?;
+            for pod in pods {
+                let url = format!("http://{}:8181/ready", pod["status"]["podIP"].as_str().unwrap_or_default());
+                docker(&["exec", &node, "curl", "--silent", "--fail", "--max-time", "3", &url])?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The controller manager waits for an API server that is down for longer than upstream's ten seconds, and is not restarted.
