@@ -5,14 +5,14 @@
 
 use crate::error::Result;
 use crate::image::archive::invalid::invalid;
-use crate::image::archive::layout::Contents;
+use crate::image::archive::layout::{ArchiveImage, Contents};
 use crate::image::archive::scan::Scan;
 use crate::image::archive::{docker, oci};
 use crate::image::platform::Platform;
 
 /// Finds the images of an archive. `Code::LoadFailed` if one is not for this platform.
 pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Contents> {
-    let contents = if scan.files.contains_key("oci-layout") {
+    let mut contents = if scan.files.contains_key("oci-layout") {
         oci::images(scan, platform)?
     } else if scan.files.contains_key("manifest.json") {
         Contents { images: docker::images(scan, platform)?, ..Contents::default() }
@@ -28,5 +28,21 @@ pub(crate) fn resolve(scan: &Scan, platform: &Platform) -> Result<Contents> {
             None => "it contains no image".to_owned(),
         }));
     }
+    contents.images = merged(contents.images);
     Ok(contents)
+}
+
+/// One image for each ID, with all of its names: an archive may list an image once for each name.
+fn merged(images: Vec<ArchiveImage>) -> Vec<ArchiveImage> {
+    let mut merged: Vec<ArchiveImage> = Vec::new();
+    for image in images {
+        match merged.iter_mut().find(|other| other.id == image.id) {
+            Some(other) => {
+                let new: Vec<_> = image.names.into_iter().filter(|name| !other.names.contains(name)).collect();
+                other.names.extend(new);
+            }
+            None => merged.push(image),
+        }
+    }
+    merged
 }

@@ -87,6 +87,11 @@ fn other_kind(scan: &Scan, entry: &Descriptor) -> Result<Option<String>> {
         Err(_) => return Ok(None),
     };
     if value.get("manifests").is_none() {
+        if value.get("config").is_none() {
+            // The first artifacts of ORAS have their content in a list of their own.
+            let kind = ["artifactType", "mediaType"].into_iter().find_map(|key| value[key].as_str());
+            return Ok(Some(kind.unwrap_or("an artifact").to_owned()));
+        }
         let manifest: Manifest = blob(scan, entry)?;
         return Ok(manifest.other_kind());
     }

@@ -76,6 +76,20 @@ pub(crate) fn docker_archive(tags: &[&str], texts: &[&str]) -> Vec<u8> {
     tar_of(&files)
 }
 
+/// The same archive as some programs write it: an entry in the list for each name.
+pub(crate) fn docker_archive_by_name(tags: &[&str], texts: &[&str]) -> Vec<u8> {
+    let layers: Vec<Vec<u8>> = texts.iter().map(|text| layer(text)).collect();
+    let config = config(&layers, "amd64");
+    let name = format!("{}.json", hex(&config));
+    let paths: Vec<String> = (0..layers.len()).map(|number| format!("{number}.tar")).collect();
+    let entry = |tag: &&str| json!({"Config": name, "RepoTags": [tag], "Layers": paths});
+    let list: Vec<Value> = tags.iter().map(entry).collect();
+    let mut files: Vec<(String, Vec<u8>)> = paths.iter().cloned().zip(layers).collect();
+    files.push((name.clone(), config));
+    files.push(("manifest.json".to_owned(), json!(list).to_string().into_bytes()));
+    tar_of(&files)
+}
+
 fn docker_list(config: &str, tags: &[&str], layers: &[String]) -> Vec<u8> {
     let tags = if tags.is_empty() { Value::Null } else { json!(tags) };
     json!([{"Config": config, "RepoTags": tags, "Layers": layers}]).to_string().into_bytes()

@@ -8,7 +8,7 @@ use crate::image::archive::digest::digest;
 use crate::image::archive::images::resolve;
 use crate::image::archive::layout::ArchiveImage;
 use crate::image::archive::scan::{Check, scan};
-use crate::image::archive::testing::{OciArchive, docker_archive, gzip, layer, tar_of, zstd};
+use crate::image::archive::testing::{OciArchive, docker_archive, docker_archive_by_name, gzip, layer, tar_of, zstd};
 use crate::image::platform::Platform;
 
 fn node() -> Platform {
@@ -35,6 +35,13 @@ fn dockers_old_layout_is_understood() {
     assert_eq!(images[0].layers.len(), 3);
     assert_eq!(read(&gzip(&archive)).unwrap(), images);
     assert_eq!(read(&zstd(&archive)).unwrap(), images);
+}
+
+#[test]
+fn an_image_that_is_listed_once_for_each_name_has_all_of_them() {
+    let images = read(&docker_archive_by_name(&["a:1", "b:1", "a:1"], &["one"])).unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(names(&images), ["docker.io/library/a:1", "docker.io/library/b:1"]);
 }
 
 /// As an engine with containerd's store saves it: the whole index, one platform's blobs, attestations left out.
@@ -102,6 +109,10 @@ fn what_is_no_image_is_passed_over() {
         let found = artifact(&mut oci, kind, config, layer);
         oci.list(found, &json!({"org.opencontainers.image.ref.name": format!("Sha256-{number}.sig")}));
     }
+    let early =
+        json!({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "artifactType": "a/early", "blobs": []});
+    let early = oci.blob("application/vnd.oci.artifact.manifest.v1+json", early.to_string().into_bytes());
+    oci.list(early, &json!({"org.opencontainers.image.ref.name": "early"}));
     let only = OciArchive::default();
     let image = oci.image(&["one"], "amd64");
     let attached = artifact(&mut oci, "a/b", "application/vnd.oci.empty.v1+json", "c/d");
@@ -118,6 +129,7 @@ fn what_is_no_image_is_passed_over() {
             ("Sha256-1.sig", "application/vnd.example"),
             ("Sha256-2.sig", "text/x-notes"),
             ("Sha256-3.sig", "application/vnd.dev.cosign.simplesigning.v1+json"),
+            ("early", "a/early"),
         ]
     );
     let mut only = only;
