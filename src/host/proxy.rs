@@ -34,7 +34,7 @@ pub(crate) fn for_nodes(settings: &ProxySettings, families: &[bool], here: bool)
         let url = url.as_ref()?;
         let Some((host, port)) = on_this_machine(url, &name) else { return Some(url.clone()) };
         if families.iter().any(|v4| is_open(&listeners, port, *v4)) {
-            return Some(url.replacen(host, HOST_NAME, 1));
+            return Some(with_host(url, host));
         }
         let (shown, why) = (without_credentials(url), unusable(&listeners, port, here));
         let warning = format!("the nodes do not get the proxy `{shown}`: {why}");
@@ -84,6 +84,12 @@ fn on_this_machine<'u>(url: &'u str, name: &str) -> Option<(&'u str, u16)> {
         // Programs in C take `127.1` for 127.0.0.1.
         || lower.strip_prefix("127.").is_some_and(|rest| rest.parse::<Ipv4Addr>().is_err() && is_numeric(rest));
     (named || numbered).then_some((host, port))
+}
+
+/// The URL with the name by which nodes reach this machine, at the place of its host: a user or a password may be the same.
+fn with_host(url: &str, host: &str) -> String {
+    let start = url.rfind('@').map_or_else(|| url.find("://").map_or(0, |colon| colon + 3), |at| at + 1);
+    format!("{}{}", &url[..start], url[start..].replacen(host, HOST_NAME, 1))
 }
 
 fn is_numeric(text: &str) -> bool {
@@ -172,6 +178,17 @@ mod tests {
         for url in ["http://proxy:3128", "http://10.0.0.1:3128", "http://[fd00::1]:3128", "http://localhost.example:1"]
         {
             assert_eq!(host(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_the_host_of_a_url_is_replaced() {
+        for (url, host, found) in [
+            ("http://localhost:pw@localhost:1/x", "localhost", "http://localhost:pw@host.coracle.internal:1/x"),
+            ("http://proxy:1", "proxy", "http://host.coracle.internal:1"),
+            ("localhost:1", "localhost", "host.coracle.internal:1"),
+        ] {
+            assert_eq!(with_host(url, host), found);
         }
     }
 

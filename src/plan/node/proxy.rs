@@ -29,12 +29,19 @@ pub fn environment(layout: &Layout, proxy: &ProxySettings) -> Vec<String> {
     variables
 }
 
-/// A variable without the user and the password of the URL in it.
+/// A variable of a proxy, or its value, without the user and the password. Other variables stay as they are.
 pub fn without_credentials(variable: &str) -> String {
-    let Some((start, rest)) = variable.split_once("://") else { return variable.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{start}://***@{host}{path}"),
+    let (name, url) = match variable.split_once('=') {
+        Some((name, url)) if name.chars().all(|letter| letter.is_alphanumeric() || letter == '_') => (name, url),
+        _ => ("HTTP_PROXY", variable),
+    };
+    let is_url = ["HTTP_PROXY", "HTTPS_PROXY"].contains(&name.to_uppercase().as_str());
+    // A password may have any sign in it, and programs take a URL without a scheme too.
+    match url.rsplit_once('@').filter(|_| is_url) {
+        Some((credentials, host)) => {
+            let start = variable.len() - url.len() + credentials.find("://").map_or(0, |colon| colon + 3);
+            format!("{}***@{host}", &variable[..start])
+        }
         None => variable.to_owned(),
     }
 }
@@ -72,7 +79,15 @@ mod tests {
             without_credentials("HTTPS_PROXY=http://u:p@ss@proxy:3128/x"),
             "HTTPS_PROXY=http://***@proxy:3128/x"
         );
-        for plain in ["HTTP_PROXY=http://proxy:3128", "NO_PROXY=a@b,.svc", "X=http://proxy/a@b"] {
+        for (variable, shown) in [
+            ("https_proxy=u:secret@proxy:3128", "https_proxy=***@proxy:3128"),
+            ("HTTP_PROXY=http://u:pa/s=s@proxy:3128", "HTTP_PROXY=http://***@proxy:3128"),
+            ("http://u:a=b@proxy:1", "http://***@proxy:1"),
+            ("u:secret@127.0.0.1:3128", "***@127.0.0.1:3128"),
+        ] {
+            assert_eq!(without_credentials(variable), shown);
+        }
+        for plain in ["HTTP_PROXY=http://proxy:3128", "NO_PROXY=a@b,.svc", "X=http://proxy/a@b", "proxy:3128"] {
             assert_eq!(without_credentials(plain), plain);
         }
     }
