@@ -1,5 +1,7 @@
 //! What is checked in flags of etcd.
 
+use std::net::IpAddr;
+
 use super::reader::{Field, Reader};
 use super::syntax;
 use super::value::{Value, quoted};
@@ -23,6 +25,23 @@ impl Reader<'_> {
     }
 }
 
+/// The port at which the kubelet's probes ask etcd.
+pub const PROBED_PORT: u16 = 2381;
+
+/// Whether etcd listens at 127.0.0.1 and the probes' port if this is one of its `listen-metrics-urls`.
+pub fn is_probed(url: &str) -> bool {
+    let host = url.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));
+    host.is_some_and(|(host, port)| {
+        port.parse() == Ok(PROBED_PORT) && has_loopback(host.trim_start_matches('[').trim_end_matches(']'))
+    })
+}
+
+/// Whether what listens at this address listens at 127.0.0.1.
+fn has_loopback(address: &str) -> bool {
+    let covers = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == IpAddr::from([127, 0, 0, 1]);
+    address == "localhost" || address.parse().is_ok_and(covers)
+}
+
 fn metrics_url(url: &str) -> Result<(), String> {
     let wrong = || format!("{} is not a URL such as `http://0.0.0.0:2381`, at which etcd can listen", quoted(url));
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(wrong)?;
@@ -31,6 +50,10 @@ fn metrics_url(url: &str) -> Result<(), String> {
     let is_host = host == "localhost" || syntax::address(address).is_ok();
     match port.parse::<u16>() {
         Ok(2379 | 2380) => Err(format!("{} is a port that etcd already uses; choose another one", quoted(url))),
+        Ok(PROBED_PORT) if url.starts_with("https:") && has_loopback(address) => Err(format!(
+            "{}: the kubelet's probes ask at port {PROBED_PORT} without TLS; choose another port",
+            quoted(url)
+        )),
         Ok(1..) if is_host => Ok(()),
         _ => Err(wrong()),
     }
@@ -38,6 +61,7 @@ fn metrics_url(url: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::is_probed;
     use crate::config::{Overrides, load};
 
     #[test]
@@ -52,6 +76,7 @@ mod tests {
             "http://0.0.0.0:2381",
             "['http://127.0.0.1:2381', 'http://[::]:2382/']",
             "'http://localhost:9,https://10.0.0.1:8'",
+            "https://10.0.0.1:2381",
         ] {
             assert_eq!(problems(good), None, "{good}");
         }
@@ -60,8 +85,21 @@ mod tests {
             ("http://0.0.0.0", "is not a URL"),
             ("['http://name:1']", "is not a URL"),
             ("http://0.0.0.0:2379", "already uses"),
+            ("https://0.0.0.0:2381", "without TLS"),
         ] {
             assert!(problems(bad).unwrap()[0].contains(part), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_includes_the_loopback_is_probed() {
+        for probed in
+            ["http://127.0.0.1:2381", "http://[0:0:0:0:0:0:0:0]:2381/", "http://0.0.0.0:2381", "http://localhost:2381"]
+        {
+            assert!(is_probed(probed), "{probed}");
+        }
+        for other in ["http://10.0.0.1:2381", "http://0.0.0.0:2382", "https://0.0.0.0:2381", "http://[::1]:2381"] {
+            assert!(!is_probed(other), "{other}");
         }
     }
 }

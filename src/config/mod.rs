@@ -11,7 +11,7 @@ use crate::yaml;
 mod components;
 mod contents;
 mod dns;
-mod etcd;
+pub mod etcd;
 mod flags;
 pub mod known;
 mod kubeadm;

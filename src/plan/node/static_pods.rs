@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::config::Flags;
+use crate::config::etcd::{PROBED_PORT, is_probed};
 use crate::config::known::is_repeated;
 use crate::error::Result;
 use crate::plan::facts::NodeImage;
@@ -129,12 +130,10 @@ fn pod(component: &Component<'_>) -> Value {
 
 /// Adds the address that the probes ask to those at which the user wants etcd's metrics, unless they include it.
 fn with_probed_address(mut arguments: Vec<String>) -> Vec<String> {
-    const PROBED: &str = "http://127.0.0.1:2381";
-    const INCLUDING: [&str; 4] = [PROBED, "http://0.0.0.0:2381", "http://[::]:2381", "http://localhost:2381"];
     for urls in arguments.iter_mut().filter(|argument| argument.starts_with("--listen-metrics-urls=")) {
         let all = urls.split_once('=').map(|(_, all)| all).unwrap_or_default();
-        if !all.split(',').any(|url| INCLUDING.contains(&url.trim_end_matches('/'))) {
-            *urls = format!("{urls},{PROBED}");
+        if !all.split(',').any(is_probed) {
+            *urls = format!("{urls},http://127.0.0.1:{PROBED_PORT}");
         }
     }
     arguments
