@@ -50,7 +50,7 @@ pub(crate) struct CreateCluster {
     control_planes: Option<usize>,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
-    /// How long to wait until the cluster is usable, such as `90s` or `5m`; with `0s`, return before it is
+    /// How long to wait until the cluster is usable, such as `90s` or `5m`; `0s` does not wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
     /// Keep the nodes if the cluster cannot be created

@@ -23,7 +23,7 @@ use crate::kubeconfig::{self, Entry};
 #[command(disable_help_flag = true)]
 pub(crate) struct Kubectl {
     // Without the short option: `-n` is kubectl's namespace.
-    /// Name of the cluster
+    /// Name of the cluster [default: coracle]
     #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
     name: Option<String>,
     /// Arguments for kubectl; `--name` comes before them
@@ -100,8 +100,10 @@ enum Change {
 
 /// What the command changes in the kubeconfig, if it is one that does.
 fn change_of(arguments: &[OsString]) -> Option<Change> {
-    // Only as the first word is `config` certain to be the command.
-    let (command, rest) = arguments.split_first()?;
+    // Only as the first word is `config` certain to be the command, or after options that have their value with them.
+    let is_whole = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-') && word.contains('='));
+    let options = arguments.iter().take_while(|word| is_whole(word)).count();
+    let (command, rest) = arguments[options..].split_first()?;
     let verb = rest.iter().filter_map(|word| word.to_str()).find(|word| !word.starts_with('-'))?;
     let changes = ["set", "unset", "use", "rename", "delete"].contains(&verb.split('-').next()?);
     let current = rest.iter().filter_map(|word| word.to_str()).any(|word| word.starts_with("--current"));
@@ -229,6 +231,7 @@ mod tests {
         assert_eq!(change("config use-context other"), Some(Change::Other));
         assert_eq!(change("config set-context other --namespace a"), Some(Change::Other));
         assert_eq!(change("config set-context --current --namespace=a"), Some(Change::Current));
+        assert_eq!(change("-v=4 --request-timeout=5s config set-context a --cluster=b"), Some(Change::Other));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl JsonOption {
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NameOption {
-    /// Name of the cluster
+    /// Name of the cluster [default: coracle]
     #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
     pub name: Option<String>,
 }
@@ -47,14 +47,23 @@ pub(crate) struct NameOption {
 impl NameOption {
     /// The name, if one is given. A variable that is set to nothing gives none, as for other programs.
     pub(crate) fn given(&self) -> Option<&str> {
-        let is_unset = std::env::var_os("CORACLE_CLUSTER_NAME").is_some_and(|value| value.is_empty());
-        self.name.as_deref().filter(|name| !(name.is_empty() && is_unset))
+        given(self.name.as_deref())
     }
 
     /// The name given, or the default one.
     pub(crate) fn get(&self) -> Result<ClusterName> {
-        parse_name(self.given().unwrap_or(ClusterName::DEFAULT))
+        name_or_default(self.name.as_deref())
     }
+}
+
+/// The name of an option, or the default one.
+pub(crate) fn name_or_default(option: Option<&str>) -> Result<ClusterName> {
+    parse_name(given(option).unwrap_or(ClusterName::DEFAULT))
+}
+
+fn given(option: Option<&str>) -> Option<&str> {
+    let is_unset = std::env::var_os("CORACLE_CLUSTER_NAME").is_some_and(|value| value.is_empty());
+    option.filter(|name| !(name.is_empty() && is_unset))
 }
 
 /// Which cluster, with or without `--name`.

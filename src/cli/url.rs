@@ -33,7 +33,7 @@ pub(crate) struct Url {
     /// Print every URL instead of the best one of each port
     #[arg(long)]
     all: bool,
-    /// Wait until the Service answers, such as `30s`, at most for so long
+    /// How long to wait until the Service answers, such as `30s` [default: do not wait]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
     /// Print only URLs that need no route to the nodes, as if the engine ran in a virtual machine

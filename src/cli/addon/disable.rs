@@ -31,7 +31,7 @@ impl Run for Disable {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::get(&*engine, &self.name.get()?).await?;
-        let client = access::client(&*engine, &cluster).await?;
+        let client = access::client(&*engine, &cluster).await?.patient();
         let run = run::Run::new(&engine, &context.ui, run::new_id(), self.wait);
         for disabled in addon::disable(&Target::new(&run, &client, &cluster), &self.addons, self.force).await? {
             match disabled {

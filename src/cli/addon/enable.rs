@@ -29,7 +29,7 @@ impl Run for Enable {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::get(&*engine, &self.name.get()?).await?;
-        let client = access::client(&*engine, &cluster).await?;
+        let client = access::client(&*engine, &cluster).await?.patient();
         for node in cluster.nodes.iter().filter(|node| !node.is_running()) {
             let name = &node.name;
             context

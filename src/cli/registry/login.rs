@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::cli::command::Run;
 use crate::cli::context::Context;
-use crate::cli::options::{JsonOption, parse_name};
+use crate::cli::options::{JsonOption, name_or_default};
 use crate::cli::output::joined;
 use crate::cluster::{self, registry};
-use crate::config::{self, ClusterName, registry_host};
+use crate::config::{self, registry_host};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
@@ -22,9 +22,9 @@ pub(crate) struct Login {
     /// Registries, such as `ghcr.io` [default: those of the cluster's previous logins]
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
-    /// Name of the cluster
-    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "CLUSTER", default_value = ClusterName::DEFAULT)]
-    cluster: String,
+    /// Name of the cluster [default: coracle]
+    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "CLUSTER")]
+    cluster: Option<String>,
     #[command(flatten)]
     output: JsonOption,
 }
@@ -53,7 +53,7 @@ impl Run for Login {
             registry_host(host).map_err(|cause| Error::new(Code::UsageInvalid, "invalid registry").because(cause))?;
         }
         let (engine, _) = context.connect(&environment).await?;
-        let cluster = cluster::get(&*engine, &parse_name(&self.cluster)?).await?;
+        let cluster = cluster::get(&*engine, &name_or_default(self.cluster.as_deref())?).await?;
         if hosts.is_empty() {
             hosts.extend(registry::known_hosts(&*engine, &cluster).await?);
         }
