@@ -40,8 +40,12 @@ pub(super) struct Surroundings {
 impl Surroundings {
     pub(super) fn of_process() -> Self {
         let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-        let contained = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
-        let mut ids: Vec<String> = read("/proc/self/mountinfo").lines().filter_map(of_mount).collect();
+        let mounts = read("/proc/self/mountinfo");
+        // containerd leaves no file, but a pod has variables and a file of names from its kubelet.
+        let is_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+            && mounts.lines().any(|line| line.split(' ').nth(4) == Some("/etc/hosts"));
+        let contained = is_pod || Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+        let mut ids: Vec<String> = mounts.lines().filter_map(of_mount).collect();
         if contained {
             // Docker's usual host name is the beginning of the ID.
             ids.push(read("/etc/hostname").trim().to_owned());

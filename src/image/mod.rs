@@ -19,5 +19,6 @@ pub use nodes::inventory::{Listed, NodeContainer, Store, familiar, inventory, li
 pub use nodes::manage::{ImageRemoval, RemovedImage, prune, remove, tag};
 pub use nodes::pull::pull;
 pub use nodes::select::select_nodes;
+pub use platform::mismatch;
 pub use progress::Progress;
 pub use reference::{Reference, is_id};

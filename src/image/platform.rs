@@ -18,6 +18,12 @@ pub(crate) struct Platform {
     pub variant: Option<String>,
 }
 
+/// The platforms of an image and of the nodes of an engine with this architecture, if nodes cannot run the image.
+pub fn mismatch(image: &Image, architecture: &str) -> Option<(String, String)> {
+    let (found, node) = (Platform::of_image(image), Platform::of_engine(architecture));
+    found.distance(&node).is_none().then(|| (found.to_string(), node.to_string()))
+}
+
 impl Platform {
     /// The platform of nodes on an engine whose kernel gives its architecture this name.
     pub(crate) fn of_engine(machine: &str) -> Self {

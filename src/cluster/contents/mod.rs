@@ -34,7 +34,7 @@ pub(crate) async fn prepare(
     registry: Option<&Registry>,
     local: bool,
 ) -> Result<Contents> {
-    let (documents, warnings) = check(&*run.engine, cluster, version).await?;
+    let (documents, warnings) = check(&*run.engine, cluster, version, registry, local).await?;
     for warning in warnings {
         run.ui.warn(warning);
     }
@@ -62,8 +62,13 @@ pub(crate) async fn check(
     engine: &dyn Engine,
     cluster: &ClusterConfig,
     version: &str,
+    registry: Option<&Registry>,
+    local: bool,
 ) -> Result<(Vec<Document>, Vec<String>)> {
     check_source()?;
+    if let Some(registry) = registry.filter(|_| cluster.registry.is_some()) {
+        registry::check(engine, registry, local).await?;
+    }
     if let Some(directory) = &cluster.persist {
         let users = engine.containers(&[format!("{}={directory}", labels::PERSIST)]).await?;
         if let Some(node) = users.first() {

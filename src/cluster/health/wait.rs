@@ -47,7 +47,7 @@ pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
 /// Waits until a cluster is usable. Ends early if one of its nodes or components will never come up.
 pub async fn until_usable(run: &Run, client: &Client, nodes: &[String], conditions: &[Condition]) -> Result<()> {
     let step = run.ui.step("Waiting until the cluster is usable");
-    watched(run, client, nodes, &step, until(client, conditions, run.deadline, &step)).await?;
+    watched(run, client, nodes, Some(&step), until(client, conditions, run.deadline, &step)).await?;
     step.finish();
     Ok(())
 }

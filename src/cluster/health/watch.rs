@@ -18,12 +18,12 @@ const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
 /// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
 const GRACE: Duration = Duration::from_secs(65);
 
-/// Does `work`, and ends early if one of the nodes or a component will never come up.
+/// Does `work`, of which `step` tells if it is one, and ends early if one of the nodes or a component will never come up.
 pub async fn watched<T>(
     run: &Run,
     client: &Client,
     nodes: &[String],
-    step: &Step,
+    step: Option<&Step>,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let result = tokio::select! {
@@ -34,7 +34,9 @@ pub async fn watched<T>(
     };
     match result {
         Err(error) if Instant::now() >= run.deadline => {
-            step.detail("asking", "the nodes for the reason");
+            if let Some(step) = step {
+                step.detail("asking", "the nodes for the reason");
+            }
             Err(explained(&*run.engine, client, nodes, error).await)
         }
         other => other,

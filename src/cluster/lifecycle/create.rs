@@ -203,17 +203,18 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
-    watched(run, &client, &nodes, &step, bootstrap::register(&client, layout, run.deadline)).await?;
+    watched(run, &client, &nodes, Some(&step), bootstrap::register(&client, layout, run.deadline)).await?;
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");
-    watched(run, &client, &nodes, &step, bootstrap::install(run, &client, layout, facts, pki)).await?;
+    watched(run, &client, &nodes, Some(&step), bootstrap::install(run, &client, layout, facts, pki)).await?;
     step.finish();
 
     if options.is_awaited {
         until_usable(run, &client, &nodes, &conditions(&layout.cluster).0).await?;
     }
-    contents::install(run, &client, layout, contents, &options.logins, options.is_awaited).await
+    let install = contents::install(run, &client, layout, contents, &options.logins, options.is_awaited);
+    watched(run, &client, &nodes, None, install).await
 }
 
 /// The error of a cluster whose time is over: whatever did not answer any more, it is not ready.
@@ -241,7 +242,8 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
     let facts = facts::without_pulling(&run, &cluster, options).await?;
-    contents::check(&**engine, &cluster, &facts::version(&facts)).await?;
+    let (version, registry) = (facts::version(&facts), facts.registry.as_ref());
+    contents::check(&**engine, &cluster, &version, registry, options.local).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
     let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
     provision::check_names(&run, &cluster, options.local, &facts).await?;

@@ -12,9 +12,10 @@ use crate::config::{ClusterConfig, Networking};
 use crate::engine::Engine;
 use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::host::routes::{self, Route};
 use crate::host::{check, credentials, limits, mounts, ports, proxy};
+use crate::image::mismatch;
 use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::subnet::NodeSubnets;
@@ -103,6 +104,7 @@ async fn collected(
     Prepared { mtu, proxy }: Prepared,
     images: Vec<NodeImage>,
 ) -> Result<Facts> {
+    check_platforms(&*run.engine, &engine, &images).await?;
     upstream::check(&run.ui, cluster, &images, options.written.as_ref())?;
     let registry = registry::of_cluster(&*run.engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
@@ -123,6 +125,23 @@ async fn collected(
         // Small kernels of sandboxes and virtual machines come without modules.
         modules: !options.local || on_host("/lib/modules"),
     })
+}
+
+/// Refuses node images for other processors: their nodes could not boot.
+async fn check_platforms(engine: &dyn Engine, info: &EngineInfo, images: &[NodeImage]) -> Result<()> {
+    for image in images {
+        // One that is yet to be pulled is for this engine's platform.
+        let Some(present) = engine.image(&image.id).await? else { continue };
+        if let Some((found, node)) = mismatch(&present, &info.architecture) {
+            let reference = &image.reference;
+            return Err(Error::new(
+                Code::ImageMissing,
+                format!("node image `{reference}` is for {found}, but nodes of this engine are {node}"),
+            )
+            .hint(format!("pull or build it for {node}: `docker pull --platform {node} {reference}`")));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the engine, the host and the name; returns the engine's containers.

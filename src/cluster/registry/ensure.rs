@@ -1,13 +1,16 @@
 //! Creating and starting a registry.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::catalog;
 use crate::cluster::addon::build_image;
 use crate::cluster::ownership::{OTHER_NAME, require_free};
-use crate::cluster::registry::known::{find, list, name_option, paused};
+use crate::cluster::registry::known::{Found, find, list, name_option, paused};
 use crate::cluster::run::Run;
 use crate::engine::spec::{ContainerSpec, Labels, Mount, State};
 use crate::engine::{Engine, SharedEngine};
@@ -17,27 +20,20 @@ use crate::plan::facts::Registry;
 use crate::plan::ownership::Names;
 use crate::plan::{NodePlan, labels};
 
+/// How long a port may still be taken: the program that has it may be ending.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Makes sure that the registry exists and runs; `false` if it already did. `local`: the engine is on this host.
 pub async fn ensure(run: &Run, registry: &Registry, local: bool) -> Result<bool> {
     let engine = &*run.engine;
-    let found = find(engine, &registry.name).await?;
-    if let Some(found) = &found {
-        same_port(&found.registry, registry.port)?;
-        match found.state {
-            State::Running => return Ok(false),
-            State::Paused => return Err(paused(&registry.name)),
-            _ => {}
-        }
-    }
     let recipe = catalog::registry()?;
     let mut plan = registry::plan(registry, &recipe.image().unwrap_or_default())?;
     mark(&mut plan.spec, &run.id);
-    let is_own = |labels: &Labels| labels.get(labels::REGISTRY) == Some(&registry.name);
-    if found.is_none() {
-        // Building the program takes minutes: a conflict is reported before.
-        require_free(engine, &Names::of([&plan.spec]), (Code::RegistryExists, OTHER_NAME), is_own).await?;
-        free_port(engine, registry, local).await?;
-        build_image(run, &recipe, "the registry", None).await?;
+    let found = usable(engine, registry, &plan.spec, local).await?;
+    match &found {
+        Some(found) if found.state == State::Running => return Ok(false),
+        Some(_) => {}
+        None => drop(build_image(run, &recipe, "the registry", None).await?),
     }
     let step = run.ui.step(format!("Starting registry `{}` at {}", registry.name, registry.host()));
     let id = match found {
@@ -51,6 +47,28 @@ pub async fn ensure(run: &Run, registry: &Registry, local: bool) -> Result<bool>
     }
     step.finish();
     Ok(true)
+}
+
+/// Checks that `ensure` could make or start the registry, without doing either: building its program takes minutes.
+pub async fn check(engine: &dyn Engine, registry: &Registry, local: bool) -> Result<()> {
+    let plan = registry::plan(registry, &catalog::registry()?.image().unwrap_or_default())?;
+    usable(engine, registry, &plan.spec, local).await.map(drop)
+}
+
+/// The registry if there is one that can be used; otherwise nothing is in its way.
+async fn usable(engine: &dyn Engine, registry: &Registry, spec: &ContainerSpec, local: bool) -> Result<Option<Found>> {
+    let found = find(engine, &registry.name).await?;
+    if let Some(found) = &found {
+        same_port(&found.registry, registry.port)?;
+        if found.state == State::Paused {
+            return Err(paused(&registry.name));
+        }
+    } else {
+        let is_own = |labels: &Labels| labels.get(labels::REGISTRY) == Some(&registry.name);
+        require_free(engine, &Names::of([spec]), (Code::RegistryExists, OTHER_NAME), is_own).await?;
+        free_port(engine, registry, local).await?;
+    }
+    Ok(found)
 }
 
 /// Labels what a run makes, so that it can be undone.
@@ -110,9 +128,14 @@ async fn start(engine: &dyn Engine, id: &str, plan: &NodePlan, registry: &Regist
     })
 }
 
-/// Fails if another registry has the port, or another program on this host.
+/// Fails if another registry has the port, or another program on this host that does not end in a moment.
 async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Result<()> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, registry.port)).map(drop);
+    let deadline = Instant::now() + PORT_PATIENCE;
+    let mut bound = bind(registry.port);
+    while local && bound.is_err() && Instant::now() < deadline {
+        sleep(Duration::from_millis(100)).await;
+        bound = bind(registry.port);
+    }
     let registries = list(engine).await?;
     match (registries.iter().find(|other| other.registry.port == registry.port), bound) {
         // Another run was faster.
@@ -123,6 +146,10 @@ async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Res
         }
         _ => Ok(()),
     }
+}
+
+fn bind(port: u16) -> io::Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
 }
 
 fn taken_by_program(registry: &Registry, cause: &dyn Display) -> Error {

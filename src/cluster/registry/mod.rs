@@ -12,7 +12,7 @@ mod ready;
 
 pub use attach::{attach, attach_all, report, users};
 pub use delete::{RegistryRemoval, delete, is_absent};
-pub use ensure::{abandon, ensure};
+pub use ensure::{abandon, check, ensure};
 pub(crate) use known::of_cluster;
 pub use known::{Found, find, list};
 pub use login::{configured, known_hosts, log_in, push_credentials};

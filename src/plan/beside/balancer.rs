@@ -19,6 +19,7 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), CONFIG.to_owned()]),
         // The image's signal is systemd's, which HAProxy ignores.
         stop_signal: Some("SIGTERM"),
+        image_name: Some(image.reference.clone()),
         labels: container_labels(layout, facts, ContainerRole::LoadBalancer, &balancer.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
