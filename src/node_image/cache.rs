@@ -51,13 +51,15 @@ impl Cache {
         }
         let unfinished = self.scratch()?;
         make(unfinished.path()).await?;
+        let done = files(unfinished.path()).and_then(|files| std::fs::write(list_of(&wanted), files));
+        // The files are on the disk before they have their name: a machine that loses its power never has them half.
+        let done = done.and_then(|()| Ok(rustix::fs::syncfs(std::fs::File::open(unfinished.path())?)?));
+        done.map_err(|source| unusable(&wanted, &source))?;
         match std::fs::rename(unfinished.path(), &wanted) {
             // Somebody else made the same meanwhile.
             Err(_) if wanted.is_dir() => {}
             other => other.map_err(|source| unusable(&wanted, &source))?,
         }
-        let files = files(&wanted).map_err(|source| unusable(&wanted, &source))?;
-        std::fs::write(list_of(&wanted), files).map_err(|source| unusable(&wanted, &source))?;
         Ok(wanted)
     }
 
