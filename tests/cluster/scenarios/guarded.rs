@@ -66,7 +66,8 @@ pub(super) fn deleted_nodes(cluster: &Cluster) -> Result<(), String> {
     cluster.ready(PATIENCE)?;
     for node in [cluster.node(), format!("{}-worker", cluster.name)] {
         eventually(PATIENCE, || {
-            let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns"])?;
+            let pods =
+                cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns"])?;
             let pods = pods["items"].as_array().cloned().unwrap_or_default();
             ensure(!pods.is_empty(), || "there is no CoreDNS".to_owned())?;
             for pod in pods {

@@ -112,10 +112,8 @@ fn clean(cluster: &Cluster) -> Result<(), String> {
     })
 }
 
-/// The page, with its image: it is loaded into the worker only that the page names.
+/// The page; its image is built before, which may take longer than a block of a page.
 fn monitoring(cluster: &Cluster) -> Result<(), String> {
     build("prometheus/build.sh")?;
-    let worker = format!("{}-worker", cluster.name);
-    cluster.coracle(&["load", "docker-image", "prometheus:v1", "--nodes", &worker])?;
     follow(cluster, "monitoring.md")
 }
