@@ -13,8 +13,9 @@ use crate::error::{Code, Error, Result};
 use crate::kubernetes::Client;
 use crate::ui::Step;
 
-/// Pause between two diagnoses.
+/// Shortest and longest pause between two diagnoses.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
+const LONGEST_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
 const GRACE: Duration = Duration::from_secs(65);
 
@@ -47,14 +48,22 @@ pub async fn watched<T>(
 /// second chance.
 async fn failure(engine: &dyn Engine, nodes: &[String]) -> Error {
     let mut suspected = BTreeMap::new();
+    let mut pause = DIAGNOSIS_INTERVAL;
     loop {
-        sleep(DIAGNOSIS_INTERVAL).await;
+        sleep(pause).await;
+        let began = Instant::now();
         for node in nodes {
             if let Some(error) = judged(&mut suspected, node, find_failure(engine, node).await) {
                 return error;
             }
         }
+        pause = pause_after(began.elapsed());
     }
+}
+
+/// The pause after a diagnosis that took so long: on a slow machine, the looks must not take the time that the nodes need.
+fn pause_after(took: Duration) -> Duration {
+    (took * 10).clamp(DIAGNOSIS_INTERVAL, LONGEST_DIAGNOSIS_INTERVAL)
 }
 
 /// The error of a node's failure that an earlier look saw as well; else it is kept for the next look.
@@ -76,6 +85,12 @@ fn judged<'a>(suspected: &mut BTreeMap<&'a str, Failure>, node: &'a str, now: Op
 mod tests {
     use super::*;
     use crate::error::Code;
+
+    #[test]
+    fn looks_take_a_tenth_of_the_time_at_most() {
+        let pauses = [1, 20, 2_000, 60_000].map(|took| pause_after(Duration::from_millis(took)).as_secs());
+        assert_eq!(pauses, [3, 3, 20, 60]);
+    }
 
     #[test]
     fn a_failure_counts_when_the_same_node_fails_again() {
