@@ -16,6 +16,7 @@ use crate::cluster::health::probe::{self, Fault};
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
+use crate::error::Error;
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 use crate::plan::labels::{self, ContainerRole};
@@ -181,14 +182,18 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     }
     let (faults, unknown) = match probe::faults(engine, &node.name).await {
         Ok(faults) => (faults, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+        Err(error) => (Vec::new(), Some(in_words(&error))),
     };
     let failure = if faults.is_empty() && unknown.is_none() { None } else { find_failure(engine, &node.name).await };
-    let failure = failure.map(|failure| match failure.error.cause() {
-        Some(cause) => format!("{}: {cause}", failure.error.message()),
-        None => failure.error.message().to_owned(),
-    });
-    Look { faults, failure, unknown }
+    Look { faults, failure: failure.map(|failure| in_words(&failure.error)), unknown }
+}
+
+/// What failed and why, for the line of a node, which has its name already.
+fn in_words(error: &Error) -> String {
+    match error.cause() {
+        Some(cause) => format!("{}: {cause}", error.message()),
+        None => error.message().to_owned(),
+    }
 }
 
 /// Puts together what the API says of a node and what was found in it.
