@@ -74,8 +74,7 @@ impl Config {
             load_balancer_subnets,
             run_directory,
             key_file: get("HEARTBEAT_KEY").map_or_else(|| PathBuf::from(HEARTBEAT_KEY), PathBuf::from),
-            registration_file: get("NODE_REGISTRATION")
-                .map_or_else(|| PathBuf::from(NODE_REGISTRATION), PathBuf::from),
+            registration_file: get("NODE_REGISTRATION").map_or_else(|| PathBuf::from(NODE_REGISTRATION), PathBuf::from),
         })
     }
 }
