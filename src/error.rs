@@ -265,6 +265,14 @@ impl Error {
         self.0.cause.as_deref()
     }
 
+    /// What failed and why in one line, without the node.
+    pub fn in_words(&self) -> String {
+        match self.cause() {
+            Some(cause) => format!("{}: {cause}", self.message()),
+            None => self.message().to_owned(),
+        }
+    }
+
     /// What to do next.
     pub fn hints(&self) -> &[String] {
         &self.0.hints

@@ -16,7 +16,6 @@ use crate::cluster::health::probe::{self, Fault};
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
-use crate::error::Error;
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 use crate::plan::labels::{self, ContainerRole};
@@ -182,18 +181,10 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     }
     let (faults, unknown) = match probe::faults(engine, &node.name).await {
         Ok(faults) => (faults, None),
-        Err(error) => (Vec::new(), Some(in_words(&error))),
+        Err(error) => (Vec::new(), Some(error.in_words())),
     };
     let failure = if faults.is_empty() && unknown.is_none() { None } else { find_failure(engine, &node.name).await };
-    Look { faults, failure: failure.map(|failure| in_words(&failure.error)), unknown }
-}
-
-/// What failed and why, for the line of a node, which has its name already.
-fn in_words(error: &Error) -> String {
-    match error.cause() {
-        Some(cause) => format!("{}: {cause}", error.message()),
-        None => error.message().to_owned(),
-    }
+    Look { faults, failure: failure.map(|failure| failure.error.in_words()), unknown }
 }
 
 /// Puts together what the API says of a node and what was found in it.

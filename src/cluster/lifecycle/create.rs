@@ -222,12 +222,8 @@ fn in_time(error: Error, deadline: Instant, options: &Options) -> Error {
     if error.code() != Code::ApiFailed || Instant::now() < deadline {
         return error;
     }
-    let cause = match error.cause() {
-        Some(cause) => format!("{}: {cause}", error.message()),
-        None => error.message().to_owned(),
-    };
     let late = Error::new(Code::NotReady, format!("the cluster is not usable after {}s", options.wait.as_secs()))
-        .because(cause)
+        .because(error.in_words())
         .with_lines(error.lines().iter().cloned());
     if error.hints().is_empty() {
         return late.hint("give it more time, such as `--wait 10m`; `--wait 0s` creates it without waiting");

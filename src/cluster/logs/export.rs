@@ -14,6 +14,7 @@ use crate::cluster::logs::directory::{Directory, LogExport};
 use crate::cluster::logs::objects;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
+use crate::plan::node::proxy::masked;
 
 /// Where the kubelet's runtime writes the output of containers, and links by container name.
 const LOGS: &str = "/var/log";
@@ -156,11 +157,7 @@ fn redact(description: &mut Value) {
 
 /// Removes user name and password from a URL.
 fn redact_url(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{REDACTED}@{host}"),
-        (None, Some((_, host))) => format!("{REDACTED}@{host}"),
-        _ => url.to_owned(),
-    }
+    masked(url, REDACTED)
 }
 
 #[cfg(test)]

@@ -36,13 +36,20 @@ pub fn without_credentials(variable: &str) -> String {
         _ => ("HTTP_PROXY", variable),
     };
     let is_url = ["HTTP_PROXY", "HTTPS_PROXY"].contains(&name.to_uppercase().as_str());
+    if !is_url {
+        return variable.to_owned();
+    }
+    format!("{}{}", &variable[..variable.len() - url.len()], masked(url, "***"))
+}
+
+/// A URL with a mask in the place of user and password, if it has them.
+pub fn masked(url: &str, mask: &str) -> String {
     // A password may have any sign in it, and programs take a URL without a scheme too.
-    match url.rsplit_once('@').filter(|_| is_url) {
+    match url.rsplit_once('@') {
         Some((credentials, host)) => {
-            let start = variable.len() - url.len() + credentials.find("://").map_or(0, |colon| colon + 3);
-            format!("{}***@{host}", &variable[..start])
+            format!("{}{mask}@{host}", &url[..credentials.find("://").map_or(0, |colon| colon + 3)])
         }
-        None => variable.to_owned(),
+        None => url.to_owned(),
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn files(files: &mut FileTree, layout: &Layout, node: &NodeLayout) ->
 
 fn text(registration: &Value) -> Result<String> {
     let text = serde_json::to_string_pretty(registration);
-    let text = text.map_err(|source| Error::new(Code::StepFailed, "cannot write labels").with_cause(&source))?;
+    let text = text.map_err(|source| {
+        Error::new(Code::StepFailed, "cannot write the registration of a node").with_cause(&source)
+    })?;
     Ok(text + "\n")
 }
 
