@@ -30,6 +30,12 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
     if message.contains(NO_SPACE) {
         return disk_full(what, message);
     }
+    if message.ends_with(NO_WORK_DIRECTORY) {
+        return disk_full(
+            what,
+            format!("the kernel made no work directory for overlay2, as with {NO_SPACE}: {message}"),
+        );
+    }
     if is_gone(source) {
         return Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
             .because(format!("{what}: {}", chain(source)))
@@ -62,6 +68,9 @@ pub(super) fn silent(what: &str) -> Error {
 
 /// The kernel's message for a full disk.
 const NO_SPACE: &str = "no space left on device";
+/// How overlay2 ends if the disk fills up at the wrong moment: the kernel mounts a layer without the directory that it could
+/// not make, and says so only in its own log; the engine then misses the directory.
+const NO_WORK_DIRECTORY: &str = "/work/work: no such file or directory";
 
 fn disk_full(what: &str, message: String) -> Error {
     Error::new(Code::DiskFull, what).because(message).hint(format!("the engine's disk is full: {FREE_DISK}"))
@@ -311,6 +320,11 @@ mod tests {
     fn a_full_disk_is_recognised() {
         let error = start("0123", &answer("mkdir /var/lib/docker/overlay2/x: no space left on device"));
         assert_eq!(error.code(), Code::DiskFull);
+        let error = failed("cannot create", &answer("chown /d/overlay2/0-init/work/work: no such file or directory"));
+        assert_eq!(error.code(), Code::DiskFull);
+        assert!(error.cause().unwrap().contains(NO_SPACE), "{error}");
+        let other = failed("cannot create", &answer("lstat /d/overlay2/0/work: no such file or directory"));
+        assert_eq!(other.code(), Code::EngineFailed);
         let message = "OCI runtime exec failed: write /run/x: no space left on device: unknown";
         let output = ExecOutput { exit_code: 126, stdout: message.into(), stderr: Vec::new() };
         assert_eq!(exec("cannot run `stat`", output).unwrap_err().code(), Code::DiskFull);
