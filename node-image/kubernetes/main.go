@@ -1,18 +1,16 @@
 // One program for every Kubernetes and etcd component of a node: it runs the one that it was called as.
 //
 // Linking them together gives one file, and so one page cache, for all processes of all nodes of a machine. The
-// components themselves are upstream's, unmodified: each function below is what upstream's own `main` does.
+// components themselves are upstream's, unmodified: each function below is what upstream's own `main` does. Before some of
+// them, this program does something that saves the whole cluster a wait; it is never needed, and each says why.
 package main
 
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 	"time"
 	_ "time/tzdata" // time zones of CronJobs
 
@@ -38,13 +36,13 @@ import (
 var programs = map[string]func(){
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"etcdctl":                 func() { ctlv3.MustStart() },
-	"kube-apiserver":          func() { waitForEtcd(os.Args, 3*time.Second); os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
-	"kube-controller-manager": func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
+	"kube-apiserver":          runAPIServer,
+	"kube-controller-manager": runControllerManager,
 	"kube-proxy":              func() { os.Exit(cli.Run(proxy.NewProxyCommand())) },
 	"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
 	"kubeadm":                 func() { kubeadmutil.HandleError(kubeadm.Run()) },
 	"kubectl":                 runKubectl,
-	"kubelet":                 func() { os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background()))) },
+	"kubelet":                 runKubelet,
 }
 
 func main() {
@@ -58,28 +56,24 @@ func main() {
 		fmt.Fprintf(os.Stderr, "call this program as one of %v\n", names)
 		os.Exit(2)
 	}
+	collectLater()
 	run()
 }
 
-// waitForEtcd gives the etcd of the same boot a moment to listen: a client whose first call is refused tries again only
-// after a second, and that second is lost for the whole cluster.
-func waitForEtcd(arguments []string, patience time.Duration) {
-	for _, argument := range arguments {
-		servers, found := strings.CutPrefix(argument, "--etcd-servers=")
-		if !found {
-			continue
-		}
-		server, err := url.Parse(strings.Split(servers, ",")[0])
-		if err != nil {
-			return
-		}
-		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if connection, err := net.DialTimeout("tcp", server.Host, time.Second); err == nil {
-				connection.Close()
-				return
-			}
-		}
-	}
+func runAPIServer() {
+	waitForEtcd(os.Args, 3*time.Second)
+	seedRoles(os.Args, 10*time.Second)
+	os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
+}
+
+func runControllerManager() {
+	waitForHealth(os.Args)
+	os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
+}
+
+func runKubelet() {
+	holdCalls()
+	os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 }
 
 // runKubectl sets the log verbosity before the command line is parsed, as upstream does, because plugins are looked

@@ -64,11 +64,8 @@ pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs) -> R
     layer.file("etc/group", 0o644, GROUP.as_bytes());
     layer.program("usr/local/bin/kubernetes", &programs.kubernetes.join("kubernetes"))?;
     for component in COMPONENTS {
-        // The agent's program waits for the API server, and then becomes the controller manager.
-        let target = if *component == "kube-controller-manager" { "coracle-agent" } else { "kubernetes" };
-        layer.symlink(&format!("usr/local/bin/{component}"), target);
+        layer.symlink(&format!("usr/local/bin/{component}"), "kubernetes");
     }
-    layer.symlink("usr/local/lib/kubernetes/kube-controller-manager", "../../bin/kubernetes");
     layer.program("coredns", &programs.coredns.join("coredns"))?;
     layer.program("usr/bin/local-path-provisioner", &programs.provisioner.join("local-path-provisioner"))?;
     layer.file(AGENT_PROGRAM, 0o755, AGENT);

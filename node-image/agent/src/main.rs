@@ -1,8 +1,7 @@
 //! The agent of one node of a coracle cluster. It sets routes to the other nodes' pods, masquerades what leaves the cluster,
 //! handles addresses of services of the type `LoadBalancer` and network policies, and writes the CNI configuration if there
 //! is none. Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called
-//! by the user's command, it is one end of the way of images into nodes. Under the name of the controller manager, it waits
-//! for the API server and becomes it.
+//! by the user's command, it is one end of the way of images into nodes.
 //!
 //! Each concern is a module with pure rendering or comparing, and a small part that touches the kernel. `reconcile` calls
 //! them when the nodes change, when a route of the agent disappears, and at intervals.
@@ -11,7 +10,6 @@ mod api;
 mod balancer;
 mod cni;
 mod config;
-mod front;
 mod images;
 mod kernel;
 mod log;
@@ -41,10 +39,7 @@ fn main() -> ExitCode {
     if let Ok(command) = std::env::var("CNI_COMMAND") {
         return plugin::main(&command);
     }
-    let mut arguments = std::env::args();
-    if front::is_called(arguments.next().as_deref()) {
-        return front::main(&arguments.collect::<Vec<_>>());
-    }
+    let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("images") {
         return images::main(arguments.next().as_deref());
     }

@@ -175,15 +175,18 @@ fn is_restricted(key: &str) -> bool {
     kubernetes && !KUBELET_LABELS.contains(&key) && !KUBELET_DOMAINS.iter().any(is_in)
 }
 
-/// A drop-in that starts a worker's kubelet once the API answers.
+/// A drop-in that starts a worker's kubelet once the API answers; a connection alone is no proof, because the kubelet of a
+/// control plane holds calls for an API server that only starts.
 ///
 /// If it started earlier, its next attempt to register would come seconds later, and that for its `CSINode` after 15 s. The
 /// wait is limited, so that a worker still runs its pods when its control plane is down.
 pub fn wait_for_api(endpoint: &str) -> String {
     let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "6443"));
     let host = host.trim_matches(['[', ']']);
+    let connects = format!("(exec 3<>/dev/tcp/{host}/{port}) 2>/dev/null");
+    let answers = format!("curl --silent --insecure --output /dev/null --max-time 20 https://{endpoint}/livez");
     format!(
-        "[Service]\nExecStartPre=-/bin/bash -c 'for i in {{1..600}}; do (exec 3<>/dev/tcp/{host}/{port}) 2>/dev/null && exit 0; sleep 0.05; done'\n"
+        "[Service]\nExecStartPre=-/usr/bin/timeout 60 /bin/bash -c 'for i in {{1..600}}; do {connects} && {answers} && exit 0; sleep 0.05; done'\n"
     )
 }
 

@@ -203,6 +203,8 @@ fn api_server(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         ("kubelet-client-certificate", pki("apiserver-kubelet-client.crt")),
         ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
         ("kubelet-preferred-address-types", "InternalIP,ExternalIP,Hostname".to_owned()),
+        // So that the node's kubelet can hold its first calls until this server listens (node-image/kubernetes/hold.go).
+        ("permit-port-sharing", "true".to_owned()),
         ("proxy-client-cert-file", pki("front-proxy-client.crt")),
         ("proxy-client-key-file", pki("front-proxy-client.key")),
         ("requestheader-allowed-names", "front-proxy-client".to_owned()),

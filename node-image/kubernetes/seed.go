@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
+)
+
+const (
+	// storage is where the API server keeps its objects in etcd, unless it is told otherwise.
+	storage = "/registry/"
+	// maxOperations is less than the 128 operations that etcd takes in one transaction.
+	maxOperations = 100
+)
+
+// otherwise lists the flags with which the API server stores other roles, or stores them in another way. With any of them,
+// it makes its roles itself.
+var otherwise = []string{
+	"authorization-config", "emulated-version", "emulation-forward-compatible", "encryption-provider-config", "etcd-prefix",
+	"etcd-servers-overrides", "feature-gates", "min-compatibility-version", "storage-media-type",
+}
+
+// seedRoles writes upstream's own bootstrap roles and bindings into an etcd that has none, while the API server starts.
+//
+// The API server writes the same roles, one after the other, and only a second after it serves; until then, it forbids the
+// scheduler and the controllers everything, who try again after pauses that grow. Upstream's hook still runs, and finds all
+// in order. Nothing is ever written over what is there, and a failure is no harm: the hook then makes what is missing.
+func seedRoles(arguments []string, patience time.Duration) {
+	flags := flagsOf(arguments)
+	if !isUsual(flags) {
+		return
+	}
+	// Before the API server reads its flags, which change what bootstrappolicy returns.
+	roles, err := bootstrapRoles()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "coracle: the API server makes its roles itself: %v\n", err)
+		return
+	}
+	go func() {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if count, err := seed(ctx, flags, roles); err != nil {
+			fmt.Fprintf(os.Stderr, "coracle: the API server makes its roles itself: %v\n", err)
+		} else if count > 0 {
+			fmt.Fprintf(os.Stderr, "coracle: wrote %d roles and bindings in %v\n", count, time.Since(began).Round(time.Millisecond))
+		}
+	}()
+}
+
+// isUsual tells whether an API server with these flags stores the roles that bootstrappolicy has by default.
+func isUsual(flags map[string]string) bool {
+	for _, name := range otherwise {
+		if _, found := flags[name]; found {
+			return false
+		}
+	}
+	for _, mode := range strings.Split(flags["authorization-mode"], ",") {
+		if mode == "RBAC" {
+			return flags["etcd-servers"] != ""
+		}
+	}
+	return false
+}
+
+// flagsOf reads arguments of the form `--name=value`.
+func flagsOf(arguments []string) map[string]string {
+	flags := map[string]string{}
+	for _, argument := range arguments {
+		name, value, _ := strings.Cut(strings.TrimLeft(argument, "-"), "=")
+		flags[name] = value
+	}
+	return flags
+}
+
+// seed writes the roles if there are none, and returns how many objects it wrote.
+func seed(ctx context.Context, flags map[string]string, roles []stored) (int, error) {
+	info := transport.TLSInfo{
+		CertFile: flags["etcd-certfile"], KeyFile: flags["etcd-keyfile"], TrustedCAFile: flags["etcd-cafile"],
+	}
+	config, err := info.ClientConfig()
+	if err != nil {
+		return 0, err
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(flags["etcd-servers"], ","), TLS: config, Context: ctx})
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	there, err := client.Get(ctx, storage+"clusterroles/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil || there.Count > 0 {
+		return 0, err
+	}
+	written := 0
+	for len(roles) > 0 {
+		next := roles[:min(len(roles), maxOperations)]
+		roles = roles[len(next):]
+		var absent []clientv3.Cmp
+		var puts []clientv3.Op
+		for _, object := range next {
+			absent = append(absent, clientv3.Compare(clientv3.CreateRevision(object.key), "=", 0))
+			puts = append(puts, clientv3.OpPut(object.key, object.value))
+		}
+		answer, err := client.Txn(ctx).If(absent...).Then(puts...).Commit()
+		if err != nil {
+			return written, err
+		}
+		if answer.Succeeded {
+			written += len(puts)
+		}
+	}
+	return written, nil
+}
+
+// stored is an object as the API server keeps it in etcd.
+type stored struct{ key, value string }
+
+// bootstrapRoles returns what upstream's hook `rbac/bootstrap-roles` would create.
+func bootstrapRoles() ([]stored, error) {
+	serializer, found := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
+	if !found {
+		return nil, fmt.Errorf("no protobuf")
+	}
+	encoder := legacyscheme.Codecs.EncoderForVersion(serializer.Serializer, rbacv1.SchemeGroupVersion)
+	var all []stored
+	var failure error
+	add := func(resource string, meta *metav1.ObjectMeta, object runtime.Object) {
+		meta.UID = uuid.NewUUID()
+		meta.CreationTimestamp = metav1.Now()
+		value, err := runtime.Encode(encoder, object)
+		if err != nil {
+			failure = fmt.Errorf("%s %s: %w", resource, meta.Name, err)
+			return
+		}
+		key := storage + resource + "/"
+		if meta.Namespace != "" {
+			key += meta.Namespace + "/"
+		}
+		all = append(all, stored{key + meta.Name, string(value)})
+	}
+	for _, role := range append(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()...) {
+		add("clusterroles", &role.ObjectMeta, &role)
+	}
+	for _, binding := range append(bootstrappolicy.ClusterRoleBindings(), bootstrappolicy.ControllerRoleBindings()...) {
+		add("clusterrolebindings", &binding.ObjectMeta, &binding)
+	}
+	for namespace, roles := range bootstrappolicy.NamespaceRoles() {
+		for _, role := range roles {
+			role.Namespace = namespace
+			add("roles", &role.ObjectMeta, &role)
+		}
+	}
+	for namespace, bindings := range bootstrappolicy.NamespaceRoleBindings() {
+		for _, binding := range bindings {
+			binding.Namespace = namespace
+			add("rolebindings", &binding.ObjectMeta, &binding)
+		}
+	}
+	return all, failure
+}
