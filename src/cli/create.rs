@@ -62,7 +62,7 @@ pub(crate) struct CreateCluster {
     /// Print a summary of what would be created, and create nothing; with `-o yaml`, every container and file
     #[arg(long)]
     dry_run: bool,
-    /// Print how long each step took
+    /// Print how long each step took, and what it waited for
     #[arg(long)]
     timings: bool,
     /// Print events and the result as JSON; `yaml` is for `--dry-run`
@@ -110,10 +110,11 @@ impl Run for CreateCluster {
         }
         context.ui.note(format!("Creating cluster `{}`", cluster.name));
         let work = Box::pin(create::create(&engine, cluster, &options, &context.ui, &context.stop));
-        let created = context.clean_up_after(work).await?;
+        let created = context.clean_up_after(work).await;
         if self.timings {
             context.ui.print_timings();
         }
+        let created = created?;
         finish(context, &created, options.is_awaited);
         Ok(ExitCode::SUCCESS)
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::ui::options::UiOptions;
 use crate::ui::screen::{Screen, paint};
-use crate::ui::timing::{Outcome, Timing, human, seconds};
+use crate::ui::timing::{Outcome, State, Timing, human, longest, seconds};
 
 /// How often a transfer writes a `bytes` event at most.
 const BYTES_EVENT_EVERY: Duration = Duration::from_millis(500);
@@ -22,8 +22,10 @@ pub struct Step {
     started: Instant,
     branch: Option<Branch>,
     bytes_event_at: Mutex<Option<Instant>>,
-    /// What was said last about each thing.
-    said: Mutex<BTreeMap<String, String>>,
+    /// What was said last about each thing, and when.
+    said: Mutex<BTreeMap<String, (String, Instant)>>,
+    /// What was said before that, for `--timings`.
+    states: Mutex<Vec<State>>,
     ended: bool,
 }
 
@@ -37,6 +39,7 @@ impl Step {
             branch,
             bytes_event_at: Mutex::default(),
             said: Mutex::default(),
+            states: Mutex::default(),
             ended: false,
         };
         if step.json() {
@@ -68,11 +71,37 @@ impl Step {
 
     fn is_news(&self, thing: &str, text: &str) -> bool {
         let Ok(mut said) = self.said.lock() else { return true };
-        if said.get(thing).is_some_and(|last| last == text) {
+        if said.get(thing).is_some_and(|(last, _)| last == text) {
             return false;
         }
-        said.insert(thing.to_owned(), text.to_owned());
+        if let Some((last, since)) = said.insert(thing.to_owned(), (text.to_owned(), Instant::now())) {
+            self.is_over(thing, &last, since);
+        }
         true
+    }
+
+    /// What was said about a thing is over; it stays on the screen until something else is said, or the step ends.
+    pub fn settle(&self, thing: &str) {
+        let last = self.said.lock().ok().and_then(|mut said| said.remove(thing));
+        if let Some((text, since)) = last {
+            self.is_over(thing, &text, since);
+        }
+    }
+
+    /// Records what was said about a thing until now.
+    fn is_over(&self, thing: &str, text: &str, since: Instant) {
+        let Ok(mut states) = self.states.lock() else { return };
+        let began = since.saturating_duration_since(self.screen.started());
+        states.push(State { what: format!("{thing}: {text}"), began, duration: since.elapsed() });
+    }
+
+    /// Everything that was said about the parts of the step, which is now at its end.
+    fn all_states(&self) -> Vec<State> {
+        let said = self.said.lock().map(|mut said| std::mem::take(&mut *said)).unwrap_or_default();
+        for (thing, (text, since)) in said {
+            self.is_over(&thing, &text, since);
+        }
+        self.states.lock().map(|mut states| std::mem::take(&mut *states)).unwrap_or_default()
     }
 
     /// Shows how many bytes of `total` are done; a `total` of 0 is unknown.
@@ -122,7 +151,8 @@ impl Step {
         self.ended = true;
         let duration = self.started.elapsed();
         let began = self.started.saturating_duration_since(self.screen.started());
-        self.screen.record(Timing { name: self.name.clone(), began, duration, outcome });
+        let states = longest(self.all_states());
+        self.screen.record(Timing { name: self.name.clone(), began, duration, outcome, states });
         if self.json() {
             self.event(json!({
                 "event": "step", "name": self.name, "state": outcome.word(), "seconds": seconds(duration),

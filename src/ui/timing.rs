@@ -35,9 +35,36 @@ pub struct Timing {
     pub duration: Duration,
     /// How it ended.
     pub outcome: Outcome,
+    /// What took longest in it.
+    pub states: Vec<State>,
 }
 
-/// Renders the table: when each step began, how long it took, and the whole command.
+/// What one part of a step did, or waited for, until that changed or the step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The part, such as a node, and what was said about it.
+    pub what: String,
+    /// When it began, counted from the start of the command.
+    pub began: Duration,
+    /// How long it lasted.
+    pub duration: Duration,
+}
+
+/// Shorter states are not shown.
+const MIN_STATE: Duration = Duration::from_millis(100);
+/// How many states of a step are shown.
+const MAX_STATES: usize = 6;
+
+/// The states that lasted longest, in the order in which they began.
+pub(super) fn longest(mut states: Vec<State>) -> Vec<State> {
+    states.retain(|state| state.duration >= MIN_STATE);
+    states.sort_by_key(|state| std::cmp::Reverse(state.duration));
+    states.truncate(MAX_STATES);
+    states.sort_by_key(|state| state.began);
+    states
+}
+
+/// Renders the table: when each step began, how long it took, what was waited for in it, and the whole command.
 pub(super) fn table(timings: &[Timing], total: Duration) -> String {
     let mut text = format!("{:>8} {:>8}  step\n", "began", "took");
     for timing in timings {
@@ -45,6 +72,10 @@ pub(super) fn table(timings: &[Timing], total: Duration) -> String {
         let (began, took) = (timing.began.as_secs_f64(), timing.duration.as_secs_f64());
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{began:>7.2}s {took:>7.2}s  {}{failed}", timing.name);
+        for state in &timing.states {
+            let (began, took) = (state.began.as_secs_f64(), state.duration.as_secs_f64());
+            let _ = writeln!(text, "{began:>7.2}s {took:>7.2}s    {}", state.what);
+        }
     }
     let _ = writeln!(text, "{:>8} {:>7.2}s  total", "", total.as_secs_f64());
     text
@@ -60,10 +91,15 @@ pub(super) fn event(timings: &[Timing], total: Duration) -> Value {
                 "state": timing.outcome.word(),
                 "began": seconds(timing.began),
                 "seconds": seconds(timing.duration),
+                "states": timing.states.iter().map(state_event).collect::<Vec<_>>(),
             })
         })
         .collect();
     json!({ "event": "timings", "steps": steps, "seconds": seconds(total) })
+}
+
+fn state_event(state: &State) -> Value {
+    json!({"what": state.what, "began": seconds(state.began), "seconds": seconds(state.duration)})
 }
 
 /// Seconds with milliseconds, as events give them.
@@ -94,12 +130,30 @@ mod tests {
             began: Duration::from_millis(began),
             duration: Duration::from_millis(duration),
             outcome,
+            states: Vec::new(),
         };
-        let timings = [timing("Planning", 0, 10, Outcome::Finished), timing("Booting", 12, 4300, Outcome::Failed)];
+        let mut timings = [timing("Planning", 0, 10, Outcome::Finished), timing("Booting", 12, 4300, Outcome::Failed)];
         assert_eq!(
             table(&timings, Duration::from_millis(4320)),
             "   began     took  step\n   0.00s    0.01s  Planning\n   0.01s    4.30s  Booting (failed)\n            4.32s  total\n"
         );
         assert_eq!(event(&timings, Duration::from_secs(5))["steps"][1]["seconds"], 4.3);
+        timings[1].states = vec![state("a: creating", 20, 300)];
+        assert!(table(&timings, Duration::from_secs(5)).contains("(failed)\n   0.02s    0.30s    a: creating\n"));
+        assert_eq!(event(&timings, Duration::from_secs(5))["steps"][1]["states"][0]["what"], "a: creating");
+    }
+
+    fn state(what: &str, began: u64, duration: u64) -> State {
+        let (began, duration) = (Duration::from_millis(began), Duration::from_millis(duration));
+        State { what: what.to_owned(), began, duration }
+    }
+
+    #[test]
+    fn only_the_longest_states_are_shown_in_their_order() {
+        let all = (0..9).map(|number| state(&number.to_string(), 1000 - number, 95 + number)).collect();
+        let shown: Vec<String> = longest(all).into_iter().map(|state| state.what).collect();
+        assert_eq!(shown, ["8", "7", "6", "5"]);
+        let long = (0..9).map(|number| state(&number.to_string(), number, 200 + number)).collect();
+        assert_eq!(longest(long).len(), MAX_STATES);
     }
 }
