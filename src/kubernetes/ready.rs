@@ -18,11 +18,13 @@ pub enum Condition {
     ServicesReachable(usize),
     /// The default namespace has its ServiceAccount, so that pods can be created.
     DefaultServiceAccount,
-    /// The storage provisioner has its pod: nothing in the cluster, such as a policy for pods, refuses it.
+    /// The storage provisioner has its pod, which nothing in the cluster, such as a policy for pods, refuses; and the scheduler
+    /// has looked at it. No other pod of a new cluster shows that the scheduler works.
     StorageStarted,
 }
 
 const PROVISIONER: &str = "/apis/apps/v1/namespaces/local-path-storage/deployments/local-path-provisioner";
+const PROVISIONER_PODS: &str = "/api/v1/namespaces/local-path-storage/pods";
 
 impl Condition {
     /// What is awaited, for messages.
@@ -62,7 +64,10 @@ impl Condition {
                 Ok(None)
             }
             Self::StorageStarted => match client.get(PROVISIONER).await {
-                Ok(deployment) => Ok(without_pod(&deployment)),
+                Ok(deployment) => match without_pod(&deployment) {
+                    None => Ok(unseen(&client.get(PROVISIONER_PODS).await?)),
+                    cause => Ok(cause),
+                },
                 // A node image without one: what it has was applied before.
                 Err(Failure::Status(404, ..)) => Ok(None),
                 Err(failure) => Err(failure),
@@ -79,6 +84,12 @@ fn without_pod(deployment: &Value) -> Option<String> {
     let failure = workload::find(deployment, "ReplicaFailure").filter(|failure| failure["status"] == "True");
     let message = failure.and_then(|failure| failure["message"].as_str());
     Some(message.unwrap_or("it has no pod yet").to_owned())
+}
+
+/// The scheduler has not looked at any of these pods.
+fn unseen(pods: &Value) -> Option<String> {
+    let seen = object::items(pods).iter().any(|pod| workload::find(pod, "PodScheduled").is_some());
+    (!seen).then(|| "the scheduler has not seen its pod yet".to_owned())
 }
 
 /// The reason why not all of `count` nodes are Ready.
@@ -114,6 +125,14 @@ mod tests {
         assert_eq!(without_pod(&deployment(0)).unwrap(), "violates PodSecurity");
         assert_eq!(without_pod(&deployment(1)), None);
         assert_eq!(without_pod(&json!({})).unwrap(), "it has no pod yet");
+    }
+
+    #[test]
+    fn a_pod_is_seen_once_the_scheduler_says_something_about_it() {
+        let pods = |conditions: Value| json!({"items": [{"status": {"conditions": conditions}}]});
+        assert!(unseen(&pods(json!([]))).is_some() && unseen(&json!({"items": []})).is_some());
+        let full = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
+        assert_eq!(unseen(&pods(full)), None);
     }
 
     #[test]

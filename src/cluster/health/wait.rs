@@ -15,6 +15,9 @@ use crate::ui::Step;
 /// Pause between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What the step says it is doing.
+const WAITING: &str = "waiting for";
+
 /// The conditions under which this cluster is usable, and what the user has to install.
 pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
     let mut missing = Vec::new();
@@ -62,7 +65,7 @@ async fn until(client: &Client, conditions: &[Condition], deadline: Instant, ste
                 Err(Failure::Status(404, ..)) => "it does not exist yet".to_owned(),
                 Err(failure) => failure.text().to_owned(),
             };
-            step.detail("waiting for", &format!("{} ({cause})", condition.what()));
+            step.detail(WAITING, &format!("{} ({cause})", condition.what()));
             if Instant::now() >= deadline {
                 return Err(
                     Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause)
@@ -70,6 +73,7 @@ async fn until(client: &Client, conditions: &[Condition], deadline: Instant, ste
             }
             sleep(POLL_INTERVAL).await;
         }
+        step.settle(WAITING);
     }
     Ok(())
 }

@@ -11,9 +11,13 @@ use crate::kubernetes::{Client, apply};
 use crate::plan::objects::{self, Manifests};
 use crate::plan::pki::Pki;
 use crate::plan::{Facts, Layout};
+use crate::ui::Step;
 
 /// Waits until the API answers, and creates the Node objects before the kubelets register.
-pub(super) async fn register(client: &Client, layout: &Layout, deadline: Instant) -> Result<()> {
+pub(super) async fn register(client: &Client, layout: &Layout, deadline: Instant, step: &Step) -> Result<()> {
+    for plane in layout.control_planes() {
+        step.detail(&plane.name, "waiting for its API server");
+    }
     let nodes: Vec<_> = layout.nodes.iter().map(|node| objects::node(layout, node)).collect();
     try_join_all(nodes.iter().map(|node| apply::create_node(client, node, deadline))).await.map(drop)
 }
@@ -32,6 +36,6 @@ pub(super) async fn install(run: &Run, client: &Client, layout: &Layout, facts: 
     let authority = &pki.kubernetes.pair.certificate;
     let objects = objects::objects(layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
     let workloads = apply::apply_all(client, &objects, run.deadline).await?;
-    // Only a head start: what the API server refuses here, the controllers create a few seconds later, or report.
-    first_pods::start(client, layout, &workloads, run.deadline).await.or(Ok(()))
+    first_pods::start(client, layout, &workloads, run.deadline).await;
+    Ok(())
 }

@@ -203,7 +203,7 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
-    watched(run, &client, &nodes, Some(&step), bootstrap::register(&client, layout, run.deadline)).await?;
+    watched(run, &client, &nodes, Some(&step), bootstrap::register(&client, layout, run.deadline, &step)).await?;
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");

@@ -1,5 +1,6 @@
-//! Starting CoreDNS before the controllers are up.
+//! Starting CoreDNS, kube-proxy and the agent before the controllers are up.
 
+use futures_util::future::{join_all, try_join_all};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -8,10 +9,17 @@ use crate::kubernetes::{Client, apply, object};
 use crate::plan::Layout;
 use crate::plan::objects::first_pods;
 
-/// Creates CoreDNS' `ReplicaSet` and pods if the scheduler would have no choice where to place them.
+/// Creates the pods for which the scheduler would have no choice where to place them.
 ///
-/// What the API server refuses, the controllers create later.
-pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
+/// What the API server refuses, the controllers create later, or report.
+pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) {
+    let daemons = daemons(layout, workloads);
+    let daemons = join_all(daemons.iter().map(|pod| apply::create(client, pod, deadline)));
+    let _ = tokio::join!(coredns(client, layout, workloads, deadline), daemons);
+}
+
+/// Creates CoreDNS' `ReplicaSet` and pods.
+async fn coredns(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
     let is_coredns = |object: &&Value| object["kind"] == "Deployment" && object::name(object) == "coredns";
     let Some(deployment) = workloads.iter().find(is_coredns) else { return Ok(()) };
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or_default();
@@ -20,8 +28,13 @@ pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value],
         return Ok(());
     }
     let set = apply::create(client, &first_pods::replica_set(deployment), deadline).await?;
-    let pods = nodes.into_iter().map(|node| first_pods::pod(&set, node));
-    let pods: Vec<_> = pods.collect();
-    futures_util::future::try_join_all(pods.iter().map(|pod| apply::create(client, pod, deadline))).await?;
+    let pods: Vec<_> = nodes.into_iter().map(|node| first_pods::pod(&set, node)).collect();
+    try_join_all(pods.iter().map(|pod| apply::create(client, pod, deadline))).await?;
     Ok(())
+}
+
+/// The pods of the `DaemonSet`s, one on each node.
+fn daemons(layout: &Layout, workloads: &[Value]) -> Vec<Value> {
+    let sets = workloads.iter().filter(|object| object["kind"] == "DaemonSet");
+    sets.flat_map(|set| layout.nodes.iter().filter_map(|node| first_pods::daemon_pod(set, &node.name))).collect()
 }

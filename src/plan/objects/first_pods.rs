@@ -1,7 +1,8 @@
-//! The first pods of CoreDNS, as the controllers would create them a few seconds later. Pure.
+//! The first pods of CoreDNS, kube-proxy and the agent, as the controllers would create them a few seconds later. Pure.
 //!
 //! Controller manager and scheduler start last. With pods that exist by then, containers start in the meantime; the
-//! controllers find a `ReplicaSet` of the Deployment's template and its pods, and have nothing left to do (docs/decisions).
+//! controllers find a `ReplicaSet` of the Deployment's template and its pods, and a pod of each `DaemonSet` on every node,
+//! and have nothing left to do (docs/decisions).
 
 use serde_json::{Value, json};
 
@@ -10,18 +11,27 @@ use crate::plan::layout::{API_PORT, Layout, NodeLayout};
 
 /// The objects that a pod needs to start, which the API server or a controller would create a second or two later.
 pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
-    let description =
+    let class = |name: &str, value: u64, description: &str| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value, "globalDefault": false, "description": description,
+        })
+    };
+    let movable =
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.";
+    let fixed = "Used for system critical pods that must not be moved from their current node.";
     vec![
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "kube-root-ca.crt", "namespace": "kube-system"},
             "data": {"ca.crt": authority},
         }),
+        class("system-cluster-critical", 2_000_000_000, movable),
+        class("system-node-critical", 2_000_001_000, fixed),
         json!({
-            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
-            "metadata": {"name": "system-cluster-critical"},
-            "value": 2_000_000_000, "globalDefault": false, "description": description,
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": "default"},
         }),
         // The kubelet sets its address in the environment of pods.
         json!({
@@ -97,6 +107,53 @@ pub fn pod(replica_set: &Value, node: &str) -> Value {
     pod
 }
 
+/// A pod of a `DaemonSet` that the API server has accepted, on a node; `None` if the node may not be for it.
+///
+/// Its controller takes the generation as the proof that a pod is of the current template.
+pub fn daemon_pod(set: &Value, node: &str) -> Option<Value> {
+    let mut pod = set["spec"]["template"].clone();
+    let selector = &pod["spec"]["nodeSelector"];
+    let everywhere = selector.is_null() || *selector == json!({"kubernetes.io/os": "linux"});
+    let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
+    let tolerant =
+        tolerations.iter().any(|one| one["operator"] == "Exists" && one["key"].is_null() && one["effect"].is_null());
+    if !everywhere || !tolerant || !pod["spec"]["affinity"].is_null() {
+        return None;
+    }
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    let name = set["metadata"]["name"].as_str()?;
+    pod["metadata"]["generateName"] = json!(format!("{name}-"));
+    pod["metadata"]["namespace"] = set["metadata"]["namespace"].clone();
+    pod["metadata"]["labels"]["pod-template-generation"] = json!(set["metadata"]["generation"].to_string());
+    pod["metadata"]["ownerReferences"] = json!([owner(set, "DaemonSet")]);
+    pod["spec"]["nodeName"] = json!(node);
+    let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    pod["spec"]["affinity"] = json!({"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]},
+    }});
+    let is_on_host = pod["spec"]["hostNetwork"] == true;
+    let all = pod["spec"]["tolerations"].as_array_mut()?;
+    all.extend(daemon_tolerations(is_on_host));
+    Some(pod)
+}
+
+/// What its controller lets every pod of a `DaemonSet` tolerate.
+fn daemon_tolerations(is_on_host: bool) -> impl Iterator<Item = Value> {
+    let all = [
+        ("not-ready", "NoExecute"),
+        ("unreachable", "NoExecute"),
+        ("disk-pressure", "NoSchedule"),
+        ("memory-pressure", "NoSchedule"),
+        ("pid-pressure", "NoSchedule"),
+        ("unschedulable", "NoSchedule"),
+        ("network-unavailable", "NoSchedule"),
+    ];
+    let count = if is_on_host { all.len() } else { all.len() - 1 };
+    let toleration = |(condition, effect): (&str, &str)| json!({"key": format!("node.kubernetes.io/{condition}"), "operator": "Exists", "effect": effect});
+    all.into_iter().take(count).map(toleration)
+}
+
 fn owner(object: &Value, kind: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": kind,
@@ -140,6 +197,24 @@ mod tests {
         assert_eq!(pod["metadata"]["labels"], json!({"k8s-app": "kube-dns", "pod-template-hash": hash}));
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "r");
         assert_eq!(pod["spec"]["nodeName"], "dev-worker");
+    }
+
+    #[test]
+    fn a_daemon_sets_controller_recognises_its_pod_by_owner_and_generation() {
+        let mut set = json!({
+            "metadata": {"name": "kube-proxy", "namespace": "kube-system", "uid": "s", "generation": 1},
+            "spec": {"template": {
+                "metadata": {"labels": {"k8s-app": "kube-proxy"}},
+                "spec": {"hostNetwork": true, "tolerations": [{"operator": "Exists"}], "containers": []},
+            }},
+        });
+        let pod = daemon_pod(&set, "dev-worker").unwrap();
+        assert_eq!(pod["metadata"]["labels"], json!({"k8s-app": "kube-proxy", "pod-template-generation": "1"}));
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "s");
+        assert_eq!(pod["spec"]["nodeName"], "dev-worker");
+        assert_eq!(pod["spec"]["tolerations"].as_array().unwrap().len(), 8);
+        set["spec"]["template"]["spec"]["nodeSelector"] = json!({"gpu": "yes"});
+        assert_eq!(daemon_pod(&set, "dev-worker"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod addons;
 mod basics;
 mod command_line;
 mod course;
+mod early;
 mod engine;
 mod failures;
 mod guarded;
@@ -83,11 +84,14 @@ const ONE: Group = Group {
     create: basics::create,
     together: &[],
     scenarios: &[
+        ("counts", early::counts),
         ("context", basics::context),
         ("types", reading::types),
         ("wrong-manifests", reading::manifests),
         ("pods-and-node", basics::pods_and_node),
+        ("first-calls", early::first_calls),
         ("head-start", basics::head_start),
+        ("head-start-daemons", early::daemons),
         ("kubeadm", basics::kubeadm),
         ("dry-run", reports::dry_run),
         ("name-taken", mistakes::name_taken),
@@ -122,6 +126,7 @@ const ONE: Group = Group {
         ("pod-comes-back", workloads::pod_comes_back),
         ("storage", workloads::storage),
         ("export-logs", reports::export_logs),
+        ("roles", early::roles),
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
         ("patient-controllers", guarded::patient_controllers),
@@ -142,6 +147,7 @@ const SETTINGS: Group = Group {
     scenarios: &[
         ("kubelet-patch", settings::kubelet_patch),
         ("feature-gate", settings::feature_gate),
+        ("roles", early::roles_by_upstream),
         ("flags", settings::flags),
         ("nftables", settings::nftables),
         ("exhausted-pool", settings::exhausted_pool),
@@ -314,6 +320,7 @@ const PLANES: Group = Group {
     together: &[],
     scenarios: &[
         ("ready", nodes::planes_ready),
+        ("roles", early::roles_of_several),
         ("health", health::every_component),
         ("balancer", nodes::balancer),
         ("delete", nodes::delete),

@@ -1,0 +1,154 @@
+//! What a cluster has before its controllers work, and how much work it is to make one: roles that are written early, calls
+//! that are held, pods that come early.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::run::{docker, ensure, eventually};
+
+const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+const SELECTOR: &str = "--selector=kubernetes.io/bootstrapping=rbac-defaults";
+/// Without it, nobody may do anything while the others are missing.
+const KEPT: &str = "cluster-admin";
+
+/// What a new cluster costs, whatever the machine: requests to the API server until somebody asks for their number, and events
+/// of the node's container at the engine. Measured on 28 November 2026; half as much again is too much.
+const REQUESTS: u64 = 800;
+const EVENTS: usize = 40;
+
+/// Making a cluster costs no more requests and engine calls than it did, and no program is started twice.
+pub(super) fn counts(cluster: &Cluster) -> Result<(), String> {
+    let metrics = cluster.kubectl(&["get", "--raw=/metrics"])?;
+    let values = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{"));
+    let requests: u64 = values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
+    let created = docker(&["inspect", "--format={{.Created}}", &cluster.node()])?;
+    let since = format!("--since={}", created.trim());
+    let until = format!("--until={}", docker(&["exec", &cluster.node(), "date", "+%s.%N"])?.trim());
+    let filter = format!("--filter=container={}", cluster.node());
+    let events = docker(&["events", &since, &until, &filter, "--format={{json .Action}}"])?.lines().count();
+    println!("        {requests} requests, {events} events of the engine");
+    ensure(requests > 100 && requests < REQUESTS * 3 / 2, || format!("{requests} requests instead of {REQUESTS}"))?;
+    ensure(events > 2 && events < EVENTS * 3 / 2, || format!("{events} events instead of {EVENTS}"))?;
+    let restarts = cluster.in_node("systemctl show kubelet containerd --property=NRestarts --value")?;
+    ensure(restarts.split_whitespace().all(|count| count == "0"), || format!("restarts: {restarts}"))?;
+    let attempts = cluster.in_node("crictl ps --output json | jq '[.containers[].metadata.attempt // 0] | max'")?;
+    ensure(attempts.trim() == "0", || format!("a container was started again: {attempts}"))
+}
+
+/// The roles that are written before the API server starts are those that it writes itself.
+pub(super) fn roles(cluster: &Cluster) -> Result<(), String> {
+    let before = stored(cluster)?;
+    ensure(before.len() > 100, || format!("there are {} roles and bindings", before.len()))?;
+    let written = written(cluster, &cluster.node())?;
+    ensure(written == before.len(), || format!("{written} of {} were written early", before.len()))?;
+    for kind in KINDS {
+        let names = before.keys().filter(|(of, _, name)| of == kind && name != KEPT);
+        let mut by_namespace: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (_, namespace, name) in names {
+            by_namespace.entry(namespace).or_default().push(name);
+        }
+        for (namespace, names) in by_namespace {
+            let place = format!("--namespace={namespace}");
+            let mut arguments = vec!["delete", kind, "--wait=false"];
+            arguments.extend((!namespace.is_empty()).then_some(place.as_str()));
+            arguments.extend(names);
+            cluster.kubectl(&arguments)?;
+        }
+    }
+    // One role is left, and so nothing is written early: the API server makes all that is missing itself.
+    cluster.in_node("crictl stop $(crictl ps --quiet --name kube-apiserver)")?;
+    eventually(PATIENCE, || {
+        let after = stored(cluster)?;
+        for (key, value) in &before {
+            ensure(after.get(key) == Some(value), || format!("{key:?} was {value}, and is {:?}", after.get(key)))?;
+        }
+        ensure(after.len() == before.len(), || format!("{} and {}", before.len(), after.len()))
+    })?;
+    cluster.ready(PATIENCE)?;
+    ensure(self::written(cluster, &cluster.node())? == 0, || "roles were written although some were there".to_owned())
+}
+
+/// With several control planes, each role is written by one of them.
+pub(super) fn roles_of_several(cluster: &Cluster) -> Result<(), String> {
+    let all = stored(cluster)?.len();
+    let planes =
+        cluster.kubectl(&["get", "nodes", "--selector=node-role.kubernetes.io/control-plane", "--output=name"])?;
+    let counts: Result<Vec<usize>, String> =
+        planes.lines().map(|node| written(cluster, node.trim_start_matches("node/"))).collect();
+    let counts = counts?;
+    ensure(counts.iter().sum::<usize>() == all, || format!("{counts:?} of {all} were written early"))
+}
+
+/// Where the API server has flags that may change the roles, it makes them itself.
+pub(super) fn roles_by_upstream(cluster: &Cluster) -> Result<(), String> {
+    let (all, written) = (stored(cluster)?.len(), written(cluster, &cluster.node())?);
+    ensure(all > 100 && written == 0, || format!("{written} of {all} were written early"))
+}
+
+/// How many roles and bindings the last API server of a node says that it has written early.
+fn written(cluster: &Cluster, node: &str) -> Result<usize, String> {
+    let script = "crictl logs $(crictl ps --quiet --name kube-apiserver) 2>&1 | sed -n 's/^coracle: wrote \\([0-9]*\\) .*/\\1/p'";
+    let said = docker(&["exec", node, "bash", "-c", script]);
+    let said = said.map_err(|error| format!("{}: {error}", cluster.name))?;
+    Ok(said.trim().parse().unwrap_or_default())
+}
+
+type Roles = BTreeMap<(String, String, String), Value>;
+
+/// The default roles and bindings, by kind, namespace and name.
+fn stored(cluster: &Cluster) -> Result<Roles, String> {
+    let mut roles = Roles::new();
+    for kind in KINDS {
+        let list = cluster.kubectl_json(&["get", kind, "--all-namespaces", SELECTOR])?;
+        for role in list["items"].as_array().into_iter().flatten() {
+            let meta = &role["metadata"];
+            let text = |field: &str| meta[field].as_str().unwrap_or_default().to_owned();
+            let mut value = json!({"labels": meta["labels"], "annotations": meta["annotations"]});
+            for field in ["rules", "aggregationRule", "roleRef", "subjects"] {
+                value[field] = role[field].clone();
+            }
+            roles.insert((kind.to_owned(), text("namespace"), text("name")), value);
+        }
+    }
+    Ok(roles)
+}
+
+/// The kubelet's first calls are answered by the first API server: none is refused, and made again after a pause.
+pub(super) fn first_calls(cluster: &Cluster) -> Result<(), String> {
+    let log = cluster.in_node("journalctl --unit=kubelet --boot --output=cat --no-pager")?;
+    let refused: Vec<&str> =
+        log.lines().filter(|line| line.contains(":6443") && line.contains("connection refused")).collect();
+    ensure(log.contains("Successfully registered node"), || "the log is not complete".to_owned())?;
+    ensure(refused.is_empty(), || format!("{} calls were refused: {}", refused.len(), refused[0]))
+}
+
+/// The first pods of every `DaemonSet` were there before the scheduler, and their controller has kept them.
+pub(super) fn daemons(cluster: &Cluster) -> Result<(), String> {
+    for set in ["kube-proxy", "coracle-agent"] {
+        let owner = cluster.kubectl_json(&["get", "daemonset", set, "--namespace=kube-system"])?;
+        let status = &owner["status"];
+        let nodes = &status["desiredNumberScheduled"];
+        ensure(status["updatedNumberScheduled"] == *nodes, || format!("{set}: {status}"))?;
+        let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--output=json"])?;
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let own: Vec<&Value> = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["ownerReferences"][0]["uid"] == owner["metadata"]["uid"])
+            .collect();
+        ensure(nodes.as_u64() == u64::try_from(own.len()).ok(), || format!("{set} has {} pods", own.len()))?;
+        for pod in own {
+            let name = super::basics::name(pod);
+            let field = format!("involvedObject.name={name},reason=Scheduled");
+            let events =
+                cluster.kubectl_json(&["get", "events", "--namespace=kube-system", "--field-selector", &field])?;
+            ensure(events["items"].as_array().is_some_and(Vec::is_empty), || format!("{name} was late"))?;
+        }
+    }
+    // A change reaches the pod that its controller has not made.
+    cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "daemonset/kube-proxy"])?;
+    cluster
+        .kubectl(&["rollout", "status", "--namespace=kube-system", "daemonset/kube-proxy", "--timeout=60s"])
+        .map(drop)
+}
