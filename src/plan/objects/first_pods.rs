@@ -96,13 +96,18 @@ pub fn replica_set(deployment: &Value) -> Value {
 
 /// A pod of a `ReplicaSet` that the API server has accepted, on a node.
 pub fn pod(replica_set: &Value, node: &str) -> Value {
-    let mut pod = replica_set["spec"]["template"].clone();
+    of_template(replica_set, "ReplicaSet", node)
+}
+
+/// A pod of its owner's template, on a node.
+fn of_template(of: &Value, kind: &str, node: &str) -> Value {
+    let mut pod = of["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
-    let name = replica_set["metadata"]["name"].as_str().unwrap_or_default();
+    let name = of["metadata"]["name"].as_str().unwrap_or_default();
     pod["metadata"]["generateName"] = json!(format!("{name}-"));
-    pod["metadata"]["namespace"] = replica_set["metadata"]["namespace"].clone();
-    pod["metadata"]["ownerReferences"] = json!([owner(replica_set, "ReplicaSet")]);
+    pod["metadata"]["namespace"] = of["metadata"]["namespace"].clone();
+    pod["metadata"]["ownerReferences"] = json!([owner(of, kind)]);
     pod["spec"]["nodeName"] = json!(node);
     pod
 }
@@ -111,23 +116,17 @@ pub fn pod(replica_set: &Value, node: &str) -> Value {
 ///
 /// Its controller takes the generation as the proof that a pod is of the current template.
 pub fn daemon_pod(set: &Value, node: &str) -> Option<Value> {
-    let mut pod = set["spec"]["template"].clone();
-    let selector = &pod["spec"]["nodeSelector"];
+    let spec = &set["spec"]["template"]["spec"];
+    let selector = &spec["nodeSelector"];
     let everywhere = selector.is_null() || *selector == json!({"kubernetes.io/os": "linux"});
-    let tolerations = pod["spec"]["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
+    let tolerations = spec["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
     let tolerant =
         tolerations.iter().any(|one| one["operator"] == "Exists" && one["key"].is_null() && one["effect"].is_null());
-    if !everywhere || !tolerant || !pod["spec"]["affinity"].is_null() {
+    if !everywhere || !tolerant || !spec["affinity"].is_null() {
         return None;
     }
-    pod["apiVersion"] = json!("v1");
-    pod["kind"] = json!("Pod");
-    let name = set["metadata"]["name"].as_str()?;
-    pod["metadata"]["generateName"] = json!(format!("{name}-"));
-    pod["metadata"]["namespace"] = set["metadata"]["namespace"].clone();
+    let mut pod = of_template(set, "DaemonSet", node);
     pod["metadata"]["labels"]["pod-template-generation"] = json!(set["metadata"]["generation"].to_string());
-    pod["metadata"]["ownerReferences"] = json!([owner(set, "DaemonSet")]);
-    pod["spec"]["nodeName"] = json!(node);
     let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
     pod["spec"]["affinity"] = json!({"nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]},

@@ -75,15 +75,19 @@ pub(super) fn head_start(cluster: &Cluster) -> Result<(), String> {
         ensure(pod["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"], || {
             format!("{} is alone", name(pod))
         })?;
-        // The scheduler leaves an event for each pod that it places.
-        let field = format!("involvedObject.name={},reason=Scheduled", name(pod));
-        let events = cluster.kubectl_json(&["get", "events", "--namespace=kube-system", "--field-selector", &field])?;
-        ensure(events["items"].as_array().is_some_and(Vec::is_empty), || format!("{} was late", name(pod)))?;
+        was_early(cluster, pod)?;
     }
     cluster.kubectl(&["rollout", "restart", "--namespace=kube-system", "deployment/coredns"])?;
     cluster.kubectl(&["rollout", "status", "--namespace=kube-system", "deployment/coredns", "--timeout=60s"])?;
     let history = cluster.kubectl(&["rollout", "history", "--namespace=kube-system", "deployment/coredns"])?;
     ensure(history.lines().filter(|line| line.starts_with(['1', '2'])).count() == 2, || history.clone())
+}
+
+/// A pod of `kube-system` had its node before the scheduler, which leaves an event for each pod that it places.
+pub(super) fn was_early(cluster: &Cluster, pod: &Value) -> Result<(), String> {
+    let field = format!("involvedObject.name={},reason=Scheduled", name(pod));
+    let events = cluster.kubectl_json(&["get", "events", "--namespace=kube-system", "--field-selector", &field])?;
+    ensure(events["items"].as_array().is_some_and(Vec::is_empty), || format!("{} was late", name(pod)))
 }
 
 /// The name of an object.

@@ -131,7 +131,7 @@ pub(super) fn daemons(cluster: &Cluster) -> Result<(), String> {
         let status = &owner["status"];
         let nodes = &status["desiredNumberScheduled"];
         ensure(status["updatedNumberScheduled"] == *nodes, || format!("{set}: {status}"))?;
-        let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--output=json"])?;
+        let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system"])?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let own: Vec<&Value> = pods
             .iter()
@@ -139,11 +139,7 @@ pub(super) fn daemons(cluster: &Cluster) -> Result<(), String> {
             .collect();
         ensure(nodes.as_u64() == u64::try_from(own.len()).ok(), || format!("{set} has {} pods", own.len()))?;
         for pod in own {
-            let name = super::basics::name(pod);
-            let field = format!("involvedObject.name={name},reason=Scheduled");
-            let events =
-                cluster.kubectl_json(&["get", "events", "--namespace=kube-system", "--field-selector", &field])?;
-            ensure(events["items"].as_array().is_some_and(Vec::is_empty), || format!("{name} was late"))?;
+            super::basics::was_early(cluster, pod)?;
         }
     }
     // A change reaches the pod that its controller has not made.
