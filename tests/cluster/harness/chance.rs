@@ -19,13 +19,10 @@ pub struct Chance(u64);
 impl Chance {
     /// With the seed of `CORACLE_TEST_SEED`, else another one each time. It is printed.
     pub fn new(what: &str) -> Result<Self, String> {
-        let seed = match std::env::var("CORACLE_TEST_SEED") {
-            Ok(seed) => seed.parse().map_err(|error| format!("CORACLE_TEST_SEED={seed}: {error}"))?,
-            Err(_) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
-                u64::from(now.subsec_nanos()) ^ now.as_secs()
-            }
-        };
+        let given = std::env::var("CORACLE_TEST_SEED").ok();
+        let given = given.map(|seed| seed.parse().map_err(|error| format!("CORACLE_TEST_SEED={seed}: {error}")));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+        let seed = given.unwrap_or_else(|| Ok(u64::from(now.subsec_nanos()) ^ now.as_secs()))?;
         println!("        {what}: CORACLE_TEST_SEED={seed}");
         Ok(Self(seed))
     }
@@ -49,6 +46,6 @@ impl Chance {
 
     /// A moment within this time.
     pub fn moment(&mut self, most: Duration) -> Duration {
-        most.mul_f64(self.below(1000) as f64 / 1000.0)
+        most * u32::try_from(self.below(1000)).unwrap_or_default() / 1000
     }
 }
