@@ -47,6 +47,11 @@ func holdCalls() {
 	if !found || listens(server) {
 		return
 	}
+	_ = hold(held, server, maxHold) // where this fails, calls are refused, as they are without it
+}
+
+// hold takes connections at one address until the server listens, at most for that long, and passes them on to it.
+func hold(held, server string, patience time.Duration) error {
 	share := net.ListenConfig{Control: func(_, _ string, connection syscall.RawConn) error {
 		return connection.Control(func(descriptor uintptr) {
 			_ = unix.SetsockoptInt(int(descriptor), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -54,11 +59,11 @@ func holdCalls() {
 	}}
 	listener, err := share.Listen(context.Background(), "tcp", held)
 	if err != nil {
-		return // calls are refused then, as they are without this
+		return err
 	}
 	over := make(chan struct{})
 	go func() {
-		for began := time.Now(); !listens(server) && time.Since(began) < maxHold; {
+		for began := time.Now(); !listens(server) && time.Since(began) < patience; {
 			time.Sleep(lookAgain)
 		}
 		listener.Close()
@@ -73,6 +78,7 @@ func holdCalls() {
 			go passOn(connection, server, over)
 		}
 	}()
+	return nil
 }
 
 // places returns the address at which calls to the API server of this static pod arrive, and one that only itself serves.

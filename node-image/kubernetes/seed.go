@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	_ "k8s.io/kubernetes/pkg/apis/rbac/install" // the kinds in that scheme
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy"
 )
 
@@ -72,16 +73,6 @@ func isUsual(flags map[string]string) bool {
 		}
 	}
 	return false
-}
-
-// flagsOf reads arguments of the form `--name=value`.
-func flagsOf(arguments []string) map[string]string {
-	flags := map[string]string{}
-	for _, argument := range arguments {
-		name, value, _ := strings.Cut(strings.TrimLeft(argument, "-"), "=")
-		flags[name] = value
-	}
-	return flags
 }
 
 // seed writes the roles if there are none, and returns how many objects it wrote.

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// within fails if a function has not returned by then.
+func within(t *testing.T, limit time.Duration, run func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { run(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Fatalf("not within %v", limit)
+	}
+}
+
+// kubeconfig writes one for a server, and returns the flag that names it.
+func kubeconfig(t *testing.T, server string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "a", "users": [{"name": "a"}],
+		"clusters": [{"name": "a", "cluster": {"server": %q}}],
+		"contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}]}`, server)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "--kubeconfig=" + path
+}
+
+func TestTheControllerManagerWaitsUntilTheServerIsHealthy(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/healthz" {
+			t.Error(request.URL.Path)
+		}
+		if asked.Add(1) < 4 {
+			answer.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer server.Close()
+	within(t, 10*time.Second, func() { waitForHealth([]string{kubeconfig(t, server.URL)}) })
+	if found := asked.Load(); found != 4 {
+		t.Errorf("asked %d times", found)
+	}
+}
+
+func TestAServerThatLeavesAQuestionWithoutAnswerIsAskedAgain(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		if asked.Add(1) == 1 {
+			<-request.Context().Done()
+		}
+	}))
+	defer server.Close()
+	within(t, 20*time.Second, func() { waitForHealth([]string{kubeconfig(t, server.URL)}) })
+	if found := asked.Load(); found != 2 {
+		t.Errorf("asked %d times", found)
+	}
+}
+
+func TestNobodyWaitsWhereThereIsNoServerToAsk(t *testing.T) {
+	within(t, time.Second, func() {
+		waitForHealth([]string{"kube-controller-manager", "--help"})
+		waitForHealth([]string{"--kubeconfig=/no/such/file"})
+		waitForEtcd([]string{"kube-apiserver", "--version"}, time.Hour)
+		waitForEtcd([]string{"--etcd-servers=:"}, time.Hour)
+	})
+}
+
+func TestTheAPIServerGivesEtcdAMoment(t *testing.T) {
+	address := "127.0.0.1:" + freePort(t)
+	flag := []string{"--etcd-servers=https://" + address + ",https://192.0.2.1:2379"}
+	began := time.Now()
+	within(t, 10*time.Second, func() { waitForEtcd(flag, 200*time.Millisecond) })
+	if waited := time.Since(began); waited < 200*time.Millisecond {
+		t.Errorf("waited only %v for an etcd that does not listen", waited)
+	}
+	listening := make(chan net.Listener, 1)
+	time.AfterFunc(100*time.Millisecond, func() {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Error(err)
+		}
+		listening <- listener
+	})
+	within(t, 10*time.Second, func() { waitForEtcd(flag, time.Hour) })
+	(<-listening).Close()
+}
+
+func TestWhatAServerLacksIsTold(t *testing.T) {
+	body := "[+]ping ok\n[-]poststarthook/rbac/bootstrap-roles failed: not finished\n[-]etcd failed\n"
+	if text := unhealthy("500 Internal Server Error", body); text !=
+		"500 Internal Server Error: poststarthook/rbac/bootstrap-roles failed: not finished; etcd failed" {
+		t.Error(text)
+	}
+	if text := unhealthy("401 Unauthorized", "Unauthorized"); text != "401 Unauthorized" {
+		t.Error(text)
+	}
+}
