@@ -25,6 +25,7 @@ packages=()     # Debian packages to install
 need_rust=false # fetch rustup
 need_go=false   # fetch Go
 start_engine=false
+begun="" # the process that compiles in the background
 
 usage() {
     cat <<'END'
@@ -297,9 +298,29 @@ install_go() {
     go_is_there || fail "the installed Go does not run, or is older than $GO_WANTED"
 }
 
+# Compiles most of the node image while cargo leaves a processor idle; `coracle build node-image`, which has the same
+# settings, then finds it in Go's cache. That it fails or is ended early is no harm.
+begin_node_image() {
+    local source=$scratch/kubernetes releases=("$HERE"/node-image/kubernetes/v*)
+    local release=${releases[-1]}
+    mkdir "$source"
+    install -m 644 "$HERE"/node-image/kubernetes/*.go "$release"/go.mod "$release"/go.sum "$source" || return 0
+    (cd "$source" && exec env CGO_ENABLED=0 GO111MODULE=on GOARCH=amd64 GOFLAGS="-mod=readonly -buildvcs=false -trimpath" \
+        GOOS=linux GOWORK=off GOTMPDIR="$source" setsid nice -n 19 go list -deps -export . >/dev/null 2>&1 </dev/null) &
+    begun=$!
+}
+
+end_begun() {
+    [ -z "$begun" ] || kill -- "-$begun" "$begun" 2>/dev/null || true
+    wait
+    begun=""
+}
+
 install_coracle() {
     say "Building coracle"
+    begin_node_image
     (cd "$HERE" && cargo build --release --locked --bin coracle)
+    end_begun
     local built=${CARGO_TARGET_DIR:-$HERE/target}/release/coracle
     mkdir -p "$bin"
     if cmp -s "$built" "$bin/coracle"; then return 0; fi
@@ -359,7 +380,7 @@ main() {
     if [ "$(id -u)" = 0 ]; then bin=/usr/local/bin; else bin=$HOME/.local/bin; fi
     bin=${CORACLE_INSTALL_DIR:-$bin}
     scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
+    trap 'end_begun; rm -rf "$scratch"' EXIT
 
     find_missing_packages
     find_engine

@@ -30,6 +30,7 @@ const HOST_PROGRAMS: &[&str] = &[
     "mkdir",
     "mktemp",
     "mv",
+    "nice",
     "nohup",
     "setsid",
     "rm",
@@ -309,6 +310,16 @@ fn what_is_there_is_used_and_a_cluster_is_created_once() {
     assert!(machine.install(&["--create"]).succeeds().contains("already exists"));
     let created = machine.calls().iter().filter(|call| *call == "create cluster --name coracle").count();
     assert_eq!(created, 1, "{:?}", machine.calls());
+}
+
+#[test]
+fn what_is_compiled_beside_cargo_is_what_the_node_image_needs() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let settings = read("src/node_image/programs.rs");
+    let flags = settings.split_once("(\"GOFLAGS\", \"").unwrap().1.split_once('"').unwrap().0;
+    for path in ["install.sh", "tests/kubernetes-program/run"] {
+        assert!(read(path).contains(&format!("GOFLAGS=\"{flags}\"")), "Go keeps what it compiled by its flags: {path}");
+    }
 }
 
 #[test]
