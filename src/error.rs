@@ -40,6 +40,8 @@ codes! {
     ComponentFailed = "component-failed", 1;
     /// A node container stopped by itself.
     NodeExited = "node-exited", 1;
+    /// The cluster is stopped or paused, so that nothing of it answers.
+    ClusterStopped = "cluster-stopped", 5;
     /// The Kubernetes API did not accept a request.
     ApiFailed = "api-failed", 1;
     /// A file on this host cannot be read or written.

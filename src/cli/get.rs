@@ -116,16 +116,21 @@ fn cluster_value(cluster: &Cluster) -> Value {
         "apiServer": cluster.endpoint.as_deref().unwrap_or_default(),
         "nodes": cluster.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(),
         "running": running(cluster),
+        "state": cluster.state(),
     })
 }
 
 fn clusters_table(clusters: &[Cluster], wide: bool) -> Table {
-    let titles: &[&str] =
-        if wide { &["NAME", "VERSION", "NODES", "RUNNING", "API SERVER"] } else { &["NAME", "VERSION", "NODES"] };
+    let titles: &[&str] = if wide {
+        &["NAME", "VERSION", "NODES", "STATE", "RUNNING", "API SERVER"]
+    } else {
+        &["NAME", "VERSION", "NODES", "STATE"]
+    };
     let mut table = Table::new(titles);
     for cluster in clusters {
         let version = cluster.version.clone().unwrap_or_default();
-        let mut row = vec![cluster.name.to_string(), version, cluster.nodes.len().to_string()];
+        let state = cluster.state().to_string();
+        let mut row = vec![cluster.name.to_string(), version, cluster.nodes.len().to_string(), state];
         if wide {
             row.extend([running(cluster).to_string(), cluster.endpoint.clone().unwrap_or_default()]);
         }

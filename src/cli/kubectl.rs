@@ -35,6 +35,9 @@ impl Run for Kubectl {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::get(&*engine, &NameOption { name: self.name }.get()?).await?;
+        if asks_the_api(&self.arguments) {
+            cluster.require_api()?;
+        }
         let cache = host::kubectl::cache()?;
         let binary = binary(&*engine, &cluster, &cache, context).await?;
         let entry = access::entry(&*engine, &cluster, false).await?;
@@ -84,6 +87,15 @@ pub(crate) fn separated(arguments: impl IntoIterator<Item = OsString>) -> Vec<Os
         arguments.insert(at, "--".into());
     }
     arguments
+}
+
+/// Whether kubectl asks the cluster for something: with a cluster that is paused, it would wait for minutes.
+fn asks_the_api(arguments: &[OsString]) -> bool {
+    const OFFLINE: [&str; 6] = ["config", "completion", "help", "kustomize", "options", "plugin"];
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let is_help =
+        words.iter().take_while(|word| **word != "--").any(|word| ["-h", "--help", "--client"].contains(word));
+    words.first().is_some_and(|first| !OFFLINE.contains(first)) && !is_help
 }
 
 /// Below the cache: the kubeconfig of each cluster.
@@ -232,6 +244,18 @@ mod tests {
         assert_eq!(change("config set-context other --namespace a"), Some(Change::Other));
         assert_eq!(change("config set-context --current --namespace=a"), Some(Change::Current));
         assert_eq!(change("-v=4 --request-timeout=5s config set-context a --cluster=b"), Some(Change::Other));
+    }
+
+    #[test]
+    fn only_what_asks_the_cluster_needs_one_that_runs() {
+        let asks = |line: &str| asks_the_api(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for line in ["get pods", "-n a get pods", "version", "exec web -- sh --help"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["config view", "version --client", "get --help", "kustomize ."] {
+            assert!(!asks(line), "{line}");
+        }
+        assert!(!asks_the_api(&[]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::ui::{Ui, UiOptions};
 
 mod addon;
 mod build;
+mod clusters;
 mod command;
 mod completion;
 mod context;
@@ -30,10 +31,15 @@ mod image;
 mod input;
 mod kubectl;
 mod load;
+mod node;
 mod options;
 mod output;
+mod pause;
 mod registry;
+mod restart;
+mod start;
 mod status;
+mod stop;
 mod summary;
 mod tunnel;
 mod url;
@@ -64,6 +70,19 @@ commands! {
         Get(get::Get),
         /// Show the health of a cluster; exit 0 only if it is healthy
         Status(status::Status),
+        /// Stop a cluster; it keeps all its data, addresses and ports
+        Stop(stop::Stop),
+        /// Start a stopped cluster and wait until it is usable
+        Start(start::Start),
+        /// Stop a cluster, start it and wait until it is usable
+        Restart(restart::Restart),
+        /// Freeze a cluster, which keeps its memory and uses no CPU
+        Pause(pause::Pause),
+        /// Let a paused cluster go on
+        Unpause(pause::Unpause),
+        /// Stop, start and restart nodes
+        #[command(subcommand, arg_required_else_help = true)]
+        Node(node::Node),
         /// Load images into the nodes
         #[command(subcommand, arg_required_else_help = true)]
         Load(load::Load),
@@ -100,7 +119,7 @@ const LAST_CHANGE: Duration = Duration::from_secs(5);
 
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let typed = kubectl::separated(usage::with_verbosity(arguments));
+    let typed = usage::without_noun(kubectl::separated(usage::with_verbosity(arguments)));
     let mut grammar = Arguments::command();
     let parsed = grammar.try_get_matches_from_mut(&typed).and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;

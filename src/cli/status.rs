@@ -29,10 +29,12 @@ impl Run for Status {
         let status = status::status(&*engine, &cluster).await;
         let printed = Printed { value: json!(status), names: vec![&status.name], text: &|_| text(&status) };
         context.ui.data(&printed.render(self.output.output)?)?;
-        let stopped = status.nodes.iter().chain(&status.balancer).filter(|part| part.container == State::Exited);
-        let stopped: Vec<&str> = stopped.map(|part| part.name.as_str()).collect();
-        if !stopped.is_empty() {
-            context.ui.hint(format!("`docker start {}` starts what is stopped", stopped.join(" ")));
+        let is = |state| status.nodes.iter().chain(&status.balancer).any(|part| part.container == state);
+        if is(State::Paused) {
+            context.ui.hint(format!("`coracle unpause {}` lets what is paused go on", status.name));
+        }
+        if is(State::Exited) || is(State::Created) {
+            context.ui.hint(format!("`coracle start {}` starts what is stopped", status.name));
         }
         // Scripts expect 0 only if everything is healthy.
         Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -86,6 +86,9 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
                 ["delete", "cluster"] => {
                     Some("several clusters are deleted by `coracle delete clusters NAME…`".to_owned())
                 }
+                [verb] if VERBS.contains(verb) => {
+                    Some(format!("`coracle {verb}` is about one cluster, or about all of them with `--all`"))
+                }
                 _ if has_name(leaf) => Some(format!("the cluster is named with `--name {word}`")),
                 _ => None,
             }
@@ -93,12 +96,18 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
         ErrorKind::InvalidSubcommand => {
             let word = text(ContextKind::InvalidSubcommand)?;
             match (&path[..], word.as_str()) {
+                // k3d has the verb after the noun, as here with what comes next.
+                ([], "cluster") if verb_after(arguments, "cluster").is_some() => {
+                    let (verb, name) = verb_after(arguments, "cluster")?;
+                    Some(format!("a cluster is meant by `{}`", format!("coracle {verb} {name}").trim_end()))
+                }
+                ([], "suspend" | "freeze") => Some("a cluster is frozen by `coracle pause`".to_owned()),
+                ([], "resume" | "thaw") => Some("a paused cluster goes on with `coracle unpause`".to_owned()),
+                ([], "halt" | "shutdown") => Some("a cluster is stopped by `coracle stop`".to_owned()),
                 ([verb @ ("create" | "delete")], _) => {
                     Some(format!("a cluster is meant by `coracle {verb} cluster {word}`"))
                 }
-                ([], "start" | "up" | "cluster" | "new") => {
-                    Some("a cluster is made by `coracle create cluster`".to_owned())
-                }
+                ([], "up" | "cluster" | "new") => Some("a cluster is made by `coracle create cluster`".to_owned()),
                 ([], "down" | "destroy" | "rm" | "remove") => {
                     Some("a cluster is removed by `coracle delete cluster`".to_owned())
                 }
@@ -108,6 +117,28 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
         }
         _ => None,
     }
+}
+
+/// Verbs of a whole cluster that stand alone.
+const VERBS: [&str; 5] = ["stop", "start", "restart", "pause", "unpause"];
+
+/// The verb and the name after `noun`, as other tools have them: `cluster stop dev`.
+fn verb_after<'a>(arguments: &'a [OsString], noun: &str) -> Option<(&'a str, &'a str)> {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let at = words.iter().position(|word| *word == noun)?;
+    let verb = words.get(at + 1).filter(|verb| VERBS.contains(verb))?;
+    Some((verb, words.get(at + 2).copied().unwrap_or_default()))
+}
+
+/// `stop cluster dev`, as it follows from `delete cluster dev`, as `stop dev`.
+pub(super) fn without_noun(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_option = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-'));
+    let Some(verb) = (1..words.len()).find(|at| !is_option(&words[*at])) else { return words };
+    let is_verb = words[verb].to_str().is_some_and(|word| VERBS.contains(&word));
+    if is_verb && words.get(verb + 1).is_some_and(|noun| noun == "cluster") {
+        words.remove(verb + 1);
+    }
+    words
 }
 
 /// The command that was typed, as far as it is one.
@@ -199,6 +230,19 @@ mod tests {
     }
 
     #[test]
+    fn a_noun_after_a_verb_that_needs_none_is_understood() {
+        let read = |line: &str| {
+            let words = without_noun(words(line));
+            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(read("coracle -v stop cluster dev"), "coracle -v stop dev");
+        assert_eq!(read("coracle start cluster"), "coracle start");
+        for same in ["coracle delete cluster dev", "coracle stop dev", "coracle stop", "coracle kubectl stop cluster"] {
+            assert_eq!(read(same), same);
+        }
+    }
+
+    #[test]
     fn a_wrong_spelling_is_answered_with_the_right_one() {
         let grammar = Arguments::command();
         let answer = |line: &str| {
@@ -213,6 +257,10 @@ mod tests {
             ("coracle delete dev", "coracle delete cluster dev"),
             ("coracle cluster create dev", "coracle create cluster"),
             ("coracle up", "coracle create cluster"),
+            ("coracle cluster stop dev", "`coracle stop dev`"),
+            ("coracle cluster start", "`coracle start`"),
+            ("coracle resume", "coracle unpause"),
+            ("coracle stop a b", "--all"),
             ("coracle down", "coracle delete cluster"),
             ("coracle list", "coracle get clusters"),
         ] {

@@ -35,8 +35,9 @@ pub fn entry_of(name: String, credentials: Credentials) -> Entry {
     }
 }
 
-/// A client of a running cluster's API.
+/// A client of a running cluster's API; an error at once if no API server can answer.
 pub async fn client(engine: &dyn Engine, cluster: &Cluster) -> Result<Client> {
+    cluster.require_api()?;
     Client::connect(&from_here(engine, cluster).await?)
 }
 

@@ -14,6 +14,7 @@ pub mod registry;
 pub mod rollout;
 pub mod run;
 pub mod service;
+pub mod state;
 mod upload;
 
 pub use found::{Cluster, Node, get, list};

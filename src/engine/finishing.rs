@@ -224,6 +224,16 @@ impl Engine for Finishing {
         self.change(|engine| async move { engine.stop_container(&container, seconds).await }).await
     }
 
+    async fn pause_container(&self, container: &str) -> Result<()> {
+        let container = container.to_owned();
+        self.change(|engine| async move { engine.pause_container(&container).await }).await
+    }
+
+    async fn unpause_container(&self, container: &str) -> Result<()> {
+        let container = container.to_owned();
+        self.change(|engine| async move { engine.unpause_container(&container).await }).await
+    }
+
     async fn remove_container(&self, container: &str) -> Result<()> {
         let container = container.to_owned();
         self.finish(|engine| async move { engine.remove_container(&container).await }).await

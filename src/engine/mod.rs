@@ -79,6 +79,10 @@ pub trait Engine: Send + Sync {
     async fn start_container(&self, container: &str) -> Result<()>;
     /// Stops a container, killing it after `seconds`.
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()>;
+    /// Freezes all processes of a container that runs. Succeeds if they already are.
+    async fn pause_container(&self, container: &str) -> Result<()>;
+    /// Lets the processes of a container go on. Succeeds if they are not frozen.
+    async fn unpause_container(&self, container: &str) -> Result<()>;
     /// Kills and removes a container with its unnamed volumes. It is gone when this succeeds, whoever removed it.
     async fn remove_container(&self, container: &str) -> Result<()>;
     /// Containers in any state that have all these labels (`key` or `key=value`).

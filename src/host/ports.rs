@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{ClusterConfig, Protocol};
-use crate::engine::spec::{self, Container};
+use crate::engine::spec::{self, Container, PortBinding};
 use crate::error::{Code, Error, Problem, Result, counted};
 
 /// How long a taken port may take to become free: that of a program that is just ending.
@@ -109,6 +109,11 @@ fn taken_error(cluster: &ClusterConfig, taken: &[Wanted], containers: &[Containe
 
 /// Who has a port: a container, or else a program as far as this user can see it.
 fn user(wanted: &Wanted, containers: &[Container]) -> Option<String> {
+    publisher(wanted, containers).or_else(|| program_with(wanted))
+}
+
+/// The container that publishes a port.
+fn publisher(wanted: &Wanted, containers: &[Container]) -> Option<String> {
     let protocol = spec::Protocol::from(wanted.protocol);
     let publishes = |container: &&Container| {
         container.is_running()
@@ -117,9 +122,11 @@ fn user(wanted: &Wanted, containers: &[Container]) -> Option<String> {
                     && meet(port.host_address, wanted.address.ip())
             })
     };
-    if let Some(container) = containers.iter().find(publishes) {
-        return Some(format!("the container `{}` publishes it", container.name));
-    }
+    containers.iter().find(publishes).map(|container| format!("the container `{}` publishes it", container.name))
+}
+
+/// The program that has a port of this host.
+fn program_with(wanted: &Wanted) -> Option<String> {
     let name = if wanted.protocol == Protocol::Udp { "udp" } else { "tcp" };
     let sockets =
         [name.to_owned(), format!("{name}6")].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")));
@@ -133,6 +140,35 @@ fn user(wanted: &Wanted, containers: &[Container]) -> Option<String> {
         0 => "a program of root uses it".to_owned(),
         user => format!("a program of the user with the ID {user} uses it"),
     }))
+}
+
+/// A published port that somebody else has.
+#[derive(Debug, Clone)]
+pub struct Taken<'a> {
+    pub port: &'a PortBinding,
+    /// Who has it, as a sentence.
+    pub user: String,
+}
+
+/// Who has a port that a container publishes once it runs; `None` if it is free. Programs can be seen only of this host.
+pub fn taken<'a>(port: &'a PortBinding, containers: &[Container], local: bool) -> Option<Taken<'a>> {
+    let wanted = Wanted {
+        address: SocketAddr::new(port.host_address, port.host_port),
+        protocol: match port.protocol {
+            spec::Protocol::Tcp => Protocol::Tcp,
+            spec::Protocol::Udp => Protocol::Udp,
+            spec::Protocol::Sctp => Protocol::Sctp,
+        },
+        path: String::new(),
+        fields: ["", ""],
+    };
+    let user = match publisher(&wanted, containers) {
+        None if local && is_taken(&wanted) => {
+            Some(program_with(&wanted).unwrap_or_else(|| "another program uses it".to_owned()))
+        }
+        other => other,
+    };
+    user.map(|user| Taken { port, user })
 }
 
 /// Whether something at one of these addresses keeps others from the other one.
@@ -205,7 +241,7 @@ pub fn any(address: IpAddr) -> Result<u16> {
 mod tests {
     use super::*;
     use crate::config::{Overrides, load};
-    use crate::engine::spec::{Labels, PortBinding, State};
+    use crate::engine::spec::{Labels, State};
 
     fn cluster(ports: &[u16], more: &str) -> ClusterConfig {
         let mapping = |port: &u16| format!("  - {{containerPort: 80, hostPort: {port}{more}}}\n");

@@ -96,7 +96,7 @@ fn condition(object: &Value, name: &str) -> State {
 }
 
 /// The condition of this type in an object's status.
-pub(super) fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+pub fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod ask;
+pub mod back;
 pub mod diagnose;
 mod explain;
 mod lines;

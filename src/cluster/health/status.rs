@@ -13,6 +13,7 @@ use crate::cluster::found::{Cluster, Node};
 use crate::cluster::health::api::{self, Api};
 use crate::cluster::health::diagnose::find_failure;
 use crate::cluster::health::probe::{self, Fault};
+use crate::cluster::state::ClusterState;
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
@@ -32,6 +33,8 @@ pub struct Status {
     pub version: String,
     /// The API server's address on the host.
     pub endpoint: String,
+    /// What its containers do together.
+    pub state: ClusterState,
     /// The API server answers that it is ready.
     pub api_alive: bool,
     /// The reason why it is not.
@@ -155,6 +158,7 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         name: cluster.name.to_string(),
         version: cluster.version.clone().unwrap_or_default(),
         endpoint: cluster.endpoint.clone().unwrap_or_default(),
+        state: cluster.state(),
         api_alive: api_cause.is_none(),
         api_cause,
         balancer,

@@ -1,11 +1,16 @@
 //! What is done to a cluster as a whole, one file a command, and the steps that commands share.
 
+mod bindings;
 mod bootstrap;
 pub mod create;
 pub mod delete;
 mod facts;
 mod first_pods;
 mod options;
+pub mod parts;
+pub mod pause;
 pub mod preflight;
 pub mod provision;
+pub mod start;
+pub mod stop;
 mod upstream;

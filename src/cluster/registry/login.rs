@@ -50,10 +50,10 @@ pub async fn log_in(
     logins: &[Login],
 ) -> Result<usize> {
     let running: Vec<_> = cluster.running().collect();
-    if let (true, Some(first)) = (running.is_empty(), cluster.nodes.first()) {
+    if running.is_empty() && !cluster.nodes.is_empty() {
         return Err(Error::new(Code::StepFailed, format!("no node of cluster `{}` runs", cluster.name))
             .because("credentials are kept in the memory of running nodes")
-            .hint(format!("start the nodes, such as with `docker start {}`", first.name)));
+            .hint(format!("start the cluster: `coracle start {}`", cluster.name)));
     }
     let work = running.iter().map(|node| log_in_node(engine, &node.name, registries, logins));
     Ok(try_join_all(work).await?.into_iter().filter(|restarted| *restarted).count())

@@ -28,6 +28,8 @@ pub async fn answering(
     loop {
         let found = match access::client(engine, cluster).await {
             Ok(client) => answering_now(&client, cluster, name, sight).await,
+            // Nothing starts it while this waits: what is known of its containers is from before.
+            Err(error) if error.code() == Code::ClusterStopped => return Err(error),
             Err(error) => Err(Unreachable { error, outlook: Outlook::Soon }),
         };
         let error = match found {

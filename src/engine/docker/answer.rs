@@ -3,11 +3,11 @@
 use std::pin::Pin;
 
 use bollard::container::LogOutput;
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, SystemInfo};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use crate::engine::conversation::Said;
-use crate::engine::spec::{Container, Inspected, PortBinding, Protocol, State};
+use crate::engine::spec::{CgroupVersion, Container, EngineInfo, Inspected, OsType, PortBinding, Protocol, State};
 
 /// The output of a command as it comes.
 pub(super) fn pieces(
@@ -18,6 +18,31 @@ pub(super) fn pieces(
         other => Said::Output(other.into_bytes()),
     });
     pieces.map_err(std::io::Error::other).boxed()
+}
+
+/// What the engine says of itself.
+pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
+    let security = info.security_options.unwrap_or_default();
+    let has = |name: &str| security.iter().any(|option| option.contains(name));
+    let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
+    EngineInfo {
+        version: info.server_version.unwrap_or_default(),
+        os_type: info.os_type.and_then(|name| name.parse().ok()).unwrap_or(OsType::Unknown),
+        architecture: info.architecture.unwrap_or_default(),
+        storage_driver: info.driver.unwrap_or_default(),
+        cgroup: if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 },
+        rootless: has("name=rootless"),
+        userns_remap: has("name=userns"),
+        operating_system: info.operating_system.unwrap_or_default(),
+        data_root: info.docker_root_dir.unwrap_or_default(),
+        proxy: (
+            info.http_proxy.unwrap_or_default(),
+            info.https_proxy.unwrap_or_default(),
+            info.no_proxy.unwrap_or_default(),
+        ),
+        cpus: info.ncpu.unwrap_or_default(),
+        memory: info.mem_total.unwrap_or_default(),
+    }
 }
 
 /// A container in detail.

@@ -131,6 +131,16 @@ pub(super) fn is_being_removed(source: &Source) -> bool {
     status(source) == Some(409) && message_of(source).contains("already in progress")
 }
 
+/// The container is already paused.
+pub(super) fn is_paused(source: &Source) -> bool {
+    message_of(source).contains("already paused")
+}
+
+/// The container is not paused, so that it need not be unpaused.
+pub(super) fn is_not_paused(source: &Source) -> bool {
+    message_of(source).contains("is not paused")
+}
+
 /// The container is already connected to the network.
 pub(super) fn is_connected(source: &Source) -> bool {
     message_of(source).contains("already exists in network")

@@ -197,6 +197,14 @@ impl Engine for Guarded {
             .await
     }
 
+    async fn pause_container(&self, container: &str) -> Result<()> {
+        self.guard(&format!("cannot pause container `{container}`"), self.engine.pause_container(container)).await
+    }
+
+    async fn unpause_container(&self, container: &str) -> Result<()> {
+        self.guard(&format!("cannot unpause container `{container}`"), self.engine.unpause_container(container)).await
+    }
+
     async fn remove_container(&self, container: &str) -> Result<()> {
         self.guard(&format!("cannot remove container `{container}`"), self.engine.remove_container(container)).await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::body_full;
@@ -17,14 +17,14 @@ use crate::engine::address::Address;
 use crate::engine::docker::answer::{container_of, inspected, pieces};
 use crate::engine::docker::failure::{absent_is_fine, absent_is_none, failed};
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec,
-    OsType, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod answer;
 mod connect;
+mod events;
 mod failure;
 pub(in crate::engine) mod guarded;
 mod translate;
@@ -105,27 +105,7 @@ impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo> {
         let info =
             self.client.info().await.map_err(|source| failed("cannot read the engine's description", &source))?;
-        let security = info.security_options.unwrap_or_default();
-        let has = |name: &str| security.iter().any(|option| option.contains(name));
-        let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
-        Ok(EngineInfo {
-            version: info.server_version.unwrap_or_default(),
-            os_type: info.os_type.and_then(|name| name.parse().ok()).unwrap_or(OsType::Unknown),
-            architecture: info.architecture.unwrap_or_default(),
-            storage_driver: info.driver.unwrap_or_default(),
-            cgroup: if v2 { CgroupVersion::V2 } else { CgroupVersion::V1 },
-            rootless: has("name=rootless"),
-            userns_remap: has("name=userns"),
-            operating_system: info.operating_system.unwrap_or_default(),
-            data_root: info.docker_root_dir.unwrap_or_default(),
-            proxy: (
-                info.http_proxy.unwrap_or_default(),
-                info.https_proxy.unwrap_or_default(),
-                info.no_proxy.unwrap_or_default(),
-            ),
-            cpus: info.ncpu.unwrap_or_default(),
-            memory: info.mem_total.unwrap_or_default(),
-        })
+        Ok(answer::engine_info(info))
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>> {
@@ -296,7 +276,25 @@ impl Engine for Docker {
 
     async fn start_container(&self, container: &str) -> Result<()> {
         let started = self.client.start_container(container, None::<query::StartContainerOptions>).await;
-        started.map_err(|source| failure::start(container, &source))
+        match started {
+            // Somebody else was faster.
+            Err(source) if failure::status(&source) == Some(304) => Ok(()),
+            other => other.map_err(|source| failure::start(container, &source)),
+        }
+    }
+
+    async fn pause_container(&self, container: &str) -> Result<()> {
+        match self.client.pause_container(container).await {
+            Err(source) if failure::is_paused(&source) => Ok(()),
+            other => other.map_err(|source| failed(&format!("cannot pause container `{container}`"), &source)),
+        }
+    }
+
+    async fn unpause_container(&self, container: &str) -> Result<()> {
+        match self.client.unpause_container(container).await {
+            Err(source) if failure::is_not_paused(&source) => Ok(()),
+            other => other.map_err(|source| failed(&format!("cannot unpause container `{container}`"), &source)),
+        }
     }
 
     async fn stop_container(&self, container: &str, seconds: i32) -> Result<()> {
@@ -382,17 +380,7 @@ impl Engine for Docker {
     }
 
     async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let filters = HashMap::from([("container", vec![container]), ("event", vec!["die"])]);
-        // With an end in the past, the engine sends what it remembers and closes.
-        let past = query::EventsOptionsBuilder::default().since("1").until(&now.to_string()).filters(&filters).build();
-        let mut events = self.client.events(Some(past)).boxed();
-        let (mut last, what) = (None, format!("cannot read the events of container `{container}`"));
-        while let Some(event) = events.try_next().await.map_err(|source| failed(&what, &source))? {
-            let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
-            last = attributes.get("exitCode").and_then(|code| code.parse().ok()).or(last);
-        }
-        Ok(last)
+        events::last_exit(&self.client, container).await
     }
 }
 

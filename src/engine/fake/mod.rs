@@ -74,12 +74,6 @@ impl FakeEngine {
         }
     }
 
-    /// Adds an image.
-    pub(crate) fn with_image(self, image: Image) -> Self {
-        self.state.lock().unwrap().images.push(image);
-        self
-    }
-
     /// The `n`-th call (from 1) fails without doing anything.
     pub(crate) fn failing_at(mut self, n: usize) -> Self {
         self.trouble = Trouble::Fails(n);
@@ -96,11 +90,6 @@ impl FakeEngine {
     pub(crate) fn with_taken_port(mut self, port: u16) -> Self {
         self.taken_ports.push(port);
         self
-    }
-
-    /// The container's program ends with this code, and the engine starts it again.
-    pub(crate) fn restarts_after(&self, container: &str, code: i64) {
-        self.state.lock().unwrap().find_mut(container).unwrap().ends.push(code);
     }
 
     /// Answers commands; without it each succeeds without output.
@@ -316,10 +305,19 @@ impl Engine for FakeEngine {
 
     async fn stop_container(&self, container: &str, _seconds: i32) -> Result<()> {
         self.call(format!("stop_container {container}"), |state| {
-            if let Ok(held) = state.find_mut(container) {
-                held.state = State::Exited;
-            }
-            Ok(())
+            state.set(container, &[State::Running, State::Paused], State::Exited)
+        })
+    }
+
+    async fn pause_container(&self, container: &str) -> Result<()> {
+        self.call(format!("pause_container {container}"), |state| {
+            state.set(container, &[State::Running], State::Paused)
+        })
+    }
+
+    async fn unpause_container(&self, container: &str) -> Result<()> {
+        self.call(format!("unpause_container {container}"), |state| {
+            state.set(container, &[State::Paused], State::Running)
         })
     }
 

@@ -3,12 +3,23 @@
 use std::fmt::Write as _;
 
 use crate::engine::fake::FakeEngine;
-use crate::engine::spec::{Container, ContainerSpec, Labels, Mount, Network, State, Volume};
+use crate::engine::spec::{Container, ContainerSpec, Image, Labels, Mount, Network, State, Volume};
 
 /// The path of the file that is in each container of someone else.
 const FILE: &str = "etc/mine";
 
 impl FakeEngine {
+    /// The container's program ends with this code, and the engine starts it again.
+    pub(crate) fn restarts_after(&self, container: &str, code: i64) {
+        self.state.lock().unwrap().find_mut(container).unwrap().ends.push(code);
+    }
+
+    /// Adds an image.
+    pub(crate) fn with_image(self, image: Image) -> Self {
+        self.state.lock().unwrap().images.push(image);
+        self
+    }
+
     /// Everything that was ever made here: `container NAME`, `network NAME`, `volume NAME`; nothing that [`Self::put`] did.
     pub(crate) fn made(&self) -> Vec<String> {
         self.state.lock().unwrap().made.clone()

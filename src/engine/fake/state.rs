@@ -131,6 +131,16 @@ impl Holdings {
         Ok(())
     }
 
+    /// A container in one of these states has another one from now on; one that does not exist has none.
+    pub(crate) fn set(&mut self, container: &str, from: &[State], to: State) -> Result<()> {
+        if let Ok(held) = self.find_mut(container)
+            && from.contains(&held.state)
+        {
+            held.state = to;
+        }
+        Ok(())
+    }
+
     pub(crate) fn remove_container(&mut self, container: &str) {
         self.containers.retain(|held| held.spec.name != container && held.id != container);
     }

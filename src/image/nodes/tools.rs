@@ -35,7 +35,7 @@ pub(crate) fn stopped(error: Error, node: &str, code: Code, what: &str) -> Error
         return Error::new(code, what)
             .on_node(node)
             .because("it is not running")
-            .hint(format!("start it: `docker start {node}`, or leave it out with `--nodes`"));
+            .hint(format!("start it: `coracle node start {node}`, or leave it out with `--nodes`"));
     }
     error.on_node(node)
 }

@@ -29,6 +29,7 @@ mod ownership;
 mod platforms;
 mod policy;
 mod policy_page;
+mod power;
 mod previous;
 mod published;
 mod reading;
@@ -127,6 +128,9 @@ const ONE: Group = Group {
         ("storage", workloads::storage),
         ("export-logs", reports::export_logs),
         ("roles", early::roles),
+        ("stop-start", power::stop_start),
+        ("port-taken", power::port_taken),
+        ("pause", power::pause),
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
         ("patient-controllers", guarded::patient_controllers),
@@ -207,6 +211,7 @@ const THREE: Group = Group {
         ("node-ports", nodes::node_ports),
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
+        ("stop-node", power::node),
         ("deleted-nodes", guarded::deleted_nodes),
         ("delete", nodes::delete),
     ],

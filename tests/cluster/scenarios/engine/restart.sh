@@ -79,6 +79,18 @@ runs shared
     jq --exit-status ".[0] | .host == \"localhost:5001\" and .state == \"running\" and .clusters == [\"$name\"]" >/dev/null ||
     fail "the shared registry is not as it was"
 
+# What a user stopped stays stopped, whether the engine ends in good order or not, and comes back when it is told to.
+kubectl create configmap kept-too --from-literal=answer=43
+"$coracle" stop "$name" --quiet
+for signal in TERM KILL; do
+    signal_engine "$signal"
+    start_engine
+    "$coracle" get clusters --output json | jq --exit-status '.[0].state == "stopped"' >/dev/null ||
+        fail "after $signal to the engine:" "$("$coracle" get clusters)"
+done
+"$coracle" start "$name" --quiet
+[ "$(kubectl get configmap kept-too --output=jsonpath='{.data.answer}')" = 43 ] || fail "the data is not the same"
+
 "$coracle" delete cluster --name "$name" --quiet
 "$coracle" registry delete --volumes --quiet
 nothing_left

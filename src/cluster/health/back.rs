@@ -1,0 +1,201 @@
+//! Waiting until nodes that were started are usable again. What the API has of them may be from before they were stopped,
+//! and what looks well there may be dead: only what was said since counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::health::api::{self, Api};
+use crate::cluster::health::probe;
+use crate::cluster::health::watch::watched;
+use crate::cluster::run::Run;
+use crate::engine::Engine;
+use crate::error::{Code, Error, Result};
+use crate::kubernetes::ready::{Condition, unready};
+use crate::kubernetes::{Client, object, workload};
+use crate::ui::Step;
+
+/// Pause between two looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// What the step says it is doing.
+const WAITING: &str = "waiting for";
+const NODES: &str = "/api/v1/nodes";
+const PODS: &str = "/api/v1/namespaces/kube-system/pods";
+/// The label of the pods that are waited for, its values on every node, and that of the cluster's DNS servers, one of which
+/// is enough.
+const LABEL: &str = "k8s-app";
+const OF_NODES: [&str; 2] = ["kube-proxy", "coracle-agent"];
+const DNS: &str = "kube-dns";
+
+/// What must be usable.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// These nodes.
+    pub nodes: &'a [String],
+    /// The cluster has a CNI plugin and kube-proxy from `create`; without them, nobody knows when a node is ready.
+    pub is_complete: bool,
+    /// The cluster's DNS.
+    pub dns: bool,
+}
+
+/// Waits until all that is wanted is usable.
+pub async fn until_back(run: &Run, client: &Client, wanted: &Wanted<'_>, step: &Step) -> Result<()> {
+    let mut since = BTreeMap::new();
+    for node in wanted.nodes {
+        since.insert(node.as_str(), started_at(&*run.engine, node).await?);
+    }
+    let look = async || look(&*run.engine, client, wanted, &since).await;
+    watched(run, client, wanted.nodes, Some(step), until(run.deadline, step, look)).await
+}
+
+/// Waits until the API server answers, and has no node that is not Ready.
+pub async fn until_answers(run: &Run, client: &Client, nodes: &[String], step: &Step) -> Result<()> {
+    let look = async || match silence(client).await {
+        None => Condition::NodesReady(0).check(client).await.unwrap_or_else(|failure| Some(failure.text().to_owned())),
+        cause => cause,
+    };
+    watched(run, client, nodes, Some(step), until(run.deadline, step, look)).await
+}
+
+/// Looks until nothing is missing.
+async fn until(deadline: Instant, step: &Step, look: impl AsyncFn() -> Option<String>) -> Result<()> {
+    while let Some(cause) = look().await {
+        step.detail(WAITING, &cause);
+        if Instant::now() >= deadline {
+            return Err(Error::new(Code::NotReady, "gave up waiting for the cluster").because(cause));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    step.settle(WAITING);
+    Ok(())
+}
+
+/// When a container was started last, by the clock of the engine's host, which is also that of its nodes.
+async fn started_at(engine: &dyn Engine, node: &str) -> Result<String> {
+    let inspected = engine.inspect(node).await?;
+    let started = inspected.map(|inspected| inspected.description["State"]["StartedAt"].clone());
+    Ok(started.and_then(|started| started.as_str().map(str::to_owned)).unwrap_or_default())
+}
+
+/// What is missing.
+async fn look(
+    engine: &dyn Engine,
+    client: &Client,
+    wanted: &Wanted<'_>,
+    since: &BTreeMap<&str, String>,
+) -> Option<String> {
+    if let Some(cause) = silence(client).await {
+        return Some(cause);
+    }
+    if wanted.is_complete {
+        let (nodes, pods) = tokio::join!(client.get(NODES), client.get(PODS));
+        let lists = nodes.and_then(|nodes| Ok((nodes, pods?)));
+        let missing = match &lists {
+            Ok((nodes, pods)) => absent(nodes, pods, wanted, since),
+            Err(failure) => Some(failure.text().to_owned()),
+        };
+        if missing.is_some() {
+            return missing;
+        }
+    }
+    for node in wanted.nodes {
+        match probe::faults(engine, node).await.map(|faults| faults.into_iter().next()) {
+            Ok(None) => {}
+            Ok(Some(fault)) => return Some(format!("{node}: {}: {}", fault.message(), fault.cause)),
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
+}
+
+/// Why the API server is not ready.
+async fn silence(client: &Client) -> Option<String> {
+    match api::ask(client).await {
+        Api::Ready => None,
+        Api::Unready(cause) | Api::Silent(cause) => Some(format!("the API server: {cause}")),
+    }
+}
+
+/// What the API has not heard of since the nodes were started.
+fn absent(nodes: &Value, pods: &Value, wanted: &Wanted<'_>, since: &BTreeMap<&str, String>) -> Option<String> {
+    for name in wanted.nodes {
+        let since = since.get(name.as_str()).map(String::as_str).unwrap_or_default();
+        let Some(node) = object::items(nodes).iter().find(|node| object::name(node) == name) else {
+            return Some(format!("{name} to register"));
+        };
+        let cause = unready(node).or_else(|| {
+            let ready = workload::find(node, "Ready")?;
+            is_before(&ready["lastHeartbeatTime"], since).then(|| "its kubelet has not reported yet".to_owned())
+        });
+        if let Some(cause) = cause {
+            return Some(format!("{name}: {cause}"));
+        }
+    }
+    let on = |pod: &Value| pod["spec"]["nodeName"].as_str().and_then(|node| since.get(node)).map(String::as_str);
+    let is = |pod: &Value, name: &str| pod["metadata"]["labels"][LABEL] == name;
+    let pods = || object::items(pods).iter().filter_map(|pod| Some((pod, on(pod)?)));
+    let of_nodes = pods().filter(|(pod, _)| OF_NODES.iter().any(|name| is(pod, name)));
+    let late = of_nodes.filter(|(pod, since)| !runs_since(pod, since)).map(|(pod, _)| object::name(pod)).next();
+    if let Some(pod) = late {
+        return Some(format!("pod {pod}"));
+    }
+    let mut dns = pods().filter(|(pod, _)| is(pod, DNS)).peekable();
+    let is_missing = wanted.dns && dns.peek().is_some() && !dns.any(|(pod, since)| runs_since(pod, since));
+    is_missing.then(|| "CoreDNS".to_owned())
+}
+
+/// Whether a pod is ready with containers that were started since then.
+fn runs_since(pod: &Value, since: &str) -> bool {
+    let statuses = pod["status"]["containerStatuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_new = |status: &Value| {
+        status["ready"] == true
+            && status["state"]["running"]["startedAt"].is_string()
+            && !is_before(&status["state"]["running"]["startedAt"], since)
+    };
+    workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True") && statuses.iter().all(is_new)
+}
+
+/// Whether a time of the API is before one of the engine. Both are in UTC and in the same form, but for the fractions of a
+/// second, which the API does not have.
+fn is_before(time: &Value, since: &str) -> bool {
+    const SECONDS: usize = "2026-11-28T21:11:38".len();
+    let seconds = |text: &str| text.get(..SECONDS).unwrap_or_default().to_owned();
+    seconds(time.as_str().unwrap_or_default()) < seconds(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const STARTED: &str = "2026-11-28T21:11:38.447874525Z";
+
+    fn missing(heartbeat: &str, proxy: &str, dns: &str) -> Option<String> {
+        let ready = json!({"type": "Ready", "status": "True", "lastHeartbeatTime": heartbeat});
+        let nodes = json!({"items": [{"metadata": {"name": "a"}, "status": {"conditions": [ready]}}]});
+        let pod = |name: &str, started: &str| {
+            json!({
+                "metadata": {"name": name, "labels": {"k8s-app": name}}, "spec": {"nodeName": "a"},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "containerStatuses": [{"ready": true, "state": {"running": {"startedAt": started}}}],
+                },
+            })
+        };
+        let pods = json!({"items": [pod("kube-proxy", proxy), pod("kube-dns", dns)]});
+        let wanted = Wanted { nodes: &["a".to_owned()], is_complete: true, dns: true };
+        absent(&nodes, &pods, &wanted, &BTreeMap::from([("a", STARTED.to_owned())]))
+    }
+
+    #[test]
+    fn what_was_well_before_the_stop_does_not_count() {
+        let (before, after) = ("2026-11-28T21:11:30Z", "2026-11-28T21:11:38Z");
+        assert_eq!(missing(after, after, after), None);
+        assert_eq!(missing(before, after, after).as_deref(), Some("a: its kubelet has not reported yet"));
+        assert_eq!(missing(after, before, after).as_deref(), Some("pod kube-proxy"));
+        assert_eq!(missing(after, after, before).as_deref(), Some("CoreDNS"));
+    }
+}

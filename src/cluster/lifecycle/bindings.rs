@@ -1,0 +1,113 @@
+//! The host's ports of containers that are about to start: whether somebody took one meanwhile, and who.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::lifecycle::parts::Parts;
+use crate::engine::Engine;
+use crate::engine::spec::{Container, PortBinding, State};
+use crate::error::{Code, Error, Problem, Result, counted};
+use crate::host::ports::{self, Taken};
+
+/// How long a taken port may take to become free: that of a program that is just ending.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Checks that the ports of everything that starts are free, or soon are, before anything is started.
+pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<()> {
+    let mut wanted = Vec::new();
+    // What is paused has kept its ports.
+    for container in parts.to_start().flatten().filter(|container| container.state != State::Paused) {
+        let inspected = engine.inspect(&container.id).await?;
+        let bindings = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
+        wanted.extend(bindings.into_iter().map(|binding| (container.name.clone(), binding)));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let containers = engine.containers(&[]).await?;
+        let taken = taken(&wanted, &containers, engine.place().is_host());
+        if taken.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(taken_error(&taken));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The wanted ports that others have. Of another host, only the containers are known.
+fn taken<'a>(wanted: &'a [(String, PortBinding)], containers: &[Container], local: bool) -> Vec<(&'a str, Taken<'a>)> {
+    let find =
+        |(node, binding): &'a (String, PortBinding)| Some((node.as_str(), ports::taken(binding, containers, local)?));
+    wanted.iter().filter_map(find).collect()
+}
+
+fn taken_error(taken: &[(&str, Taken<'_>)]) -> Error {
+    let what = |taken: &Taken<'_>| format!("port {} on {} is taken", taken.port.host_port, taken.port.host_address);
+    let hint = "nothing was started; free it, and start the cluster again";
+    if let [(node, one)] = taken {
+        let port = one.port.host_port;
+        return Error::new(Code::PortTaken, what(one))
+            .on_node(*node)
+            .because(one.user.clone())
+            .hint(format!("`sudo ss -lnp 'sport = :{port}'` shows what uses it"))
+            .hint(hint);
+    }
+    let problem = |(node, taken): &(&str, Taken<'_>)| Problem {
+        place: (*node).to_owned(),
+        message: format!("{}: {}", what(taken), taken.user),
+        snippet: None,
+    };
+    Error::new(Code::PortTaken, format!("{} of this host are taken", counted(taken.len(), "port")))
+        .with_problems(taken.iter().map(problem).collect())
+        .hint(hint.replace("free it", "free them"))
+}
+
+/// The bindings in the engine's description of a container, which has them also while it is stopped.
+fn bindings(description: &Value) -> Vec<PortBinding> {
+    let Some(map) = description["HostConfig"]["PortBindings"].as_object() else { return Vec::new() };
+    let of = |(key, hosts): (&String, &Value)| {
+        let (port, protocol) = key.split_once('/')?;
+        let (container_port, protocol) = (port.parse().ok()?, protocol.parse().ok()?);
+        let binding = |host: &Value| {
+            let address = host["HostIp"].as_str().filter(|address| !address.is_empty()).unwrap_or("0.0.0.0");
+            let host_address: IpAddr = address.parse().ok()?;
+            let host_port = host["HostPort"].as_str()?.parse().ok()?;
+            Some(PortBinding { host_address, host_port, container_port, protocol })
+        };
+        Some(hosts.as_array()?.iter().filter_map(binding).collect::<Vec<_>>())
+    };
+    map.iter().filter_map(of).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_somebody_took_is_told_with_who_has_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ports = json!({"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}], "80/tcp": null});
+        let found = bindings(&json!({"HostConfig": {"PortBindings": ports}}));
+        assert_eq!((found.len(), found[0].host_port, found[0].container_port), (1, port, 6443));
+        let wanted = [("dev-control-plane".to_owned(), found[0].clone())];
+        let error = taken_error(&taken(&wanted, &[], true));
+        assert_eq!(error.message(), format!("port {port} on 127.0.0.1 is taken"));
+        assert!(error.cause().unwrap().contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(taken(&wanted, &[], false).is_empty());
+        drop(listener);
+        assert!(taken(&wanted, &[], true).is_empty());
+    }
+}

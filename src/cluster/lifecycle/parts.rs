@@ -1,0 +1,104 @@
+//! The containers of a cluster that are stopped, started and paused, and in which order.
+
+use crate::cluster::found::{self, Cluster};
+use crate::config::{ClusterName, Role};
+use crate::engine::Engine;
+use crate::engine::spec::{Container, State};
+use crate::error::{Code, Error, Result};
+use crate::plan::labels::{self, ContainerRole};
+
+/// The containers that a command is about.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The cluster as it was found.
+    pub cluster: Cluster,
+    /// What stops together, in this order; it starts in the reverse one. Nobody loses what is still needed: pods end while
+    /// their API server runs, and control planes while the way to them is open.
+    stages: [Vec<Container>; 3],
+    /// Only these nodes, instead of all containers.
+    pub nodes: Vec<String>,
+}
+
+impl Parts {
+    /// All containers of a cluster.
+    pub async fn of_cluster(engine: &dyn Engine, name: &ClusterName) -> Result<Self> {
+        Self::new(engine, found::get(engine, name).await?, Vec::new()).await
+    }
+
+    /// These nodes, which must be of one cluster: that of the given name if there is one.
+    pub async fn of_nodes(engine: &dyn Engine, name: Option<&ClusterName>, nodes: &[String]) -> Result<Self> {
+        let clusters = found::list(engine).await?;
+        let has = |cluster: &&Cluster| {
+            nodes.iter().all(|node| cluster.nodes.iter().any(|other| other.name == *node))
+                && name.is_none_or(|name| cluster.name == *name)
+        };
+        let Some(cluster) = clusters.iter().find(has) else { return Err(no_such_nodes(&clusters, name, nodes)) };
+        Self::new(engine, cluster.clone(), nodes.to_vec()).await
+    }
+
+    async fn new(engine: &dyn Engine, cluster: Cluster, nodes: Vec<String>) -> Result<Self> {
+        // Not only what this version knows by its role: whatever belongs to the cluster stops with it.
+        let mut stages = [const { Vec::new() }; 3];
+        for container in engine.containers(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await? {
+            if let Some(stage) = stage(&container)
+                && (nodes.is_empty() || nodes.contains(&container.name))
+            {
+                stages[stage].push(container);
+            }
+        }
+        Ok(Self { cluster, stages, nodes })
+    }
+
+    /// What is alive, by stage, in the order in which it stops.
+    pub fn to_stop(&self) -> impl Iterator<Item = Vec<&Container>> {
+        self.stages.iter().map(|stage| stage.iter().filter(|container| is_alive(container.state)).collect())
+    }
+
+    /// What does not run, by stage, in the order in which it starts.
+    pub fn to_start(&self) -> impl Iterator<Item = Vec<&Container>> {
+        let idle = |state| !matches!(state, State::Running | State::Restarting);
+        self.stages.iter().rev().map(move |stage| stage.iter().filter(|container| idle(container.state)).collect())
+    }
+
+    /// What is in this state.
+    pub fn in_state(&self, state: State) -> impl Iterator<Item = &Container> {
+        self.stages.iter().flatten().filter(move |container| container.state == state)
+    }
+}
+
+/// Whether a container has processes.
+pub fn is_alive(state: State) -> bool {
+    matches!(state, State::Running | State::Paused | State::Restarting | State::Unknown)
+}
+
+/// When a container stops; `None` for what belongs to a command that runs.
+fn stage(container: &Container) -> Option<usize> {
+    let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
+    match role {
+        Some(ContainerRole::Reader) => None,
+        _ if container.labels.contains_key(labels::HELPER) => None,
+        Some(ContainerRole::Node(Role::Worker)) => Some(0),
+        Some(ContainerRole::Node(Role::ControlPlane)) => Some(1),
+        Some(ContainerRole::LoadBalancer | ContainerRole::Tunnel) | None => Some(2),
+    }
+}
+
+fn no_such_nodes(clusters: &[Cluster], name: Option<&ClusterName>, nodes: &[String]) -> Error {
+    let mut known = clusters.iter().filter(|cluster| name.is_none_or(|name| cluster.name == *name));
+    let all: Vec<String> = known.clone().flat_map(Cluster::node_names).collect();
+    let hint = match all.as_slice() {
+        [] => "`coracle get nodes --all-clusters` lists the nodes".to_owned(),
+        all => format!("its nodes are {}", all.join(", ")).replace("its", if name.is_some() { "its" } else { "the" }),
+    };
+    let missing = nodes.iter().find(|node| !all.contains(node));
+    let of = name.map(|name| format!(" in cluster `{name}`")).unwrap_or_default();
+    match missing {
+        Some(node) => Error::new(Code::NotFound, format!("there is no node `{node}`{of}")).hint(hint),
+        None => {
+            let owner = |node: &String| known.find(|cluster| cluster.node_names().contains(node));
+            let first = nodes.first().and_then(owner).map(|cluster| cluster.name.to_string()).unwrap_or_default();
+            Error::new(Code::UsageInvalid, "the nodes are of several clusters")
+                .hint(format!("name those of one cluster at a time; `{}` is of cluster `{first}`", nodes[0]))
+        }
+    }
+}

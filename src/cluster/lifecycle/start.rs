@@ -1,0 +1,111 @@
+//! `start`: the same containers again, with all they had.
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+
+use crate::cluster::health::back;
+use crate::cluster::health::wait::conditions;
+use crate::cluster::lifecycle::bindings;
+use crate::cluster::lifecycle::parts::Parts;
+use crate::cluster::run::Run;
+use crate::cluster::{access, found, registry};
+use crate::config::{Registry, Role};
+use crate::engine::Engine;
+use crate::engine::files::read_file;
+use crate::engine::spec::{Container, State};
+use crate::error::{Code, Error, Result};
+use crate::host::credentials;
+use crate::plan::CLUSTER_CONFIG;
+use crate::plan::node::credentials::Login;
+use crate::ui::Step;
+
+/// Starts what does not run of the parts, and returns the names of those containers.
+pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Vec<String>> {
+    require_complete(engine, parts).await?;
+    bindings::require_free(engine, parts).await?;
+    let mut started = Vec::new();
+    for stage in parts.to_start() {
+        let results = join_all(stage.iter().map(|container| start_container(engine, container, step))).await;
+        for (container, result) in stage.iter().zip(results) {
+            result.map_err(|error| error.on_node(&container.name))?;
+            started.push(container.name.clone());
+        }
+    }
+    Ok(started)
+}
+
+/// Fails for what a `create` that was killed has left: a node without its files would never be one.
+async fn require_complete(engine: &dyn Engine, parts: &Parts) -> Result<()> {
+    for container in parts.to_start().flatten().filter(|container| container.state == State::Created) {
+        let is_plane = |node: &&found::Node| node.name == container.name && node.role == Role::ControlPlane;
+        if parts.cluster.nodes.iter().any(|node| is_plane(&node))
+            && read_file(engine, &container.id, CLUSTER_CONFIG).await?.is_none()
+        {
+            let name = &parts.cluster.name;
+            return Err(Error::new(Code::StepFailed, format!("cluster `{name}` was never completed"))
+                .because(format!("`{}` has no files", container.name))
+                .hint(format!("delete it: `coracle delete cluster --name {name}`")));
+        }
+    }
+    Ok(())
+}
+
+async fn start_container(engine: &dyn Engine, container: &Container, step: &Step) -> Result<()> {
+    step.detail(&container.name, "starting");
+    if container.state == State::Paused {
+        engine.unpause_container(&container.id).await?;
+    } else {
+        engine.start_container(&container.id).await?;
+    }
+    step.detail(&container.name, "started");
+    Ok(())
+}
+
+/// Gives the running nodes of the parts this host's credentials for the registries that they had some for: they were only in
+/// the nodes' memory. Returns those registries, and how it went; without credentials, everything else still works.
+pub async fn log_in(engine: &dyn Engine, parts: &Parts, docker_config: Option<&Path>) -> Result<Vec<Login>> {
+    let cluster = found::get(engine, &parts.cluster.name).await?;
+    let hosts = registry::known_hosts(engine, &cluster).await?;
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let configured = registry::configured(engine, &cluster).await?;
+    let entry = |host: &String| {
+        let known = configured.iter().find(|registry| registry.host == *host).cloned();
+        Registry { login: true, ..known.unwrap_or_else(|| Registry::new(host)) }
+    };
+    let wanted: Vec<Registry> = hosts.iter().map(entry).collect();
+    let logins = credentials::of_registries(docker_config, &wanted).await?;
+    let nodes: Vec<String> = cluster
+        .running()
+        .map(|node| node.name.clone())
+        .filter(|name| parts.nodes.is_empty() || parts.nodes.contains(name))
+        .collect();
+    registry::push_credentials(engine, &nodes, &logins).await?;
+    Ok(logins)
+}
+
+/// Waits until what was started is usable again: by what it says now, and not by what it said before it was stopped.
+///
+/// `false` if there is nobody to ask, because only some nodes of a stopped cluster were started.
+pub async fn until_usable(run: &Run, parts: &Parts) -> Result<bool> {
+    let engine = &*run.engine;
+    let cluster = found::get(engine, &parts.cluster.name).await?;
+    if !parts.nodes.is_empty() && cluster.require_api().is_err() {
+        return Ok(false);
+    }
+    let client = access::client(engine, &cluster).await?.patient();
+    let step = run.ui.step("Waiting until the cluster is usable");
+    let config = cluster.configuration(engine).await?;
+    let is_complete = config.is_none_or(|config| conditions(&config).1.is_empty());
+    let nodes: Vec<String> = cluster
+        .running()
+        .map(|node| node.name.clone())
+        .filter(|name| parts.nodes.is_empty() || parts.nodes.contains(name))
+        .collect();
+    let wanted = back::Wanted { nodes: &nodes, is_complete, dns: parts.nodes.is_empty() };
+    back::until_back(run, &client, &wanted, &step).await?;
+    step.finish();
+    Ok(true)
+}
