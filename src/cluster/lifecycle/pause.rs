@@ -50,7 +50,8 @@ fn is_unfrozen(error: &Error) -> bool {
 
 fn explained(error: Error) -> Error {
     if is_unfrozen(&error) {
-        return error.hint("the machine is too busy to freeze so many processes at once; try again, or use `coracle stop`");
+        return error
+            .hint("the machine is too busy to freeze so many processes at once; try again, or use `coracle stop`");
     }
     error
 }

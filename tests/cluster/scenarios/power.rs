@@ -58,7 +58,7 @@ pub(super) fn stop_start(cluster: &Cluster) -> Result<(), String> {
         cluster.coracle(&["status"]).map(drop)
     });
     cluster.write("end", "")?;
-    let written = writer.wait(LIMIT).and_then(crate::harness::run::Output::ok);
+    let written = writer.finish(LIMIT).and_then(crate::harness::run::Output::ok);
     work?;
     let written = written?;
     let there = cluster.kubectl(&["get", "configmaps", "--output=name"])?;
@@ -74,8 +74,14 @@ pub(super) fn stop_start(cluster: &Cluster) -> Result<(), String> {
     ensure(cluster.address()? == address, || "the node's address has changed".to_owned())
 }
 
+/// What a cluster at rest says and does.
+pub(super) fn rest(cluster: &Cluster) -> Result<(), String> {
+    port_taken(cluster)?;
+    pause(cluster)
+}
+
 /// What is stopped says so, and a port that somebody took meanwhile is named with who has it.
-pub(super) fn port_taken(cluster: &Cluster) -> Result<(), String> {
+fn port_taken(cluster: &Cluster) -> Result<(), String> {
     let port: u16 = cluster.host_port(6443)?.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or("no port")?;
     cluster.coracle(&["stop", "cluster", &cluster.name])?;
     refused(cluster, "stopped", &format!("`coracle start {}`", cluster.name))?;
@@ -95,7 +101,7 @@ pub(super) fn port_taken(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// A frozen cluster uses no CPU, says that it is frozen, and goes on at once.
-pub(super) fn pause(cluster: &Cluster) -> Result<(), String> {
+fn pause(cluster: &Cluster) -> Result<(), String> {
     let began = Instant::now();
     cluster.coracle(&["pause"])?;
     let paused = began.elapsed();
