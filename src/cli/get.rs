@@ -9,6 +9,7 @@ use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::{InternalOption, NameOption};
 use crate::cli::output::{Printed, Table, WideTableOption};
+use crate::cli::port::List;
 use crate::cluster::found::Cluster;
 use crate::cluster::health::status;
 use crate::cluster::{self, access};
@@ -21,6 +22,8 @@ commands! {
         Clusters(GetClusters),
         /// List the nodes of a cluster
         Nodes(GetNodes),
+        /// List the ports of this host that lead into a cluster
+        Ports(List),
         /// Print the kubeconfig of a cluster
         Kubeconfig(GetKubeconfig),
     }

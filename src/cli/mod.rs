@@ -35,6 +35,7 @@ mod node;
 mod options;
 mod output;
 mod pause;
+mod port;
 mod registry;
 mod restart;
 mod start;
@@ -100,6 +101,9 @@ commands! {
         Registry(registry::Registry),
         /// Print the URLs at which a Service is reachable from this host
         Url(url::Url),
+        /// Add, remove and list ports of this host that lead into a running cluster
+        #[command(subcommand, arg_required_else_help = true)]
+        Port(port::Port),
         /// Make Services reachable from this host while the command runs
         Tunnel(tunnel::Tunnel),
         /// Run the cluster's version of kubectl against the cluster

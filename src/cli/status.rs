@@ -29,7 +29,7 @@ impl Run for Status {
         let status = status::status(&*engine, &cluster).await;
         let printed = Printed { value: json!(status), names: vec![&status.name], text: &|_| text(&status) };
         context.ui.data(&printed.render(self.output.output)?)?;
-        let is = |state| status.nodes.iter().chain(&status.balancer).any(|part| part.container == state);
+        let is = |state| status.parts().any(|part| part.container == state);
         if is(State::Paused) {
             context.ui.hint(format!("`coracle unpause {}` lets what is paused go on", status.name));
         }
@@ -43,7 +43,7 @@ impl Run for Status {
 
 fn text(status: &status::Status) -> String {
     let mut table = Table::new(&["NODE", "ROLE", "CONTAINER", "READY", "CAUSE"]);
-    for part in status.nodes.iter().chain(&status.balancer) {
+    for part in status.parts() {
         let ready = match part.ready {
             Some(true) => "yes",
             Some(false) => "no",

@@ -14,6 +14,8 @@ use crate::ui::{Format, Ui, UiOptions};
 
 /// The variable with the name of coracle's clusters.
 const NAME: &str = "CORACLE_CLUSTER_NAME";
+/// What k3d's `cluster edit --port-add` is called.
+const ADD_PORT: &str = "a port is added to a running cluster by `coracle port add 8080:30080`";
 /// Its counterpart for kind.
 const KIND_NAME: &str = "KIND_CLUSTER_NAME";
 
@@ -107,9 +109,14 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
                 ([verb @ ("create" | "delete")], _) => {
                     Some(format!("a cluster is meant by `coracle {verb} cluster {word}`"))
                 }
+                (["node"], "edit") => Some(ADD_PORT.to_owned()),
+                ([], "cluster") if arguments.iter().any(|word| word == "edit") => Some(ADD_PORT.to_owned()),
                 ([], "up" | "cluster" | "new") => Some("a cluster is made by `coracle create cluster`".to_owned()),
                 ([], "down" | "destroy" | "rm" | "remove") => {
                     Some("a cluster is removed by `coracle delete cluster`".to_owned())
+                }
+                ([], "service" | "svc") => {
+                    Some("the URLs of a Service are printed by `coracle url NAME`, and `coracle port add 8080:svc/NAME:80` opens a port".to_owned())
                 }
                 ([], "ls" | "list") => Some("clusters are listed by `coracle get clusters`".to_owned()),
                 _ => None,
@@ -263,6 +270,9 @@ mod tests {
             ("coracle stop a b", "--all"),
             ("coracle down", "coracle delete cluster"),
             ("coracle list", "coracle get clusters"),
+            ("coracle service hello", "coracle url NAME"),
+            ("coracle cluster edit dev --port-add 8080:80", "coracle port add"),
+            ("coracle node edit dev-worker --port-add 8080:80", "coracle port add"),
         ] {
             assert!(answer(line).is_some_and(|answer| answer.contains(part)), "{line}: {:?}", answer(line));
         }

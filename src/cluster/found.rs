@@ -24,6 +24,8 @@ pub struct Cluster {
     pub balancer: Option<Container>,
     /// The tunnel, while one is open.
     pub tunnel: Option<Container>,
+    /// The forwarders behind ports that were added, by their names.
+    pub ports: Vec<Container>,
 }
 
 /// A node of a cluster.
@@ -67,7 +69,7 @@ impl Node {
 
 impl Cluster {
     fn new(name: ClusterName) -> Self {
-        Self { name, version: None, endpoint: None, nodes: Vec::new(), balancer: None, tunnel: None }
+        Self { name, version: None, endpoint: None, nodes: Vec::new(), balancer: None, tunnel: None, ports: Vec::new() }
     }
 
     /// Names of all nodes.
@@ -87,9 +89,9 @@ impl Cluster {
         planes.find(|node| node.is_running()).or(first)
     }
 
-    /// All containers: nodes, then the load balancer, then the tunnel.
+    /// All containers: nodes, then the load balancer, then the tunnel and the forwarders.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.nodes.iter().map(|node| &node.container).chain(&self.balancer).chain(&self.tunnel)
+        self.nodes.iter().map(|node| &node.container).chain(&self.balancer).chain(&self.tunnel).chain(&self.ports)
     }
 
     /// The effective configuration, from a control plane; `None` for a cluster that has none (yet).
@@ -139,6 +141,7 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
         match role {
             Some(ContainerRole::LoadBalancer) => cluster.balancer = Some(container),
             Some(ContainerRole::Tunnel) => cluster.tunnel = Some(container),
+            Some(ContainerRole::Port) => cluster.ports.push(container),
             Some(ContainerRole::Node(role)) => cluster.nodes.push(Node::new(role, container)),
             Some(ContainerRole::Reader) | None => {}
         }
@@ -146,6 +149,7 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
     for cluster in clusters.values_mut() {
         // A name with a number sorts after the shorter ones: worker, worker2, worker10.
         cluster.nodes.sort_by_key(|node| (node.role, node.name.len(), node.name.clone()));
+        cluster.ports.sort_by(|one, other| one.name.cmp(&other.name));
         let first = cluster.nodes.first();
         cluster.version = first.and_then(|node| node.version.clone());
         cluster.endpoint = first.and_then(|node| node.container.labels.get(labels::ENDPOINT).cloned());
@@ -179,12 +183,12 @@ mod tests {
         plane.labels.insert(labels::ADDRESS.to_owned(), "172.18.0.3,fdc0:ac1e::3".to_owned());
         plane.labels.insert(labels::VERSION.to_owned(), "v1.36.3".to_owned());
         plane.labels.insert(labels::IMAGE.to_owned(), "coracle/node:v1.36.3".to_owned());
-        let others = ["load-balancer", "worker", "tunnel"].map(|role| container(role, &of(role)));
+        let others = ["port", "load-balancer", "worker", "tunnel"].map(|role| container(role, &of(role)));
         let all: Vec<Container> = others.into_iter().chain([plane]).collect();
         let cluster = group(all).pop().unwrap();
         assert_eq!((cluster.version.as_deref(), cluster.endpoint.as_deref()), (Some("v1.36.3"), None));
         let names: Vec<&str> = cluster.containers().map(|container| container.name.as_str()).collect();
-        assert_eq!(names, ["dev-control-plane", "worker", "load-balancer", "tunnel"]);
+        assert_eq!(names, ["dev-control-plane", "worker", "load-balancer", "tunnel", "port"]);
         let addresses: Vec<String> = cluster.nodes[0].addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["172.18.0.3", "fdc0:ac1e::3"]);
         assert_eq!(cluster.nodes[0].image, "coracle/node:v1.36.3");

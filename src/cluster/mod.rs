@@ -9,6 +9,7 @@ pub mod leads;
 pub mod lifecycle;
 pub mod logs;
 mod ownership;
+pub mod port;
 pub mod reach;
 pub mod registry;
 pub mod rollout;

@@ -45,15 +45,12 @@ fn wanted(cluster: &ClusterConfig) -> Vec<Wanted> {
 
 /// Addresses of the configuration that this host does not have.
 pub fn addresses(cluster: &ClusterConfig) -> Vec<Problem> {
-    let absent = |wanted: &Wanted| {
-        TcpListener::bind((wanted.address.ip(), 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
-    };
     let problem = |wanted: Wanted| {
         let message =
             format!("this host has no address `{}`; `ip address` lists those that it has", wanted.address.ip());
         cluster.places.problem(&format!("{}.{}", wanted.path, wanted.fields[0]), message)
     };
-    wanted(cluster).into_iter().filter(absent).map(problem).collect()
+    wanted(cluster).into_iter().filter(is_absent).map(problem).collect()
 }
 
 /// Checks that the ports that the configuration names are free, or soon are; those that coracle chooses are replaced when
@@ -75,6 +72,21 @@ pub async fn free(cluster: &ClusterConfig, containers: &[Container]) -> Result<(
 /// Whether the configuration names this port.
 pub fn names(cluster: &ClusterConfig, port: u16) -> bool {
     wanted(cluster).iter().any(|wanted| wanted.address.port() == port)
+}
+
+/// Why a port of this host cannot be had, if it cannot. `containers` are those of the engine.
+pub fn obstacle(address: SocketAddr, protocol: spec::Protocol, containers: &[Container]) -> Option<String> {
+    let protocol = if protocol == spec::Protocol::Udp { Protocol::Udp } else { Protocol::Tcp };
+    let wanted = Wanted { address, protocol, path: String::new(), fields: ["", ""] };
+    if is_absent(&wanted) {
+        return Some(format!("this host has no address `{}`; `ip address` lists those that it has", address.ip()));
+    }
+    let user = || user(&wanted, containers).unwrap_or_else(|| "another program uses it".to_owned());
+    is_taken(&wanted).then(|| format!("port {} on {} is taken: {}", address.port(), address.ip(), user()))
+}
+
+fn is_absent(wanted: &Wanted) -> bool {
+    TcpListener::bind((wanted.address.ip(), 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 fn is_taken(wanted: &Wanted) -> bool {
@@ -224,6 +236,12 @@ fn program(inode: u64) -> Option<String> {
     let process = processes.map(|entry| entry.path()).find(|path| has(path))?;
     let name = std::fs::read_to_string(process.join("comm")).ok()?;
     Some(format!("`{}` (process {}) uses it", name.trim(), process.file_name()?.to_string_lossy()))
+}
+
+/// A free UDP port at an address of this host.
+pub fn any_udp(address: IpAddr) -> Result<u16> {
+    let port = UdpSocket::bind((address, 0)).and_then(|socket| socket.local_addr()).map(|local| local.port());
+    port.map_err(|source| Error::new(Code::PortTaken, format!("no port is free at {address}")).with_cause(&source))
 }
 
 /// A free TCP port at an address of this host.

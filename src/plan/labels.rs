@@ -32,6 +32,10 @@ pub const REGISTRY: &str = "dev.coracle.registry";
 /// Label of a registry's container with its port on the host.
 pub const PORT: &str = "dev.coracle.port";
 
+/// Label of a forwarder with what its port leads to.
+pub const TARGET: &str = "dev.coracle.target";
+/// Label of a forwarder with its port on the host, `ADDRESS:PORT/PROTOCOL`: the engine shows no ports of what is stopped.
+pub const PUBLISHED: &str = "dev.coracle.published";
 /// Label of an image that coracle builds: the hash of everything that it was built from.
 pub const INPUTS: &str = "dev.coracle.inputs";
 /// Label of a registry's container and volume with the ID of the run that made them. It is not [`RUN`]: a registry does not
@@ -52,13 +56,21 @@ pub enum ContainerRole {
     LoadBalancer,
     /// It leads ports of the host to services.
     Tunnel,
+    /// It leads one port of the host into the cluster, also after restarts.
+    Port,
     /// It reads the engine's layers while images are loaded.
     Reader,
 }
 
 impl ContainerRole {
-    const ALL: [Self; 5] =
-        [Self::Node(Role::ControlPlane), Self::Node(Role::Worker), Self::LoadBalancer, Self::Tunnel, Self::Reader];
+    const ALL: [Self; 6] = [
+        Self::Node(Role::ControlPlane),
+        Self::Node(Role::Worker),
+        Self::LoadBalancer,
+        Self::Tunnel,
+        Self::Port,
+        Self::Reader,
+    ];
 
     /// The value of the label.
     pub const fn as_str(self) -> &'static str {
@@ -66,6 +78,7 @@ impl ContainerRole {
             Self::Node(role) => role.as_str(),
             Self::LoadBalancer => "load-balancer",
             Self::Tunnel => "tunnel",
+            Self::Port => "port",
             Self::Reader => "reader",
         }
     }

@@ -1,7 +1,7 @@
 //! The agent of one node of a coracle cluster. It sets routes to the other nodes' pods, masquerades what leaves the cluster,
 //! handles addresses of services of the type `LoadBalancer` and network policies, and writes the CNI configuration if there
 //! is none. Called by a container runtime, the same program is the CNI plugin by which a pod waits for its policies; called
-//! by the user's command, it is one end of the way of images into nodes.
+//! by the user's command, it is one end of the way of images into nodes, or it forwards a port of the host into the cluster.
 //!
 //! Each concern is a module with pure rendering or comparing, and a small part that touches the kernel. `reconcile` calls
 //! them when the nodes change, when a route of the agent disappears, and at intervals.
@@ -10,6 +10,7 @@ mod api;
 mod balancer;
 mod cni;
 mod config;
+mod forward;
 mod images;
 mod kernel;
 mod log;
@@ -40,8 +41,10 @@ fn main() -> ExitCode {
         return plugin::main(&command);
     }
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("images") {
-        return images::main(arguments.next().as_deref());
+    match arguments.next().as_deref() {
+        Some("images") => return images::main(arguments.next().as_deref()),
+        Some("forward") => return forward::main(arguments.next().as_deref()),
+        _ => {}
     }
     // One thread, and another one with a small stack for looking up names: an agent on each node must need little memory.
     let runtime =

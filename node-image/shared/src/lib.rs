@@ -3,6 +3,7 @@
 
 pub mod cni;
 pub mod content;
+pub mod forward;
 pub mod labels;
 pub mod paths;
 pub mod wire;

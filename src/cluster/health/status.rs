@@ -44,6 +44,9 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balancer: Option<NodeStatus>,
     pub nodes: Vec<NodeStatus>,
+    /// The forwarders behind ports that were added.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<NodeStatus>,
 }
 
 /// The health of a node, or of the load balancer.
@@ -68,9 +71,14 @@ pub struct NodeStatus {
 }
 
 impl Status {
-    /// The API server and every node are known to be well, and so is the load balancer.
+    /// The nodes, then the load balancer and the forwarders of ports.
+    pub fn parts(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().chain(&self.balancer).chain(&self.ports)
+    }
+
+    /// The API server and every node are known to be well, and so are the load balancer and the forwarders.
     pub fn is_healthy(&self) -> bool {
-        self.api_alive && self.nodes.iter().chain(&self.balancer).all(|part| part.ready == Some(true))
+        self.api_alive && self.parts().all(|part| part.ready == Some(true))
     }
 }
 
@@ -91,20 +99,32 @@ pub fn nodes(cluster: &Cluster) -> Vec<NodeStatus> {
 
 /// What its container shows of the load balancer.
 pub fn balancer(cluster: &Cluster) -> Option<NodeStatus> {
-    let status = |container: &Container| {
-        let label = |key: &str| container.labels.get(key).cloned();
-        NodeStatus {
-            name: container.name.clone(),
-            role: ContainerRole::LoadBalancer.as_str().to_owned(),
-            container: container.state,
-            address: label(labels::ADDRESS).unwrap_or_default(),
-            version: label(labels::VERSION).unwrap_or_default(),
-            image: label(labels::IMAGE).unwrap_or_else(|| container.image.clone()),
-            ready: None,
-            cause: None,
-        }
+    cluster.balancer.as_ref().map(|container| beside(container, ContainerRole::LoadBalancer))
+}
+
+/// What its container shows of something beside the nodes.
+fn beside(container: &Container, role: ContainerRole) -> NodeStatus {
+    let label = |key: &str| container.labels.get(key).cloned();
+    NodeStatus {
+        name: container.name.clone(),
+        role: role.as_str().to_owned(),
+        container: container.state,
+        address: label(labels::ADDRESS).unwrap_or_default(),
+        version: label(labels::VERSION).unwrap_or_default(),
+        image: label(labels::IMAGE).unwrap_or_else(|| container.image.clone()),
+        ready: None,
+        cause: None,
+    }
+}
+
+/// The forwarders: one that runs finds a node that works by itself.
+fn ports(cluster: &Cluster) -> Vec<NodeStatus> {
+    let status = |container: &Container| NodeStatus {
+        ready: Some(container.is_running()),
+        cause: (!container.is_running()).then(|| format!("its container is {}", container.state)),
+        ..beside(container, ContainerRole::Port)
     };
-    cluster.balancer.as_ref().map(status)
+    cluster.ports.iter().map(status).collect()
 }
 
 /// What the API says of itself and of its nodes.
@@ -163,6 +183,7 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         api_cause,
         balancer,
         nodes,
+        ports: ports(cluster),
     }
 }
 

@@ -79,7 +79,7 @@ fn stage(container: &Container) -> Option<usize> {
         _ if container.labels.contains_key(labels::HELPER) => None,
         Some(ContainerRole::Node(Role::Worker)) => Some(0),
         Some(ContainerRole::Node(Role::ControlPlane)) => Some(1),
-        Some(ContainerRole::LoadBalancer | ContainerRole::Tunnel) | None => Some(2),
+        Some(ContainerRole::LoadBalancer | ContainerRole::Tunnel | ContainerRole::Port) | None => Some(2),
     }
 }
 

@@ -50,15 +50,12 @@ pub async fn export_logs(engine: &dyn Engine, cluster: &Cluster, directory: &Pat
         Err(error) => top.problem("engine.json", &error),
     }
     let nodes = join_all(cluster.nodes.iter().map(|node| export_node(engine, node, &top)));
-    let balancer = async {
-        if let Some(balancer) = &cluster.balancer {
-            match top.directory(&balancer.name) {
-                Ok(directory) => export_container(engine, &balancer.name, &directory).await,
-                Err(error) => top.problem(&balancer.name, &error),
-            }
-        }
-    };
-    tokio::join!(nodes, balancer, objects::export(engine, cluster, &top));
+    let beside =
+        cluster.balancer.iter().chain(&cluster.ports).map(async |container| match top.directory(&container.name) {
+            Ok(directory) => export_container(engine, &container.name, &directory).await,
+            Err(error) => top.problem(&container.name, &error),
+        });
+    tokio::join!(nodes, join_all(beside), objects::export(engine, cluster, &top));
     Ok(top.finish())
 }
 

@@ -11,10 +11,10 @@ use crate::cluster::found::{Cluster, Node};
 use crate::cluster::service::endpoints::{Endpoints, why_none};
 use crate::engine::Engine;
 use crate::engine::place::Place;
-use crate::engine::spec::{EngineInfo, PortBinding};
+use crate::engine::spec::{Container, EngineInfo, PortBinding};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, Failure, object};
-use crate::plan::beside::tunnel;
+use crate::plan::beside::{port, tunnel};
 use crate::plan::reachable_address;
 
 /// How long the controllers and the agent may need until pods that are ready are behind a Service, and it has its address.
@@ -93,7 +93,7 @@ pub(super) enum Outlook {
     Soon,
 }
 
-/// URLs of a Service: published host ports first, then the tunnel, load balancer and node addresses.
+/// URLs of a Service: added and published host ports first, then the tunnel, load balancer and node addresses.
 pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name: &str, sight: &Sight) -> Result<Urls> {
     let client = access::client(engine, cluster).await?;
     let deadline = Instant::now() + SETTLING;
@@ -119,7 +119,7 @@ pub(super) async fn look(
         let error = Error::new(Code::NotFound, format!("Service `{name}` cannot be reached from this host"));
         Unreachable { error: error.because(cause).hint(hint), outlook }
     };
-    if let Some((cause, hint)) = never(&service) {
+    if let Some((cause, hint)) = never(&service).filter(|_| !has_added_port(&service, cluster)) {
         return Err(unreachable(Outlook::Never, cause, hint));
     }
     let endpoints = Endpoints::of(client, cluster, &service).await;
@@ -191,7 +191,10 @@ fn never(service: &Value) -> Option<(String, String)> {
             Some((cause.to_owned(), forward(service)))
         }
         "ClusterIP" => {
-            let hint = format!("`kubectl expose` it with `--type=NodePort`, or {}", forward(service));
+            let (name, namespace) = (object::name(service), object::namespace(service).unwrap_or_default());
+            let port = ports(service).first().and_then(|port| port["port"].as_u64()).unwrap_or(80);
+            let hint =
+                format!("`coracle port add :svc/{name}:{port} --namespace {namespace}`, or {}", forward(service));
             Some(("its type is ClusterIP".to_owned(), hint))
         }
         _ => None,
@@ -229,13 +232,16 @@ fn of_service(service: &Value, endpoints: &Endpoints, cluster: &Cluster, sight: 
         };
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
         let node_port = port["nodePort"].as_u64().filter(|number| *number > 0);
+        let number = number_of(port);
+        for (address, number) in added(cluster, service, port, sight) {
+            add(&address, number.into());
+        }
         if let Some(node_port) = node_port {
             let bindings = nodes.iter().flat_map(|node| &node.container.ports);
             for (address, number) in matching(bindings, node_port, protocol, sight) {
                 add(&address, number.into());
             }
         }
-        let number = port["port"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or_default();
         for (address, number) in through_tunnel(cluster, service, number, protocol, sight) {
             add(&address, number.into());
         }
@@ -258,6 +264,40 @@ fn of_service(service: &Value, endpoints: &Endpoints, cluster: &Cluster, sight: 
 fn has_family(service: &Value, address: IpAddr) -> bool {
     let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
     service["spec"]["ipFamilies"].as_array().is_none_or(|families| families.iter().any(|other| other == family))
+}
+
+/// The number of a port of a Service.
+fn number_of(port: &Value) -> u16 {
+    port["port"].as_u64().and_then(|number| u16::try_from(number).ok()).unwrap_or_default()
+}
+
+/// The forwarders whose ports lead to this port of the Service, or to its node port.
+fn forwarders<'c>(cluster: &'c Cluster, service: &Value, port: &Value) -> impl Iterator<Item = &'c Container> {
+    let namespace = object::namespace(service).unwrap_or_default();
+    let of_service = port::service_label(namespace, object::name(service), number_of(port));
+    let of_nodes = port["nodePort"].as_u64().map(|number| number.to_string());
+    let running = cluster.ports.iter().filter(|forwarder| forwarder.is_running());
+    running.filter(move |forwarder| {
+        let target = port::target(forwarder);
+        target == of_service || Some(target) == of_nodes.as_deref()
+    })
+}
+
+/// Whether a port was added that leads to the Service itself.
+fn has_added_port(service: &Value, cluster: &Cluster) -> bool {
+    ports(service).iter().any(|port| forwarders(cluster, service, port).next().is_some())
+}
+
+/// Host addresses and ports that were added and lead to this port of the Service.
+fn added(cluster: &Cluster, service: &Value, port: &Value, sight: &Sight) -> Vec<(String, u16)> {
+    let protocol = port["protocol"].as_str().unwrap_or("TCP");
+    let bindings = forwarders(cluster, service, port).flat_map(|forwarder| &forwarder.ports);
+    let mut all: Vec<(String, u16)> = bindings
+        .filter(|binding| binding.protocol.as_str().eq_ignore_ascii_case(protocol))
+        .filter_map(|binding| Some((sight.of(binding.host_address)?, binding.host_port)))
+        .collect();
+    all.dedup();
+    all
 }
 
 /// Host addresses and ports of an open tunnel that lead to this port of the Service.

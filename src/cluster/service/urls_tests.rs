@@ -98,6 +98,37 @@ fn an_address_counts_where_it_can_be_reached_and_a_tunnel_everywhere() {
 }
 
 #[test]
+fn a_port_that_was_added_comes_first_and_makes_any_service_reachable() {
+    let mut cluster = cluster(Vec::new());
+    let mut forwarder = cluster.nodes[0].container.clone();
+    let binding = |host_port| PortBinding {
+        host_address: "127.0.0.1".parse().unwrap(),
+        host_port,
+        container_port: host_port,
+        protocol: Protocol::Tcp,
+    };
+    forwarder.ports = vec![binding(8080)];
+    forwarder.labels.insert(labels::TARGET.to_owned(), "svc/n/s:80".to_owned());
+    let mut service = json!({
+        "metadata": {"namespace": "n", "name": "s"},
+        "spec": {"type": "ClusterIP", "ports": [{"port": 80, "protocol": "TCP"}]},
+    });
+    assert!(!has_added_port(&service, &cluster));
+    cluster.ports = vec![forwarder.clone()];
+    assert!(has_added_port(&service, &cluster));
+    assert_eq!(all_of(&service, &cluster, true), ["http://127.0.0.1:8080"]);
+    forwarder.ports = vec![binding(8081)];
+    forwarder.labels.insert(labels::TARGET.to_owned(), "30080".to_owned());
+    cluster.ports = vec![forwarder.clone()];
+    assert!(!has_added_port(&service, &cluster));
+    service["spec"]["ports"][0]["nodePort"] = json!(30080);
+    assert_eq!(all_of(&service, &cluster, true), ["http://127.0.0.1:8081", "http://172.18.0.3:30080"]);
+    forwarder.state = State::Exited;
+    cluster.ports = vec![forwarder];
+    assert!(!has_added_port(&service, &cluster));
+}
+
+#[test]
 fn a_node_that_does_not_run_is_no_address() {
     let mut cluster = with_worker(cluster(Vec::new()));
     let service = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}});

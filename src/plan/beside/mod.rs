@@ -1,5 +1,6 @@
-//! The containers besides the nodes: the load balancer, the local registry and the tunnel. Pure.
+//! The containers besides the nodes: the load balancer, the local registry, the tunnel and forwarders of ports. Pure.
 
 pub mod balancer;
+pub mod port;
 pub mod registry;
 pub mod tunnel;

@@ -5,8 +5,33 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::Group;
 use crate::harness::cluster::{Cluster, PATIENCE, fetch};
-use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
+use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
+
+use super::{guarded, health, nodes, ports};
+
+/// Services with addresses, on one control plane and two workers.
+pub(crate) const LOAD_BALANCER: Group = Group {
+    name: "balancer",
+    environment: &[],
+    create: nodes::create_three,
+    together: &[],
+    scenarios: &[
+        ("answers", answers),
+        ("local", local),
+        ("urls", health::urls),
+        ("allocation", allocation),
+        ("documentation", documentation),
+        ("agent-restart", agent_restart),
+        ("forged-heartbeats", guarded::forged_heartbeats),
+        ("tunnel", ports::tunnel),
+        ("cost", cost),
+        ("ports", ports::added),
+        ("node-lost", node_lost),
+        ("delete", nodes::delete),
+    ],
+};
 
 /// How soon another node answers when one is lost.
 const TAKEOVER: Duration = Duration::from_secs(5);
@@ -101,7 +126,8 @@ fn owner(cluster: &Cluster, address: &str) -> Result<String, String> {
     })
 }
 
-fn udp(address: &str) -> Result<String, String> {
+/// What a datagram is answered with.
+pub(super) fn udp(address: &str) -> Result<String, String> {
     let told = |error: std::io::Error| format!("udp {address}: {error}");
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
     socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(told)?;
@@ -297,32 +323,6 @@ pub(super) fn agent_restart(cluster: &Cluster) -> Result<(), String> {
     ensure(status(cluster, "echo")? == address, || "the address changed".to_owned())?;
     let after = owner(cluster, &address)?;
     ensure(after == before, || format!("the address went from {before} to {after}"))
-}
-
-/// The tunnel, as where this host does not reach the nodes: its URL is the one that `coracle url` prints.
-pub(super) fn tunnel(cluster: &Cluster) -> Result<(), String> {
-    let refused = cluster.coracle_output(&["url", "echo", "--no-nodes", "--all"])?;
-    ensure(refused.code != 0, || format!("there is a URL without a tunnel: {}", refused.stdout))?;
-    contains(&refused.stderr, "coracle tunnel echo")?;
-    let tunnel = start(cluster.command(&["tunnel", "echo"]), None)?;
-    let said = eventually(PATIENCE, || {
-        let said = tunnel.said();
-        ensure(said.lines().count() == 2, || format!("`coracle tunnel` said {said}"))?;
-        Ok(said)
-    })?;
-    let urls = cluster.coracle(&["url", "echo", "--no-nodes"])?;
-    for url in urls.lines() {
-        contains(&said, url)?;
-        match url.strip_prefix("udp://") {
-            Some(address) => contains(&eventually(PATIENCE, || udp(address))?, &cluster.name)?,
-            None => contains(&eventually(PATIENCE, || fetch(url))?, &cluster.name)?,
-        }
-    }
-    tunnel.signal("INT")?;
-    let ended = tunnel.finish(Duration::from_secs(30))?;
-    ensure(ended.code == 0, || ended.told())?;
-    let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}-tunnel", cluster.name)])?;
-    ensure(left.trim().is_empty(), || "the tunnel's container is still there".to_owned())
 }
 
 /// What the agents cost: at most 15 MB, and 0.2 % of a CPU while nothing changes.

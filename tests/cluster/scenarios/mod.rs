@@ -29,6 +29,7 @@ mod ownership;
 mod platforms;
 mod policy;
 mod policy_page;
+mod ports;
 mod power;
 mod previous;
 mod published;
@@ -63,7 +64,7 @@ pub(crate) fn groups() -> Vec<Group> {
         IPV6,
         POLICY,
         THREE,
-        LOAD_BALANCER,
+        load_balancer::LOAD_BALANCER,
         PLANES,
         course::COURSE,
         course::SETUP,
@@ -292,27 +293,6 @@ const IPV6: Group = Group {
         ("logs-exec-forward", ip_family::logs_exec_forward),
         ("restart-worker", ip_family::restart_worker),
         ("delete", ip_family::delete),
-    ],
-};
-
-/// Services with addresses, on one control plane and two workers.
-const LOAD_BALANCER: Group = Group {
-    name: "balancer",
-    environment: &[],
-    create: nodes::create_three,
-    together: &[],
-    scenarios: &[
-        ("answers", load_balancer::answers),
-        ("local", load_balancer::local),
-        ("urls", health::urls),
-        ("allocation", load_balancer::allocation),
-        ("documentation", load_balancer::documentation),
-        ("agent-restart", load_balancer::agent_restart),
-        ("forged-heartbeats", guarded::forged_heartbeats),
-        ("tunnel", load_balancer::tunnel),
-        ("cost", load_balancer::cost),
-        ("node-lost", load_balancer::node_lost),
-        ("delete", nodes::delete),
     ],
 };
 

@@ -34,6 +34,7 @@ pub(crate) const COURSE: Group = Group {
         ("limits", |cluster| follow(cluster, "limits.md")),
         ("pod-security", |cluster| follow(cluster, "pod-security.md")),
         ("debugging", |cluster| follow(cluster, "debugging.md")),
+        ("ports", |cluster| follow(cluster, "ports.md")),
         ("logging", |cluster| follow(cluster, "logging.md")),
     ],
     // These take nodes away, or want the machine for themselves.
