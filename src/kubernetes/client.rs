@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use coracle_shared::api;
 use http::{Method, Request};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Code, Error, Result};
 use crate::plan::Credentials;
@@ -23,10 +22,13 @@ const PATIENT_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_AGAIN: Duration = Duration::from_secs(3);
 const READ_PAUSE: Duration = Duration::from_millis(100);
 
+/// The first pause before a request is made again that the server had no room for; each is twice as long as the one before.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
 /// A client of one cluster's API.
 #[derive(Clone)]
 pub struct Client {
-    client: kube::Client,
+    client: api::Client,
     timeout: Duration,
 }
 
@@ -129,25 +131,27 @@ impl From<Failure> for Error {
 impl Client {
     /// A client of the API server with these credentials.
     pub fn connect(credentials: &Credentials) -> Result<Self> {
-        let mut config = kube::Config::new(credentials.server.parse().map_err(|source| failed(&source))?);
-        config.root_cert = Some(certificates(&credentials.authority).map_err(|source| failed(&source))?);
-        config.auth_info.client_certificate_data = Some(BASE64.encode(&credentials.certificate));
-        config.auth_info.client_key_data = Some(BASE64.encode(&credentials.key).into());
-        Self::with(config)
+        Self::with(&api::Server {
+            url: &credentials.server,
+            authority: credentials.authority.as_bytes(),
+            identity: Some((credentials.certificate.as_bytes(), credentials.key.as_bytes())),
+            name: None,
+            connect_timeout: CONNECT_TIMEOUT,
+        })
     }
 
     /// A client without credentials, of a server without TLS.
     #[cfg(test)]
     pub(crate) fn anonymous(server: &str) -> Self {
-        Self::with(kube::Config::new(server.parse().unwrap())).unwrap()
+        let server =
+            api::Server { url: server, authority: b"", identity: None, name: None, connect_timeout: CONNECT_TIMEOUT };
+        Self::with(&server).unwrap()
     }
 
-    fn with(mut config: kube::Config) -> Result<Self> {
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        config.read_timeout = Some(PATIENT_TIMEOUT);
-        // The cluster is on this host: the environment's proxy never applies.
-        config.proxy_url = None;
-        let client = kube::Client::try_from(config).map_err(|source| failed(&source))?;
+    fn with(server: &api::Server<'_>) -> Result<Self> {
+        let client = api::Client::new(server).map_err(|source| {
+            Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").with_cause(&*source)
+        })?;
         Ok(Self { client, timeout: REQUEST_TIMEOUT })
     }
 
@@ -166,21 +170,30 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let bytes = body.map(|value| serde_json::to_vec(value).unwrap_or_default()).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("Content-Type", content_type)
-            .body(bytes)
-            .map_err(|source| Failure::Transport(source.to_string()))?;
-        let answer = tokio::time::timeout(self.timeout, self.client.request_text(request)).await;
-        match answer {
-            Err(_) => Err(Failure::Lost(format!("no answer within {} s", self.timeout.as_secs()))),
-            // Health endpoints answer with plain text.
-            Ok(Ok(text)) => Ok(serde_json::from_str(&text).unwrap_or(Value::String(text))),
-            Ok(Err(kube::Error::Api(status))) => {
-                Err(Failure::Status(status.code, status.reason.clone(), status.message.clone()))
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = BUSY_PAUSE;
+        loop {
+            let request = Request::builder()
+                .method(&method)
+                .uri(path)
+                .header("Content-Type", content_type)
+                .body(bytes.clone())
+                .map_err(|source| Failure::Transport(source.to_string()))?;
+            match timeout_at(deadline, Box::pin(self.client.read(request))).await {
+                Err(_) => return Err(Failure::Lost(format!("no answer within {} s", self.timeout.as_secs()))),
+                // Health endpoints answer with plain text.
+                Ok(Ok(body)) => return Ok(serde_json::from_slice(&body).unwrap_or_else(|_| text(&body))),
+                Ok(Err(api::Failure::Status(status)))
+                    if [429, 503, 504].contains(&status.code) && Instant::now() + pause < deadline =>
+                {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                Ok(Err(api::Failure::Status(status))) => {
+                    return Err(Failure::Status(status.code, status.reason, status.message));
+                }
+                Ok(Err(api::Failure::Transport(source))) => return Err(transport(&*source)),
             }
-            Ok(Err(source)) => Err(transport(&source)),
         }
     }
 
@@ -199,22 +212,15 @@ impl Client {
 }
 
 /// A request without an answer.
-fn transport(source: &kube::Error) -> Failure {
+fn transport(source: &(dyn std::error::Error + 'static)) -> Failure {
     let error = Error::new(Code::ApiFailed, "").with_cause(source);
     let text = error.cause().unwrap_or_default().to_owned();
     // hyper names the phase in which it failed, and only this one is before the request is sent.
     if text.contains("(Connect)") { Failure::Transport(text) } else { Failure::Lost(text) }
 }
 
-fn failed(source: &dyn std::error::Error) -> Error {
-    Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").with_cause(source)
-}
-
-/// The certificates of a PEM text, as DER.
-fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, base64::DecodeError> {
-    let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
-    let bodies = blocks.map(|block| block.split("-----END").next().unwrap_or_default());
-    bodies.map(|body| BASE64.decode(body.split_whitespace().collect::<String>())).collect()
+fn text(body: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(body).into_owned())
 }
 
 #[cfg(test)]
@@ -232,7 +238,6 @@ mod tests {
             certificate: pair.certificate.clone(),
             key: pair.key.clone(),
         };
-        assert_eq!(certificates(&pair.certificate.repeat(2)).unwrap().len(), 2);
         assert!(Client::connect(&credentials).is_ok());
         let without_server = Credentials { server: String::new(), ..credentials };
         assert_eq!(Client::connect(&without_server).err().unwrap().code(), Code::ApiFailed);

@@ -141,3 +141,14 @@ async fn a_read_whose_connection_breaks_is_repeated() {
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(asked.len(), 3);
 }
+
+#[tokio::test]
+async fn a_server_that_has_no_room_is_asked_again() {
+    let read = async |client: &Client, _: &Value, _: Instant| {
+        client.get("/api/v1/nodes").await.map_err(crate::error::Error::from)
+    };
+    let busy = Answer::Refused(429, "TooManyRequests", "later");
+    let (result, asked) = against(&[busy; 4], read).await;
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(asked.len(), 5);
+}

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent;
 use crate::engine::SharedEngine;
 use crate::error::{Code, Error, Result};
 use crate::image::RECEIVER;
 use crate::node_image::cache::Cache;
 use crate::node_image::programs::Programs;
-use crate::node_image::recipe::{AGENT_MANIFEST, Release, Root, Versions, files};
+use crate::node_image::recipe::{Release, Root, Versions, files};
 use crate::node_image::store::{self, SNAPSHOTS, STORE, SYSTEM_SNAPSHOT};
 use crate::node_image::system;
 use crate::node_image::tree::Tree;
@@ -130,7 +131,7 @@ fn add_programs(tree: &mut Tree, parts: &Parts<'_>) -> Result<()> {
         tree.program(&format!("opt/cni/bin/{}", plugin.file_name().to_string_lossy()), &plugin.path())?;
     }
     tree.file("kind/version", 0o644, format!("{}\n", parts.release.version).into_bytes());
-    tree.file("kind/manifests/default-cni.yaml", 0o644, AGENT_MANIFEST);
+    tree.file("kind/manifests/default-cni.yaml", 0o644, agent::MANIFEST.as_bytes());
     Ok(())
 }
 

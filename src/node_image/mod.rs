@@ -67,7 +67,7 @@ pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Prog
     let release = versions.release(options.kubernetes_version.as_deref())?;
     let image = options.image.clone().unwrap_or_else(|| format!("coracle/node:{}", release.version));
     check_architecture(&**engine, &versions).await?;
-    let inputs = inputs(release);
+    let inputs = inputs(release)?;
     let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
     let known = engine.image(&built.image).await?;
     if known.as_ref().is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
@@ -121,11 +121,11 @@ fn configuration(built: &Built, inputs: &str, settings: &str) -> Value {
 }
 
 /// Hash of everything that decides what is in the image.
-fn inputs(release: &Release) -> String {
-    let mut inputs = recipe::inputs();
+fn inputs(release: &Release) -> Result<String> {
+    let mut inputs = recipe::inputs()?;
     inputs.push(release.version.clone().into_bytes());
     let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
-    fingerprint(&inputs)
+    Ok(fingerprint(&inputs))
 }
 
 /// Fails if an image of a name that coracle chooses is not one that it has built: a build would take the name from it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
+use crate::agent;
 use crate::error::{Code, Error, Result};
 
 /// The version of what coracle itself puts into images.
@@ -14,10 +15,6 @@ static VERSIONS: &str = include_str!("../../node-image/versions.yaml");
 static ROOT: &str = include_str!("../../node-image/root.yaml");
 static KUBERNETES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/kubernetes");
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/rootfs");
-/// The agent's binary.
-pub(super) static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
-/// The agent's manifest, in the form that kind looks for.
-pub(super) static AGENT_MANIFEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent.yaml"));
 
 /// `versions.yaml`: everything that goes into an image.
 #[derive(Debug, Clone, Deserialize)]
@@ -128,6 +125,11 @@ impl Root {
     }
 }
 
+/// The agent's program.
+pub(super) fn agent() -> Result<Vec<u8>> {
+    agent::binary().map_err(|source| Error::new(Code::BuildFailed, "cannot unpack the agent").with_cause(&source))
+}
+
 /// The image name of the agent.
 pub(super) fn agent_image() -> String {
     format!("docker.io/coracle/agent:{OWN_VERSION}")
@@ -172,8 +174,8 @@ fn collect(directory: &'static Dir<'static>, files: &mut BTreeMap<String, &'stat
 }
 
 /// Everything in the recipe that decides what an image is.
-pub(super) fn inputs() -> Vec<Vec<u8>> {
-    let mut inputs = vec![VERSIONS.into(), ROOT.into(), AGENT.into(), AGENT_MANIFEST.into(), OWN_VERSION.into()];
+pub(super) fn inputs() -> Result<Vec<Vec<u8>>> {
+    let mut inputs = vec![VERSIONS.into(), ROOT.into(), agent()?, agent::MANIFEST.into(), OWN_VERSION.into()];
     for (path, content) in files() {
         inputs.push(path.into_bytes());
         inputs.push(content.into());
@@ -181,7 +183,7 @@ pub(super) fn inputs() -> Vec<Vec<u8>> {
     for directory in std::iter::once(&KUBERNETES).chain(KUBERNETES.dirs()) {
         inputs.extend(directory.files().map(|file| file.contents().to_vec()));
     }
-    inputs
+    Ok(inputs)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(name: &str, text: &str) -> Result<T> {

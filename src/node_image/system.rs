@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Error, Result};
 use crate::node_image::programs::Programs;
-use crate::node_image::recipe::{AGENT, Release, Root, Versions, agent_image};
+use crate::node_image::recipe::{Release, Root, Versions, agent, agent_image};
 use crate::node_image::tree::Tree;
 
 /// The components that are the Kubernetes program under other names.
@@ -68,7 +68,7 @@ pub(super) fn system_layer(root: &Tree, recipe: &Root, programs: &Programs) -> R
     }
     layer.program("coredns", &programs.coredns.join("coredns"))?;
     layer.program("usr/bin/local-path-provisioner", &programs.provisioner.join("local-path-provisioner"))?;
-    layer.file(AGENT_PROGRAM, 0o755, AGENT);
+    layer.file(AGENT_PROGRAM, 0o755, agent()?);
     Ok(layer)
 }
 

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use http::{Method, Request, Uri};
-use kube::Client;
-use kube::core::WatchEvent;
+use coracle_shared::api::{self, Failure, Lines, Status};
+use http::{Method, Request};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::watch::Sender;
 use tokio::time::{sleep, timeout};
@@ -33,6 +30,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 struct List<T> {
     metadata: Metadata,
     items: Vec<T>,
+}
+
+/// What a watch tells.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+enum Event<O> {
+    Added(O),
+    Modified(O),
+    Deleted(O),
+    Bookmark(Bookmark),
+    Error(Status),
+}
+
+/// How far the watch has come although nothing was changed.
+#[derive(Debug, Deserialize)]
+struct Bookmark {
+    metadata: Metadata,
+}
+
+/// A client of one endpoint.
+struct Client {
+    client: api::Client,
+    /// The file with the token that proves who the agent is: the kubelet renews it.
+    token: Option<PathBuf>,
 }
 
 /// Pause between attempts: 100 ms at first, doubling up to 5 s.
@@ -115,9 +136,8 @@ impl<'a> Api<'a> {
             "" => String::new(),
             selector => format!("&fieldSelector={selector}"),
         };
-        let list = client.request::<List<O>>(get(&format!("{}?resourceVersion=0{selector}", O::PATH))?);
-        let list =
-            timeout(ANSWER_TIMEOUT, list).await.map_err(|_| "no answer".to_owned())?.map_err(|error| chain(&error))?;
+        let list = client.read(&format!("{}?resourceVersion=0{selector}", O::PATH)).await?;
+        let list: List<O> = serde_json::from_slice(&list).map_err(|error| chain(&error))?;
         let mut version = list.metadata.resource_version;
         let entries = list.items.into_iter().map(Object::into_entry);
         let known: Objects<O> = entries.filter_map(|(key, value)| Some((key, value?))).collect();
@@ -130,27 +150,24 @@ impl<'a> Api<'a> {
                 "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}{selector}",
                 O::PATH
             );
-            let events = client.request_events::<O>(get(&query)?);
-            let events = timeout(ANSWER_TIMEOUT, events).await.map_err(|_| "no answer".to_owned())?;
-            let mut events = std::pin::pin!(events.map_err(|error| chain(&error))?);
+            let mut lines = client.lines(&query).await?;
             loop {
-                let event = timeout(SILENCE_TIMEOUT, events.try_next())
-                    .await
-                    .map_err(|_| "the watch became silent".to_owned())?;
-                let Some(event) = event.map_err(|error| chain(&error))? else { break };
-                match event {
-                    WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let line =
+                    timeout(SILENCE_TIMEOUT, lines.next()).await.map_err(|_| "the watch became silent".to_owned())?;
+                let Some(line) = line.map_err(|error| chain(&*error))? else { break };
+                match serde_json::from_slice(&line).map_err(|error| chain(&error))? {
+                    Event::Added(object) | Event::Modified(object) => {
                         version.clone_from(&object.metadata().resource_version);
                         put(objects, object);
                     }
-                    WatchEvent::Deleted(object) => {
+                    Event::Deleted(object) => {
                         version.clone_from(&object.metadata().resource_version);
                         remove(objects, object);
                     }
-                    WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
+                    Event::<O>::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                     // The version is too old for the server: the caller lists again, so this is no failure.
-                    WatchEvent::Error(status) if status.code == 410 => return Ok(()),
-                    WatchEvent::Error(status) => return Err(status.message),
+                    Event::Error(status) if status.code == 410 => return Ok(()),
+                    Event::Error(status) => return Err(status.message),
                 }
             }
         }
@@ -160,12 +177,10 @@ impl<'a> Api<'a> {
     pub(crate) async fn read(&self, path: &str) -> Result<Value, String> {
         let mut failure = "no endpoint".to_owned();
         for index in 0..self.endpoints.len() {
-            let client = self.client(index)?;
-            failure = match timeout(ANSWER_TIMEOUT, client.request::<Value>(get(path)?)).await {
-                Ok(Ok(object)) => return Ok(object),
-                Ok(Err(error)) => chain(&error),
-                Err(_) => "no answer".to_owned(),
-            };
+            match self.client(index)?.read(path).await {
+                Ok(object) => return serde_json::from_slice(&object).map_err(|error| chain(&error)),
+                Err(error) => failure = error,
+            }
         }
         Err(failure)
     }
@@ -177,12 +192,12 @@ impl<'a> Api<'a> {
         let mut failure = "no endpoint".to_owned();
         for index in 0..self.endpoints.len() {
             let client = self.client(index)?;
-            let request = Request::builder().method(method.clone()).uri(path).header("Content-Type", kind);
+            let request = client.request(method.clone(), path)?.header("Content-Type", kind);
             let request = request.body(body.to_string().into_bytes()).map_err(|error| chain(&error))?;
-            failure = match timeout(ANSWER_TIMEOUT, client.request::<IgnoredAny>(request)).await {
+            failure = match timeout(ANSWER_TIMEOUT, client.client.read(request)).await {
                 Ok(Ok(_)) => return Ok(200),
-                Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => return Ok(status.code),
-                Ok(Err(error)) => chain(&error),
+                Ok(Err(Failure::Status(status))) if [404, 409].contains(&status.code) => return Ok(status.code),
+                Ok(Err(failure)) => text(failure),
                 Err(_) => "no answer".to_owned(),
             };
         }
@@ -193,7 +208,7 @@ impl<'a> Api<'a> {
         if let Some(client) = &self.clients.borrow()[index] {
             return Ok(Rc::clone(client));
         }
-        let client = Rc::new(connect(&self.endpoints[index])?);
+        let client = Rc::new(Client::connect(&self.endpoints[index])?);
         self.clients.borrow_mut()[index] = Some(Rc::clone(&client));
         Ok(client)
     }
@@ -244,20 +259,48 @@ fn remove<O: Object>(objects: &Sender<Option<Objects<O>>>, object: O) {
     objects.send_if_modified(|current| current.as_mut().is_some_and(|current| current.remove(&key).is_some()));
 }
 
-fn connect(endpoint: &Endpoint) -> Result<Client, String> {
-    let url: Uri = endpoint.url.parse().map_err(|_| "not a URL".to_owned())?;
-    let secure = url.scheme_str() == Some("https");
-    let mut config = kube::Config::new(url);
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.default_retry = false;
-    // Without TLS (`kubectl proxy`), no one can be trusted with the token.
-    if secure {
-        config.root_cert_file = Some(secret("ca.crt")?);
-        let token = secret("token")?;
-        config.auth_info.token_file = Some(token.to_string_lossy().into_owned());
-        config.tls_server_name = endpoint.server_name.map(str::to_owned);
+impl Client {
+    fn connect(endpoint: &Endpoint) -> Result<Self, String> {
+        // Without TLS (`kubectl proxy`), no one can be trusted with the token.
+        let secure = endpoint.url.starts_with("https:");
+        let authority = if secure {
+            let file = secret("ca.crt")?;
+            std::fs::read(&file).map_err(|error| format!("cannot read `{}`: {error}", file.display()))?
+        } else {
+            Vec::new()
+        };
+        let client = api::Client::new(&api::Server {
+            url: &endpoint.url,
+            authority: &authority,
+            identity: None,
+            name: endpoint.server_name,
+            connect_timeout: CONNECT_TIMEOUT,
+        });
+        let token = if secure { Some(secret("token")?) } else { None };
+        Ok(Self { client: client.map_err(|error| chain(&*error))?, token })
     }
-    Client::try_from(config).map_err(|error| chain(&error))
+
+    fn request(&self, method: Method, path: &str) -> Result<http::request::Builder, String> {
+        let request = Request::builder().method(method).uri(path);
+        let Some(file) = &self.token else { return Ok(request) };
+        let token = std::fs::read_to_string(file);
+        let token = token.map_err(|error| format!("cannot read `{}`: {error}", file.display()))?;
+        Ok(request.header("Authorization", format!("Bearer {}", token.trim())))
+    }
+
+    /// Reads what is at a path.
+    async fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        let request = self.request(Method::GET, path)?.body(Vec::new()).map_err(|error| chain(&error))?;
+        let answer = timeout(ANSWER_TIMEOUT, self.client.read(request)).await.map_err(|_| "no answer".to_owned())?;
+        answer.map(Into::into).map_err(text)
+    }
+
+    /// Reads what is at a path line by line, while it arrives.
+    async fn lines(&self, path: &str) -> Result<Lines, String> {
+        let request = self.request(Method::GET, path)?.body(Vec::new()).map_err(|error| chain(&error))?;
+        let answer = timeout(ANSWER_TIMEOUT, self.client.send(request)).await.map_err(|_| "no answer".to_owned())?;
+        answer.map(Lines::of).map_err(text)
+    }
 }
 
 fn secret(name: &str) -> Result<PathBuf, String> {
@@ -265,8 +308,11 @@ fn secret(name: &str) -> Result<PathBuf, String> {
     if path.is_file() { Ok(path) } else { Err(format!("there is no `{}`", path.display())) }
 }
 
-fn get(path: &str) -> Result<Request<Vec<u8>>, String> {
-    Request::get(path).body(Vec::new()).map_err(|error| chain(&error))
+fn text(failure: Failure) -> String {
+    match failure {
+        Failure::Status(status) => status.message,
+        Failure::Transport(error) => chain(&*error),
+    }
 }
 
 /// The error with its sources, in one line.

@@ -15,6 +15,7 @@ mod images;
 mod kernel;
 mod log;
 mod masquerade;
+mod moment;
 mod nft;
 mod nodes;
 mod object;

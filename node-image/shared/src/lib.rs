@@ -1,6 +1,7 @@
 //! What both programs know, the command and the agent in the nodes: the messages between them, the CNI configuration,
-//! and the labels and paths by which each finds what the other made.
+//! the labels and paths by which each finds what the other made, and how to talk to the Kubernetes API.
 
+pub mod api;
 pub mod cni;
 pub mod content;
 pub mod forward;

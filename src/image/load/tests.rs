@@ -307,7 +307,8 @@ async fn a_node_without_the_program_or_with_an_older_one_gets_it() {
     let (engine, stores) = engine_with(&nodes, vec![image(&id_of(&archive), &["app:1"])], archive).await;
     load(&engine, &nodes, &["app:1"]).await.unwrap();
     assert!(stores.lock().unwrap().values().all(|store| store.asked == 2 && store.names.len() == 1));
-    assert!(nodes.iter().all(|node| engine.files(node)[crate::image::RECEIVER] == crate::agent::BINARY));
+    let program = crate::agent::binary().unwrap();
+    assert!(nodes.iter().all(|node| engine.files(node)[crate::image::RECEIVER] == program));
 }
 
 #[tokio::test]

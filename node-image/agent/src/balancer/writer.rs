@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use ipnet::IpNet;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, sleep};
@@ -17,6 +16,7 @@ use super::allocate::{Change, plan};
 use super::service::{Service, Services};
 use crate::api::Api;
 use crate::log::{self, Failures};
+use crate::moment;
 use crate::object::NamespacedName;
 
 /// A cause is reported again after this time: the API forgets events after an hour.
@@ -118,7 +118,7 @@ impl<'a> Writer<'a> {
         (kind, reason): (&str, &str),
         message: &str,
     ) -> Result<(), String> {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = moment::written(SystemTime::now());
         let event = event(name, service, self.node, (kind, reason), message, &now);
         let path = format!("/api/v1/namespaces/{}/events", name.namespace);
         self.api.write(Method::POST, &path, &event).await.map(drop)

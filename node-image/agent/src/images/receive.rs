@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +15,7 @@ use super::staging::{Staged, Staging};
 use super::store::{Records, chain_ids, diff_ids, present};
 use super::trouble::{Result, Trouble, damaged, failed};
 use super::unpack::unpack;
+use crate::moment;
 use coracle_shared::wire::{self, Answer, Image, Layer, Message, Name, Reason, Request, Stored, VERSION};
 
 /// Chunks of a layer that are read before they are unpacked.
@@ -117,8 +118,8 @@ impl Receiver {
             let staging = Staging::open()?;
             let Self { runtime, containerd, request, .. } = self;
             runtime.block_on(async {
-                let expiry = jiff::Timestamp::now() + LEASE_TIMEOUT;
-                containerd.begin_lease(format!("coracle-{}", staging.run()), expiry.to_string()).await?;
+                let expiry = moment::written(SystemTime::now() + LEASE_TIMEOUT);
+                containerd.begin_lease(format!("coracle-{}", staging.run()), expiry).await?;
                 // What exists now must not be removed while the rest arrives.
                 for wanted in &request.images {
                     let chains = chain_ids(&wanted.diff_ids);
