@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Anonymous and kernel memory in MiB, or CPU seconds, of all node containers, from their cgroups (v1 and v2).
-pub fn usage(what: &str) -> f64 {
+pub(crate) fn usage(what: &str) -> f64 {
     let output = Command::new("docker").args(["ps", "--no-trunc", "--quiet", "--filter", "name=t-bench-"]).output();
     let ids = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     ids.lines().map(|id| if what == "memory" { memory(id) } else { cpu(id) }).sum()
@@ -51,18 +51,18 @@ fn cpu(id: &str) -> f64 {
     field(&v2, "usage_usec") / 1e6
 }
 
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-pub fn option(name: &str) -> Option<String> {
+pub(crate) fn option(name: &str) -> Option<String> {
     let arguments: Vec<String> = std::env::args().collect();
     let place = arguments.iter().position(|argument| argument == name)?;
     arguments.get(place + 1).cloned()
 }
 
-pub fn number(name: &str) -> Option<usize> {
+pub(crate) fn number(name: &str) -> Option<usize> {
     option(name)?.parse().ok()
 }
