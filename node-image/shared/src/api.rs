@@ -73,7 +73,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 /// A client of one API server. Its clones share their connections.
 #[derive(Clone)]
 pub struct Client {
-    client: legacy::Client<Limited, Full<Bytes>>,
+    connections: legacy::Client<Limited, Full<Bytes>>,
     scheme: Scheme,
     authority: Authority,
 }
@@ -94,8 +94,8 @@ impl Client {
         tcp.set_nodelay(true);
         let connector = HttpsConnector::new(tcp, tls(server)?, false, names);
         let connector = Limited { connector, limit: server.connect_timeout };
-        let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, scheme: scheme.clone(), authority: authority.clone() })
+        let connections = legacy::Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { connections, scheme: scheme.clone(), authority: authority.clone() })
     }
 
     /// Sends a request for a path of the server, and returns its answer unless that is a failure.
@@ -120,7 +120,7 @@ impl Client {
         uri.scheme = Some(self.scheme.clone());
         uri.authority = Some(self.authority.clone());
         head.uri = Uri::from_parts(uri)?;
-        Ok(self.client.request(Request::from_parts(head, Full::new(body.into()))).await?)
+        Ok(self.connections.request(Request::from_parts(head, Full::new(body.into()))).await?)
     }
 }
 
