@@ -91,12 +91,10 @@ async fn unpause_cluster(context: &Context, engine: &SharedEngine, name: Cluster
         }
         Ok(unpaused)
     };
-    let unpaused = context.run_to_end(engine, work).await;
+    let unpaused = Box::pin(context.run_to_end(engine, work)).await;
     let unpaused = unpaused.map_err(|error| resumable(error, &format!("coracle unpause {name}")))?;
     step.finish();
-    context.ui.note(match unpaused.is_empty() {
-        true => format!("Cluster `{name}` is not paused"),
-        false => format!("Cluster `{name}` goes on"),
-    });
+    let what = if unpaused.is_empty() { "is not paused" } else { "goes on" };
+    context.ui.note(format!("Cluster `{name}` {what}"));
     Ok(json!({ "name": name, "state": "running", "unpaused": unpaused }))
 }

@@ -64,10 +64,8 @@ pub(super) async fn start_cluster(
     let started = start_parts(context, engine, &parts, options, &format!("cluster `{name}`")).await;
     let (started, usable) = started.map_err(|error| resumable(error, &format!("coracle start {name}")))?;
     let state = if usable { "is ready" } else { "is starting; `coracle status` exits with 0 once it is usable" };
-    context.ui.note(match started.is_empty() {
-        true => format!("Cluster `{name}` already runs and {state}"),
-        false => format!("Cluster `{name}` {state}"),
-    });
+    let already = if started.is_empty() { "already runs and " } else { "" };
+    context.ui.note(format!("Cluster `{name}` {already}{state}"));
     Ok(json!({ "name": name, "state": "running", "started": started, "usable": usable }))
 }
 
@@ -92,7 +90,7 @@ pub(super) async fn start_parts(
         let usable = !options.wait.is_zero() && start::until_usable(&run, parts).await?;
         Ok((started, usable))
     };
-    context.run_to_end(engine, work).await
+    Box::pin(context.run_to_end(engine, work)).await
 }
 
 /// Gives the nodes their credentials for registries again. What cannot be given is told, and is no reason not to start.

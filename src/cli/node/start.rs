@@ -37,7 +37,7 @@ struct Starting {
     #[command(flatten)]
     nodes: NodesOption,
     #[command(flatten)]
-    starting: StartOptions,
+    options: StartOptions,
     #[command(flatten)]
     output: JsonOption,
 }
@@ -71,7 +71,7 @@ impl Run for Restart {
 impl Starting {
     async fn start(&self, context: &Context, engine: &SharedEngine, verb: &str) -> Result<ExitCode> {
         let parts = self.nodes.parts(&**engine).await?;
-        let started = start_parts(context, engine, &parts, &self.starting, &self.nodes.in_words()).await;
+        let started = start_parts(context, engine, &parts, &self.options, &self.nodes.in_words()).await;
         let again = format!("coracle node {verb} {}", self.nodes.nodes.join(" "));
         let (started, usable) = started.map_err(|error| resumable(error, &again))?;
         let name = &parts.cluster.name;

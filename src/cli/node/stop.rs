@@ -62,10 +62,7 @@ impl Run for Stop {
         if stopped.is_empty() {
             context.ui.note("Nothing was running there");
         } else {
-            context.ui.hint(
-                format!("`coracle node start {names}` starts it again")
-                    .replace(" it ", if self.nodes.nodes.len() == 1 { " it " } else { " them " }),
-            );
+            context.ui.hint(format!("`coracle node start {names}` brings back what is stopped"));
         }
         context.ui.result(&json!({ "cluster": parts.cluster.name, "stopped": stopped }));
         Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use crate::cluster::found::{self, Cluster};
 use crate::config::{ClusterName, Role};
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, closest};
 use crate::plan::labels::{self, ContainerRole};
 
 /// The containers that a command is about.
@@ -84,21 +84,72 @@ fn stage(container: &Container) -> Option<usize> {
 }
 
 fn no_such_nodes(clusters: &[Cluster], name: Option<&ClusterName>, nodes: &[String]) -> Error {
-    let mut known = clusters.iter().filter(|cluster| name.is_none_or(|name| cluster.name == *name));
-    let all: Vec<String> = known.clone().flat_map(Cluster::node_names).collect();
-    let hint = match all.as_slice() {
-        [] => "`coracle get nodes --all-clusters` lists the nodes".to_owned(),
-        all => format!("its nodes are {}", all.join(", ")).replace("its", if name.is_some() { "its" } else { "the" }),
-    };
-    let missing = nodes.iter().find(|node| !all.contains(node));
+    let known = clusters.iter().filter(|cluster| name.is_none_or(|name| cluster.name == *name));
+    let all: Vec<String> = known.flat_map(Cluster::node_names).collect();
     let of = name.map(|name| format!(" in cluster `{name}`")).unwrap_or_default();
-    match missing {
-        Some(node) => Error::new(Code::NotFound, format!("there is no node `{node}`{of}")).hint(hint),
-        None => {
-            let owner = |node: &String| known.find(|cluster| cluster.node_names().contains(node));
-            let first = nodes.first().and_then(owner).map(|cluster| cluster.name.to_string()).unwrap_or_default();
-            Error::new(Code::UsageInvalid, "the nodes are of several clusters")
-                .hint(format!("name those of one cluster at a time; `{}` is of cluster `{first}`", nodes[0]))
+    let Some(node) = nodes.iter().find(|node| !all.contains(node)) else {
+        return Error::new(Code::UsageInvalid, "the nodes are of several clusters")
+            .hint("name those of one cluster at a time; `coracle get nodes --all-clusters` lists them");
+    };
+    let error = Error::new(Code::NotFound, format!("there is no node `{node}`{of}"));
+    match closest(node, all.iter().map(String::as_str)) {
+        Some(meant) => error.hint(format!("`{meant}` is one")),
+        None => error.hint("`coracle get nodes --all-clusters` lists the nodes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::spec::{ContainerSpec, Labels};
+    use crate::ui::{Ui, UiOptions};
+
+    async fn engine() -> FakeEngine {
+        let engine = FakeEngine::new(&["node"]);
+        for (name, role) in [
+            ("dev-load-balancer", "load-balancer"),
+            ("dev-control-plane", "control-plane"),
+            ("dev-worker", "worker"),
+            ("dev-reader", "reader"),
+            ("dev-other", "of-another-version"),
+        ] {
+            let labels = [(labels::CLUSTER, "dev"), (labels::ROLE, role)];
+            let labels: Labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new(name, "node") }).await.unwrap();
+            engine.start_container(name).await.unwrap();
         }
+        engine
+    }
+
+    fn names<'a>(stages: impl Iterator<Item = Vec<&'a Container>>) -> Vec<Vec<&'a str>> {
+        stages.map(|stage| stage.iter().map(|container| container.name.as_str()).collect()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_still_needed_stops_later_and_starts_earlier() {
+        let (engine, dev) = (engine().await, "dev".parse().unwrap());
+        engine.pause_container("dev-worker").await.unwrap();
+        let parts = Parts::of_cluster(&engine, &dev).await.unwrap();
+        let stages = [vec!["dev-worker"], vec!["dev-control-plane"], vec!["dev-load-balancer", "dev-other"]];
+        assert_eq!(names(parts.to_stop()), stages);
+        let ui = Ui::captured(UiOptions::default()).0;
+        let stopped = crate::cluster::lifecycle::stop::stop(&engine, &parts, &ui.step("Stopping"), &ui).await.unwrap();
+        assert_eq!(stopped, stages.concat());
+        // The reader belongs to a command that loads an image.
+        let running = engine.containers(&[]).await.unwrap().into_iter().filter(Container::is_running);
+        assert_eq!(running.map(|container| container.name).collect::<Vec<_>>(), ["dev-reader"]);
+        let parts = Parts::of_cluster(&engine, &dev).await.unwrap();
+        assert_eq!(names(parts.to_start()), stages.iter().rev().cloned().collect::<Vec<_>>());
+        assert_eq!(parts.to_stop().flatten().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_found_by_its_name_and_one_that_was_meant_is_told() {
+        let engine = engine().await;
+        let parts = Parts::of_nodes(&engine, None, &["dev-worker".to_owned()]).await.unwrap();
+        assert_eq!(names(parts.to_stop()).concat(), ["dev-worker"]);
+        let error = Parts::of_nodes(&engine, None, &["dev-workr".to_owned()]).await.unwrap_err();
+        assert_eq!((error.code(), error.hints()), (Code::NotFound, &["`dev-worker` is one".to_owned()][..]));
     }
 }

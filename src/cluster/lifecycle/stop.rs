@@ -35,7 +35,7 @@ pub async fn stop(engine: &dyn Engine, parts: &Parts, step: &Step, ui: &Ui) -> R
 /// Stops a container; returns whether it had to be killed.
 async fn stop_container(engine: &dyn Engine, container: &Container, step: &Step) -> Result<bool> {
     step.detail(&container.name, "stopping");
-    let stop = async {
+    let work = async {
         if container.state == State::Paused {
             // What is frozen cannot end.
             engine.unpause_container(&container.id).await?;
@@ -43,7 +43,7 @@ async fn stop_container(engine: &dyn Engine, container: &Container, step: &Step)
         engine.stop_container(&container.id, GRACE).await?;
         engine.inspect(&container.id).await
     };
-    let ended = stop.await.map_err(|error| error.on_node(&container.name))?;
+    let ended = work.await.map_err(|error| error.on_node(&container.name))?;
     step.detail(&container.name, "stopped");
     Ok(ended.is_some_and(|ended| !ended.running && ended.exit_code == KILLED))
 }

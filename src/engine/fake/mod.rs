@@ -305,19 +305,22 @@ impl Engine for FakeEngine {
 
     async fn stop_container(&self, container: &str, _seconds: i32) -> Result<()> {
         self.call(format!("stop_container {container}"), |state| {
-            state.set(container, &[State::Running, State::Paused], State::Exited)
+            state.set(container, &[State::Running, State::Paused], State::Exited);
+            Ok(())
         })
     }
 
     async fn pause_container(&self, container: &str) -> Result<()> {
         self.call(format!("pause_container {container}"), |state| {
-            state.set(container, &[State::Running], State::Paused)
+            state.set(container, &[State::Running], State::Paused);
+            Ok(())
         })
     }
 
     async fn unpause_container(&self, container: &str) -> Result<()> {
         self.call(format!("unpause_container {container}"), |state| {
-            state.set(container, &[State::Paused], State::Running)
+            state.set(container, &[State::Paused], State::Running);
+            Ok(())
         })
     }
 

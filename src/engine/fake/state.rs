@@ -132,13 +132,12 @@ impl Holdings {
     }
 
     /// A container in one of these states has another one from now on; one that does not exist has none.
-    pub(crate) fn set(&mut self, container: &str, from: &[State], to: State) -> Result<()> {
+    pub(crate) fn set(&mut self, container: &str, from: &[State], to: State) {
         if let Ok(held) = self.find_mut(container)
             && from.contains(&held.state)
         {
             held.state = to;
         }
-        Ok(())
     }
 
     pub(crate) fn remove_container(&mut self, container: &str) {

@@ -51,9 +51,9 @@ pub(super) fn stop_start(cluster: &Cluster) -> Result<(), String> {
         eventually(PATIENCE, || cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]))?;
         let began = Instant::now();
         cluster.coracle(&["stop"])?;
-        let stopped = began.elapsed();
+        let (stopped, began) = (began.elapsed(), Instant::now());
         cluster.coracle(&["start"])?;
-        times.push((stopped, began.elapsed() - stopped));
+        times.push((stopped, began.elapsed()));
         // What `start` calls usable is.
         cluster.coracle(&["status"]).map(drop)
     });
