@@ -118,7 +118,10 @@ mod tests {
         let cluster = found::get(&*engine, &"dev".parse().unwrap()).await.unwrap();
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         remove(&*engine, &cluster, &texts, all).await.unwrap();
-        engine.containers(&[]).await.unwrap().into_iter().map(|container| container.name).collect()
+        let containers = engine.containers(&[]).await.unwrap();
+        let mut names: Vec<String> = containers.into_iter().map(|container| container.name).collect();
+        names.sort();
+        names
     }
 
     #[tokio::test]

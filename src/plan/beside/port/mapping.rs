@@ -65,8 +65,11 @@ pub fn parse(text: &str) -> Result<Vec<Mapping>, Vec<String>> {
         let why = "a port leads to every node, the first one that answers";
         return Err(vec![format!("leave out `@{filter}`: {why}")]);
     }
+    // What follows the last slash is a protocol, or else the name of a Service whose port is missing.
+    let service = SERVICE.iter().find_map(|word| Some(text.split_once(&format!(":{word}/"))?.1));
+    let is_whole = service.is_none_or(|service| service.contains(':'));
     let (rest, word) = match text.rsplit_once('/') {
-        Some((rest, word)) if !word.contains(':') && rest.contains(':') => (rest, Some(word)),
+        Some((rest, word)) if is_whole && !word.contains(':') => (rest, Some(word)),
         _ => (text, None),
     };
     let mut mistakes = Vec::new();
@@ -144,10 +147,10 @@ fn listen(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// A port or a range of ports, none of which is below `least`.
-fn ports(text: &str, least: u16) -> Result<Vec<u16>, String> {
+/// A port or a range of ports, none of which is below `minimum`.
+fn ports(text: &str, minimum: u16) -> Result<Vec<u16>, String> {
     let number = |text: &str| {
-        let number = text.parse::<u16>().ok().filter(|number| *number >= least);
+        let number = text.parse::<u16>().ok().filter(|number| *number >= minimum);
         number.ok_or_else(|| format!("`{text}` is not a port from 1 to 65535"))
     };
     let Some((first, last)) = text.split_once('-') else { return Ok(vec![number(text)?]) };
