@@ -29,7 +29,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Add {
-    /// [ADDRESS:]PORT:NODE_PORT or [ADDRESS:]PORT:svc/[NAMESPACE/]NAME:PORT, each with /tcp or /udp
+    /// [ADDRESS:]PORT:NODE-PORT or [ADDRESS:]PORT:svc/[NAMESPACE/]NAME:PORT, each with /tcp or /udp
     #[arg(value_name = "MAPPING", required = true)]
     mappings: Vec<String>,
     #[command(flatten)]
