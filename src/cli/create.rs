@@ -15,7 +15,7 @@ use crate::cli::registry::warn_of_left_out;
 use crate::cli::{summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::upstream::Written;
-use crate::config::{self, ClusterConfig, ClusterName};
+use crate::config::{self, ClusterConfig, ClusterName, Durability};
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
@@ -48,6 +48,9 @@ pub(crate) struct CreateCluster {
     /// Number of control plane nodes; overrides the configuration
     #[arg(long, value_name = "N")]
     control_planes: Option<usize>,
+    /// What etcd promises: `safe`, or `ephemeral` for a faster cluster that may lose data when the power fails
+    #[arg(long, value_name = "KIND", value_parser = durability)]
+    durability: Option<Durability>,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
     /// How long to wait until the cluster is usable, such as `90s` or `5m`; `0s` does not wait
@@ -140,6 +143,13 @@ fn warn_of_kind(context: &Context, arguments: &CreateCluster, cluster: &ClusterC
     Ok(())
 }
 
+/// What etcd promises, by its word.
+fn durability(word: &str) -> std::result::Result<Durability, String> {
+    let known = Durability::WORDS.iter().find(|(known, _)| *known == word);
+    let words: Vec<&str> = Durability::WORDS.iter().map(|(word, _)| *word).collect();
+    known.map(|(_, durability)| *durability).ok_or_else(|| format!("it is one of `{}`", words.join("`, `")))
+}
+
 /// Prints a plan: a summary, or all of it.
 fn show(context: &Context, plan: &Plan, is_yaml: bool) -> Result<ExitCode> {
     if is_yaml {
@@ -159,6 +169,7 @@ async fn configuration(arguments: &CreateCluster) -> Result<(ClusterConfig, Opti
         image: arguments.image.clone(),
         workers: arguments.workers,
         control_planes: arguments.control_planes,
+        durability: arguments.durability,
         base_directory: std::env::current_dir().ok(),
     };
     let Some(path) = &arguments.config else { return Ok((config::load("", "", &overrides)?, None)) };

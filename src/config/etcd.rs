@@ -2,9 +2,32 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
+
 use super::reader::{Field, Reader};
 use super::syntax;
 use super::value::{Value, quoted};
+
+/// What etcd promises about what it has acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on the disk.
+    #[default]
+    Safe,
+    /// It is with the kernel, which may lose it when the power fails.
+    Ephemeral,
+}
+
+impl Durability {
+    /// The words for it in configuration files and on the command line.
+    pub const WORDS: &[(&str, Self)] = &[("safe", Self::Safe), ("ephemeral", Self::Ephemeral)];
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn is_safe(&self) -> bool {
+        *self == Self::Safe
+    }
+}
 
 impl Reader<'_> {
     /// Checks `listen-metrics-urls`: etcd ends when it cannot listen at one of them.

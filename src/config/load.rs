@@ -6,8 +6,8 @@ use super::reader::{Field, Reader};
 use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
-    API_VERSION, ClusterConfig, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, nodes,
-    registries, syntax, validate,
+    API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, components,
+    contents, nodes, registries, syntax, validate,
 };
 use crate::error::{Code, Error, Problem, Result};
 
@@ -26,6 +26,7 @@ const CLUSTER: &[&str] = &[
     "controllerManager",
     "scheduler",
     "etcd",
+    "durability",
     "persist",
     "registry",
     "registries",
@@ -72,6 +73,8 @@ pub struct Overrides {
     pub workers: Option<usize>,
     /// `--control-planes`: number of control planes, likewise.
     pub control_planes: Option<usize>,
+    /// `--durability`.
+    pub durability: Option<Durability>,
     /// Absolute path of the file's directory, to which host paths are relative. Without it, relative paths are refused.
     pub base_directory: Option<PathBuf>,
 }
@@ -203,6 +206,9 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     if let Some(value) = fields.get("etcd") {
         reader.metrics_urls(value);
     }
+    if let Some(durability) = fields.get("durability").and_then(|value| reader.choice(value, Durability::WORDS)) {
+        cluster.durability = durability;
+    }
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
     contents::read(reader, &fields, base, cluster);
     registries::read(reader, &fields, base, cluster);
@@ -240,6 +246,9 @@ fn apply(reader: &mut Reader<'_>, cluster: &mut ClusterConfig, overrides: &Overr
             Ok(name) => cluster.name = name,
             Err(message) => reader.flag_problem("--name", message),
         }
+    }
+    if let Some(durability) = overrides.durability {
+        cluster.durability = durability;
     }
     if let Some(image) = &overrides.image {
         match syntax::image(image) {

@@ -17,6 +17,8 @@ pub mod known;
 mod kubeadm;
 mod load;
 mod name;
+mod node_settings;
+pub mod node_syntax;
 mod nodes;
 mod places;
 mod quantities;
@@ -31,9 +33,11 @@ mod validate;
 mod value;
 
 pub use dns::CoreDns;
+pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};
 pub use load::{Overrides, invalid, load};
 pub use name::ClusterName;
+pub use node_settings::{Cpus, HostAlias, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
 pub use places::Places;
 pub use registries::{LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
@@ -72,6 +76,9 @@ pub struct ClusterConfig {
     pub controller_manager: Flags,
     pub scheduler: Flags,
     pub etcd: Flags,
+    /// What etcd promises about what it has acknowledged.
+    #[serde(skip_serializing_if = "Durability::is_safe")]
+    pub durability: Durability,
     /// Absolute path of a directory on the host that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<String>,
@@ -113,6 +120,9 @@ pub struct Node {
     pub extra_mounts: Vec<ExtraMount>,
     /// Host ports that are forwarded to ports of the node.
     pub extra_port_mappings: Vec<ExtraPortMapping>,
+    /// What its container gets, and what its kubelet has of its own.
+    #[serde(flatten)]
+    pub settings: NodeSettings,
 }
 
 impl Node {
@@ -125,6 +135,7 @@ impl Node {
             taints: None,
             extra_mounts: Vec::new(),
             extra_port_mappings: Vec::new(),
+            settings: NodeSettings::default(),
         }
     }
 }
@@ -306,6 +317,7 @@ impl ClusterConfig {
             controller_manager: Flags::new(),
             scheduler: Flags::new(),
             etcd: Flags::new(),
+            durability: Durability::Safe,
             persist: None,
             registry: None,
             registries: Vec::new(),

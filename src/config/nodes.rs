@@ -6,7 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::reader::{Field, Fields, Reader};
 use super::value::quoted;
-use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, syntax};
+use super::{
+    ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, node_settings, syntax,
+};
 
 const NODE: &[&str] = &["role", "image", "labels", "taints", "extraMounts", "extraPortMappings"];
 const MOUNT: &[&str] = &["hostPath", "containerPath", "readOnly", "propagation"];
@@ -55,7 +57,8 @@ pub(super) fn read(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loop
 
 /// Reads one node; `None` if its role is not known.
 fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAddr) -> Option<Node> {
-    let fields = reader.fields(field, NODE, &[])?;
+    let known = [NODE, node_settings::FIELDS].concat();
+    let fields = reader.fields(field, &known, &[])?;
     reader.kubeadm_patches(&fields.patches);
     let role = if let Some(role) = fields.get("role") {
         reader.choice(role, ROLES)
@@ -82,6 +85,7 @@ fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAdd
         let items = reader.items(value).unwrap_or_default();
         node.extra_port_mappings = items.iter().map(|item| port_mapping(reader, item, loopback)).collect();
     }
+    node.settings = node_settings::read(reader, &fields, role);
     role.map(|_| node)
 }
 

@@ -75,6 +75,39 @@ pub(super) fn is_quantity(text: &str) -> bool {
     known.contains(&suffix) || exponent.is_some_and(|exponent| exponent.parse::<i32>().is_ok())
 }
 
+/// A quantity from 0 on, times `factor`, rounded up to a whole number; `None` for what is none, or is too large.
+pub(super) fn scaled(text: &str, factor: u64) -> Option<u64> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if text.starts_with('-') || !is_quantity(text) {
+        return None;
+    }
+    let number = &text[..text.len() - after_number(text)?.len()];
+    let suffix = &text[number.len()..];
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mantissa: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let ten = |power: usize| 10_u128.checked_pow(u32::try_from(power).ok()?);
+    let (multiplier, divisor) = match suffix {
+        "" => (1, 1),
+        "n" => (1, 1_000_000_000),
+        "u" => (1, 1_000_000),
+        "m" => (1, 1000),
+        _ => match ["k", "M", "G", "T", "P", "E"]
+            .iter()
+            .position(|unit| suffix.strip_suffix('i').unwrap_or(suffix).eq_ignore_ascii_case(unit))
+        {
+            Some(index) if suffix.ends_with('i') => (1024_u128.pow(u32::try_from(index + 1).ok()?), 1),
+            Some(index) => (ten(3 * (index + 1))?, 1),
+            None => match suffix[1..].parse::<i32>().ok()? {
+                exponent if exponent < 0 => (1, ten(exponent.unsigned_abs() as usize)?),
+                exponent => (ten(exponent.unsigned_abs() as usize)?, 1),
+            },
+        },
+    };
+    let numerator = mantissa.checked_mul(multiplier)?.checked_mul(factor.into())?;
+    let divisor = ten(fraction.len())?.checked_mul(divisor)?;
+    u64::try_from(numerator.div_ceil(divisor)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +129,28 @@ mod tests {
         }
         for bad in ["", "Mi", "1MB", "1 Gi", "1e", "ten", "1K"] {
             assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quantities_have_a_value() {
+        for (text, factor, value) in [
+            ("2Gi", 1, 2 << 30),
+            ("1.5Gi", 1, 3 << 29),
+            ("1500M", 1, 1_500_000_000),
+            ("1e3", 1, 1000),
+            ("1E", 1, 1_000_000_000_000_000_000),
+            ("2E-2", 1000, 20),
+            ("1.5", 1000, 1500),
+            ("500m", 1000, 500),
+            ("0.0001", 1000, 1),
+            ("+1Ki", 1, 1024),
+            (".5", 1000, 500),
+        ] {
+            assert_eq!(scaled(text, factor), Some(value), "{text}");
+        }
+        for bad in ["-1", "1K", "", "99999E", "1e400", "1e99999999999", "ten"] {
+            assert_eq!(scaled(bad, 1), None, "{bad}");
         }
     }
 

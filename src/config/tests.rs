@@ -324,7 +324,7 @@ fn flags_of_the_command_line_win_over_the_file() {
         image: Some("c:1".to_owned()),
         workers: Some(1),
         control_planes: Some(3),
-        base_directory: None,
+        ..Overrides::default()
     };
     let cluster = load(&text, "c.yaml", &overrides).unwrap();
     assert_eq!(cluster.name.as_str(), "flag");
@@ -344,7 +344,7 @@ fn wrong_flags_are_in_the_same_list() {
         image: Some(" ".to_owned()),
         workers: Some(100),
         control_planes: Some(0),
-        base_directory: None,
+        ..Overrides::default()
     };
     let places = |error: &Error| error.problems().iter().map(|problem| problem.place.clone()).collect::<Vec<_>>();
     let error = load("nmae: 1", "c.yaml", &overrides).unwrap_err();

@@ -93,6 +93,11 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn top(&mut self, name: &str, field: &Field<'_>, control_plane: bool, first: bool) {
+        if name == "nodes" && matches!(field.node.value, Value::List(_)) {
+            for node in self.reader.items(field).unwrap_or_default() {
+                self.node(&node);
+            }
+        }
         // What is empty counts as missing, as everywhere; a wrong type has been reported when the file was loaded.
         if !matches!(field.node.value, Value::Map(_)) {
             return;
@@ -107,6 +112,19 @@ impl Check<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A node's own settings of its kubelet. Like the cluster's, they must suit the images of all nodes.
+    fn node(&mut self, node: &Field<'_>) {
+        if !matches!(node.node.value, Value::Map(_)) {
+            return;
+        }
+        let fields = self.reader.entries(node).unwrap_or_default();
+        let kubelet =
+            fields.iter().filter(|(name, field)| *name == "kubelet" && matches!(field.node.value, Value::Map(_)));
+        for (_, field) in kubelet {
+            self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE);
         }
     }
 

@@ -53,6 +53,18 @@ etcd: {snapshot-cont: 5}
 }
 
 #[test]
+fn the_kubelet_of_one_node_is_checked_like_those_of_all() {
+    let text = "nodes:\n- role: control-plane\n  kubelet: {maxPodz: 5, podPidsLimit: x}\n- role: worker\n  kubelet: {maxPods: 5}\n";
+    assert_eq!(
+        problems(text),
+        [
+            "c.yaml:5:13 KubeletConfiguration of Kubernetes v1.36.3 has no field `maxPodz`; did you mean `maxPods`?",
+            "c.yaml:5:39 `podPidsLimit` must be a whole number, not the string `x`",
+        ]
+    );
+}
+
+#[test]
 fn every_value_of_a_wrong_type_is_told() {
     let text = "\
 kubelet:

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-pub use crate::engine::words::{OsType, Propagation, Protocol, State};
+pub use crate::engine::words::{Grants, Limit, OsType, Propagation, Protocol, State};
 
 /// Labels of a container, network or volume.
 pub type Labels = BTreeMap<String, String>;
@@ -50,6 +50,8 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Memory of the engine's host, bytes.
     pub memory: i64,
+    /// What it can give to a container, and limit.
+    pub grants: Grants,
 }
 
 /// An image in the engine's store.
@@ -245,15 +247,24 @@ pub struct ContainerSpec {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Kernel parameters of the container's namespaces.
     pub sysctls: BTreeMap<String, String>,
-    /// Limits of its processes (`ulimit`), `-1` for none; those that it does not name are the engine's defaults.
+    /// Limits of its processes (`ulimit`); those that it does not name are the engine's defaults.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub limits: BTreeMap<String, i64>,
+    pub limits: BTreeMap<String, Limit>,
+    /// The most memory that it may use, without swap, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The most processor time, in thousandths of a processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milli_cpus: Option<u64>,
     /// Use the host's user namespace even when the engine maps users.
     pub host_user_namespace: bool,
     /// A cgroup namespace of its own.
     pub private_cgroup_namespace: bool,
     /// Extra devices of the host, same path inside.
     pub devices: Vec<String>,
+    /// Names of devices in the Container Device Interface.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cdi_devices: Vec<String>,
     /// Whoever attaches provides its input and output; when the input ends, it ends and the engine removes it.
     #[serde(skip)]
     pub attached: bool,
@@ -284,9 +295,12 @@ impl ContainerSpec {
             extra_hosts: Vec::new(),
             sysctls: BTreeMap::new(),
             limits: BTreeMap::new(),
+            memory: None,
+            milli_cpus: None,
             host_user_namespace: false,
             private_cgroup_namespace: false,
             devices: Vec::new(),
+            cdi_devices: Vec::new(),
             attached: false,
         }
     }

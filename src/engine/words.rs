@@ -1,4 +1,4 @@
-//! Enums of the engine whose values have one text each, in JSON and in messages.
+//! Enums of the engine whose values have one text each, in JSON and in messages, and what it can grant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -106,6 +106,32 @@ words! {
         Windows = "windows",
         /// Containers of some other system.
         Unknown = "unknown",
+    }
+}
+
+/// What the engine can give to a container, and limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// It can limit memory.
+    pub memory: bool,
+    /// It can limit processor time.
+    pub cpus: bool,
+    /// Directories in which it looks for devices of the Container Device Interface; `None` if it does not know of CDI.
+    pub cdi: Option<Vec<String>>,
+    /// Names of the CDI devices that it found; empty where it does not say.
+    pub cdi_devices: Vec<String>,
+}
+
+/// A limit of processes (`ulimit`), `-1` for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    pub soft: i64,
+    pub hard: i64,
+}
+
+impl From<i64> for Limit {
+    fn from(both: i64) -> Self {
+        Self { soft: both, hard: both }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod credentials;
 mod docker_config;
+pub mod grants;
 pub mod kubectl;
 pub mod limits;
 pub mod mounts;

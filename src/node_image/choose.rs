@@ -5,7 +5,7 @@ use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
-use crate::plan::facts::{IPV6_PLUGIN, POLICY_PLUGIN, known};
+use crate::plan::facts::{CRUN, IPV6_PLUGIN, POLICY_PLUGIN, known};
 use crate::plan::{Images, NodeImage, labels};
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -79,6 +79,7 @@ fn assumed(reference: &str) -> Result<NodeImage> {
         shared_store: false,
         policy_plugin: false,
         ipv6_plugin: false,
+        crun: false,
         known: None,
     })
 }
@@ -135,7 +136,7 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
         Some(version) => version,
         None => version_inside(engine, image, run).await?.ok_or_else(|| unknown("it has no /kind/version"))?,
     };
-    let has = |label: &str, plugin: &str| image.labels.get(label).is_some_and(|name| name == plugin);
+    let has = |label: &str, value: &str| image.labels.get(label).is_some_and(|name| name == value);
     if too_old(&kubernetes) {
         let cause = format!("it has Kubernetes {kubernetes}, whose etcd does not know flags that coracle's nodes need");
         return Err(unknown(&cause).hint("use Kubernetes 1.34 or later"));
@@ -150,6 +151,7 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
         shared_store,
         policy_plugin: has(labels::POLICY_PLUGIN, POLICY_PLUGIN),
         ipv6_plugin: has(labels::IPV6_PLUGIN, IPV6_PLUGIN),
+        crun: has(labels::RUNTIMES, CRUN),
         known: known(&image.labels),
     })
 }

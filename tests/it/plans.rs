@@ -21,6 +21,7 @@ fn image() -> NodeImage {
         shared_store: true,
         policy_plugin: true,
         ipv6_plugin: true,
+        crun: true,
         known: None,
     }
 }
@@ -41,6 +42,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
             proxy: (String::new(), String::new(), String::new()),
             cpus: 2,
             memory: 8 << 30,
+            grants: coracle::engine::spec::Grants::default(),
         },
         images: vec![image(); nodes],
         proxy: ProxySettings::default(),
@@ -121,7 +123,7 @@ fn the_engines_settings_reach_the_network_and_the_pods_or_are_replaced() {
     let plan = planned(1, 1, "", &facts);
     assert_eq!(plan.network.mtu, Some(1400));
     for node in &plan.nodes {
-        assert_eq!(node.spec.limits.get("nofile"), Some(&1_048_576));
+        assert_eq!(node.spec.limits.get("nofile"), Some(&1_048_576.into()));
         assert!(node.spec.host_user_namespace);
     }
     let text = text(&plan);
@@ -140,6 +142,14 @@ nodes:
     extraMounts: [{hostPath: ./site, containerPath: /site, readOnly: true}]
     extraPortMappings: [{containerPort: 30080, hostPort: 8080}]
   - role: worker
+    memory: 1Gi
+    cpus: 1.5
+    ulimits: {nofile: 65536, memlock: unlimited}
+    sysctls: {net.core.somaxconn: 4096}
+    env: {GODEBUG: netdns=go}
+    devices: [/dev/fuse, example.com/device=one]
+    hostAliases: [{ip: 10.0.0.9, hostnames: [git.corp.example]}]
+    kubelet: {maxPods: 20, registryBurst: 20}
     taints: [{key: example.com/dedicated, value: database, effect: NoSchedule}]
 networking:
   apiServerPort: 6443
@@ -150,6 +160,7 @@ networking:
 featureGates: {ImageVolume: true}
 kubelet: {maxPods: 50}
 apiServer: {v: 2}
+durability: ephemeral
 registries:
   - host: docker.io
     mirrors: [https://mirror.example.com, http://10.0.0.5:5000]

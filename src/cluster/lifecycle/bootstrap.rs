@@ -31,7 +31,7 @@ pub(super) async fn install(run: &Run, client: &Client, layout: &Layout, facts: 
     };
     let cni = text("/kind/manifests/default-cni.yaml").await?;
     let storage = text("/kind/manifests/default-storage.yaml").await?;
-    let manifests = Manifests { cni, storage };
+    let manifests = Manifests { cni, storage, crun: facts.images.iter().all(|image| image.crun) };
     let Some(image) = facts.images.first() else { return Ok(()) };
     let authority = &pki.kubernetes.pair.certificate;
     let objects = objects::objects(layout, &image.images, &manifests, authority, facts.engine.cgroup)?;

@@ -14,7 +14,7 @@ use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo};
 use crate::error::{Code, Error, Result};
 use crate::host::routes::{self, Route};
-use crate::host::{check, credentials, limits, mounts, ports, proxy};
+use crate::host::{check, credentials, grants, limits, mounts, ports, proxy};
 use crate::image::mismatch;
 use crate::kubeconfig;
 use crate::node_image::choose;
@@ -156,9 +156,12 @@ async fn check(
     if options.local {
         check::require(limits::checks(info, cluster, &containers))?;
     }
-    if options.local && limits::is_here(info) {
-        preflight::host(cluster, [mounts::problems(cluster), ports::addresses(cluster)].concat())?;
+    let here = options.local && limits::is_here(info);
+    let mut problems = grants::problems(info, cluster, here);
+    if here {
+        problems.extend([mounts::problems(cluster), ports::addresses(cluster)].concat());
     }
+    preflight::host(cluster, problems)?;
     let volumes = engine.volumes(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
     let is_ours = |container: &&Container| {
         container.labels.get(labels::CLUSTER).is_some_and(|name| name == cluster.name.as_str())

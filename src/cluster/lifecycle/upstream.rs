@@ -53,7 +53,7 @@ fn set(cluster: &ClusterConfig) -> Vec<&'static str> {
     let is_patch = |value: &serde_json::Value| value.as_object().is_some_and(|fields| !fields.is_empty());
     let all = [
         ("featureGates", !cluster.feature_gates.is_empty()),
-        ("kubelet", is_patch(&cluster.kubelet)),
+        ("kubelet", is_patch(&cluster.kubelet) || cluster.nodes.iter().any(|node| !node.settings.kubelet.is_empty())),
         ("kubeProxy", is_patch(&cluster.kube_proxy)),
         ("apiServer", !cluster.api_server.is_empty()),
         ("controllerManager", !cluster.controller_manager.is_empty()),

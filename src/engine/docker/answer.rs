@@ -7,7 +7,9 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary, SystemInfo};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use crate::engine::conversation::Said;
-use crate::engine::spec::{CgroupVersion, Container, EngineInfo, Inspected, OsType, PortBinding, Protocol, State};
+use crate::engine::spec::{
+    CgroupVersion, Container, EngineInfo, Grants, Inspected, OsType, PortBinding, Protocol, State,
+};
 
 /// The output of a command as it comes.
 pub(super) fn pieces(
@@ -20,11 +22,12 @@ pub(super) fn pieces(
     pieces.map_err(std::io::Error::other).boxed()
 }
 
-/// What the engine says of itself.
+/// What the engine says of itself and of its host.
 pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
     let security = info.security_options.unwrap_or_default();
     let has = |name: &str| security.iter().any(|option| option.contains(name));
     let v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
+    let cdi = info.discovered_devices.into_iter().flatten().filter(|device| device.source.as_deref() == Some("cdi"));
     EngineInfo {
         version: info.server_version.unwrap_or_default(),
         os_type: info.os_type.and_then(|name| name.parse().ok()).unwrap_or(OsType::Unknown),
@@ -42,6 +45,12 @@ pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
         ),
         cpus: info.ncpu.unwrap_or_default(),
         memory: info.mem_total.unwrap_or_default(),
+        grants: Grants {
+            memory: info.memory_limit.unwrap_or_default(),
+            cpus: info.cpu_cfs_quota.unwrap_or_default(),
+            cdi: info.cdi_spec_dirs,
+            cdi_devices: cdi.filter_map(|device| device.id).collect(),
+        },
     }
 }
 

@@ -10,9 +10,11 @@ use bollard::models::{
     NetworkConnectRequest, NetworkCreateRequest, NetworkingConfig, PortBinding as EnginePort, PortMap, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use bollard::models::{DeviceMapping, HostConfigLogConfig, ResourcesUlimits};
+use bollard::models::{DeviceMapping, DeviceRequest, HostConfigLogConfig, ResourcesUlimits};
 
-use crate::engine::spec::{AddressPool, ContainerSpec, Login, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation};
+use crate::engine::spec::{
+    AddressPool, ContainerSpec, Limit, Login, Mount, NO_NETWORK, NetworkSpec, Privilege, Propagation,
+};
 
 /// The option of a network with its largest packet.
 pub(super) const MTU: &str = "com.docker.network.driver.mtu";
@@ -61,7 +63,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             .map(|domains| if domains.is_empty() { vec![".".to_owned()] } else { domains }),
         extra_hosts: Some(spec.extra_hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
-        ulimits: Some(spec.limits.iter().map(|(name, value)| ulimit(name, *value)).collect()),
+        ulimits: Some(spec.limits.iter().map(|(name, limit)| ulimit(name, *limit)).collect()),
         // The usual size, whatever the engine's configuration has; pods get their own.
         shm_size: Some(64 << 20),
         cgroupns_mode: spec.private_cgroup_namespace.then_some(HostConfigCgroupnsModeEnum::PRIVATE),
@@ -81,6 +83,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         auto_remove: Some(spec.attached),
         ..HostConfig::default()
     };
+    resources(spec, &mut config);
     match spec.privilege {
         Privilege::None => {}
         Privilege::Files => {
@@ -105,8 +108,22 @@ fn unconfined() -> Vec<String> {
     options.map(str::to_owned).to_vec()
 }
 
-fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
-    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+fn ulimit(name: &str, limit: Limit) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(limit.soft), hard: Some(limit.hard) }
+}
+
+/// Limits of memory and processor time. Without swap the limit is what a node has, as its kubelet reports it.
+fn resources(spec: &ContainerSpec, config: &mut HostConfig) {
+    config.memory = spec.memory.and_then(|bytes| i64::try_from(bytes).ok());
+    config.memory_swap = config.memory;
+    config.nano_cpus = spec.milli_cpus.and_then(|milli| i64::try_from(milli * 1_000_000).ok());
+    config.device_requests = (!spec.cdi_devices.is_empty()).then(|| {
+        vec![DeviceRequest {
+            driver: Some("cdi".to_owned()),
+            device_ids: Some(spec.cdi_devices.clone()),
+            ..DeviceRequest::default()
+        }]
+    });
 }
 
 /// What `--privileged` grants, spelled out, without the one capability that some hosts cannot grant.
@@ -274,10 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_memory_leaves_no_swap_and_devices_are_asked_for_by_name() {
+        let mut spec = ContainerSpec::new("node", "image");
+        assert_eq!(host_config(&spec).device_requests, None);
+        spec.memory = Some(2 << 30);
+        spec.milli_cpus = Some(1500);
+        spec.cdi_devices = vec!["vendor.com/class=all".to_owned()];
+        let config = host_config(&spec);
+        assert_eq!((config.memory, config.memory_swap), (Some(2 << 30), Some(2 << 30)));
+        assert_eq!(config.nano_cpus, Some(1_500_000_000));
+        let request = &config.device_requests.unwrap()[0];
+        assert_eq!((request.driver.as_deref(), request.device_ids.as_ref()), (Some("cdi"), Some(&spec.cdi_devices)));
+    }
+
+    #[test]
     fn what_the_engine_has_as_defaults_does_not_reach_nodes() {
         let mut spec = ContainerSpec::new("node", "image");
         spec.privilege = Privilege::Privileged;
-        spec.limits.insert("nofile".to_owned(), 1_048_576);
+        spec.limits.insert("nofile".to_owned(), 1_048_576.into());
         for privilege in [Privilege::Privileged, Privilege::AllButSysResource] {
             spec.privilege = privilege;
             let config = host_config(&spec);

@@ -22,6 +22,9 @@ mod files;
 mod others;
 mod state;
 
+#[cfg(test)]
+pub(crate) use state::info;
+
 /// Answers a command: container, command, all of its input.
 type OnExec = Box<dyn Fn(&str, &[&str], Vec<u8>) -> ExecOutput + Send + Sync>;
 /// Answers a download: container, path; the tar, or `None` if there is no such path.

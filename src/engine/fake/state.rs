@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::spec::{
-    CgroupVersion, Container, ContainerSpec, EngineInfo, Image, Inspected, Labels, Mount, NO_NETWORK, Network, OsType,
-    State, Volume,
+    CgroupVersion, Container, ContainerSpec, EngineInfo, Grants, Image, Inspected, Labels, Mount, NO_NETWORK, Network,
+    OsType, State, Volume,
 };
 use crate::error::{Code, Error, Reason, Result};
 
@@ -48,6 +48,7 @@ pub(crate) fn info() -> EngineInfo {
         proxy: (String::new(), String::new(), String::new()),
         cpus: 2,
         memory: 8 << 30,
+        grants: Grants { memory: true, cpus: true, ..Grants::default() },
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
         sysctls: sysctls(layout),
-        limits: facts.limits.clone(),
+        limits: facts.limits.iter().map(|(name, both)| (name.clone(), (*both).into())).collect(),
         ports: vec![api_port(layout)],
         restart: true,
         private_cgroup_namespace: true,

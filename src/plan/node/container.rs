@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::config::{ExtraPortMapping, Propagation, Protocol, Role};
+use crate::config::{ExtraPortMapping, Propagation, Protocol, Role, is_cdi};
 use crate::engine::spec::{self, AddressPool, ContainerSpec, Labels, Mount, NetworkSpec, PortBinding};
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::labels::{self, ContainerRole};
 use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
-use crate::plan::node::{entrypoint, proxy};
+use crate::plan::node::{entrypoint, proxy, resources};
 use crate::plan::subnet::Division;
 
 /// The directory of volumes in every node. All nodes mount the same directory there, so that a pod finds its volume on any node.
@@ -72,28 +72,36 @@ pub(crate) fn sysctls(layout: &Layout) -> BTreeMap<String, String> {
 /// A node's container.
 pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts: &Facts) -> ContainerSpec {
     let control_plane = node.config.role == Role::ControlPlane;
+    let settings = &node.config.settings;
     let mut ports: Vec<PortBinding> = node.config.extra_port_mappings.iter().map(port).collect();
     if control_plane && layout.balancer.is_none() {
         ports.push(api_port(layout));
     }
     ContainerSpec {
         entrypoint: entrypoint::script(node, image.shared_store).map(|_| entrypoint::command()),
-        environment: proxy::environment(layout, &facts.proxy),
+        environment: [proxy::environment(layout, &facts.proxy), resources::environment(settings)].concat(),
         labels: container_labels(layout, facts, ContainerRole::Node(node.config.role), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: node.addresses.clone(),
         dns_search: layout.cluster.networking.dns_search.clone(),
-        extra_hosts: layout.gateways().map(|address| (HOST_NAME.to_owned(), address)).collect(),
-        sysctls: sysctls(layout),
+        extra_hosts: layout
+            .gateways()
+            .map(|address| (HOST_NAME.to_owned(), address))
+            .chain(resources::extra_hosts(settings))
+            .collect(),
+        sysctls: sysctls(layout).into_iter().chain(settings.sysctls.clone()).collect(),
         mounts: mounts(layout, node, facts),
         tmpfs: vec!["/run".to_owned(), "/tmp".to_owned()],
         ports,
         privilege: facts.privilege,
         restart: true,
-        limits: facts.limits.clone(),
+        limits: resources::limits(settings, &facts.limits),
+        memory: settings.memory.map(|memory| memory.0),
+        milli_cpus: settings.cpus.map(|cpus| cpus.0),
         host_user_namespace: facts.engine.userns_remap,
         private_cgroup_namespace: true,
-        devices: facts.devices.clone(),
+        devices: resources::devices(settings, &facts.devices),
+        cdi_devices: settings.devices.iter().filter(|device| is_cdi(device)).cloned().collect(),
         image_name: Some(image.reference.clone()),
         ..ContainerSpec::new(&node.name, &image.id)
     }

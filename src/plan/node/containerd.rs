@@ -4,7 +4,7 @@ use coracle_shared::cni::PodNetwork;
 
 use crate::engine::spec::CgroupVersion;
 use crate::plan::NodeImage;
-use crate::plan::facts::USUAL_MTU;
+use crate::plan::facts::{CRUN, USUAL_MTU};
 use crate::plan::layout::NodeLayout;
 
 /// containerd's configuration file.
@@ -15,9 +15,11 @@ pub const CERTS: &str = "/etc/containerd/certs.d";
 pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-coracle.conflist";
 
 /// containerd's configuration: only what differs from its defaults.
-pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
+pub fn containerd(cgroup: CgroupVersion, image: &NodeImage) -> String {
     // runc's systemd driver freezes cgroups around updates on v1, and a node killed at that moment can never be removed.
     let systemd = cgroup == CgroupVersion::V2;
+    let pause = &image.pause;
+    let crun = if image.crun { crun(systemd) } else { String::new() };
     format!(
         r#"version = 3
 
@@ -39,7 +41,7 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = {systemd}
-
+{crun}
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
   discard_unpacked_layers = true
@@ -49,6 +51,20 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str) -> String {
 
 [plugins.'io.containerd.cri.v1.images'.registry]
   config_path = "{CERTS}"
+"#
+    )
+}
+
+/// The second runtime, for pods of its `RuntimeClass`.
+fn crun(systemd: bool) -> String {
+    format!(
+        r#"
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{CRUN}]
+  runtime_type = "io.containerd.runc.v2"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.{CRUN}.options]
+  BinaryName = "/usr/local/lib/coracle/crun"
+  SystemdCgroup = {systemd}
 "#
     )
 }

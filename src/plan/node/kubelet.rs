@@ -6,7 +6,7 @@ use crate::config::{Role, TaintEffect};
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
 use crate::plan::layout::{Layout, NodeLayout};
-use crate::plan::node::credentials;
+use crate::plan::node::{credentials, resources};
 use crate::yaml;
 
 /// The kubelet's configuration with the user's merge patch over it.
@@ -52,7 +52,13 @@ pub fn configuration(layout: &Layout, node: Option<&NodeLayout>, cgroup: CgroupV
     if node.is_some_and(|node| restarts_soon(layout, node)) {
         config["crashLoopBackOff"] = json!({"maxContainerRestartPeriod": "10s"});
     }
+    if let Some(node) = node {
+        resources::kubelet(&mut config, &node.config.settings);
+    }
     merge(&mut config, &layout.cluster.kubelet);
+    if let Some(node) = node {
+        merge(&mut config, &Value::Object(node.config.settings.kubelet.clone()));
+    }
     config
 }
 

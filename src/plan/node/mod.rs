@@ -23,6 +23,7 @@ pub mod kubelet;
 pub mod proxy;
 mod registration;
 pub mod registries;
+mod resources;
 pub mod static_pods;
 
 /// The effective configuration of the cluster, kept in each control plane.
@@ -56,7 +57,8 @@ pub(crate) fn files(
     if !facts.proxy.is_empty() {
         files.text(PROXY_DROP_IN, proxy::drop_in());
     }
-    files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause));
+    resources::files(&mut files, &node.config.settings);
+    files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, image));
     registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities, &facts.login_hosts);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {

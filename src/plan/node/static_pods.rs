@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::config::Flags;
 use crate::config::etcd::{PROBED_PORT, is_probed};
 use crate::config::known::is_repeated;
+use crate::config::{Durability, Flags};
 use crate::error::Result;
 use crate::plan::facts::NodeImage;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
@@ -165,6 +165,9 @@ fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         ("watch-progress-notify-interval", "5s".to_owned()),
         ("feature-gates", "InitialCorruptCheck=true".to_owned()),
     ];
+    if layout.cluster.durability == Durability::Ephemeral {
+        defaults.push(("unsafe-no-fsync", "true".to_owned()));
+    }
     if layout.control_planes().count() == 1 {
         // A single member waits for 1 to 2 election timeouts before it elects itself; one has to be at least 5 heartbeats.
         defaults.push(("heartbeat-interval", "20".to_owned()));

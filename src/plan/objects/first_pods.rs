@@ -54,7 +54,9 @@ pub fn nodes(layout: &Layout, replicas: usize) -> Vec<&str> {
     if networking.disable_default_cni || networking.kube_proxy_mode == KubeProxyMode::None {
         return Vec::new();
     }
-    let open = |node: &&NodeLayout| node.config.taints.as_ref().is_none_or(Vec::is_empty);
+    // A kubelet refuses a pod for which its node is too small; only the scheduler knows what fits.
+    let is_small = |node: &NodeLayout| node.config.settings.memory.is_some() || node.config.settings.cpus.is_some();
+    let open = |node: &&NodeLayout| node.config.taints.as_ref().is_none_or(Vec::is_empty) && !is_small(node);
     let planes = layout.nodes.iter().filter(|node| node.config.role == Role::ControlPlane).take(1);
     let others = layout.nodes.iter().filter(|node| node.config.role == Role::Worker);
     let nodes: Vec<&str> = planes.chain(others).filter(open).map(|node| node.name.as_str()).take(replicas).collect();

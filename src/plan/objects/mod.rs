@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::config::KubeProxyMode;
 use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
-use crate::plan::facts::Images;
+use crate::plan::facts::{CRUN, Images};
 use crate::plan::layout::Layout;
 
 mod agent;
@@ -21,13 +21,15 @@ pub use agent::objects as agent;
 pub use documents::documents;
 pub use node::object as node;
 
-/// Manifests of the node image, which the plan does not contain.
+/// What the node images have that the plan does not contain.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
     /// The CNI plugin's manifest, a template with `{{ .PodSubnet }}`.
     pub cni: String,
     /// The storage provisioner's manifest.
     pub storage: String,
+    /// Whether all node images have the container runtime crun.
+    pub crun: bool,
 }
 
 /// The namespace of the control plane, where the pods of the nodes themselves run, whatever is enforced elsewhere.
@@ -36,6 +38,11 @@ fn system_namespace() -> Value {
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "kube-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
     })
+}
+
+/// The class of pods that run with the second runtime of the node images.
+fn crun_class() -> Value {
+    json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": CRUN}, "handler": CRUN})
 }
 
 /// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
@@ -55,5 +62,6 @@ pub fn objects(
     objects.extend(agent::objects(layout, &manifests.cni)?);
     objects.extend(storage::objects(layout, &manifests.storage)?);
     objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
+    objects.extend(manifests.crun.then(crun_class));
     Ok(objects)
 }

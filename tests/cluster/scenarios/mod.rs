@@ -38,6 +38,7 @@ mod readme;
 mod registry;
 mod registry_pages;
 mod reports;
+mod resources;
 mod security;
 mod settings;
 mod storage;
@@ -141,15 +142,12 @@ const ONE: Group = Group {
 /// One node with settings of components, nftables and proxy variables.
 const SETTINGS: Group = Group {
     name: "settings",
-    environment: &[
-        ("HTTP_PROXY", "http://proxy.example:3128"),
-        ("https_proxy", "http://proxy.example:3129"),
-        ("NO_PROXY", "corp.example"),
-    ],
+    environment: settings::ENVIRONMENT,
     create: settings::create,
     together: &[],
     scenarios: &[
         ("kubelet-patch", settings::kubelet_patch),
+        ("resources", resources::all),
         ("feature-gate", settings::feature_gate),
         ("roles", early::roles_by_upstream),
         ("flags", settings::flags),

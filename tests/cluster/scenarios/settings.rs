@@ -7,6 +7,8 @@ use serde_json::Value;
 use crate::harness::cluster::{Cluster, PATIENCE, answers};
 use crate::harness::run::{contains, ensure, eventually};
 
+use super::resources;
+
 const CONFIG: &str = "apiVersion: coracle.dev/v1alpha1
 kind: Cluster
 networking:
@@ -20,6 +22,7 @@ nodes:
     labels: {example.com/disk: ssd}
     taints: [{key: example.com/odd, effect: PreferNoSchedule}]
     extraMounts: [{hostPath: ./shown, containerPath: /shown, readOnly: true}]
+RESOURCESdurability: ephemeral
 featureGates: {ContextualLogging: false}
 kubelet:
   maxPods: 37
@@ -38,11 +41,18 @@ scheduler: {v: 4}
 etcd: {quota-backend-bytes: 4294967296, listen-metrics-urls: 'http://0.0.0.0:2391'}
 ";
 
+/// Proxies that are not there.
+pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
+    ("HTTP_PROXY", "http://proxy.example:3128"),
+    ("https_proxy", "http://proxy.example:3129"),
+    ("NO_PROXY", "corp.example"),
+];
+
 pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     std::fs::create_dir_all(cluster.home.join("shown")).map_err(|error| error.to_string())?;
     cluster.write("shown/file", "of the host")?;
     let subnet = format!("{}.64/26", nodes());
-    cluster.create(&CONFIG.replace("NODES", &subnet), &[])
+    cluster.create(&CONFIG.replace("NODES", &subnet).replace("RESOURCES", resources::NODE), &[])
 }
 
 /// The start of the nodes' addresses: a small subnet of this program's own, with few addresses for services.
