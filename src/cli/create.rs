@@ -1,6 +1,6 @@
 //! `coracle create`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -180,11 +180,22 @@ async fn configuration(arguments: &CreateCluster) -> Result<(ClusterConfig, Opti
     let mut overrides = overrides;
     if let Some(directory) =
         std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
+        && !(config::is_of_kind(&text) && has_mounts(&text, &overrides))
     {
         overrides.base_directory = Some(directory);
     }
     let cluster = config::load(&text, &name, &overrides)?;
     Ok((cluster, Some(Written { file: name, text })))
+}
+
+/// Whether the host has all directories and files that the nodes of a file mount. Paths in files of kind are relative to where
+/// it is called; only what is not there can be meant beside the file.
+fn has_mounts(text: &str, overrides: &config::Overrides) -> bool {
+    let cluster = config::load(text, "", overrides);
+    cluster.is_ok_and(|cluster| {
+        let mut mounts = cluster.nodes.iter().flat_map(|node| &node.extra_mounts);
+        mounts.all(|mount| Path::new(&mount.host_path).exists())
+    })
 }
 
 fn finish(context: &Context, created: &Created, is_awaited: bool) {

@@ -77,7 +77,6 @@ pub(super) const ETCD: &[Owned] = &[
     ("cert-file", OURS),
     ("client-cert-auth", OURS),
     ("config-file", "write its settings as flags here"),
-    ("data-dir", OURS),
     ("initial-advertise-peer-urls", OURS),
     ("initial-cluster", OURS),
     ("initial-cluster-state", OURS),
@@ -91,6 +90,22 @@ pub(super) const ETCD: &[Owned] = &[
     ("peer-key-file", OURS),
     ("peer-trusted-ca-file", OURS),
     ("trusted-ca-file", OURS),
+];
+
+/// Flags of the kubelet that coracle sets.
+pub(super) const KUBELET_FLAGS: &[Owned] = &[
+    ("bootstrap-kubeconfig", OURS),
+    ("cgroup-driver", OURS),
+    ("config", "use `kubelet`"),
+    ("container-runtime-endpoint", OURS),
+    ("feature-gates", GATES),
+    ("hostname-override", OURS),
+    ("image-credential-provider-bin-dir", "use `login` of `registries`"),
+    ("image-credential-provider-config", "use `login` of `registries`"),
+    ("kubeconfig", OURS),
+    ("node-labels", "use `labels` of the node"),
+    ("pod-manifest-path", OURS),
+    ("register-with-taints", "use `taints` of the node"),
 ];
 
 /// Settings of the kubelet that coracle sets.
@@ -214,7 +229,7 @@ impl Reader<'_> {
     }
 
     /// The JSON value of a tree; duplicate keys and ambiguous words in it are problems.
-    fn json(&mut self, field: &Field<'_>) -> Json {
+    pub(super) fn json(&mut self, field: &Field<'_>) -> Json {
         match &field.node.value {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),

@@ -8,6 +8,8 @@ use super::value::{self, Mark, Value, quoted};
 use super::{
     API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, components,
     contents, nodes, registries, syntax, validate,
+    API_VERSION, ClusterConfig, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, kind,
+    nodes, registries, syntax, validate,
 };
 use crate::error::{Code, Error, Problem, Result};
 
@@ -27,6 +29,8 @@ const CLUSTER: &[&str] = &[
     "scheduler",
     "etcd",
     "durability",
+    "extraVolumes",
+    "containerd",
     "persist",
     "registry",
     "registries",
@@ -37,6 +41,7 @@ const CLUSTER: &[&str] = &[
 const NETWORKING: &[&str] = &[
     "apiServerAddress",
     "apiServerPort",
+    "apiServerCertSANs",
     "ipFamily",
     "podSubnet",
     "serviceSubnet",
@@ -53,7 +58,8 @@ const MODES: &[(&str, KubeProxyMode)] =
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[
     (
         "containerdConfigPatches",
-        "use `registry: true` for a registry on this host, such as `localhost:5001`, and `registries` for others",
+        "use `registry: true` for a registry on this host, such as `localhost:5001`, `registries` for others, and \
+         `containerd` for everything else",
     ),
     ("runtimeConfig", "use `apiServer: {runtime-config: …}`"),
 ];
@@ -104,6 +110,12 @@ pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConf
     if problems.is_empty() { Ok(cluster) } else { Err(invalid(file, problems)) }
 }
 
+/// Whether a text is a configuration file of kind.
+pub fn is_of_kind(text: &str) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    matches!(tree::parse(text), Ok(Some(root)) if kind::is_of_kind(&root))
+}
+
 /// The error with all problems of a configuration.
 pub fn invalid(file: &str, problems: Vec<Problem>) -> Error {
     let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
@@ -125,6 +137,8 @@ fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &
         if let Some(foreign) = foreign(&root) {
             reader.problem(foreign.0, foreign.1);
             foreign_file = true;
+        } else if kind::is_of_kind(node) {
+            complete = read_of_kind(reader, node, &mut cluster, overrides);
         } else {
             complete = read(reader, &root, &mut cluster, overrides);
         }
@@ -137,25 +151,32 @@ fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &
     cluster
 }
 
+/// Reads a file of kind.
+fn read_of_kind(
+    reader: &mut Reader<'_>,
+    node: &value::Node,
+    cluster: &mut ClusterConfig,
+    overrides: &Overrides,
+) -> bool {
+    let kind::Translated { root, notes, mut accounts } = kind::translate(reader, node);
+    let complete = read(reader, &Field::root(&root), cluster, overrides);
+    for registry in &mut cluster.registries {
+        registry.account = accounts.remove(&registry.host);
+    }
+    cluster.notes = notes;
+    complete
+}
+
 /// Whether this is another tool's file, in which every field would be a problem.
 fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
     let Value::Map(entries) = &root.node.value else { return None };
     let entry = entries.iter().find(|entry| entry.key == "apiVersion")?;
     let Value::Text(text, _) = &entry.node.value else { return None };
-    let tool = if text.starts_with("kind.x-k8s.io/") || text == "kind.sigs.k8s.io/v1alpha3" {
-        "kind"
-    } else if text.starts_with("k3d.io/") {
-        "k3d"
-    } else {
-        return None;
-    };
-    Some((
-        entry.node.mark,
-        format!(
-            "this is a configuration file of {tool} ({}); coracle reads `{API_VERSION}`, kind `{KIND}`",
-            quoted(text)
-        ),
-    ))
+    let message = "this is a configuration file of k3d";
+    text.starts_with("k3d.io/").then(|| {
+        let more = format!("coracle reads `{API_VERSION}`, kind `{KIND}`, and files of kind");
+        (entry.node.mark, format!("{message} ({}); {more}", quoted(text)))
+    })
 }
 
 /// Reads the fields; returns whether all nodes could be read, as checks across fields need.
@@ -208,6 +229,11 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     }
     if let Some(durability) = fields.get("durability").and_then(|value| reader.choice(value, Durability::WORDS)) {
         cluster.durability = durability;
+    if let Some(value) = fields.get("extraVolumes") {
+        cluster.extra_volumes = reader.extra_volumes(value);
+    }
+    if let Some(value) = fields.get("containerd") {
+        cluster.containerd = reader.containerd(value);
     }
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
     contents::read(reader, &fields, base, cluster);
@@ -225,6 +251,11 @@ fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Netwo
     }
     if let Some(value) = fields.get("apiServerPort").and_then(|value| reader.port(value, &(0..=u16::MAX))) {
         networking.api_server_port = value;
+    }
+    if let Some(value) = fields.get("apiServerCertSANs") {
+        for item in reader.items(value).unwrap_or_default() {
+            networking.api_server_cert_sans.extend(reader.parsed(&item, syntax::certificate_name));
+        }
     }
     reader.subnets(&fields, networking);
     networking.dns_search = fields.get("dnsSearch").and_then(|value| reader.dns_search(value));

@@ -13,6 +13,7 @@ mod contents;
 mod dns;
 pub mod etcd;
 mod flags;
+mod kind;
 pub mod known;
 mod kubeadm;
 mod load;
@@ -31,18 +32,20 @@ mod tree;
 pub mod upstream;
 mod validate;
 mod value;
+mod volumes;
 
 pub use dns::CoreDns;
 pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};
-pub use load::{Overrides, invalid, load};
+pub use load::{Overrides, invalid, is_of_kind, load};
 pub use name::ClusterName;
 pub use node_settings::{Cpus, HostAlias, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
 pub use places::Places;
-pub use registries::{LocalRegistry, Registry, registry_name};
+pub use registries::{Account, LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
 pub use syntax::registry_host;
 pub use validate::warnings;
+pub use volumes::{Component, ExtraVolume};
 
 /// The `apiVersion` of configuration files.
 pub const API_VERSION: &str = "coracle.dev/v1alpha1";
@@ -79,6 +82,12 @@ pub struct ClusterConfig {
     /// What etcd promises about what it has acknowledged.
     #[serde(skip_serializing_if = "Durability::is_safe")]
     pub durability: Durability,
+    /// Paths of control planes that components see besides those that their flags name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_volumes: Vec<ExtraVolume>,
+    /// Merge patch (RFC 7386) of containerd's configuration.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub containerd: serde_json::Value,
     /// Absolute path of a directory on the host that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persist: Option<String>,
@@ -100,6 +109,14 @@ pub struct ClusterConfig {
     /// Where all of this stands in the file.
     #[serde(skip)]
     pub places: Places,
+    /// What the user should know about the file.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// Whether a patch changes nothing.
+fn is_empty(patch: &serde_json::Value) -> bool {
+    patch.as_object().is_none_or(serde_json::Map::is_empty)
 }
 
 /// A node as the user wants it.
@@ -116,6 +133,9 @@ pub struct Node {
     /// Taints of the Node object; `None` for the default of the role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taints: Option<Vec<Taint>>,
+    /// Flags of its kubelet, without dashes.
+    #[serde(skip_serializing_if = "Flags::is_empty")]
+    pub kubelet_flags: Flags,
     /// Host directories and files that the node sees.
     pub extra_mounts: Vec<ExtraMount>,
     /// Host ports that are forwarded to ports of the node.
@@ -133,6 +153,7 @@ impl Node {
             image: None,
             labels: BTreeMap::new(),
             taints: None,
+            kubelet_flags: Flags::new(),
             extra_mounts: Vec::new(),
             extra_port_mappings: Vec::new(),
             settings: NodeSettings::default(),
@@ -243,6 +264,9 @@ pub struct Networking {
     pub api_server_address: IpAddr,
     /// Host port of the API server; 0 lets coracle choose.
     pub api_server_port: u16,
+    /// More names and addresses in the certificate of the API server.
+    #[serde(rename = "apiServerCertSANs", skip_serializing_if = "Vec::is_empty")]
+    pub api_server_cert_sans: Vec<String>,
     /// Address families of pods, services and nodes.
     pub ip_family: IpFamily,
     pub pod_subnet: Subnets,
@@ -267,6 +291,7 @@ impl Default for Networking {
         Self {
             api_server_address: IpAddr::from([127, 0, 0, 1]),
             api_server_port: 0,
+            api_server_cert_sans: Vec::new(),
             ip_family: IpFamily::Ipv4,
             pod_subnet: Subnets::default(),
             service_subnet: Subnets::default(),
@@ -318,6 +343,8 @@ impl ClusterConfig {
             scheduler: Flags::new(),
             etcd: Flags::new(),
             durability: Durability::Safe,
+            extra_volumes: Vec::new(),
+            containerd: empty(),
             persist: None,
             registry: None,
             registries: Vec::new(),
@@ -325,6 +352,7 @@ impl ClusterConfig {
             addons: Vec::new(),
             manifests: Vec::new(),
             places: Places::default(),
+            notes: Vec::new(),
         }
     }
 

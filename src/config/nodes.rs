@@ -9,8 +9,9 @@ use super::value::quoted;
 use super::{
     ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, node_settings, syntax,
 };
+use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, components, syntax};
 
-const NODE: &[&str] = &["role", "image", "labels", "taints", "extraMounts", "extraPortMappings"];
+const NODE: &[&str] = &["role", "image", "labels", "taints", "kubeletFlags", "extraMounts", "extraPortMappings"];
 const MOUNT: &[&str] = &["hostPath", "containerPath", "readOnly", "propagation"];
 const PORT: &[&str] = &["containerPort", "hostPort", "listenAddress", "protocol"];
 const TAINT: &[&str] = &["key", "value", "effect"];
@@ -75,6 +76,9 @@ fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAdd
     }
     if let Some(value) = fields.get("taints") {
         node.taints = Some(taints(reader, value));
+    }
+    if let Some(value) = fields.get("kubeletFlags") {
+        node.kubelet_flags = reader.flags(value, components::KUBELET_FLAGS);
     }
     if let Some(value) = fields.get("extraMounts") {
         let items = reader.items(value).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::places::Places;
+use super::tree;
 use super::value::{Mark, Node, Value, quoted};
 use crate::error::{Problem, Snippet, closest};
 use crate::yaml::manifest;
@@ -127,6 +128,54 @@ impl<'a> Reader<'a> {
             }
         }
         problems
+    }
+
+    /// The YAML that a string contains, with the places that it has in the file; `None` if there is none, or it is wrong.
+    pub(super) fn embedded(&mut self, field: &Field<'_>) -> Option<Node> {
+        let text = self.string(field)?.to_owned();
+        match tree::parse(&text) {
+            Ok(node) => {
+                let mut node = node?;
+                self.place(field, &text, &mut node);
+                Some(node)
+            }
+            Err((mark, message)) => {
+                let mark = self.outer(field, &text, mark);
+                self.problem(mark, message);
+                None
+            }
+        }
+    }
+
+    /// The place in the file of a byte of a string.
+    pub(super) fn inside(&self, field: &Field<'_>, at: usize) -> Mark {
+        let Value::Text(text, _) = &field.node.value else { return field.node.mark };
+        self.outer(field, text, crate::yaml::places::Places::new(text).mark(at))
+    }
+
+    fn place(&self, field: &Field<'_>, text: &str, node: &mut Node) {
+        node.mark = self.outer(field, text, node.mark);
+        match &mut node.value {
+            Value::List(items) => items.iter_mut().for_each(|item| self.place(field, text, item)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    entry.mark = self.outer(field, text, entry.mark);
+                    self.place(field, text, &mut entry.node);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Where a place in a string stands in the file, if the string is a block with the same lines; else where the string is.
+    fn outer(&self, field: &Field<'_>, text: &str, inner: Mark) -> Mark {
+        let line = field.node.mark.line + inner.line;
+        let written = self.lines.get(line - 1).copied().unwrap_or_default();
+        let meant = text.lines().nth(inner.line - 1).unwrap_or_default().trim_end();
+        let Some(indent) = written.trim_end().strip_suffix(meant).filter(|before| before.trim().is_empty()) else {
+            return field.node.mark;
+        };
+        Mark { line, column: indent.chars().count() + inner.column }
     }
 
     /// Reports a value of the wrong type.

@@ -1,7 +1,9 @@
 //! Registries: the local one, and how nodes reach others.
 
+use std::fmt;
 use std::path::Path;
 
+use base64::Engine as _;
 use serde::{Serialize, Serializer};
 
 use super::reader::{Field, Fields, Reader};
@@ -38,6 +40,38 @@ impl Serialize for LocalRegistry {
     }
 }
 
+/// What nodes log in with at a registry, where the file itself has it, as files of kind do. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    pub user: String,
+    password: String,
+}
+
+impl Account {
+    pub(super) fn new(user: String, password: String) -> Self {
+        Self { user, password }
+    }
+
+    /// From `NAME:PASSWORD` in base64.
+    pub(super) fn from_base64(packed: &str) -> Option<Self> {
+        let text = base64::engine::general_purpose::STANDARD.decode(packed.trim()).ok()?;
+        let text = String::from_utf8(text).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some(Self::new(user.to_owned(), password.to_owned()))
+    }
+
+    /// The password, for the one place that hands it to nodes.
+    pub fn reveal(&self) -> &str {
+        &self.password
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// How nodes reach a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +90,9 @@ pub struct Registry {
     /// Nodes get the credentials that this host's Docker configuration has for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub login: bool,
+    /// The credentials of the file itself, instead of those of this host.
+    #[serde(skip)]
+    pub account: Option<Account>,
 }
 
 impl Registry {
@@ -64,7 +101,7 @@ impl Registry {
 
     /// A registry without any settings.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), mirrors: Vec::new(), ca_file: None, insecure: false, login: false }
+        Self { host: host.into(), mirrors: Vec::new(), ca_file: None, insecure: false, login: false, account: None }
     }
 }
 

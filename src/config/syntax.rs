@@ -87,6 +87,16 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Checks a name or an address in a certificate; a name may begin with `*.`.
+pub(super) fn certificate_name(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let looks_like_address = name.chars().all(|c| c.is_ascii_digit() || c == '.') || name.contains(':');
+    if text.parse::<IpAddr>().is_ok() || (!looks_like_address && domain(name).is_ok()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{} is neither a domain such as `ci.example.com` nor an IP address", quoted(text)))
+}
+
 /// Checks the host of a registry, with which names of images begin, or `*`.
 pub fn registry_host(text: &str) -> Result<String, String> {
     if text == "*" {

@@ -108,12 +108,12 @@ fn repeated_keys_are_problems_anywhere() {
 }
 
 #[test]
-fn a_file_of_kind_is_told_from_one_with_mistakes() {
-    let error = file("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches: []\n").unwrap_err();
+fn a_file_of_k3d_is_told_from_one_with_mistakes() {
+    let error = file("kind: Simple\napiVersion: k3d.io/v1alpha5\nservers: 1\n").unwrap_err();
     assert_eq!(
         lines(&error),
-        ["c.yaml:2:13 this is a configuration file of kind (`kind.x-k8s.io/v1alpha4`); coracle reads \
-          `coracle.dev/v1alpha1`, kind `Cluster`"]
+        ["c.yaml:2:13 this is a configuration file of k3d (`k3d.io/v1alpha5`); coracle reads `coracle.dev/v1alpha1`, \
+          kind `Cluster`, and files of kind"]
     );
 }
 
@@ -282,9 +282,9 @@ fn flags_are_text_or_lists_of_text() {
         cluster.api_server.iter().map(|(name, value)| format!("{name}={}", value.values().join(" "))).collect();
     assert_eq!(flags, ["enable-admission-plugins=A B", "profiling=false", "v=5", "x=1.10", "y=0x10"]);
     assert_eq!(
-        problems("etcd: {data-dir: /x, v: {a: 1}}\nscheduler: [v]\ncontrollerManager: {cluster-cidr: 10.0.0.0/16}\n"),
+        problems("etcd: {cert-file: x, v: {a: 1}}\nscheduler: [v]\ncontrollerManager: {cluster-cidr: 10.0.0.0/16}\n"),
         [
-            "c.yaml:3:8 `data-dir` is set by coracle and cannot be changed",
+            "c.yaml:3:8 `cert-file` is set by coracle and cannot be changed",
             "c.yaml:3:25 `v` must be a string, a number, a boolean or a list of these, not a mapping",
             "c.yaml:4:12 `scheduler` must be a mapping, not a list",
             "c.yaml:5:21 `cluster-cidr` is set by coracle; use `networking.podSubnet`",

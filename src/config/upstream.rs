@@ -3,6 +3,7 @@
 //! It comes after [`load()`](super::load()), because only the engine knows what is in an image; the file is read again for
 //! the places of what is wrong.
 
+use super::kind;
 use super::known::{Known, Names};
 use super::quantities::{go_integer, is_duration, is_quantity, whole_number};
 use super::reader::{Field, Reader};
@@ -60,7 +61,10 @@ impl Written {
     /// Every name that the images do not know and every value of a wrong type, with its place.
     pub fn problems(&self, images: &Images<'_>) -> Vec<Problem> {
         let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
-        let Ok(Some(document)) = tree::parse(text) else { return Vec::new() };
+        let Ok(Some(mut document)) = tree::parse(text) else { return Vec::new() };
+        if kind::is_of_kind(&document) {
+            document = kind::translate(&mut Reader::new(text, &self.file), &document).root;
+        }
         let root = Field::root(&document);
         if !matches!(root.node.value, Value::Map(_)) {
             return Vec::new();
@@ -99,11 +103,12 @@ impl Check<'_> {
             }
         }
         // What is empty counts as missing, as everywhere; a wrong type has been reported when the file was loaded.
-        if !matches!(field.node.value, Value::Map(_)) {
+        if !matches!(field.node.value, Value::Map(_) | Value::List(_)) {
             return;
         }
         match name {
             "featureGates" => self.gates(field),
+            "nodes" => self.nodes(field),
             "kubelet" => self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE),
             "kubeProxy" if first => self.document(field, "KubeProxyConfiguration", &[]),
             _ if control_plane => {
@@ -125,6 +130,14 @@ impl Check<'_> {
             fields.iter().filter(|(name, field)| *name == "kubelet" && matches!(field.node.value, Value::Map(_)));
         for (_, field) in kubelet {
             self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE);
+    /// The flags of the kubelet of each node.
+    fn nodes(&mut self, field: &Field<'_>) {
+        for node in self.reader.items(field).unwrap_or_default() {
+            for (name, value) in self.reader.entries(&node).unwrap_or_default() {
+                if name == "kubeletFlags" {
+                    self.flags(&value, "kubelet");
+                }
+            }
         }
     }
 
@@ -233,6 +246,9 @@ impl Check<'_> {
         let known = self.known;
         let Some(flags) = known.flags.get(component) else { return };
         let names: Vec<&str> = flags.keys().map(String::as_str).filter(|name| !ENDING.contains(name)).collect();
+        if !matches!(field.node.value, Value::Map(_)) {
+            return;
+        }
         for (name, value) in self.reader.entries(field).unwrap_or_default() {
             if ENDING.contains(&name) {
                 let message = format!("`{component}` would print something and end, because of {}", quoted(name));

@@ -183,7 +183,7 @@ fn conflict(first: IpAddr, second: IpAddr) -> bool {
 
 /// Warnings about what is allowed but may not be intended, one line each.
 pub fn warnings(cluster: &ClusterConfig) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = cluster.notes.clone();
     let control_planes = cluster.control_planes();
     if control_planes > 0 && control_planes.is_multiple_of(2) {
         let survives = (control_planes - 1) / 2;

@@ -28,6 +28,12 @@ const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) async fn of_registries(directory: Option<&Path>, registries: &[Registry]) -> Result<Vec<Login>> {
     let mut logins = Vec::new();
     for registry in registries.iter().filter(|registry| registry.login) {
+        if let Some(account) = &registry.account {
+            let (user, secret) = (account.user.clone(), Secret::new(account.reveal().to_owned()));
+            let hosts = [authority(&registry.host)].into();
+            logins.push(Login { host: registry.host.clone(), user, secret, hosts });
+            continue;
+        }
         let mirrors = registry.mirrors.iter().map(|url| authority(url));
         let mut hosts: Vec<String> = std::iter::once(authority(&registry.host)).chain(mirrors).collect();
         hosts.dedup();

@@ -1,11 +1,14 @@
 //! containerd's and the CNI plugins' configuration in a node. Pure.
 
 use coracle_shared::cni::PodNetwork;
+use serde_json::Value;
 
 use crate::engine::spec::CgroupVersion;
+use crate::error::{Code, Error, Result};
 use crate::plan::NodeImage;
 use crate::plan::facts::{CRUN, USUAL_MTU};
 use crate::plan::layout::NodeLayout;
+use crate::plan::node::kubelet;
 
 /// containerd's configuration file.
 pub const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
@@ -16,6 +19,22 @@ pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-coracle.conflist";
 
 /// containerd's configuration: only what differs from its defaults.
 pub fn containerd(cgroup: CgroupVersion, image: &NodeImage) -> String {
+/// containerd's configuration with the user's merge patch over it.
+pub fn containerd(cgroup: CgroupVersion, pause: &str, patch: &Value) -> Result<String> {
+    let text = defaults(cgroup, pause);
+    if patch.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(text);
+    }
+    let failed = |cause: &dyn std::fmt::Display| {
+        Error::new(Code::ConfigInvalid, "containerd's configuration cannot be patched").because(cause.to_string())
+    };
+    let mut config: Value = toml::from_str(&text).map_err(|source| failed(&source))?;
+    kubelet::merge(&mut config, patch);
+    toml::to_string(&config).map_err(|source| failed(&source))
+}
+
+/// Only what differs from containerd's defaults.
+fn defaults(cgroup: CgroupVersion, pause: &str) -> String {
     // runc's systemd driver freezes cgroups around updates on v1, and a node killed at that moment can never be removed.
     let systemd = cgroup == CgroupVersion::V2;
     let pause = &image.pause;

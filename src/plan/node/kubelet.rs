@@ -154,6 +154,10 @@ pub fn flags(layout: &Layout, node: &NodeLayout) -> String {
     if layout.cluster.registries.iter().any(|registry| registry.login) {
         flags.extend(credentials::flags());
     }
+    for (name, value) in &node.config.kubelet_flags {
+        // The last one wins, as with kubeadm's `kubeletExtraArgs`.
+        flags.extend(value.arguments(false).into_iter().map(|value| format!("--{name}={value}")));
+    }
     format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
 }
 

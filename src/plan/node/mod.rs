@@ -59,6 +59,8 @@ pub(crate) fn files(
     }
     resources::files(&mut files, &node.config.settings);
     files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, image));
+    files
+        .text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause, &layout.cluster.containerd)?);
     registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities, &facts.login_hosts);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {
@@ -242,8 +244,18 @@ fn api_names<'a>(layout: &'a Layout, node: &'a NodeLayout) -> (Vec<&'a str>, Vec
         None => {}
     }
     let host = reachable_address(layout.cluster.networking.api_server_address);
-    if !addresses.contains(&host) {
-        addresses.push(host);
+    let mut more = vec![host];
+    for text in &layout.cluster.networking.api_server_cert_sans {
+        match text.parse() {
+            Ok(address) => more.push(address),
+            Err(_) if names.contains(&text.as_str()) => {}
+            Err(_) => names.push(text),
+        }
+    }
+    for address in more {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
     }
     (names, addresses)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::config::etcd::{PROBED_PORT, is_probed};
 use crate::config::known::is_repeated;
 use crate::config::{Durability, Flags};
+use crate::config::{ExtraVolume, Flags};
 use crate::error::Result;
 use crate::plan::facts::NodeImage;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
@@ -75,6 +76,7 @@ struct Component<'a> {
     mounts: Vec<HostPath>,
     /// The user's flags for it, and its node.
     user: (&'a Flags, &'a NodeLayout),
+    volumes: &'a [ExtraVolume],
     requests: Value,
 }
 
@@ -89,9 +91,21 @@ fn pod(component: &Component<'_>) -> Value {
     let get = |path: &str| json!({"host": host, "path": path, "port": port, "scheme": scheme});
     let (flags, node) = component.user;
     let mut mounts = component.mounts.clone();
-    mounts.extend(host_paths(flags, &node.config.extra_mounts, &component.mounts));
+    let own: Vec<&ExtraVolume> =
+        component.volumes.iter().filter(|volume| volume.component.pod() == component.name).collect();
+    // What the user mounts at a path takes the place of what the flags would bring there.
+    let taken: Vec<HostPath> = own.iter().map(|volume| HostPath::new("", &volume.mount_path, true, "")).collect();
+    let named = host_paths(flags, &node.config.extra_mounts, &[component.mounts.as_slice(), &taken].concat());
+    mounts.extend(named);
     let volume = |mount: &HostPath| json!({"name": mount.name, "hostPath": {"path": mount.path, "type": mount.kind}});
     let mount = |mount: &HostPath| json!({"name": mount.name, "mountPath": mount.path, "readOnly": mount.read_only});
+    let (mut volumes, mut volume_mounts): (Vec<Value>, Vec<Value>) =
+        mounts.iter().map(|path| (volume(path), mount(path))).unzip();
+    for (index, extra) in own.iter().enumerate() {
+        let name = format!("extra-{}", index + 1);
+        volumes.push(json!({"name": name, "hostPath": {"path": extra.host_path, "type": extra.path_type}}));
+        volume_mounts.push(json!({"name": name, "mountPath": extra.mount_path, "readOnly": extra.read_only}));
+    }
     let mut container = json!({
         "name": component.name,
         "image": component.image,
@@ -99,7 +113,7 @@ fn pod(component: &Component<'_>) -> Value {
         "command": component.arguments,
         "env": [{"name": "GOGC", "value": garbage_collection(component.name)}],
         "resources": {"requests": component.requests},
-        "volumeMounts": mounts.iter().map(mount).collect::<Vec<_>>(),
+        "volumeMounts": volume_mounts,
         // It is checked every second while it starts. After kubeadm's four minutes a slow machine may still be at it, and
         // would begin again; a component that cannot start ends by itself.
         "startupProbe": {"httpGet": get(live), "periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 1800},
@@ -123,7 +137,7 @@ fn pod(component: &Component<'_>) -> Value {
             "priority": 2_000_001_000,
             "priorityClassName": "system-node-critical",
             "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": mounts.iter().map(volume).collect::<Vec<_>>(),
+            "volumes": volumes,
         },
     })
 }
@@ -141,11 +155,17 @@ fn with_probed_address(mut arguments: Vec<String>) -> Vec<String> {
 
 fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
     let (client, peer) = (SocketAddr::new(node.address, 2379), SocketAddr::new(node.address, 2380));
+    let data = layout
+        .cluster
+        .etcd
+        .get("data-dir")
+        .and_then(|value| value.values().first())
+        .map_or("/var/lib/etcd", String::as_str);
     let initial =
         layout.control_planes().map(|plane| format!("{}=https://{}", plane.name, SocketAddr::new(plane.address, 2380)));
     let mut defaults = vec![
         ("name", node.name.clone()),
-        ("data-dir", "/var/lib/etcd".to_owned()),
+        ("data-dir", data.to_owned()),
         ("advertise-client-urls", format!("https://{client}")),
         ("listen-client-urls", format!("https://127.0.0.1:2379,https://{client}")),
         ("initial-advertise-peer-urls", format!("https://{peer}")),
@@ -179,10 +199,11 @@ fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         arguments: with_probed_address(arguments("etcd", image, defaults, &layout.cluster.etcd, String::new())),
         health: ("127.0.0.1", 2381, "/livez", Some("/readyz"), "HTTP"),
         mounts: vec![
-            HostPath::new("etcd-data", "/var/lib/etcd", false, "DirectoryOrCreate"),
+            HostPath::new("etcd-data", data, false, "DirectoryOrCreate"),
             HostPath::new("etcd-certs", "/etc/kubernetes/pki/etcd", false, "DirectoryOrCreate"),
         ],
         user: (&layout.cluster.etcd, node),
+        volumes: &layout.cluster.extra_volumes,
         requests: json!({"cpu": "100m", "memory": "100Mi"}),
     });
     pod["metadata"]["annotations"] =
@@ -237,6 +258,7 @@ fn api_server(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
             HostPath::new("k8s-certs", PKI, true, "DirectoryOrCreate"),
         ],
         user: (&layout.cluster.api_server, node),
+        volumes: &layout.cluster.extra_volumes,
         requests: json!({"cpu": "250m"}),
     });
     let endpoint = api_endpoint(node.address);
@@ -290,6 +312,7 @@ fn controller_manager(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> 
             HostPath::new("kubeconfig", config, true, "FileOrCreate"),
         ],
         user: (flags, node),
+        volumes: &layout.cluster.extra_volumes,
         requests: json!({"cpu": "200m"}),
     })
 }
@@ -304,6 +327,7 @@ fn scheduler(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         health: ("127.0.0.1", 10259, "/livez", Some("/readyz"), "HTTPS"),
         mounts: vec![HostPath::new("kubeconfig", config, true, "FileOrCreate")],
         user: (&layout.cluster.scheduler, node),
+        volumes: &layout.cluster.extra_volumes,
         requests: json!({"cpu": "100m"}),
     })
 }

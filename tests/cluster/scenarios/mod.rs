@@ -17,6 +17,7 @@ mod images;
 mod ip_family;
 mod ip_policy;
 mod join;
+mod kind_files;
 mod lifecycle;
 mod load_balancer;
 mod loading;
@@ -58,6 +59,7 @@ pub(crate) fn groups() -> Vec<Group> {
         OTHER_CNI,
         NO_PROXY,
         failures::RACE,
+        kind_files::KIND_FILES,
         published::PUBLISHED,
         engine::ENGINE,
         NAMES,

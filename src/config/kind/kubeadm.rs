@@ -1,0 +1,419 @@
+//! What patches of kubeadm's documents come to, as fields of our files.
+
+use std::collections::BTreeMap;
+
+use super::documents::{Documents, Patch};
+use super::patch::difference;
+use super::{children_of, list, list_or_map, map, scalar_text, text_entry};
+use crate::config::reader::{Field, Reader};
+use crate::config::registries::Account;
+use crate::config::value::{Entry, Mark, Node, Value, quoted};
+
+/// Settings of the kubelet that depend on the host, so that coracle chooses them.
+const OF_THE_HOST: &[&str] =
+    &["cgroupDriver", "cgroupRoot", "containerRuntimeEndpoint", "staticPodPath", "kubeletCgroups"];
+/// Fields of kubeadm's documents that change nothing in a cluster of coracle, where kubeadm does not run.
+const WITHOUT_EFFECT: &[&str] = &[
+    "apiVersion",
+    "bootstrapTokens",
+    "caCertPath",
+    "certificateKey",
+    "discovery",
+    "dryRun",
+    "ignorePreflightErrors",
+    "imagePullPolicy",
+    "imagePullSerial",
+    "kind",
+    "metadata",
+    "timeoutForControlPlane",
+    "timeouts",
+];
+
+/// What the patches of a file set in the cluster, as entries of our fields.
+#[derive(Default)]
+pub(super) struct Settings {
+    pub(super) networking: Vec<Entry>,
+    pub(super) gates: Vec<Entry>,
+    pub(super) notes: Vec<String>,
+    pub(super) registries: Vec<Node>,
+    pub(super) containerd: Vec<Entry>,
+    /// What nodes log in with at registries, by host.
+    pub(super) accounts: BTreeMap<String, Account>,
+    /// Flags of each of [`COMPONENTS`].
+    flags: [Vec<Entry>; 4],
+    volumes: Vec<Node>,
+    kubelet: Vec<Entry>,
+    kube_proxy: Vec<Entry>,
+}
+
+/// The field with the flags of a component.
+const COMPONENTS: [&str; 4] = ["apiServer", "controllerManager", "scheduler", "etcd"];
+
+impl Settings {
+    /// Adds what the user should know, once.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.notes.iter().any(|note| note == text) {
+            self.notes.push(text.to_owned());
+        }
+    }
+
+    /// Sets feature gates; the last one that sets a gate wins.
+    fn set_gates(&mut self, gates: Vec<Entry>) {
+        for gate in gates {
+            self.gates.retain(|known| known.key != gate.key);
+            self.gates.push(gate);
+        }
+    }
+
+    fn flag(&mut self, component: &str, entry: Entry) {
+        let index = COMPONENTS.iter().position(|name| *name == component).unwrap_or_default();
+        let flags = &mut self.flags[index];
+        flags.retain(|known| known.key != entry.key);
+        flags.push(entry);
+    }
+
+    /// The entries for the top of a file.
+    pub(super) fn into_entries(self, mark: Mark) -> Vec<Entry> {
+        let mut entries: Vec<Entry> =
+            COMPONENTS.iter().zip(self.flags).map(|(name, flags)| list_or_map(name, mark, Value::Map(flags))).collect();
+        let maps = [
+            ("featureGates", self.gates),
+            ("kubelet", self.kubelet),
+            ("kubeProxy", self.kube_proxy),
+            ("containerd", self.containerd),
+        ];
+        entries.extend(maps.map(|(name, entries)| list_or_map(name, mark, Value::Map(entries))));
+        let lists = [("extraVolumes", self.volumes), ("registries", self.registries)];
+        entries.extend(lists.map(|(name, items)| list_or_map(name, mark, Value::List(items))));
+        entries
+    }
+
+    /// `runtimeConfig`: a flag of the API server; what a patch sets there comes after it.
+    pub(super) fn runtime_config(&mut self, reader: &mut Reader<'_>, field: &Field<'_>) {
+        let mut parts = Vec::new();
+        for (key, value) in reader.entries(field).unwrap_or_default() {
+            if matches!(value.node.value, Value::List(_) | Value::Map(_)) {
+                reader.wrong_type(&value, "`\"true\"` or `\"false\"`");
+            }
+            let text = scalar_text(&value.node.value);
+            parts.push(if text.is_empty() { key.to_owned() } else { format!("{key}={text}") });
+        }
+        let known = self.flags[0].iter().find(|entry| entry.key == "runtime-config");
+        parts.extend(known.map(|entry| scalar_text(&entry.node.value)).filter(|text| !text.is_empty()));
+        if !parts.is_empty() {
+            self.flag("apiServer", text_entry(field.node.mark, "runtime-config", &parts.join(",")));
+        }
+    }
+
+    /// Notes the patches of a node that kubeadm would not read there.
+    pub(super) fn without_effect(&mut self, patches: &[Patch], is_first: bool, role: &str) {
+        for patch in patches {
+            let wanted = match patch.kind {
+                "InitConfiguration" if !is_first => "JoinConfiguration",
+                "JoinConfiguration" if is_first => "InitConfiguration",
+                "InitConfiguration" | "JoinConfiguration" => continue,
+                _ if is_first => continue,
+                _ => {
+                    self.note(&format!(
+                        "the patch of {} on line {} has no effect, as with kind: kubeadm reads it from the first control plane only",
+                        patch.kind, patch.mark.line
+                    ));
+                    continue;
+                }
+            };
+            self.note(&format!(
+                "the patch of {} on line {} has no effect, as with kind: this {role} gets its settings from {wanted}",
+                patch.kind, patch.mark.line
+            ));
+        }
+    }
+
+    /// What the first control plane's documents set for the whole cluster.
+    pub(super) fn cluster(&mut self, reader: &mut Reader<'_>, documents: &Documents) {
+        for entry in changed(documents, "ClusterConfiguration") {
+            self.cluster_field(reader, &entry);
+        }
+        for entry in changed(documents, "KubeletConfiguration") {
+            match entry.key.as_str() {
+                "featureGates" => self.set_gates(children_of(&entry.node)),
+                name if OF_THE_HOST.contains(&name) => self.note(&format!(
+                    "`{name}` of the kubelet is not taken from the file: coracle sets what fits the host"
+                )),
+                _ => self.kubelet.push(entry),
+            }
+        }
+        for entry in changed(documents, "KubeProxyConfiguration") {
+            match entry.key.as_str() {
+                "featureGates" => self.set_gates(children_of(&entry.node)),
+                "mode" => self.networking.push(Entry { key: "kubeProxyMode".to_owned(), ..entry }),
+                _ => self.kube_proxy.push(entry),
+            }
+        }
+    }
+
+    fn cluster_field(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
+        let text = scalar_text(&entry.node.value);
+        match entry.key.as_str() {
+            "apiServer" | "controllerManager" | "scheduler" => self.component(reader, entry),
+            "etcd" => self.etcd(reader, &entry.node),
+            "networking" => self.subnets(reader, &entry.node),
+            "clusterName" => self.flag("controllerManager", Entry { key: "cluster-name".to_owned(), ..entry.clone() }),
+            "controlPlaneEndpoint" => self.endpoint(entry, &text),
+            "proxy" => {
+                for inner in children_of(&entry.node) {
+                    match (inner.key.as_str(), &inner.node.value) {
+                        ("disabled", Value::Bool(true)) => {
+                            self.networking.push(text_entry(inner.mark, "kubeProxyMode", "none"))
+                        }
+                        ("disabled", Value::Bool(false)) => {}
+                        _ => refuse(reader, &inner, "ClusterConfiguration.proxy", ""),
+                    }
+                }
+            }
+            "imageRepository" if text == "registry.k8s.io" => {}
+            "certificatesDir" if text == "/etc/kubernetes/pki" => {}
+            // Gates of kubeadm itself, which does not run.
+            "featureGates" => {
+                self.note("`featureGates` of ClusterConfiguration are gates of kubeadm, which coracle does not run")
+            }
+            "kubernetesVersion" => refuse(
+                reader,
+                entry,
+                "ClusterConfiguration",
+                "; the version is that of the node image, so choose the `image`",
+            ),
+            name if WITHOUT_EFFECT.contains(&name) => {}
+            _ => refuse(reader, entry, "ClusterConfiguration", ""),
+        }
+    }
+
+    /// Another endpoint: the API server's certificate gets its name.
+    fn endpoint(&mut self, entry: &Entry, text: &str) {
+        let host = text.rsplit_once(':').map_or(text, |(host, _)| host).trim_matches(['[', ']']);
+        self.names(vec![Node { mark: entry.node.mark, value: Value::Text(host.to_owned(), false) }]);
+        self.note(
+            "`controlPlaneEndpoint`: the API server's certificate has this name; nodes reach the API server as always",
+        );
+    }
+
+    /// More names for the API server's certificate.
+    fn names(&mut self, names: Vec<Node>) {
+        const FIELD: &str = "apiServerCertSANs";
+        if let Some(entry) = self.networking.iter_mut().find(|entry| entry.key == FIELD) {
+            if let Value::List(known) = &mut entry.node.value {
+                known.extend(names);
+            }
+        } else if let Some(mark) = names.first().map(|name| name.mark) {
+            self.networking.push(Entry { key: FIELD.to_owned(), mark, node: list(mark, names) });
+        }
+    }
+
+    fn component(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
+        let component = entry.key.clone();
+        for inner in children_of(&entry.node) {
+            match (inner.key.as_str(), &inner.node.value) {
+                ("extraArgs", _) => self.arguments(&component, &inner.node),
+                ("extraVolumes", Value::List(volumes)) => {
+                    for volume in volumes {
+                        self.volumes.push(self::volume(&component, volume));
+                    }
+                }
+                ("certSANs", Value::List(names)) if component == "apiServer" => {
+                    let own = |name: &&Node| !["localhost", "127.0.0.1"].contains(&scalar_text(&name.value).as_str());
+                    self.names(names.iter().filter(own).cloned().collect());
+                }
+                (name, _) if WITHOUT_EFFECT.contains(&name) => {}
+                (name, _) if name.contains('-') => {
+                    refuse(
+                        reader,
+                        &inner,
+                        &format!("ClusterConfiguration.{component}"),
+                        "; a flag belongs below `extraArgs`",
+                    );
+                }
+                _ => refuse(reader, &inner, &format!("ClusterConfiguration.{component}"), ""),
+            }
+        }
+    }
+
+    fn arguments(&mut self, component: &str, arguments: &Node) {
+        for flag in children_of(arguments) {
+            match (flag.key.as_str(), &flag.node.value) {
+                // kind's own flags that a patch removes are not there in the first place.
+                (_, Value::Null) => {}
+                ("feature-gates", _) => self.set_gates(gates(&flag)),
+                _ => self.flag(component, flag),
+            }
+        }
+    }
+
+    fn etcd(&mut self, reader: &mut Reader<'_>, node: &Node) {
+        for inner in children_of(node) {
+            if inner.key != "local" {
+                refuse(reader, &inner, "ClusterConfiguration.etcd", "; etcd runs in the control planes");
+                continue;
+            }
+            for field in children_of(&inner.node) {
+                match field.key.as_str() {
+                    "extraArgs" => self.arguments("etcd", &field.node),
+                    "dataDir" => self.flag("etcd", Entry { key: "data-dir".to_owned(), ..field }),
+                    _ => refuse(reader, &field, "ClusterConfiguration.etcd.local", ""),
+                }
+            }
+        }
+    }
+
+    fn subnets(&mut self, reader: &mut Reader<'_>, node: &Node) {
+        for entry in children_of(node) {
+            match entry.key.as_str() {
+                "podSubnet" | "serviceSubnet" => self.networking.push(entry),
+                "dnsDomain" if scalar_text(&entry.node.value) == "cluster.local" => {}
+                _ => refuse(reader, &entry, "ClusterConfiguration.networking", ""),
+            }
+        }
+    }
+
+    /// What a node's own document sets, as entries of the node.
+    pub(super) fn node(
+        &mut self,
+        reader: &mut Reader<'_>,
+        documents: &Documents,
+        is_first: bool,
+        node: &mut Vec<Entry>,
+    ) {
+        let kind = if is_first { "InitConfiguration" } else { "JoinConfiguration" };
+        for entry in changed(documents, kind) {
+            match entry.key.as_str() {
+                "nodeRegistration" => {
+                    for inner in children_of(&entry.node) {
+                        self.registration(reader, kind, inner, node);
+                    }
+                }
+                "skipPhases" => self.phases(reader, &entry),
+                name if WITHOUT_EFFECT.contains(&name) => {}
+                "patches" => refuse(reader, &entry, kind, "; write the same as patches in this file"),
+                _ => refuse(reader, &entry, kind, ""),
+            }
+        }
+    }
+
+    fn registration(&mut self, reader: &mut Reader<'_>, kind: &str, entry: Entry, node: &mut Vec<Entry>) {
+        let place = format!("{kind}.nodeRegistration");
+        match entry.key.as_str() {
+            "kubeletExtraArgs" => self.kubelet_flags(&entry.node, node),
+            "taints" => {
+                node.retain(|other| other.key != "taints");
+                node.push(entry);
+            }
+            "criSocket" if scalar_text(&entry.node.value).ends_with("/containerd/containerd.sock") => {}
+            "name" => refuse(reader, &entry, &place, "; nodes are named `CLUSTER-ROLE`, as their containers"),
+            name if WITHOUT_EFFECT.contains(&name) => {}
+            _ => refuse(reader, &entry, &place, ""),
+        }
+    }
+
+    fn kubelet_flags(&mut self, flags: &Node, node: &mut Vec<Entry>) {
+        let mut others = Vec::new();
+        for flag in children_of(flags) {
+            match (flag.key.as_str(), &flag.node.value) {
+                (_, Value::Null) => {}
+                ("node-labels", value) => {
+                    let labels = pairs(value, flag.node.mark);
+                    match node.iter_mut().find(|entry| entry.key == "labels") {
+                        Some(Entry { node: Node { value: Value::Map(known), .. }, .. }) => {
+                            known.retain(|entry| labels.iter().all(|label| label.key != entry.key));
+                            known.extend(labels);
+                        }
+                        _ => {
+                            node.push(Entry { key: "labels".to_owned(), mark: flag.mark, node: map(flag.mark, labels) })
+                        }
+                    }
+                }
+                ("register-with-taints", value) => {
+                    let taints = scalar_text(value)
+                        .split(',')
+                        .filter(|text| !text.is_empty())
+                        .map(|text| taint(text, flag.node.mark))
+                        .collect();
+                    node.retain(|other| other.key != "taints");
+                    node.push(Entry { key: "taints".to_owned(), mark: flag.mark, node: list(flag.mark, taints) });
+                }
+                ("feature-gates", _) => self.set_gates(gates(&flag)),
+                (name @ ("cgroup-driver" | "cgroup-root" | "kubelet-cgroups" | "runtime-cgroups"), _) => self.note(
+                    &format!("the kubelet's flag `{name}` is not taken from the file: coracle sets what fits the host"),
+                ),
+                _ => others.push(flag),
+            }
+        }
+        if let Some(mark) = others.first().map(|flag| flag.mark) {
+            node.push(Entry { key: "kubeletFlags".to_owned(), mark, node: map(mark, others) });
+        }
+    }
+
+    fn phases(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
+        let Value::List(phases) = &entry.node.value else { return };
+        for phase in phases {
+            match scalar_text(&phase.value).as_str() {
+                "addon/kube-proxy" => self.networking.push(text_entry(phase.mark, "kubeProxyMode", "none")),
+                "preflight" => {}
+                other => {
+                    reader.problem(phase.mark, format!("coracle cannot leave out kubeadm's phase {}", quoted(other)))
+                }
+            }
+        }
+    }
+}
+
+/// What the patches changed in the document of a kind.
+fn changed(documents: &Documents, kind: &str) -> Vec<Entry> {
+    let base = Documents::base();
+    let (Some(old), Some(new)) = (base.get(kind), documents.get(kind)) else { return Vec::new() };
+    difference(old, new).map(|node| children_of(&node)).unwrap_or_default()
+}
+
+/// Reports a field that cannot be honoured.
+fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instead: &str) {
+    if matches!(entry.node.value, Value::Null) {
+        return;
+    }
+    let message = format!("coracle cannot honour `{}` of {place}{instead}", entry.key);
+    reader.problem(entry.mark, message);
+}
+
+/// `a=b,c=d` as entries; a mapping stays one.
+fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
+    if let Value::Map(entries) = value {
+        return entries.clone();
+    }
+    let text = scalar_text(value);
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+        .map(|(key, value)| text_entry(mark, key.trim(), value))
+        .collect()
+}
+
+/// The feature gates in a flag.
+fn gates(flag: &Entry) -> Vec<Entry> {
+    let mut gates = pairs(&flag.node.value, flag.node.mark);
+    for gate in &mut gates {
+        if let Ok(on) = scalar_text(&gate.node.value).parse() {
+            gate.node.value = Value::Bool(on);
+        }
+    }
+    gates
+}
+
+/// `key=value:effect` as a taint.
+fn taint(text: &str, mark: Mark) -> Node {
+    let (rest, effect) = text.rsplit_once(':').unwrap_or((text, ""));
+    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+    map(mark, vec![text_entry(mark, "key", key), text_entry(mark, "value", value), text_entry(mark, "effect", effect)])
+}
+
+/// A volume of a component, in our words.
+fn volume(component: &str, node: &Node) -> Node {
+    let mut entries = vec![text_entry(node.mark, "component", component)];
+    entries.extend(children_of(node).into_iter().filter(|entry| entry.key != "name"));
+    map(node.mark, entries)
+}

@@ -1,0 +1,201 @@
+//! Configuration files of kind as people write them, in `tests/kind-files`: what they say is seen in the cluster.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Group;
+use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::run::{contains, docker, ensure, eventually};
+
+macro_rules! file {
+    ($name:literal) => {
+        include_str!(concat!("../../kind-files/", $name, ".yaml"))
+    };
+}
+
+/// Each scenario creates and deletes a cluster of its own.
+pub(crate) const KIND_FILES: Group = Group {
+    name: "kind-files",
+    environment: &[],
+    create: mistakes,
+    together: &[],
+    scenarios: &[
+        ("audit-policy", audit_policy),
+        ("extra-args", extra_args),
+        ("etcd-in-memory", etcd_in_memory),
+        ("kubelet-patch", kubelet_patch),
+        ("certificate-names", certificate_names),
+        ("ingress-ready", ingress_ready),
+        ("zones", zones),
+        ("no-cni-no-proxy", no_cni_no_proxy),
+        ("ha-dual", ha_dual),
+        ("containerd", containerd),
+    ],
+};
+
+/// Creates a cluster from a file, checks it and deletes it.
+fn with(cluster: &Cluster, text: &str, check: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    cluster.create(text, &[])?;
+    let checked = check();
+    cluster.coracle(&["delete", "cluster"])?;
+    checked
+}
+
+fn mistakes(cluster: &Cluster) -> Result<(), String> {
+    let path = cluster.write("mistakes.yaml", file!("mistakes"))?;
+    let output = cluster.coracle_output(&["create", "cluster", "--config", &path])?;
+    ensure(output.code == 3, || output.told())?;
+    for part in ["6 problems", "mistakes.yaml:4:9", "`worker`", "`extraMounts`", "no `hostPath`", "not YAML"] {
+        contains(&output.stderr, part)?;
+    }
+    ensure(docker(&["ps", "--all", "--quiet", "--filter", &format!("name={}", cluster.name)])?.is_empty(), || {
+        "something was created".to_owned()
+    })
+}
+
+fn audit_policy(cluster: &Cluster) -> Result<(), String> {
+    cluster.write("audit-policy.file.yaml", file!("audit-policy.file"))?;
+    with(cluster, file!("audit-policy"), || {
+        let log = "cat /var/log/kubernetes/kube-apiserver-audit.log";
+        let lines = eventually(PATIENCE, || {
+            let lines = cluster.in_node(log)?;
+            ensure(lines.lines().count() > 10, || format!("the audit log has {} lines", lines.lines().count()))?;
+            Ok(lines)
+        })?;
+        contains(&lines, "\"level\":\"Metadata\"")?;
+        ensure(!lines.contains("\"level\":\"Request"), || "the policy is not honoured".to_owned())
+    })
+}
+
+fn extra_args(cluster: &Cluster) -> Result<(), String> {
+    with(cluster, file!("extra-args-list"), || {
+        let flags = cluster.in_node("tr '\\0' '\\n' < /proc/$(pgrep -x kube-apiserver | head -1)/cmdline")?;
+        ensure(flags.lines().filter(|flag| flag.starts_with("--service-account-issuer=")).count() == 2, || {
+            flags.clone()
+        })?;
+        contains(&flags, "ValidatingAdmissionWebhook,AlwaysPullImages")?;
+        let address = cluster.address()?;
+        contains(&fetch(&format!("http://{address}:2381/metrics"))?, "etcd_server_has_leader 1")?;
+        contains(&fetch(&format!("http://{address}:10249/healthz"))?, "ok")?;
+        let listeners = cluster.in_node("ss --no-header --listening --tcp --numeric 2>/dev/null || netstat -ltn")?;
+        for port in ["10257", "10259"] {
+            let wanted = [format!("*:{port}"), format!("0.0.0.0:{port}")];
+            ensure(wanted.iter().any(|place| listeners.contains(place)), || format!("{port}: {listeners}"))?;
+        }
+        Ok(())
+    })
+}
+
+fn etcd_in_memory(cluster: &Cluster) -> Result<(), String> {
+    with(cluster, file!("etcd-in-memory"), || {
+        contains(&cluster.in_node("test -d /tmp/etcd/member && stat --file-system --format=%T /tmp/etcd")?, "tmpfs")?;
+        let worker = format!("{}-worker", cluster.name);
+        let config = configuration(cluster, &worker)?;
+        ensure(config["maxPods"] == 42 && config["systemReserved"]["memory"] == "2Gi", || config.to_string())?;
+        ensure(configuration(cluster, &cluster.node())?["maxPods"] == 110, || "the control plane has it too".to_owned())
+    })
+}
+
+/// The configuration that a kubelet really has.
+fn configuration(cluster: &Cluster, node: &str) -> Result<Value, String> {
+    let path = format!("--raw=/api/v1/nodes/{node}/proxy/configz");
+    let text = cluster.kubectl(&["get", &path])?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+    Ok(value["kubeletconfig"].clone())
+}
+
+fn kubelet_patch(cluster: &Cluster) -> Result<(), String> {
+    with(cluster, file!("kubelet-patch"), || {
+        for node in [cluster.node(), format!("{}-worker", cluster.name)] {
+            let config = configuration(cluster, &node)?;
+            let is_set = config["maxPods"] == 500
+                && config["serializeImagePulls"] == false
+                && config["logging"]["verbosity"] == 4
+                && config["evictionHard"]["nodefs.available"] == "0%";
+            ensure(is_set, || format!("{node}: {config}"))?;
+        }
+        Ok(())
+    })
+}
+
+fn certificate_names(cluster: &Cluster) -> Result<(), String> {
+    // A port that no other test has.
+    with(cluster, &file!("json6902-node").replace("16443", "26443"), || {
+        let names = cluster.in_node(
+            "openssl s_client -connect 127.0.0.1:6443 </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName",
+        )?;
+        contains(&names, "DNS:ci.example.com")?;
+        contains(&names, "IP Address:192.0.2.10")?;
+        contains(&cluster.kubectl(&["config", "view", "--minify"])?, "https://127.0.0.1:26443")
+    })
+}
+
+fn ingress_ready(cluster: &Cluster) -> Result<(), String> {
+    let text =
+        file!("ingress-ready").replace("hostPort: 80", "hostPort: 28080").replace("hostPort: 443", "hostPort: 28443");
+    with(cluster, &text, || {
+        let nodes = cluster.kubectl(&["get", "nodes", "--selector=ingress-ready=true", "--output=name"])?;
+        ensure(nodes.trim() == format!("node/{}", cluster.node()), || nodes.clone())?;
+        let page = "printf 'HTTP/1.0 200 OK\\r\\n\\r\\nHello, world!'";
+        cluster.in_node(&format!(
+            "setsid socat TCP-LISTEN:80,fork,reuseaddr SYSTEM:\"{page}\" >/dev/null 2>&1 & sleep 0.2"
+        ))?;
+        contains(&eventually(Duration::from_secs(10), || fetch("http://127.0.0.1:28080/"))?, "Hello")
+    })
+}
+
+fn zones(cluster: &Cluster) -> Result<(), String> {
+    with(cluster, file!("zones"), || {
+        for zone in ["site-a", "site-b"] {
+            let selector =
+                format!("--selector=topology.kubernetes.io/zone={zone},topology.kubernetes.io/region=metro-1");
+            let nodes = cluster.kubectl(&["get", "nodes", &selector, "--output=name"])?;
+            ensure(nodes.lines().count() == 2, || format!("{zone}: {nodes}"))?;
+        }
+        Ok(())
+    })
+}
+
+fn no_cni_no_proxy(cluster: &Cluster) -> Result<(), String> {
+    with(cluster, file!("no-cni-no-proxy"), || {
+        contains(&cluster.said.borrow(), "CNI")?;
+        let sets = cluster.kubectl(&["get", "daemonsets", "--all-namespaces", "--output=name"])?;
+        ensure(!sets.contains("kube-proxy"), || sets.clone())?;
+        contains(&cluster.kubectl(&["get", "nodes"])?, "NotReady")
+    })
+}
+
+fn ha_dual(cluster: &Cluster) -> Result<(), String> {
+    let home = cluster.home.display().to_string();
+    cluster.write("data", "")?;
+    // It needs a shared mount, which not every machine has.
+    let text = file!("ha-dual").replace("HOSTDIR", &home).replace("    propagation: HostToContainer\n", "");
+    with(cluster, &text, || {
+        let planes =
+            cluster.kubectl(&["get", "nodes", "--selector=node-role.kubernetes.io/control-plane", "--output=name"])?;
+        ensure(planes.lines().count() == 3, || planes.clone())?;
+        contains(&cluster.kubectl(&["get", "servicecidrs", "kubernetes", "--output=yaml"])?, "fd00:10:96::/112")?;
+        for component in ["kube-apiserver", "kube-scheduler", "kube-controller-manager"] {
+            let flags =
+                cluster.in_node(&format!("tr '\\0' '\\n' < /proc/$(pgrep -x {component} | head -1)/cmdline"))?;
+            contains(&flags, "--feature-gates=ImageVolume=true")?;
+        }
+        contains(&cluster.kubectl(&["api-versions"])?, "resource.k8s.io/v1")
+    })
+}
+
+/// The patches of both pages of kind about registries, and one of something else.
+fn containerd(cluster: &Cluster) -> Result<(), String> {
+    let text = format!(
+        "{}\n- |-\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    max_concurrent_downloads = 7\n",
+        file!("local-registry-old").trim_end()
+    );
+    with(cluster, &text, || {
+        let hosts = cluster.in_node("cat /etc/containerd/certs.d/localhost:5001/hosts.toml")?;
+        contains(&hosts, "[host.\"http://kind-registry:5000\"]")?;
+        let dump = cluster.in_node("containerd config dump")?;
+        contains(&dump, "max_concurrent_downloads = 7")?;
+        contains(&dump, "config_path = '/etc/containerd/certs.d'")
+    })
+}
