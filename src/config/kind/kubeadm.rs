@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::documents::{Documents, Patch};
 use super::patch::difference;
+use super::registration::gates;
 use super::{children_of, list, list_or_map, map, scalar_text, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
@@ -13,7 +14,7 @@ use crate::config::value::{Entry, Mark, Node, Value, quoted};
 const OF_THE_HOST: &[&str] =
     &["cgroupDriver", "cgroupRoot", "containerRuntimeEndpoint", "staticPodPath", "kubeletCgroups"];
 /// Fields of kubeadm's documents that change nothing in a cluster of coracle, where kubeadm does not run.
-const WITHOUT_EFFECT: &[&str] = &[
+pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "apiVersion",
     "bootstrapTokens",
     "caCertPath",
@@ -58,7 +59,7 @@ impl Settings {
     }
 
     /// Sets feature gates; the last one that sets a gate wins.
-    fn set_gates(&mut self, gates: Vec<Entry>) {
+    pub(super) fn set_gates(&mut self, gates: Vec<Entry>) {
         for gate in gates {
             self.gates.retain(|known| known.key != gate.key);
             self.gates.push(gate);
@@ -272,143 +273,22 @@ impl Settings {
             }
         }
     }
-
-    /// What a node's own document sets, as entries of the node.
-    pub(super) fn node(
-        &mut self,
-        reader: &mut Reader<'_>,
-        documents: &Documents,
-        is_first: bool,
-        node: &mut Vec<Entry>,
-    ) {
-        let kind = if is_first { "InitConfiguration" } else { "JoinConfiguration" };
-        for entry in changed(documents, kind) {
-            match entry.key.as_str() {
-                "nodeRegistration" => {
-                    for inner in children_of(&entry.node) {
-                        self.registration(reader, kind, inner, node);
-                    }
-                }
-                "skipPhases" => self.phases(reader, &entry),
-                name if WITHOUT_EFFECT.contains(&name) => {}
-                "patches" => refuse(reader, &entry, kind, "; write the same as patches in this file"),
-                _ => refuse(reader, &entry, kind, ""),
-            }
-        }
-    }
-
-    fn registration(&mut self, reader: &mut Reader<'_>, kind: &str, entry: Entry, node: &mut Vec<Entry>) {
-        let place = format!("{kind}.nodeRegistration");
-        match entry.key.as_str() {
-            "kubeletExtraArgs" => self.kubelet_flags(&entry.node, node),
-            "taints" => {
-                node.retain(|other| other.key != "taints");
-                node.push(entry);
-            }
-            "criSocket" if scalar_text(&entry.node.value).ends_with("/containerd/containerd.sock") => {}
-            "name" => refuse(reader, &entry, &place, "; nodes are named `CLUSTER-ROLE`, as their containers"),
-            name if WITHOUT_EFFECT.contains(&name) => {}
-            _ => refuse(reader, &entry, &place, ""),
-        }
-    }
-
-    fn kubelet_flags(&mut self, flags: &Node, node: &mut Vec<Entry>) {
-        let mut others = Vec::new();
-        for flag in children_of(flags) {
-            match (flag.key.as_str(), &flag.node.value) {
-                (_, Value::Null) => {}
-                ("node-labels", value) => {
-                    let labels = pairs(value, flag.node.mark);
-                    match node.iter_mut().find(|entry| entry.key == "labels") {
-                        Some(Entry { node: Node { value: Value::Map(known), .. }, .. }) => {
-                            known.retain(|entry| labels.iter().all(|label| label.key != entry.key));
-                            known.extend(labels);
-                        }
-                        _ => {
-                            node.push(Entry { key: "labels".to_owned(), mark: flag.mark, node: map(flag.mark, labels) })
-                        }
-                    }
-                }
-                ("register-with-taints", value) => {
-                    let taints = scalar_text(value)
-                        .split(',')
-                        .filter(|text| !text.is_empty())
-                        .map(|text| taint(text, flag.node.mark))
-                        .collect();
-                    node.retain(|other| other.key != "taints");
-                    node.push(Entry { key: "taints".to_owned(), mark: flag.mark, node: list(flag.mark, taints) });
-                }
-                ("feature-gates", _) => self.set_gates(gates(&flag)),
-                (name @ ("cgroup-driver" | "cgroup-root" | "kubelet-cgroups" | "runtime-cgroups"), _) => self.note(
-                    &format!("the kubelet's flag `{name}` is not taken from the file: coracle sets what fits the host"),
-                ),
-                _ => others.push(flag),
-            }
-        }
-        if let Some(mark) = others.first().map(|flag| flag.mark) {
-            node.push(Entry { key: "kubeletFlags".to_owned(), mark, node: map(mark, others) });
-        }
-    }
-
-    fn phases(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
-        let Value::List(phases) = &entry.node.value else { return };
-        for phase in phases {
-            match scalar_text(&phase.value).as_str() {
-                "addon/kube-proxy" => self.networking.push(text_entry(phase.mark, "kubeProxyMode", "none")),
-                "preflight" => {}
-                other => {
-                    reader.problem(phase.mark, format!("coracle cannot leave out kubeadm's phase {}", quoted(other)))
-                }
-            }
-        }
-    }
 }
 
 /// What the patches changed in the document of a kind.
-fn changed(documents: &Documents, kind: &str) -> Vec<Entry> {
+pub(super) fn changed(documents: &Documents, kind: &str) -> Vec<Entry> {
     let base = Documents::base();
     let (Some(old), Some(new)) = (base.get(kind), documents.get(kind)) else { return Vec::new() };
     difference(old, new).map(|node| children_of(&node)).unwrap_or_default()
 }
 
 /// Reports a field that cannot be honoured.
-fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instead: &str) {
+pub(super) fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instead: &str) {
     if matches!(entry.node.value, Value::Null) {
         return;
     }
     let message = format!("coracle cannot honour `{}` of {place}{instead}", entry.key);
     reader.problem(entry.mark, message);
-}
-
-/// `a=b,c=d` as entries; a mapping stays one.
-fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
-    if let Value::Map(entries) = value {
-        return entries.clone();
-    }
-    let text = scalar_text(value);
-    let parts = text.split(',').filter(|part| !part.is_empty());
-    parts
-        .map(|part| part.split_once('=').unwrap_or((part, "")))
-        .map(|(key, value)| text_entry(mark, key.trim(), value))
-        .collect()
-}
-
-/// The feature gates in a flag.
-fn gates(flag: &Entry) -> Vec<Entry> {
-    let mut gates = pairs(&flag.node.value, flag.node.mark);
-    for gate in &mut gates {
-        if let Ok(on) = scalar_text(&gate.node.value).parse() {
-            gate.node.value = Value::Bool(on);
-        }
-    }
-    gates
-}
-
-/// `key=value:effect` as a taint.
-fn taint(text: &str, mark: Mark) -> Node {
-    let (rest, effect) = text.rsplit_once(':').unwrap_or((text, ""));
-    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-    map(mark, vec![text_entry(mark, "key", key), text_entry(mark, "value", value), text_entry(mark, "effect", effect)])
 }
 
 /// A volume of a component, in our words.

@@ -5,6 +5,7 @@ mod containerd;
 mod documents;
 mod kubeadm;
 mod patch;
+mod registration;
 #[cfg(test)]
 mod tests;
 
