@@ -7,9 +7,7 @@ use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
     API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, components,
-    contents, nodes, registries, syntax, validate,
-    API_VERSION, ClusterConfig, ClusterName, KIND, KubeProxyMode, Networking, Node, Role, components, contents, kind,
-    nodes, registries, syntax, validate,
+    contents, kind, nodes, registries, syntax, validate,
 };
 use crate::error::{Code, Error, Problem, Result};
 
@@ -229,6 +227,7 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     }
     if let Some(durability) = fields.get("durability").and_then(|value| reader.choice(value, Durability::WORDS)) {
         cluster.durability = durability;
+    }
     if let Some(value) = fields.get("extraVolumes") {
         cluster.extra_volumes = reader.extra_volumes(value);
     }

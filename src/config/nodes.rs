@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use super::reader::{Field, Fields, Reader};
 use super::value::quoted;
 use super::{
-    ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, node_settings, syntax,
+    ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, components, node_settings,
+    syntax,
 };
-use super::{ExtraMount, ExtraPortMapping, Node, Propagation, Protocol, Role, Taint, TaintEffect, components, syntax};
 
 const NODE: &[&str] = &["role", "image", "labels", "taints", "kubeletFlags", "extraMounts", "extraPortMappings"];
 const MOUNT: &[&str] = &["hostPath", "containerPath", "readOnly", "propagation"];

@@ -103,12 +103,11 @@ impl Check<'_> {
             }
         }
         // What is empty counts as missing, as everywhere; a wrong type has been reported when the file was loaded.
-        if !matches!(field.node.value, Value::Map(_) | Value::List(_)) {
+        if !matches!(field.node.value, Value::Map(_)) {
             return;
         }
         match name {
             "featureGates" => self.gates(field),
-            "nodes" => self.nodes(field),
             "kubelet" => self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE),
             "kubeProxy" if first => self.document(field, "KubeProxyConfiguration", &[]),
             _ if control_plane => {
@@ -130,14 +129,6 @@ impl Check<'_> {
             fields.iter().filter(|(name, field)| *name == "kubelet" && matches!(field.node.value, Value::Map(_)));
         for (_, field) in kubelet {
             self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE);
-    /// The flags of the kubelet of each node.
-    fn nodes(&mut self, field: &Field<'_>) {
-        for node in self.reader.items(field).unwrap_or_default() {
-            for (name, value) in self.reader.entries(&node).unwrap_or_default() {
-                if name == "kubeletFlags" {
-                    self.flags(&value, "kubelet");
-                }
-            }
         }
     }
 
@@ -246,9 +237,6 @@ impl Check<'_> {
         let known = self.known;
         let Some(flags) = known.flags.get(component) else { return };
         let names: Vec<&str> = flags.keys().map(String::as_str).filter(|name| !ENDING.contains(name)).collect();
-        if !matches!(field.node.value, Value::Map(_)) {
-            return;
-        }
         for (name, value) in self.reader.entries(field).unwrap_or_default() {
             if ENDING.contains(&name) {
                 let message = format!("`{component}` would print something and end, because of {}", quoted(name));

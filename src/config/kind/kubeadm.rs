@@ -8,7 +8,7 @@ use super::registration::gates;
 use super::{children_of, list, list_or_map, map, scalar_text, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
-use crate::config::value::{Entry, Mark, Node, Value, quoted};
+use crate::config::value::{Entry, Mark, Node, Value};
 
 /// Settings of the kubelet that depend on the host, so that coracle chooses them.
 const OF_THE_HOST: &[&str] =

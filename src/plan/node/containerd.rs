@@ -17,11 +17,9 @@ pub const CERTS: &str = "/etc/containerd/certs.d";
 /// The CNI configuration that coracle writes; the agent knows it by its name.
 pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-coracle.conflist";
 
-/// containerd's configuration: only what differs from its defaults.
-pub fn containerd(cgroup: CgroupVersion, image: &NodeImage) -> String {
 /// containerd's configuration with the user's merge patch over it.
-pub fn containerd(cgroup: CgroupVersion, pause: &str, patch: &Value) -> Result<String> {
-    let text = defaults(cgroup, pause);
+pub fn containerd(cgroup: CgroupVersion, image: &NodeImage, patch: &Value) -> Result<String> {
+    let text = defaults(cgroup, image);
     if patch.as_object().is_none_or(serde_json::Map::is_empty) {
         return Ok(text);
     }
@@ -34,7 +32,7 @@ pub fn containerd(cgroup: CgroupVersion, pause: &str, patch: &Value) -> Result<S
 }
 
 /// Only what differs from containerd's defaults.
-fn defaults(cgroup: CgroupVersion, pause: &str) -> String {
+fn defaults(cgroup: CgroupVersion, image: &NodeImage) -> String {
     // runc's systemd driver freezes cgroups around updates on v1, and a node killed at that moment can never be removed.
     let systemd = cgroup == CgroupVersion::V2;
     let pause = &image.pause;

@@ -58,9 +58,8 @@ pub(crate) fn files(
         files.text(PROXY_DROP_IN, proxy::drop_in());
     }
     resources::files(&mut files, &node.config.settings);
-    files.text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, image));
-    files
-        .text(containerd::CONTAINERD_CONFIG, containerd::containerd(cgroup, &image.pause, &layout.cluster.containerd)?);
+    let configuration = containerd::containerd(cgroup, image, &layout.cluster.containerd)?;
+    files.text(containerd::CONTAINERD_CONFIG, configuration);
     registries::node_files(&mut files, &layout.cluster.registries, &facts.authorities, &facts.login_hosts);
     credentials::node_files(&mut files, &registries::logins(&layout.cluster.registries))?;
     if let Some(registry) = &facts.registry {

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::etcd::{PROBED_PORT, is_probed};
 use crate::config::known::is_repeated;
-use crate::config::{Durability, Flags};
-use crate::config::{ExtraVolume, Flags};
+use crate::config::{Durability, ExtraVolume, Flags};
 use crate::error::Result;
 use crate::plan::facts::NodeImage;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
