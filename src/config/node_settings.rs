@@ -69,7 +69,7 @@ impl std::fmt::Display for Memory {
     /// The shortest spelling that is exact: `1536Mi`.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let units = [(30, "Gi"), (20, "Mi"), (10, "Ki"), (0, "")];
-        let exact = units.iter().find(|(bits, _)| self.0 % (1 << bits) == 0);
+        let exact = units.iter().find(|(bits, _)| self.0.is_multiple_of(1 << bits));
         let (bits, unit) = exact.unwrap_or(&(0, ""));
         write!(formatter, "{}{unit}", self.0 >> bits)
     }

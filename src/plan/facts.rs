@@ -99,6 +99,7 @@ pub fn guest_address(name: &str, subnets: &[IpNet]) -> Option<IpAddr> {
 
 /// Facts about the node image.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says what the image has")]
 pub struct NodeImage {
     /// The image's ID, from which nodes are created.
     pub id: String,

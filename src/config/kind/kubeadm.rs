@@ -164,7 +164,7 @@ impl Settings {
                 for inner in children_of(&entry.node) {
                     match (inner.key.as_str(), &inner.node.value) {
                         ("disabled", Value::Bool(true)) => {
-                            self.networking.push(text_entry(inner.mark, "kubeProxyMode", "none"))
+                            self.networking.push(text_entry(inner.mark, "kubeProxyMode", "none"));
                         }
                         ("disabled", Value::Bool(false)) => {}
                         _ => refuse(reader, &inner, "ClusterConfiguration.proxy", ""),
@@ -175,7 +175,7 @@ impl Settings {
             "certificatesDir" if text == "/etc/kubernetes/pki" => {}
             // Gates of kubeadm itself, which does not run.
             "featureGates" => {
-                self.note("`featureGates` of ClusterConfiguration are gates of kubeadm, which coracle does not run")
+                self.note("`featureGates` of ClusterConfiguration are gates of kubeadm, which coracle does not run");
             }
             "kubernetesVersion" => refuse(
                 reader,

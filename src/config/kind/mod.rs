@@ -84,7 +84,7 @@ pub(super) fn translate(reader: &mut Reader<'_>, root: &Node) -> Translated {
     version(reader, &fields, &mut notes);
     let mut settings = Settings::default();
     let patches = patches(reader, &fields);
-    let nodes = nodes(reader, fields.get("nodes"), &patches, &mut settings);
+    let all = nodes(reader, fields.get("nodes"), &patches, &mut settings);
     let mut entries = vec![text_entry(mark, "apiVersion", API_VERSION), text_entry(mark, "kind", KIND)];
     entries.extend(fields.get("name").map(|field| entry("name", field)));
     if let Some(field) = fields.get("featureGates")
@@ -108,7 +108,7 @@ pub(super) fn translate(reader: &mut Reader<'_>, root: &Node) -> Translated {
             reader.problem(item.node.mark, message);
         }
     }
-    entries.push(list_or_map("nodes", mark, Value::List(nodes)));
+    entries.push(list_or_map("nodes", mark, Value::List(all)));
     entries.push(list_or_map("networking", mark, Value::Map(networking)));
     notes.append(&mut settings.notes);
     let accounts = std::mem::take(&mut settings.accounts);

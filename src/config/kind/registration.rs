@@ -1,4 +1,4 @@
-//! What InitConfiguration and JoinConfiguration come to, as fields of a node.
+//! What `InitConfiguration` and `JoinConfiguration` come to, as fields of a node.
 
 use super::documents::Documents;
 use super::kubeadm::{Settings, WITHOUT_EFFECT, changed, refuse};
@@ -59,7 +59,11 @@ impl Settings {
                             known.extend(labels);
                         }
                         _ => {
-                            node.push(Entry { key: "labels".to_owned(), mark: flag.mark, node: map(flag.mark, labels) })
+                            node.push(Entry {
+                                key: "labels".to_owned(),
+                                mark: flag.mark,
+                                node: map(flag.mark, labels),
+                            });
                         }
                     }
                 }
@@ -91,7 +95,7 @@ impl Settings {
                 "addon/kube-proxy" => self.networking.push(text_entry(phase.mark, "kubeProxyMode", "none")),
                 "preflight" => {}
                 other => {
-                    reader.problem(phase.mark, format!("coracle cannot leave out kubeadm's phase {}", quoted(other)))
+                    reader.problem(phase.mark, format!("coracle cannot leave out kubeadm's phase {}", quoted(other)));
                 }
             }
         }

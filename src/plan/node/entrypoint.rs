@@ -169,7 +169,7 @@ mod tests {
     }
 
     /// Runs the part of the script that shows limits, on files of a directory and without mounts.
-    fn shown(settings: NodeSettings, meminfo: &str, online: &str) -> (String, String) {
+    fn shown(settings: &NodeSettings, meminfo: &str, online: &str) -> (String, String) {
         let directory = tempfile::tempdir().unwrap();
         let own = directory.path().join("own");
         let cpus = own.join("sys/devices/system/cpu");
@@ -178,7 +178,7 @@ mod tests {
         std::fs::write(own.join("proc/meminfo"), meminfo).unwrap();
         std::fs::write(cpus.join("online"), online).unwrap();
         let mut script = "mount() { :; }\n".to_owned();
-        limits(&mut script, &settings);
+        limits(&mut script, settings);
         let script = script.replace("own=/run/coracle", &format!("own={}", own.display()));
         let bash = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
         assert!(bash.status.success(), "{bash:?}");
@@ -192,11 +192,11 @@ mod tests {
                        Cached:          5000000 kB\nVmallocTotal:   34359738367 kB\nHugePages_Total:       0\n";
         let (memory, cpus) = (Some(crate::config::Memory(1 << 30)), Some(crate::config::Cpus(2500)));
         let (shown_memory, online) =
-            shown(NodeSettings { memory, cpus, ..NodeSettings::default() }, meminfo, "0,2-7\n");
+            shown(&NodeSettings { memory, cpus, ..NodeSettings::default() }, meminfo, "0,2-7\n");
         let values: Vec<&str> = shown_memory.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
         assert_eq!(values, ["1048576", "560352", "0", "1048576", "34359738367", "0"], "{shown_memory}");
         assert_eq!(online, "0,2,3\n");
         // No more processors than there are.
-        assert_eq!(shown(NodeSettings { cpus, ..NodeSettings::default() }, meminfo, "0-1\n").1, "0,1\n");
+        assert_eq!(shown(&NodeSettings { cpus, ..NodeSettings::default() }, meminfo, "0-1\n").1, "0,1\n");
     }
 }
