@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::documents::{Documents, Patch};
 use super::patch::difference;
-use super::registration::gates;
 use super::{children_of, list, list_or_map, map, scalar_text, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
@@ -289,6 +288,30 @@ pub(super) fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instea
     }
     let message = format!("coracle cannot honour `{}` of {place}{instead}", entry.key);
     reader.problem(entry.mark, message);
+}
+
+/// `a=b,c=d` as entries; a mapping stays one.
+pub(super) fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
+    if let Value::Map(entries) = value {
+        return entries.clone();
+    }
+    let text = scalar_text(value);
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+        .map(|(key, value)| text_entry(mark, key.trim(), value))
+        .collect()
+}
+
+/// The feature gates in a flag.
+pub(super) fn gates(flag: &Entry) -> Vec<Entry> {
+    let mut gates = pairs(&flag.node.value, flag.node.mark);
+    for gate in &mut gates {
+        if let Ok(on) = scalar_text(&gate.node.value).parse() {
+            gate.node.value = Value::Bool(on);
+        }
+    }
+    gates
 }
 
 /// A volume of a component, in our words.

@@ -1,7 +1,7 @@
 //! What `InitConfiguration` and `JoinConfiguration` come to, as fields of a node.
 
 use super::documents::Documents;
-use super::kubeadm::{Settings, WITHOUT_EFFECT, changed, refuse};
+use super::kubeadm::{Settings, WITHOUT_EFFECT, changed, gates, pairs, refuse};
 use super::{children_of, list, map, scalar_text, text_entry};
 use crate::config::reader::Reader;
 use crate::config::value::{Entry, Mark, Node, Value, quoted};
@@ -100,30 +100,6 @@ impl Settings {
             }
         }
     }
-}
-
-/// `a=b,c=d` as entries; a mapping stays one.
-fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
-    if let Value::Map(entries) = value {
-        return entries.clone();
-    }
-    let text = scalar_text(value);
-    let parts = text.split(',').filter(|part| !part.is_empty());
-    parts
-        .map(|part| part.split_once('=').unwrap_or((part, "")))
-        .map(|(key, value)| text_entry(mark, key.trim(), value))
-        .collect()
-}
-
-/// The feature gates in a flag.
-pub(super) fn gates(flag: &Entry) -> Vec<Entry> {
-    let mut gates = pairs(&flag.node.value, flag.node.mark);
-    for gate in &mut gates {
-        if let Ok(on) = scalar_text(&gate.node.value).parse() {
-            gate.node.value = Value::Bool(on);
-        }
-    }
-    gates
 }
 
 /// `key=value:effect` as a taint.

@@ -144,8 +144,7 @@ impl FakeEngine {
 
     /// What was uploaded into a container, by path.
     pub(crate) fn files(&self, container: &str) -> BTreeMap<String, Vec<u8>> {
-        let state = self.state.lock().unwrap();
-        state.find(container).map(|held| held.files.clone()).unwrap_or_default()
+        self.state.lock().unwrap().find(container).map(|held| held.files.clone()).unwrap_or_default()
     }
 
     /// Notes a call, and does its work unless this is the one that fails.
