@@ -45,6 +45,7 @@ const AT_ONCE: usize = 4;
 /// The groups of one half, which takes about as long as the other one. What uses the shared registry, or images of the same
 /// names, is on the same side.
 const SECOND_HALF: &[&str] = &[
+    "kind-files",
     "published",
     "course",
     "setup",

@@ -161,7 +161,8 @@ pub(super) fn answers(cluster: &Cluster) -> Result<(), String> {
     let tcp = format!(
         "import urllib.request; print(urllib.request.urlopen('http://{address}:80/', timeout=5).read().decode())"
     );
-    contains(&cluster.python("daemonset/echo", &tcp)?, &cluster.name)?;
+    // The rules of that pod's node may come a moment later than those of the node that was asked before.
+    eventually(PATIENCE, || contains(&cluster.python("daemonset/echo", &tcp)?, &cluster.name))?;
     let datagram = format!(
         "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); \
          s.sendto(b'x', ('{address}', 53)); print(s.recv(512).decode())"
