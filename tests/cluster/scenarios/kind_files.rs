@@ -183,9 +183,7 @@ fn ha_dual(cluster: &Cluster) -> Result<(), String> {
         ensure(planes.lines().count() == 3, || planes.clone())?;
         contains(&cluster.kubectl(&["get", "servicecidrs", "kubernetes", "--output=yaml"])?, "fd00:10:96::/112")?;
         for component in ["kube-apiserver", "kube-scheduler", "kube-controller-manager"] {
-            let flags =
-                cluster.in_node(&format!("tr '\\0' '\\n' < /proc/$(pgrep -x {component} | head -1)/cmdline"))?;
-            contains(&flags, "--feature-gates=ImageVolume=true")?;
+            contains(&flags(cluster, component)?, "--feature-gates=ImageVolume=true")?;
         }
         contains(&cluster.kubectl(&["api-versions"])?, "resource.k8s.io/v1")
     })
