@@ -67,7 +67,7 @@ impl ClustersOption {
 /// The hint of an interrupted command that can be repeated.
 pub(super) fn resumable(error: Error, command: &str) -> Error {
     if error.code() == Code::Interrupted {
-        return error.hint(format!("`{command}` goes on where this ended"));
+        return error.hint(format!("`{command}` continues where this ended"));
     }
     error
 }

@@ -79,7 +79,7 @@ commands! {
         Restart(restart::Restart),
         /// Freeze a cluster, which keeps its memory and uses no CPU
         Pause(pause::Pause),
-        /// Let a paused cluster go on
+        /// Resume a paused cluster
         Unpause(pause::Unpause),
         /// Stop, start and restart nodes
         #[command(subcommand, arg_required_else_help = true)]

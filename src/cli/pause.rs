@@ -30,7 +30,7 @@ pub(crate) struct Pause {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  coracle unpause dev     let the cluster `dev` go on and wait until its API answers")]
+  coracle unpause dev     resume the cluster `dev` and wait until its API answers")]
 pub(crate) struct Unpause {
     #[command(flatten)]
     clusters: ClustersOption,
@@ -75,7 +75,7 @@ async fn pause_cluster(context: &Context, engine: &SharedEngine, name: ClusterNa
     if paused.is_empty() {
         context.ui.note(format!("Cluster `{name}` is already paused"));
     } else {
-        context.ui.note(format!("Cluster `{name}` is paused; `coracle unpause {name}` lets it go on"));
+        context.ui.note(format!("Cluster `{name}` is paused; `coracle unpause {name}` resumes it"));
     }
     Ok(json!({ "name": name, "state": "paused", "paused": paused }))
 }
@@ -94,7 +94,7 @@ async fn unpause_cluster(context: &Context, engine: &SharedEngine, name: Cluster
     let unpaused = Box::pin(context.run_to_end(engine, work)).await;
     let unpaused = unpaused.map_err(|error| resumable(error, &format!("coracle unpause {name}")))?;
     step.finish();
-    let what = if unpaused.is_empty() { "is not paused" } else { "goes on" };
+    let what = if unpaused.is_empty() { "is not paused" } else { "is running again" };
     context.ui.note(format!("Cluster `{name}` {what}"));
     Ok(json!({ "name": name, "state": "running", "unpaused": unpaused }))
 }

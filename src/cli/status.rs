@@ -31,7 +31,7 @@ impl Run for Status {
         context.ui.data(&printed.render(self.output.output)?)?;
         let is = |state| status.parts().any(|part| part.container == state);
         if is(State::Paused) {
-            context.ui.hint(format!("`coracle unpause {}` lets what is paused go on", status.name));
+            context.ui.hint(format!("`coracle unpause {}` resumes what is paused", status.name));
         }
         if is(State::Exited) || is(State::Created) {
             context.ui.hint(format!("`coracle start {}` starts what is stopped", status.name));

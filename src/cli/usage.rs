@@ -104,7 +104,7 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
                     Some(format!("a cluster is meant by `{}`", format!("coracle {verb} {name}").trim_end()))
                 }
                 ([], "suspend" | "freeze") => Some("a cluster is frozen by `coracle pause`".to_owned()),
-                ([], "resume" | "thaw") => Some("a paused cluster goes on with `coracle unpause`".to_owned()),
+                ([], "resume" | "thaw") => Some("`coracle unpause` resumes a paused cluster".to_owned()),
                 ([], "halt" | "shutdown") => Some("a cluster is stopped by `coracle stop`".to_owned()),
                 ([verb @ ("create" | "delete")], _) => {
                     Some(format!("a cluster is meant by `coracle {verb} cluster {word}`"))
