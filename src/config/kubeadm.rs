@@ -66,7 +66,7 @@ fn read(patch: &Value) -> Result<(String, Vec<Setting>), (Option<Mark>, String)>
             for operation in operations {
                 let pointer = text_of(&operation.value, "path").unwrap_or_default();
                 let mut steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/")).collect();
-                let value = get(&operation.value, "value").cloned().unwrap_or(Value::Null);
+                let value = operation.value.get("value").map_or(Value::Null, |node| node.value.clone());
                 flatten(&value, &mut steps, &mut settings);
             }
             Ok((kind, settings))
@@ -75,22 +75,8 @@ fn read(patch: &Value) -> Result<(String, Vec<Setting>), (Option<Mark>, String)>
     }
 }
 
-fn get<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    let Value::Map(entries) = value else { return None };
-    entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node.value)
-}
-
 fn text_of(value: &Value, name: &str) -> Option<String> {
-    get(value, name).map(plain)
-}
-
-/// A scalar's text.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Bool(value) => value.to_string(),
-        Value::Number(_, text) | Value::Text(text, _) => text.clone(),
-        Value::Null | Value::List(_) | Value::Map(_) => String::new(),
-    }
+    value.get(name).map(|node| node.value.text())
 }
 
 /// All that a value sets. Arguments of kubeadm's newer versions are lists of `name` and `value`.
@@ -105,7 +91,7 @@ fn flatten(value: &Value, path: &mut Vec<String>, settings: &mut Vec<Setting>) {
         Value::Map(entries) => entries.iter().for_each(|entry| inside(entry.key.clone(), &entry.node.value)),
         Value::List(items) if is_arguments => {
             for item in items {
-                let value = get(&item.value, "value").unwrap_or(&Value::Null);
+                let value = item.value.get("value").map_or(&Value::Null, |node| &node.value);
                 inside(text_of(&item.value, "name").unwrap_or_default(), value);
             }
         }
@@ -163,7 +149,7 @@ fn instead(kind: &str, path: &[String], value: &Value) -> Option<String> {
         ("KubeletConfiguration", [field, ..]) => format!("`{field}` in `kubelet`"),
         ("KubeProxyConfiguration", [field, ..]) => format!("`{field}` in `kubeProxy`"),
         (_, ["nodeRegistration", "kubeletExtraArgs", "node-labels"]) => {
-            let text = plain(value);
+            let text = value.text();
             let label = |label: &str| {
                 let (key, value) = label.split_once('=').unwrap_or((label, ""));
                 format!("{key}: \"{value}\"")
@@ -175,7 +161,7 @@ fn instead(kind: &str, path: &[String], value: &Value) -> Option<String> {
             "`taints` in the node".to_owned()
         }
         (_, ["nodeRegistration", "kubeletExtraArgs", "v"]) => {
-            format!("`kubelet: {{logging: {{verbosity: {}}}}}`", plain(value))
+            format!("`kubelet: {{logging: {{verbosity: {}}}}}`", value.text())
         }
         (_, ["nodeRegistration", "kubeletExtraArgs", flag]) => format!("`{}` in `kubelet`", field_of(flag)),
         (_, [component @ ("apiServer" | "controllerManager" | "scheduler"), "extraArgs", flag]) => {
@@ -206,7 +192,7 @@ fn literal(value: &Value) -> String {
             format!("[{}]", items.iter().map(|item| literal(&item.value)).collect::<Vec<_>>().join(", "))
         }
         Value::Map(_) => "…".to_owned(),
-        other => plain(other),
+        other => other.text(),
     }
 }
 

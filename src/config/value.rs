@@ -48,6 +48,21 @@ impl Value {
         }
     }
 
+    /// A scalar's text, whatever its type; of anything else, nothing.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Bool(value) => value.to_string(),
+            Self::Number(_, text) | Self::Text(text, _) => text.clone(),
+            Self::Null | Self::List(_) | Self::Map(_) => String::new(),
+        }
+    }
+
+    /// The value of a key of a mapping.
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        let Self::Map(entries) = self else { return None };
+        entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
+    }
+
     /// Number of values in this one, itself included.
     pub(super) fn size(&self) -> usize {
         match self {

@@ -1,7 +1,7 @@
 //! kubeadm's documents as kind makes them for a node, and the patches of a file for them.
 
-use super::patch::{apply, get, merge};
-use super::{map, scalar_text};
+use super::map;
+use super::patch::{apply, merge};
 use crate::config::reader::{Field, Reader};
 use crate::config::tree;
 use crate::config::value::{Entry, Mark, Node, Value, quoted};
@@ -65,7 +65,7 @@ impl Documents {
     }
 
     pub(super) fn get(&self, kind: &str) -> Option<&Node> {
-        get(&self.0, kind)
+        self.0.value.get(kind)
     }
 
     /// Applies the patches, as kind does: first those that merge, then those with operations.
@@ -127,12 +127,12 @@ pub(super) fn operations(reader: &mut Reader<'_>, field: &Field<'_>) -> Vec<Patc
 
 /// The kind that a patch names; reports one that does not exist.
 fn kind_of(reader: &mut Reader<'_>, node: &Node, mark: Mark) -> Option<&'static str> {
-    let Some(kind) = get(node, "kind") else {
+    let Some(kind) = node.value.get("kind") else {
         let names: Vec<&str> = KINDS.iter().map(|(kind, _)| *kind).collect();
         reader.problem(mark, format!("the patch has no `kind`; it is one of `{}`", names.join("`, `")));
         return None;
     };
-    let name = scalar_text(&kind.value);
+    let name = kind.value.text();
     let found = KINDS.iter().find(|(known, _)| *known == name).map(|(known, _)| *known);
     if found.is_none() {
         let meant = closest(&name, KINDS.iter().map(|(kind, _)| *kind));
@@ -163,8 +163,8 @@ fn arguments(node: Node) -> Node {
     let Value::List(items) = &node.value else { return node };
     let mut entries: Vec<Entry> = Vec::new();
     for item in items {
-        let name = get(item, "name").map(|name| scalar_text(&name.value)).unwrap_or_default();
-        let value = get(item, "value").cloned().unwrap_or(Node { mark: item.mark, value: Value::Null });
+        let name = item.value.get("name").map(|name| name.value.text()).unwrap_or_default();
+        let value = item.value.get("value").cloned().unwrap_or(Node { mark: item.mark, value: Value::Null });
         match entries.iter_mut().find(|entry| entry.key == name) {
             Some(Entry { node: Node { value: Value::List(values), .. }, .. }) => values.push(value),
             Some(entry) => {
@@ -183,16 +183,16 @@ fn operation_on_mappings(operation: &mut Node) {
     let path = entries.iter().position(|entry| entry.key == "path");
     let value = entries.iter().position(|entry| entry.key == "value");
     let (Some(path), Some(value)) = (path, value) else { return };
-    let pointer = scalar_text(&entries[path].node.value);
+    let pointer = entries[path].node.value.text();
     let steps: Vec<&str> = pointer.split('/').collect();
     let last = steps.last().copied().unwrap_or_default();
     if ARGUMENTS.contains(&last) {
         let node = arguments(entries[value].node.clone());
         entries[value].node = node;
     } else if steps.len() > 1 && ARGUMENTS.contains(&steps[steps.len() - 2]) {
-        let (name, given) = (get(&entries[value].node, "name"), get(&entries[value].node, "value"));
+        let (name, given) = (entries[value].node.value.get("name"), entries[value].node.value.get("value"));
         let (Some(name), Some(given)) = (name, given) else { return };
-        let name = scalar_text(&name.value).replace('~', "~0").replace('/', "~1");
+        let name = name.value.text().replace('~', "~0").replace('/', "~1");
         let pointer = format!("{}/{name}", steps[..steps.len() - 1].join("/"));
         let given = given.clone();
         entries[path].node.value = Value::Text(pointer, false);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::documents::{Documents, Patch};
 use super::patch::difference;
-use super::{children_of, list, list_or_map, map, scalar_text, text_entry};
+use super::{children_of, list, list_or_map, map, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
 use crate::config::value::{Entry, Mark, Node, Value};
@@ -95,11 +95,11 @@ impl Settings {
             if matches!(value.node.value, Value::List(_) | Value::Map(_)) {
                 reader.wrong_type(&value, "`\"true\"` or `\"false\"`");
             }
-            let text = scalar_text(&value.node.value);
+            let text = value.node.value.text();
             parts.push(if text.is_empty() { key.to_owned() } else { format!("{key}={text}") });
         }
         let known = self.flags[0].iter().find(|entry| entry.key == "runtime-config");
-        parts.extend(known.map(|entry| scalar_text(&entry.node.value)).filter(|text| !text.is_empty()));
+        parts.extend(known.map(|entry| entry.node.value.text()).filter(|text| !text.is_empty()));
         if !parts.is_empty() {
             self.flag("apiServer", text_entry(field.node.mark, "runtime-config", &parts.join(",")));
         }
@@ -152,7 +152,7 @@ impl Settings {
     }
 
     fn cluster_field(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
-        let text = scalar_text(&entry.node.value);
+        let text = entry.node.value.text();
         match entry.key.as_str() {
             "apiServer" | "controllerManager" | "scheduler" => self.component(reader, entry),
             "etcd" => self.etcd(reader, &entry.node),
@@ -219,7 +219,7 @@ impl Settings {
                     }
                 }
                 ("certSANs", Value::List(names)) if component == "apiServer" => {
-                    let own = |name: &&Node| !["localhost", "127.0.0.1"].contains(&scalar_text(&name.value).as_str());
+                    let own = |name: &&Node| !["localhost", "127.0.0.1"].contains(&name.value.text().as_str());
                     self.names(names.iter().filter(own).cloned().collect());
                 }
                 (name, _) if WITHOUT_EFFECT.contains(&name) => {}
@@ -267,7 +267,7 @@ impl Settings {
         for entry in children_of(node) {
             match entry.key.as_str() {
                 "podSubnet" | "serviceSubnet" => self.networking.push(entry),
-                "dnsDomain" if scalar_text(&entry.node.value) == "cluster.local" => {}
+                "dnsDomain" if entry.node.value.text() == "cluster.local" => {}
                 _ => refuse(reader, &entry, "ClusterConfiguration.networking", ""),
             }
         }
@@ -295,7 +295,7 @@ pub(super) fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
     if let Value::Map(entries) = value {
         return entries.clone();
     }
-    let text = scalar_text(value);
+    let text = value.text();
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts
         .map(|part| part.split_once('=').unwrap_or((part, "")))
@@ -307,7 +307,7 @@ pub(super) fn pairs(value: &Value, mark: Mark) -> Vec<Entry> {
 pub(super) fn gates(flag: &Entry) -> Vec<Entry> {
     let mut gates = pairs(&flag.node.value, flag.node.mark);
     for gate in &mut gates {
-        if let Ok(on) = scalar_text(&gate.node.value).parse() {
+        if let Ok(on) = gate.node.value.text().parse() {
             gate.node.value = Value::Bool(on);
         }
     }

@@ -70,7 +70,7 @@ pub(super) struct Translated {
 
 /// Whether this is a file of kind.
 pub(super) fn is_of_kind(root: &Node) -> bool {
-    let version = patch::get(root, "apiVersion").map(|version| scalar_text(&version.value)).unwrap_or_default();
+    let version = root.value.get("apiVersion").map(|version| version.value.text()).unwrap_or_default();
     version.starts_with("kind.x-k8s.io/") || version.starts_with("kind.sigs.k8s.io/")
 }
 
@@ -133,7 +133,7 @@ fn version(reader: &mut Reader<'_>, fields: &Fields<'_>, notes: &mut Vec<String>
         reader.problem(fields.mark, format!("`kind: {KIND}` is missing"));
     }
     let Some(field) = fields.get("apiVersion") else { return };
-    match scalar_text(&field.node.value).as_str() {
+    match field.node.value.text().as_str() {
         CURRENT => {}
         OLD | "kind.x-k8s.io/v1alpha3" => {
             notes.push(format!(
@@ -188,7 +188,7 @@ fn node(
     first: &mut bool,
 ) -> Option<Node> {
     let fields = reader.fields(item, NODE, &[])?;
-    let role = fields.get("role").map(|role| scalar_text(&role.node.value)).unwrap_or_default();
+    let role = fields.get("role").map(|role| role.node.value.text()).unwrap_or_default();
     let own = patches(reader, &fields);
     let is_first = *first && role == "control-plane";
     let mut documents = Documents::base();
@@ -300,14 +300,5 @@ fn children_of(node: &Node) -> Vec<Entry> {
     match &node.value {
         Value::Map(entries) => entries.clone(),
         _ => Vec::new(),
-    }
-}
-
-/// A scalar's text.
-fn scalar_text(value: &Value) -> String {
-    match value {
-        Value::Bool(value) => value.to_string(),
-        Value::Number(_, text) | Value::Text(text, _) => text.clone(),
-        Value::Null | Value::List(_) | Value::Map(_) => String::new(),
     }
 }

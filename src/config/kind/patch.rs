@@ -85,11 +85,11 @@ pub(super) fn apply(target: &mut Node, operations: &Node) -> Result<(), (Mark, S
 }
 
 fn operate(target: &mut Node, operation: &Node) -> Result<(), String> {
-    let text = |name: &str| match get(operation, name).map(|node| &node.value) {
+    let text = |name: &str| match operation.value.get(name).map(|node| &node.value) {
         Some(Value::Text(text, _)) => Ok(text.as_str()),
         _ => Err(format!("the operation has no `{name}`")),
     };
-    let value = || get(operation, "value").ok_or("the operation has no `value`");
+    let value = || operation.value.get("value").ok_or("the operation has no `value`");
     let path = steps(text("path")?)?;
     match text("op")? {
         "add" => add(target, &path, value()?.clone()),
@@ -110,12 +110,6 @@ fn operate(target: &mut Node, operation: &Node) -> Result<(), String> {
         "test" => Err(format!("the test of {} fails", quoted(text("path")?))),
         other => Err(format!("a JSON patch has no operation {}", quoted(other))),
     }
-}
-
-/// The value of a key of a mapping.
-pub(super) fn get<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let Value::Map(entries) = &node.value else { return None };
-    entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
 }
 
 /// The steps of a JSON pointer.

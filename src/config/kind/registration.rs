@@ -2,7 +2,7 @@
 
 use super::documents::Documents;
 use super::kubeadm::{Settings, WITHOUT_EFFECT, changed, gates, pairs, refuse};
-use super::{children_of, list, map, scalar_text, text_entry};
+use super::{children_of, list, map, text_entry};
 use crate::config::reader::Reader;
 use crate::config::value::{Entry, Mark, Node, Value, quoted};
 
@@ -39,7 +39,7 @@ impl Settings {
                 node.retain(|other| other.key != "taints");
                 node.push(entry);
             }
-            "criSocket" if scalar_text(&entry.node.value).ends_with("/containerd/containerd.sock") => {}
+            "criSocket" if entry.node.value.text().ends_with("/containerd/containerd.sock") => {}
             "name" => refuse(reader, &entry, &place, "; nodes are named `CLUSTER-ROLE`, as their containers"),
             name if WITHOUT_EFFECT.contains(&name) => {}
             _ => refuse(reader, &entry, &place, ""),
@@ -68,7 +68,8 @@ impl Settings {
                     }
                 }
                 ("register-with-taints", value) => {
-                    let taints = scalar_text(value)
+                    let taints = value
+                        .text()
                         .split(',')
                         .filter(|text| !text.is_empty())
                         .map(|text| taint(text, flag.node.mark))
@@ -91,7 +92,7 @@ impl Settings {
     fn phases(&mut self, reader: &mut Reader<'_>, entry: &Entry) {
         let Value::List(phases) = &entry.node.value else { return };
         for phase in phases {
-            match scalar_text(&phase.value).as_str() {
+            match phase.value.text().as_str() {
                 "addon/kube-proxy" => self.networking.push(text_entry(phase.mark, "kubeProxyMode", "none")),
                 "preflight" => {}
                 other => {
