@@ -1,50 +1,80 @@
-//! An image that a node lacks and cannot pull: its pod would wait for it until the deadline.
+//! An image that a node cannot pull: coracle's pod would wait for it until the deadline.
 
 use crate::cluster::health::ask::output;
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 
-/// What the kubelet logs about each pull that failed.
-const FAILED: &str = "\"PullImage from image service failed\"";
+/// What the kubelet logs again and again about one of coracle's own pods whose image cannot be pulled. Users' pods may lack
+/// theirs, which is no fault of the cluster.
+const FAILED: &str = "ImagePullBackOff.* pod=\"(kube-system/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|\
+                      coracle-agent|coredns)|local-path-storage/local-path-provisioner)-";
 
 /// The error of an image that cannot be pulled, from the kubelet's log, which exists before the API does.
-///
-/// While a cluster is created, all images are coracle's own, and should be in the node image.
 pub(super) async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Error> {
     let command = ["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1", "--grep", FAILED];
     let line = output(engine, node, &command).await?;
-    let (image, cause) = parse(&line)?;
-    // A later attempt may have succeeded.
-    if output(engine, node, &["crictl", "inspecti", "--quiet", &image]).await.is_some() {
+    let failed = parse(&line)?;
+    if !still_waits(engine, node, &failed.pod).await? {
         return None;
     }
-    Some(
-        Error::new(Code::ImageMissing, format!("the node image lacks `{image}`, and it cannot be pulled"))
-            .on_node(node)
-            .because(cause)
-            .hint("`coracle build node-image` builds an image with everything that a cluster needs"),
-    )
+    // With the admission plugin `AlwaysPullImages`, what a node has does not help.
+    let is_there = output(engine, node, &["crictl", "inspecti", "--quiet", &failed.image]).await.is_some();
+    let (what, hint) = if is_there {
+        (
+            format!("the node image has `{}`, and yet it is pulled", failed.image),
+            "remove `AlwaysPullImages` from `enable-admission-plugins`",
+        )
+    } else {
+        (
+            format!("the node image lacks `{}`, and it cannot be pulled", failed.image),
+            "`coracle build node-image` builds an image with everything that a cluster needs",
+        )
+    };
+    Some(Error::new(Code::ImageMissing, what).on_node(node).because(failed.cause).hint(hint))
 }
 
-/// The image and the innermost cause in a line of the kubelet's log.
-fn parse(line: &str) -> Option<(String, String)> {
-    let field = |name: &str| {
-        let rest = line.split_once(&format!("{name}=\""))?.1;
-        let mut text = String::new();
-        let mut letters = rest.chars();
-        loop {
-            match letters.next()? {
-                '"' => return Some(text),
-                '\\' => text.extend(letters.next()),
-                letter => text.push(letter),
-            }
-        }
+/// Whether a pod is still there and none of its containers runs: the log also has what is long over.
+async fn still_waits(engine: &dyn Engine, node: &str, pod: &str) -> Option<bool> {
+    let sandbox = output(engine, node, &["crictl", "pods", "--state", "Ready", "--quiet", "--name", pod]).await?;
+    let Some(sandbox) = sandbox.split_whitespace().next() else {
+        return Some(false);
     };
-    let image = field(" image")?;
-    let error = field(" err")?;
-    // containerd puts the errors of its own layers first.
-    let cause = error.rsplit_once(&format!("{image}\": ")).map_or(error.as_str(), |(_, cause)| cause);
-    Some((image, cause.to_owned()))
+    Some(output(engine, node, &["crictl", "ps", "--quiet", "--pod", sandbox]).await?.trim().is_empty())
+}
+
+/// A pull that failed.
+#[derive(Debug, PartialEq, Eq)]
+struct Failed {
+    /// The pod's name.
+    pod: String,
+    image: String,
+    /// The innermost cause.
+    cause: String,
+}
+
+/// What a line of the kubelet's log says.
+fn parse(line: &str) -> Option<Failed> {
+    let error = field(line, " err")?;
+    let (_, pod) = field(line, " pod")?.split_once('/').map(|(space, pod)| (space.to_owned(), pod.to_owned()))?;
+    let quoted = error.split_once("Back-off pulling image ")?.1.replace('\\', "");
+    let (image, rest) = quoted.strip_prefix('"')?.split_once('"')?;
+    // containerd puts the errors of its own layers first, and the whole is in quotation marks.
+    let cause = rest.rsplit_once(&format!("{image}\": ")).map_or(rest.trim_start_matches(": "), |(_, cause)| cause);
+    Some(Failed { pod, image: image.to_owned(), cause: cause.trim_end_matches('"').to_owned() })
+}
+
+/// The text of a field of a line of the kubelet's log.
+fn field(line: &str, name: &str) -> Option<String> {
+    let rest = line.split_once(&format!("{name}=\""))?.1;
+    let mut text = String::new();
+    let mut letters = rest.chars();
+    loop {
+        match letters.next()? {
+            '"' => return Some(text),
+            '\\' => text.extend(letters.next()),
+            letter => text.push(letter),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -52,15 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_image_and_the_cause_are_found_in_the_kubelets_log() {
-        let line = "E1121 12:00:01.000000     300 log.go:32] \"PullImage from image service failed\" err=\"rpc error: code = \
-                    Unknown desc = failed to pull and unpack image \\\"localhost:1/x:1\\\": failed to resolve reference \
-                    \\\"localhost:1/x:1\\\": dial tcp 127.0.0.1:1: connect: connection refused\" image=\"localhost:1/x:1\"\n";
-        let (image, cause) = parse(line).unwrap();
-        assert_eq!(
-            (image.as_str(), cause.as_str()),
-            ("localhost:1/x:1", "dial tcp 127.0.0.1:1: connect: connection refused")
-        );
+    fn the_pod_the_image_and_the_cause_are_found_in_the_kubelets_log() {
+        let line = r#"E1129 01:06:08.386510      72 pod_workers.go:1338] "Error syncing pod, skipping" err="failed to \"StartContainer\" for \"bad\" with ImagePullBackOff: \"Back-off pulling image \\\"t-no-such:v1\\\": ErrImagePull: failed to pull and unpack image \\\"docker.io/library/t-no-such:v1\\\": failed to resolve reference \\\"docker.io/library/t-no-such:v1\\\": failed to do request: Head \\\"https://registry-1.docker.io/v2/library/t-no-such/manifests/v1\\\": dial tcp: lookup registry-1.docker.io on 172.18.0.1:53: no such host\"" pod="kube-system/bad" podUID="b0a27166-e691-4e9f-9afe-47fe5ee6b80f""#;
+        let failed = parse(line).unwrap();
+        assert_eq!((failed.pod.as_str(), failed.image.as_str()), ("bad", "t-no-such:v1"));
+        let cause = "failed to do request: Head \"https://registry-1.docker.io/v2/library/t-no-such/manifests/v1\": \
+                     dial tcp: lookup registry-1.docker.io on 172.18.0.1:53: no such host";
+        assert_eq!(failed.cause, cause);
         assert_eq!(parse("-- No entries --\n"), None);
     }
 }

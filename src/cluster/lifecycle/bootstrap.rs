@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use crate::cluster::lifecycle::first_pods;
 use crate::cluster::run::Run;
 use crate::engine::files::read_file;
+use crate::engine::spec::EngineInfo;
 use crate::error::Result;
 use crate::kubernetes::{Client, apply};
 use crate::plan::objects::{self, Manifests};
@@ -14,11 +15,17 @@ use crate::plan::{Facts, Layout};
 use crate::ui::Step;
 
 /// Waits until the API answers, and creates the Node objects before the kubelets register.
-pub(super) async fn register(client: &Client, layout: &Layout, deadline: Instant, step: &Step) -> Result<()> {
+pub(super) async fn register(
+    client: &Client,
+    layout: &Layout,
+    machine: &EngineInfo,
+    deadline: Instant,
+    step: &Step,
+) -> Result<()> {
     for plane in layout.control_planes() {
         step.detail(&plane.name, "waiting for its API server");
     }
-    let nodes: Vec<_> = layout.nodes.iter().map(|node| objects::node(layout, node)).collect();
+    let nodes: Vec<_> = layout.nodes.iter().map(|node| objects::node(layout, node, machine)).collect();
     try_join_all(nodes.iter().map(|node| apply::create_node(client, node, deadline))).await.map(drop)
 }
 

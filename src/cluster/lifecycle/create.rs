@@ -203,7 +203,8 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     let (layout, nodes) = (&plan.layout, node_names(&plan.layout));
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
-    watched(run, &client, &nodes, Some(&step), bootstrap::register(&client, layout, run.deadline, &step)).await?;
+    let registered = bootstrap::register(&client, layout, &facts.engine, run.deadline, &step);
+    watched(run, &client, &nodes, Some(&step), registered).await?;
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");

@@ -1,6 +1,6 @@
 //! Configuration files of kind as people write them, in `tests/kind-files`: what they say is seen in the cluster.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -76,6 +76,12 @@ fn flags(cluster: &Cluster, component: &str) -> Result<String, String> {
 
 fn extra_args(cluster: &Cluster) -> Result<(), String> {
     // With this plug-in, no pod starts where its image cannot be pulled.
+    let path = cluster.write("always-pull.yaml", file!("extra-args-list"))?;
+    let began = Instant::now();
+    let output = cluster.coracle_output(&["create", "cluster", "--config", &path, "--wait=5m"])?;
+    ensure(output.code == 3 && began.elapsed() < Duration::from_secs(120), || output.told())?;
+    contains(&output.stderr, "error[image-missing]")?;
+    contains(&output.stderr, "remove `AlwaysPullImages`")?;
     with(cluster, &file!("extra-args-list").replace(",AlwaysPullImages", ""), || {
         let flags = flags(cluster, "kube-apiserver")?;
         ensure(flags.lines().filter(|flag| flag.starts_with("--service-account-issuer=")).count() == 2, || {
@@ -84,7 +90,8 @@ fn extra_args(cluster: &Cluster) -> Result<(), String> {
         contains(&flags, "--enable-admission-plugins=NodeRestriction,ValidatingAdmissionWebhook")?;
         let address = cluster.address()?;
         contains(&fetch(&format!("http://{address}:2381/metrics"))?, "etcd_server_has_leader 1")?;
-        contains(&fetch(&format!("http://{address}:10249/healthz"))?, "ok")?;
+        // kube-proxy may not listen yet where the cluster's DNS has its first answers.
+        eventually(PATIENCE, || contains(&fetch(&format!("http://{address}:10249/healthz"))?, "ok"))?;
         let listeners = cluster.in_node("ss --no-header --listening --tcp --numeric 2>/dev/null || netstat -ltn")?;
         for port in ["10257", "10259"] {
             let wanted = [format!("*:{port}"), format!("0.0.0.0:{port}")];
