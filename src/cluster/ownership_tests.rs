@@ -15,7 +15,7 @@ use crate::cluster::lifecycle::create::{self, Options};
 use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::cluster::reach::tunnel;
 use crate::cluster::run::Run;
-use crate::cluster::{get, registry};
+use crate::cluster::{get, port, registry};
 use crate::config::{ClusterConfig, ClusterName, LocalRegistry, Node, Role};
 use crate::engine::fake::FakeEngine;
 use crate::engine::spec::{Image, Labels};
@@ -37,6 +37,8 @@ enum Way {
     /// With a node image into which a container looks.
     CreateFromKind,
     Tunnel,
+    /// Two ports of this host, one of them not at the usual address.
+    Port,
     Registry,
 }
 
@@ -68,11 +70,11 @@ fn name() -> ClusterName {
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Create, Self::CreateFromKind, Self::Tunnel, Self::Registry];
+    const ALL: [Self; 5] = [Self::Create, Self::CreateFromKind, Self::Tunnel, Self::Port, Self::Registry];
 
     /// What must be there for it.
     async fn prepare(self, engine: &Arc<FakeEngine>) {
-        if self == Self::Tunnel {
+        if [Self::Tunnel, Self::Port].contains(&self) {
             let _ = Self::create(engine, None, true).await;
         }
     }
@@ -86,6 +88,13 @@ impl Way {
             Self::Tunnel => {
                 let cluster = get(&*shared, &name()).await?;
                 tunnel::open(&shared, &cluster, &[], "tunnel", &ui.step("")).await
+            }
+            Self::Port => {
+                let cluster = get(&*shared, &name()).await?;
+                let ports = ["8080:30080", "127.0.0.2:8081:30081"].map(str::to_owned);
+                port::add(&Run::new(&shared, &ui, "run", Duration::ZERO), &cluster, &ports, "default", false)
+                    .await
+                    .map(drop)
             }
             Self::Registry => {
                 let wanted = Registry { name: REGISTRY.to_owned(), port: 5051 };
@@ -155,7 +164,9 @@ async fn remove_all(engine: &Arc<FakeEngine>) {
 async fn whatever_has_a_name_of_coracles_is_refused_by_name_and_untouched() {
     let mut walked = 0;
     for way in Way::ALL {
-        for thing in way.names().await {
+        let names = way.names().await;
+        assert!(way != Way::Port || names.len() == 2, "{names:?}");
+        for thing in names {
             let engine = Arc::new(engine());
             way.prepare(&engine).await;
             engine.put(&thing);
@@ -175,7 +186,7 @@ async fn whatever_has_a_name_of_coracles_is_refused_by_name_and_untouched() {
             walked += 1;
         }
     }
-    assert!(walked > 25, "the walk has only {walked} names");
+    assert!(walked > 27, "the walk has only {walked} names");
 }
 
 #[tokio::test]

@@ -260,4 +260,16 @@ mod tests {
         }
         assert!(!lines.join("\n").contains("secret"), "a password is shown: {lines:#?}");
     }
+
+    #[test]
+    fn credentials_that_go_unencrypted_are_warned_of() {
+        let warnings = |login: bool, mirror: &str| {
+            let registry = format!("registries: [{{host: 'a.example:5000', login: {login}, mirrors: ['{mirror}']}}]\n");
+            crate::config::warnings(&body(&registry).unwrap())
+        };
+        let open = "http://a.example:5000";
+        let told = "credentials for `a.example:5000` go to http://a.example:5000 unencrypted";
+        assert!(warnings(true, open)[0].contains(told));
+        assert!(warnings(false, open).is_empty() && warnings(true, "http://a.example:50001").is_empty());
+    }
 }

@@ -207,6 +207,14 @@ pub fn warnings(cluster: &ClusterConfig) -> Vec<String> {
             mapping.container_port, mapping.listen_address
         ));
     }
+    for registry in cluster.registries.iter().filter(|registry| registry.login) {
+        // Another host never gets them.
+        let own = format!("http://{}", registry.host);
+        let is_open = |mirror: &&String| **mirror == own || mirror.starts_with(&format!("{own}/"));
+        if let Some(mirror) = registry.mirrors.iter().find(is_open) {
+            warnings.push(format!("the credentials for `{}` go to {mirror} unencrypted", registry.host));
+        }
+    }
     warnings
 }
 

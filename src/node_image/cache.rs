@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ impl Cache {
         }
         let unfinished = self.scratch()?;
         make(unfinished.path()).await?;
-        let done = files(unfinished.path()).and_then(|files| std::fs::write(list_of(&wanted), files));
+        let done = files(unfinished.path(), &|_| None).and_then(|files| std::fs::write(list_of(&wanted), files));
         // The files are on the disk before they have their name: a machine that loses its power never has them half.
         let done = done.and_then(|()| Ok(rustix::fs::syncfs(std::fs::File::open(unfinished.path())?)?));
         done.map_err(|source| unusable(&wanted, &source))?;
@@ -80,30 +81,76 @@ fn list_of(output: &Path) -> PathBuf {
     path.into()
 }
 
-/// Whether an output has the files that were made, none of them cut off. One of an earlier coracle has no list.
+/// Whether an output has the files that were made, none of them cut off or changed. One of an earlier coracle has no list,
+/// or one without hashes, which is made anew.
 fn is_whole(output: &Path) -> bool {
-    match (std::fs::read_to_string(list_of(output)), files(output)) {
-        (Ok(made), Ok(now)) => made == now,
-        (Err(source), Ok(_)) => source.kind() == io::ErrorKind::NotFound,
-        _ => false,
-    }
+    let made = match std::fs::read_to_string(list_of(output)) {
+        Ok(made) => made,
+        Err(source) => return source.kind() == io::ErrorKind::NotFound,
+    };
+    let check = || -> io::Result<bool> {
+        let now = files(output, &|path| made_as(&made, path))?;
+        if made == now {
+            return Ok(true);
+        }
+        // Files that were copied have another time; their content counts.
+        let hashed = files(output, &|_| None)?;
+        let is_same = contents(&made) == contents(&hashed);
+        if is_same {
+            std::fs::write(list_of(output), hashed)?;
+        }
+        Ok(is_same)
+    };
+    check().unwrap_or(false)
 }
 
-/// The files below a directory with their sizes, one a line.
-fn files(directory: &Path) -> io::Result<String> {
-    let mut entries = std::fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
+/// The lines of a list without the times of the files.
+fn contents(list: &str) -> Vec<(&str, &str)> {
+    let parts = |line| -> Option<(&str, &str)> {
+        let (sum, rest): (&str, &str) = str::split_once(line, ' ')?;
+        rest.split_once(' ').map(|(_, path)| (sum, path))
+    };
+    list.lines().filter_map(parts).collect()
+}
+
+/// The hash that a list has for a file of this time and path: reading hundreds of megabytes again would be noticed.
+fn made_as(list: &str, line: &str) -> Option<String> {
+    list.lines().find_map(|made| made.split_once(' ').filter(|(_, rest)| *rest == line).map(|(sum, _)| sum.to_owned()))
+}
+
+/// The files below a directory, one a line: hash, time and size, and path. `known` has hashes by what follows them.
+fn files(directory: &Path, known: &dyn Fn(&str) -> Option<String>) -> io::Result<String> {
     let mut list = String::new();
-    for entry in entries {
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() {
-            list.push_str(&files(&entry.path())?);
-        } else {
-            // Writing to a string cannot fail.
-            let _ = writeln!(list, "{} {}", metadata.len(), entry.file_name().to_string_lossy());
-        }
-    }
+    below(directory, Path::new(""), &mut list, known)?;
     Ok(list)
+}
+
+fn below(root: &Path, place: &Path, list: &mut String, known: &dyn Fn(&str) -> Option<String>) -> io::Result<()> {
+    let mut entries = std::fs::read_dir(root.join(place))?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (metadata, path) = (entry.metadata()?, place.join(entry.file_name()));
+        if metadata.is_dir() {
+            below(root, &path, list, known)?;
+            continue;
+        }
+        let time = format!("{}.{:09}-{}", metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+        let rest = format!("{time} {}", path.display());
+        let sum = match known(&rest) {
+            Some(sum) => sum,
+            None if metadata.is_file() => hash_of(&entry.path())?,
+            None => "-".to_owned(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(list, "{sum} {rest}");
+    }
+    Ok(())
+}
+
+fn hash_of(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut std::fs::File::open(path)?, &mut hash)?;
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// mmdebstrap in a user namespace must be able to look into it.
@@ -157,10 +204,9 @@ mod tests {
         assert!(first.join("whole").is_file());
         let again = cache.output("x", &[b"1"], async |_: &Path| panic!("made twice")).await.unwrap();
         assert_eq!(first, again);
-        // A cut-off file is made again.
-        for damage in [&|path: &Path| std::fs::write(path, ""), &|path: &Path| std::fs::remove_file(path)]
-            as [&dyn Fn(&Path) -> io::Result<()>; 2]
-        {
+        // A file that was cut off, changed or removed is made again.
+        let cut: &dyn Fn(&Path) -> io::Result<()> = &|path| std::fs::write(path, "");
+        for damage in [cut, &|path| std::fs::write(path, "CONTENT"), &|path| std::fs::remove_file(path)] {
             let make = async |path: &Path| {
                 std::fs::create_dir(path.join("below")).unwrap();
                 std::fs::write(path.join("below/whole"), "content").unwrap();
@@ -170,6 +216,12 @@ mod tests {
             damage(&output.join("below/whole")).unwrap();
             let again = cache.output("y", &[b"1"], make).await.unwrap();
             assert_eq!(std::fs::read_to_string(again.join("below/whole")).unwrap(), "content");
+        }
+        // One that was only copied is not.
+        let output = cache.output("y", &[b"1"], async |_: &Path| panic!("made twice")).await.unwrap();
+        std::fs::write(output.join("below/whole"), "content").unwrap();
+        for _ in 0..2 {
+            cache.output("y", &[b"1"], async |_: &Path| panic!("made twice")).await.unwrap();
         }
     }
 }

@@ -113,7 +113,7 @@ impl FakeEngine {
         self
     }
 
-    /// Answers downloads; without it a download returns what was uploaded.
+    /// Answers downloads; where it has no answer, a download returns what was uploaded.
     pub(crate) fn on_download(
         mut self,
         answer: impl Fn(&str, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
@@ -293,10 +293,8 @@ impl Engine for FakeEngine {
     async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>> {
         self.call(format!("download {container} {path}"), |state| {
             let files = &state.find_mut(container)?.files;
-            let found = match &self.on_download {
-                Some(answer) => answer(container, path),
-                None => files::pack(files, path),
-            };
+            let answer = self.on_download.as_ref().and_then(|answer| answer(container, path));
+            let found = answer.or_else(|| files::pack(files, path));
             Ok(found.as_deref().map(stream))
         })
     }

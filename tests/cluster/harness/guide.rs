@@ -1,7 +1,8 @@
 //! Runs a page of the documentation as it is written: what it tells a user to do is done, and what it shows must come true.
 //!
 //! - A block whose first line is a comment with nothing but a file's name is that file.
-//! - A `sh` block is run once, by bash, and must succeed.
+//! - A `sh` block is pasted once into an interactive shell in a terminal, as a person does, and every command must succeed.
+//!   A command that reads what is typed takes the lines after it, and the block fails.
 //! - A `console` block shows commands after `$ ` and what they print. These commands only look, so they are repeated until
 //!   they print it. `…` stands for any text in a line, a line with nothing else for any lines; blanks are not compared.
 
@@ -98,8 +99,26 @@ fn file<'b>(block: &'b Block<'_>) -> Option<(&'b str, &'b str)> {
     is_name.then_some((name, block.text.as_str()))
 }
 
+/// What the shell says when it has come to the end of a block.
+const END: &str = "the block has ended";
+
 fn once(cluster: &Cluster, folder: &Path, script: &str) -> Result<(), String> {
-    run(cluster.script(script, folder)?, None, BLOCK_LIMIT)?.ok().map(drop)
+    let terminal = "[ -z \"$(declare -F kubectl)\" ] || export -f kubectl\n\
+                    exec script --quiet --return --command 'bash --noprofile --norc --noediting -i' /dev/null";
+    let typed = format!("PS1= PS2=; set -o errexit -o pipefail\n{script}\necho the block \"has\" ended; exit 0\n");
+    let path = cluster.write("typed", &typed)?;
+    let typed = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let output = run(cluster.script(terminal, folder)?, Some(typed), BLOCK_LIMIT)?;
+    ensure(output.code == 0 && output.stdout.contains(END), || output.told())
+}
+
+/// A command that reads what is typed takes the rest of its block, which is noticed.
+pub fn notices_what_reads(cluster: &Cluster) -> Result<(), String> {
+    once(cluster, &cluster.home, "echo first")?;
+    let eaten = once(cluster, &cluster.home, "cat >/dev/null\necho second");
+    ensure(eaten.is_err(), || "`cat` took the rest of a block, and nobody noticed".to_owned())?;
+    let failed = once(cluster, &cluster.home, "false\necho second");
+    ensure(failed.is_err(), || "a command of a block failed, and nobody noticed".to_owned())
 }
 
 /// Each command of the block, until it prints what the page shows.

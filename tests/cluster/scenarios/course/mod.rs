@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Group;
 use crate::harness::cluster::{Cluster, PATIENCE};
-use crate::harness::guide::{follow, reads_pages};
+use crate::harness::guide::{follow, notices_what_reads, reads_pages};
 use crate::harness::run::{Output, ensure, eventually, run};
 
 mod helm;
@@ -78,6 +78,7 @@ fn build(script: &str) -> Result<(), String> {
 /// The cluster of `configs/course.yaml`, with the image of the guides.
 fn create(cluster: &Cluster) -> Result<(), String> {
     reads_pages()?;
+    notices_what_reads(cluster)?;
     build("tools/build.sh")?;
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/course.yaml");
     cluster.coracle(&["create", "cluster", "--config", config])?;
