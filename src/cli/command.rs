@@ -11,6 +11,11 @@ pub(crate) trait Run {
     /// Runs it, and returns the exit code of a command that did what it is for.
     async fn run(self, context: &Context) -> Result<ExitCode>;
 
+    /// Whether clusters whose time is over are removed first; not by commands that only look, or give them more time.
+    fn sweeps(&self) -> bool {
+        true
+    }
+
     /// How progress and errors are written; commands with [`JsonOption`](crate::cli::options::JsonOption) let it decide.
     fn format(&self) -> Format {
         Format::Plain
@@ -29,6 +34,10 @@ macro_rules! commands {
                 context: &$crate::cli::context::Context,
             ) -> $crate::error::Result<std::process::ExitCode> {
                 match self { $(Self::$command(arguments) => arguments.run(context).await,)+ }
+            }
+
+            fn sweeps(&self) -> bool {
+                match self { $(Self::$command(arguments) => arguments.sweeps(),)+ }
             }
 
             fn format(&self) -> $crate::ui::Format {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::expired;
 use crate::cluster::found::Cluster;
 use crate::engine::SharedEngine;
 use crate::engine::address::{Address, Environment};
@@ -21,11 +22,13 @@ pub(crate) struct Context {
     pub(super) stop: CancellationToken,
     /// Work that cleans up after an interruption and is waited for; any other work is dropped.
     pub(super) cleaning: TaskTracker,
+    /// Whether clusters whose time is over are removed when the engine is asked for.
+    pub(super) sweeps: bool,
 }
 
 impl Context {
     pub(super) fn new(ui: Ui, grammar: fn() -> clap::Command) -> Self {
-        Self { ui, grammar, stop: CancellationToken::new(), cleaning: TaskTracker::new() }
+        Self { ui, grammar, stop: CancellationToken::new(), cleaning: TaskTracker::new(), sweeps: false }
     }
 
     /// Connects to the engine; the second value is whether files and ports of this host are its own.
@@ -37,7 +40,12 @@ impl Context {
 
     /// Connects to the engine that the environment names; the second value is where it is.
     pub(super) async fn connect(&self, environment: &Environment) -> Result<(SharedEngine, Address)> {
-        crate::engine::connect::connect(environment).await
+        let (engine, address) = crate::engine::connect::connect(environment).await?;
+        if self.sweeps {
+            // Boxed: every command has this inside.
+            Box::pin(expired::sweep(&self.ui, &engine)).await;
+        }
+        Ok((engine, address))
     }
 
     /// Runs a command until it ends or is interrupted. What began inside [`Self::clean_up_after`] still ends then.

@@ -56,6 +56,12 @@ pub(crate) struct CreateCluster {
     /// How long to wait until the cluster is usable, such as `90s` or `5m`; `0s` does not wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
+    /// How long the cluster lives, such as `2h`: then its nodes stop, and the next command of coracle removes it
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<String>,
+    /// Stop the nodes once nobody has used the API for so long, such as `30m`; `coracle start` starts them again
+    #[arg(long, value_name = "DURATION")]
+    idle_stop: Option<String>,
     /// Keep the nodes if the cluster cannot be created
     #[arg(long)]
     retain: bool,
@@ -122,6 +128,10 @@ impl Run for CreateCluster {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn sweeps(&self) -> bool {
+        !self.dry_run
+    }
+
     fn format(&self) -> Format {
         if self.output.as_deref() == Some("json") { Format::Json } else { Format::Plain }
     }
@@ -170,6 +180,8 @@ async fn configuration(arguments: &CreateCluster) -> Result<(ClusterConfig, Opti
         workers: arguments.workers,
         control_planes: arguments.control_planes,
         durability: arguments.durability,
+        ttl: arguments.ttl.clone(),
+        idle_stop: arguments.idle_stop.clone(),
         base_directory: std::env::current_dir().ok(),
     };
     let Some(path) = &arguments.config else { return Ok((config::load("", "", &overrides)?, None)) };

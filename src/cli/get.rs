@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
+use crate::cli::age;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::{InternalOption, NameOption};
@@ -12,6 +15,7 @@ use crate::cli::output::{Printed, Table, WideTableOption};
 use crate::cli::port::List;
 use crate::cluster::found::Cluster;
 use crate::cluster::health::status;
+use crate::cluster::lifecycle::lifetime::{self, Limit};
 use crate::cluster::{self, access};
 use crate::error::Result;
 use crate::kubeconfig;
@@ -58,13 +62,18 @@ impl Run for GetClusters {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let clusters = cluster::list(&*engine).await?;
+        let clusters = join_all(clusters.into_iter().map(async |cluster| {
+            let limit = lifetime::limit(&*engine, &cluster).await;
+            (cluster, limit)
+        }))
+        .await;
         if clusters.is_empty() && self.output.output.is_none() {
             context.ui.note("There are no clusters");
             return Ok(ExitCode::SUCCESS);
         }
         let printed = Printed {
-            value: clusters.iter().map(cluster_value).collect(),
-            names: clusters.iter().map(|cluster| cluster.name.as_str()).collect(),
+            value: clusters.iter().map(|(cluster, limit)| cluster_value(cluster, limit)).collect(),
+            names: clusters.iter().map(|(cluster, _)| cluster.name.as_str()).collect(),
             text: &|wide| clusters_table(&clusters, wide).to_string(),
         };
         context.ui.data(&printed.render(self.output.output)?)?;
@@ -112,7 +121,7 @@ fn running(cluster: &Cluster) -> usize {
     cluster.nodes.iter().filter(|node| node.is_running()).count()
 }
 
-fn cluster_value(cluster: &Cluster) -> Value {
+fn cluster_value(cluster: &Cluster, limit: &Limit) -> Value {
     json!({
         "name": cluster.name,
         "kubernetesVersion": cluster.version.as_deref().unwrap_or_default(),
@@ -120,22 +129,26 @@ fn cluster_value(cluster: &Cluster) -> Value {
         "nodes": cluster.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(),
         "running": running(cluster),
         "state": cluster.state(),
+        "created": cluster.created().and_then(age::moment),
+        "expires": age::expires(limit),
+        "idleStop": cluster.idle_stop,
     })
 }
 
-fn clusters_table(clusters: &[Cluster], wide: bool) -> Table {
-    let titles: &[&str] = if wide {
-        &["NAME", "VERSION", "NODES", "STATE", "RUNNING", "API SERVER"]
-    } else {
-        &["NAME", "VERSION", "NODES", "STATE"]
-    };
-    let mut table = Table::new(titles);
-    for cluster in clusters {
+fn clusters_table(clusters: &[(Cluster, Limit)], wide: bool) -> Table {
+    let mut titles = vec!["NAME", "VERSION", "NODES", "STATE", "AGE", "EXPIRES"];
+    if wide {
+        titles.extend(["RUNNING", "IDLE STOP", "API SERVER"]);
+    }
+    let mut table = Table::new(&titles);
+    let now = OffsetDateTime::now_utc();
+    for (cluster, limit) in clusters {
         let version = cluster.version.clone().unwrap_or_default();
-        let state = cluster.state().to_string();
-        let mut row = vec![cluster.name.to_string(), version, cluster.nodes.len().to_string(), state];
+        let mut row = vec![cluster.name.to_string(), version, cluster.nodes.len().to_string()];
+        row.extend([cluster.state().to_string(), age::of(cluster.created(), now), age::left(limit, now)]);
         if wide {
-            row.extend([running(cluster).to_string(), cluster.endpoint.clone().unwrap_or_default()]);
+            let endpoint = cluster.endpoint.clone().unwrap_or_default();
+            row.extend([running(cluster).to_string(), cluster.idle_stop.clone().unwrap_or_default(), endpoint]);
         }
         table.row(row);
     }

@@ -18,6 +18,7 @@ use crate::kubeconfig;
 use crate::ui::{Ui, UiOptions};
 
 mod addon;
+mod age;
 mod build;
 mod clusters;
 mod command;
@@ -25,7 +26,10 @@ mod completion;
 mod context;
 mod create;
 mod delete;
+mod expired;
 mod export;
+mod extend;
+mod gc;
 mod get;
 mod image;
 mod input;
@@ -69,6 +73,8 @@ commands! {
         /// List clusters and nodes, or print a kubeconfig
         #[command(subcommand, arg_required_else_help = true)]
         Get(get::Get),
+        /// Give a cluster more time that was created with `--ttl`
+        Extend(extend::Extend),
         /// Show the health of a cluster; exit 0 only if it is healthy
         Status(status::Status),
         /// Stop a cluster; it keeps all its data, addresses and ports
@@ -108,6 +114,8 @@ commands! {
         Tunnel(tunnel::Tunnel),
         /// Run the cluster's version of kubectl against the cluster
         Kubectl(kubectl::Kubectl),
+        /// Remove what killed commands have left, and clusters whose time is over
+        Gc(gc::Gc),
         /// Build the node image and the images of add-ons
         #[command(subcommand, arg_required_else_help = true)]
         Build(build::Build),
@@ -144,7 +152,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     for warning in ignored.into_iter().chain(unread) {
         ui.warn(warning);
     }
-    let context = Context::new(ui.clone(), Arguments::command);
+    let context = Context { sweeps: command.sweeps(), ..Context::new(ui.clone(), Arguments::command) };
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
     let code = context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {

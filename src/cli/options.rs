@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::{ClusterName, LocalRegistry, registry_name};
+use crate::config::{ClusterName, LocalRegistry, Period, registry_name};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
 use crate::ui::Format;
@@ -167,53 +167,7 @@ impl RegistryNameOption {
     }
 }
 
-/// The longest duration, seconds: a year. Clocks overflow with much longer ones.
-const MAX_DURATION: u64 = 365 * 24 * 3600;
-
 /// `90s`, `5m`, `1h30m` or a number of seconds; a year at most.
 pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
-    match seconds(text)? {
-        seconds if seconds > MAX_DURATION => Err(format!("`{text}` is longer than a year")),
-        seconds => Ok(Duration::from_secs(seconds)),
-    }
-}
-
-fn seconds(text: &str) -> std::result::Result<u64, String> {
-    let wrong = || format!("`{text}` is not a duration such as `90s`, `5m` or `1h30m`");
-    if let Ok(seconds) = text.parse() {
-        return Ok(seconds);
-    }
-    let mut total: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..end].parse().map_err(|_| wrong())?;
-        let seconds = match rest[end..].chars().next() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            _ => return Err(wrong()),
-        };
-        total = number.checked_mul(seconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
-        rest = &rest[end + 1..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_kind_users_write_them() {
-        let seconds = |text: &str| duration(text).map(|duration| duration.as_secs());
-        assert_eq!(seconds("90"), Ok(90));
-        assert_eq!(seconds("120s"), Ok(120));
-        assert_eq!(seconds("1h2m3s"), Ok(3723));
-        assert_eq!(seconds("0s"), Ok(0));
-        let overflow = ["99999999999999999h", "10000000000000000000s", "18446744073709551615s1s", "8761h", "31536001"];
-        for wrong in ["", "s", "5x", "m5", "1.5m", "-1s", "5m3"].into_iter().chain(overflow) {
-            assert!(duration(wrong).unwrap_err().contains(wrong), "{wrong}");
-        }
-    }
+    text.parse().map(Period::duration)
 }

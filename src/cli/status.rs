@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
+use time::OffsetDateTime;
 
+use crate::cli::age;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
 use crate::cli::output::{Printed, Table, TableOption};
 use crate::cluster;
 use crate::cluster::health::status;
+use crate::cluster::lifecycle::lifetime;
 use crate::engine::spec::State;
 use crate::error::Result;
 
@@ -26,8 +29,13 @@ impl Run for Status {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let cluster = cluster::get(&*engine, &self.name.get()?).await?;
+        let limit = lifetime::limit(&*engine, &cluster).await;
         let status = status::status(&*engine, &cluster).await;
-        let printed = Printed { value: json!(status), names: vec![&status.name], text: &|_| text(&status) };
+        let mut value = json!(status);
+        value["expires"] = json!(age::expires(&limit));
+        value["idleStop"] = json!(cluster.idle_stop);
+        let end = age::sentence(&limit, cluster.idle_stop.as_deref(), OffsetDateTime::now_utc());
+        let printed = Printed { value, names: vec![&status.name], text: &|_| text(&status, &end) };
         context.ui.data(&printed.render(self.output.output)?)?;
         let is = |state| status.parts().any(|part| part.container == state);
         if is(State::Paused) {
@@ -41,7 +49,7 @@ impl Run for Status {
     }
 }
 
-fn text(status: &status::Status) -> String {
+fn text(status: &status::Status, end: &str) -> String {
     let mut table = Table::new(&["NODE", "ROLE", "CONTAINER", "READY", "CAUSE"]);
     for part in status.parts() {
         let ready = match part.ready {
@@ -56,5 +64,5 @@ fn text(status: &status::Status) -> String {
         None => format!("API server answers at {}", status.endpoint),
         Some(cause) => format!("API server is not ready at {}: {cause}", status.endpoint),
     };
-    format!("Cluster {}, Kubernetes {}, {api}\n\n{table}", status.name, status.version)
+    format!("Cluster {}, Kubernetes {}, {api}\n{end}\n{table}", status.name, status.version)
 }

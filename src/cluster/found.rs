@@ -10,6 +10,7 @@ use crate::engine::spec::{Container, Labels, State};
 use crate::error::{Code, Error, Result};
 use crate::plan::CLUSTER_CONFIG;
 use crate::plan::labels::{self, ContainerRole};
+use crate::plan::lifetime::Expiry;
 
 /// A cluster that the engine has containers of.
 #[derive(Debug, Clone)]
@@ -19,6 +20,10 @@ pub struct Cluster {
     pub version: Option<String>,
     /// The API server's address on the host, `https://…`.
     pub endpoint: Option<String>,
+    /// When its time is over, if it was created with a limit; it may have got more time since.
+    pub expires: Option<Expiry>,
+    /// After which time it stops if nobody uses it, such as `30m`.
+    pub idle_stop: Option<String>,
     /// Control planes first, in the order of their numbers.
     pub nodes: Vec<Node>,
     pub balancer: Option<Container>,
@@ -56,6 +61,11 @@ impl Node {
         }
     }
 
+    /// When its time is over, as its label says.
+    pub fn expires(&self) -> Option<Expiry> {
+        self.container.labels.get(labels::EXPIRES)?.parse().ok()
+    }
+
     /// State of its container.
     pub fn state(&self) -> State {
         self.container.state
@@ -69,7 +79,23 @@ impl Node {
 
 impl Cluster {
     fn new(name: ClusterName) -> Self {
-        Self { name, version: None, endpoint: None, nodes: Vec::new(), balancer: None, tunnel: None, ports: Vec::new() }
+        let (expires, idle_stop) = (None, None);
+        Self {
+            name,
+            version: None,
+            endpoint: None,
+            expires,
+            idle_stop,
+            nodes: Vec::new(),
+            balancer: None,
+            tunnel: None,
+            ports: Vec::new(),
+        }
+    }
+
+    /// When its first container was created, seconds since the epoch.
+    pub fn created(&self) -> Option<i64> {
+        self.nodes.iter().map(|node| node.container.created).min()
     }
 
     /// Names of all nodes.
@@ -152,6 +178,8 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
         cluster.ports.sort_by(|one, other| one.name.cmp(&other.name));
         let first = cluster.nodes.first();
         cluster.version = first.and_then(|node| node.version.clone());
+        cluster.expires = first.and_then(Node::expires);
+        cluster.idle_stop = first.and_then(|node| node.container.labels.get(labels::IDLE_STOP).cloned());
         cluster.endpoint = first.and_then(|node| node.container.labels.get(labels::ENDPOINT).cloned());
     }
     clusters.into_values().collect()

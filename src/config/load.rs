@@ -7,7 +7,7 @@ use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
     API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, components,
-    contents, kind, nodes, registries, syntax, validate,
+    contents, kind, lifetime, nodes, registries, syntax, validate,
 };
 use crate::error::{Code, Error, Problem, Result};
 
@@ -35,6 +35,8 @@ const CLUSTER: &[&str] = &[
     "images",
     "addons",
     "manifests",
+    "ttl",
+    "idleStop",
 ];
 const NETWORKING: &[&str] = &[
     "apiServerAddress",
@@ -79,6 +81,10 @@ pub struct Overrides {
     pub control_planes: Option<usize>,
     /// `--durability`.
     pub durability: Option<Durability>,
+    /// `--ttl`, in words; no time at all lifts the limit of the file.
+    pub ttl: Option<String>,
+    /// `--idle-stop`, likewise.
+    pub idle_stop: Option<String>,
     /// Absolute path of the file's directory, to which host paths are relative. Without it, relative paths are refused.
     pub base_directory: Option<PathBuf>,
 }
@@ -236,6 +242,7 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     }
     let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
     contents::read(reader, &fields, base, cluster);
+    lifetime::read(reader, &fields, cluster);
     registries::read(reader, &fields, base, cluster);
     let Some(value) = fields.get("nodes") else { return true };
     let read = nodes::read(reader, value, base, cluster.networking.loopback());
@@ -291,6 +298,7 @@ fn apply(reader: &mut Reader<'_>, cluster: &mut ClusterConfig, overrides: &Overr
             Err(message) => reader.flag_problem("--image", message),
         }
     }
+    lifetime::apply(reader, cluster, overrides.ttl.as_deref(), overrides.idle_stop.as_deref());
     let mut nodes: Vec<Placed> = cluster.nodes.drain(..).enumerate().map(|(index, node)| (Some(index), node)).collect();
     let counts = [
         ("--control-planes", overrides.control_planes, Role::ControlPlane, 1..=validate::MAX_CONTROL_PLANES),

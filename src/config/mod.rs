@@ -16,11 +16,13 @@ mod flags;
 mod kind;
 pub mod known;
 mod kubeadm;
+mod lifetime;
 mod load;
 mod name;
 mod node_settings;
 pub mod node_syntax;
 mod nodes;
+mod period;
 mod places;
 mod quantities;
 mod reader;
@@ -40,6 +42,7 @@ pub use flags::{FlagValue, Flags};
 pub use load::{Overrides, invalid, is_of_kind, load};
 pub use name::ClusterName;
 pub use node_settings::{Cpus, HostAlias, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
+pub use period::Period;
 pub use places::Places;
 pub use registries::{Account, LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
@@ -106,6 +109,12 @@ pub struct ClusterConfig {
     /// Absolute paths of files and directories with objects that are applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<String>,
+    /// How long the cluster lives; `None` for as long as nobody deletes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Period>,
+    /// How long nobody may use the API until the nodes stop; `None` for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_stop: Option<Period>,
     /// Where all of this stands in the file.
     #[serde(skip)]
     pub places: Places,
@@ -351,6 +360,8 @@ impl ClusterConfig {
             images: Vec::new(),
             addons: Vec::new(),
             manifests: Vec::new(),
+            ttl: None,
+            idle_stop: None,
             places: Places::default(),
             notes: Vec::new(),
         }

@@ -9,8 +9,10 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::engine::conversation::ByteStream;
+use crate::engine::process::{self, Life};
 pub use crate::engine::spec::HELPER_LABEL as LABEL;
-use crate::engine::spec::{Container, ContainerSpec, Labels, Mount};
+pub use crate::engine::spec::PROCESS_LABEL;
+use crate::engine::spec::{Container, ContainerSpec, Image, Labels, Mount, Volume};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 
@@ -40,6 +42,28 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// What killed commands have left.
+#[derive(Debug, Default)]
+pub struct Left {
+    pub containers: Vec<Container>,
+    pub volumes: Vec<Volume>,
+    /// Images with a name.
+    pub images: Vec<Image>,
+}
+
+/// Finds what killed commands have left.
+pub async fn left(engine: &dyn Engine) -> Result<Left> {
+    let label = [LABEL.to_owned()];
+    let (containers, volumes, images) =
+        tokio::try_join!(engine.containers(&label), engine.volumes(&label), engine.images())?;
+    let now = now();
+    Ok(Left {
+        containers: containers.into_iter().filter(|container| is_stale(container, now)).collect(),
+        volumes: volumes.into_iter().filter(|volume| is_old(&volume.labels)).collect(),
+        images: images.into_iter().filter(|image| is_old(&image.labels)).collect(),
+    })
+}
+
 /// Removes containers of commands that were killed. What cannot be removed stays for the next time.
 pub async fn sweep(engine: &dyn Engine) {
     for container in engine.containers(&[LABEL.to_owned()]).await.unwrap_or_default() {
@@ -52,7 +76,6 @@ pub async fn sweep(engine: &dyn Engine) {
 /// Removes containers, volumes and images of commands that were killed.
 pub async fn sweep_all(engine: &dyn Engine) {
     sweep(engine).await;
-    let is_old = |labels: &Labels| labels.get(LABEL).and_then(|id| age(id)).is_some_and(|age| age > TOO_OLD);
     for volume in engine.volumes(&[LABEL.to_owned()]).await.unwrap_or_default() {
         if is_old(&volume.labels) {
             let _ = engine.remove_volume(&volume.name).await;
@@ -65,7 +88,27 @@ pub async fn sweep_all(engine: &dyn Engine) {
     }
 }
 
+/// Whether a volume or an image belongs to a command that was killed.
+fn is_old(labels: &Labels) -> bool {
+    let Some(id) = labels.get(LABEL) else { return false };
+    match maker(labels) {
+        Life::Lives => false,
+        Life::Gone => true,
+        Life::Unknown => age(id).is_some_and(|age| age > TOO_OLD),
+    }
+}
+
+/// What is known of the process that made something.
+fn maker(labels: &Labels) -> Life {
+    labels.get(PROCESS_LABEL).map_or(Life::Unknown, |mark| process::life(mark))
+}
+
 fn is_stale(helper: &Container, now: Duration) -> bool {
+    match maker(&helper.labels) {
+        Life::Lives => return false,
+        Life::Gone => return helper.labels.contains_key(LABEL),
+        Life::Unknown => {}
+    }
     let created = Duration::from_secs(u64::try_from(helper.created).unwrap_or_default());
     let limit = if helper.is_running() { TOO_OLD } else { NOT_STARTED };
     helper.labels.contains_key(LABEL) && now.saturating_sub(created) > limit
@@ -187,11 +230,11 @@ impl Drop for Helper {
 
 /// Labels a container and its volumes.
 fn mark(spec: &mut ContainerSpec, id: &str) {
-    let label = || (LABEL.to_owned(), id.to_owned());
-    spec.labels.extend([label()]);
+    let label = || [(LABEL.to_owned(), id.to_owned()), (PROCESS_LABEL.to_owned(), process::own())];
+    spec.labels.extend(label());
     for mount in &mut spec.mounts {
         match mount {
-            Mount::Volume { labels, .. } => labels.extend([label()]),
+            Mount::Volume { labels, .. } => labels.extend(label()),
             Mount::Bind { .. } | Mount::Directory { .. } => {}
         }
     }
@@ -293,7 +336,15 @@ mod tests {
     async fn what_a_killed_command_left_is_recognized_by_its_age() {
         let fake = FakeEngine::new(&["app"]);
         let mut old = spec();
+        let others = |labels: &mut Labels| labels.retain(|key, _| key != PROCESS_LABEL);
         mark(&mut old, &format!("{:x}-1", now().as_secs() - 2 * TOO_OLD.as_secs()));
+        // Of a process that is not known here.
+        others(&mut old.labels);
+        for mount in &mut old.mounts {
+            if let Mount::Volume { labels, .. } = mount {
+                others(labels);
+            }
+        }
         fake.create_container(&old).await.unwrap();
         let mut helper = fake.containers(&[LABEL.to_owned()]).await.unwrap().remove(0);
         let now = Duration::from_secs(10_000);
@@ -303,6 +354,15 @@ mod tests {
         };
         assert!(stale(9_900, State::Created) && !stale(9_990, State::Created));
         assert!(stale(6_000, State::Running) && !stale(9_000, State::Running));
+        let made_by = |mark: &str| Container {
+            labels: Labels::from([(LABEL.to_owned(), "1".to_owned()), (PROCESS_LABEL.to_owned(), mark.to_owned())]),
+            created: 0,
+            ..helper.clone()
+        };
+        let own = process::own();
+        assert!(!is_stale(&made_by(&own), now));
+        let (pid, place) = (own.split('-').next().unwrap(), own.rsplit('-').next().unwrap());
+        assert!(is_stale(&Container { created: 10_000, ..made_by(&format!("{pid}-1-{place}")) }, now));
         assert!(!is_stale(&Container { labels: Labels::new(), created: 0, ..helper.clone() }, now));
         // The volume of an old helper that is gone goes too; one of the user's stays.
         fake.remove_container("helper").await.unwrap();

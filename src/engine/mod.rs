@@ -22,6 +22,7 @@ pub mod files;
 pub mod finishing;
 pub mod helper;
 pub mod place;
+pub mod process;
 pub mod spec;
 pub mod tls;
 mod words;

@@ -23,6 +23,10 @@ pub enum CgroupVersion {
     V2,
 }
 
+/// Label with the [mark](crate::engine::process) of the process that made something, on what must not outlive it: a helper, and
+/// a cluster that is being created.
+pub const PROCESS_LABEL: &str = "dev.coracle.process";
+
 /// What the plan needs to know about the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EngineInfo {
@@ -239,6 +243,9 @@ pub struct ContainerSpec {
     pub privilege: Privilege,
     /// Start it again when the engine or the host restarts.
     pub restart: bool,
+    /// With the exit code 0 its program ends for good, although `restart`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ends: bool,
     /// Search domains for names; `None` for those of the engine's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_search: Option<Vec<String>>,
@@ -291,6 +298,7 @@ impl ContainerSpec {
             ports: Vec::new(),
             privilege: Privilege::None,
             restart: false,
+            ends: false,
             dns_search: None,
             extra_hosts: Vec::new(),
             sysctls: BTreeMap::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::engine::process::{self, Life};
 use crate::error::{Code, Error, OTHER_CACHE, Result};
 
 /// Where outputs are until they are whole.
@@ -25,14 +26,9 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn open(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).map_err(|source| unusable(root, &source))?;
-        for entry in std::fs::read_dir(root).map_err(|source| unusable(root, &source))?.flatten() {
-            let unfinished = entry.file_name().to_string_lossy().starts_with(UNFINISHED);
-            let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            let age = changed.and_then(|changed| changed.elapsed().ok());
-            if unfinished && age.is_some_and(|age| age > ABANDONED) {
-                // What is left of a build that was killed; that it stays is no reason to fail.
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
+        for path in abandoned(root).map_err(|source| unusable(root, &source))? {
+            // That it stays is no reason to fail.
+            let _ = std::fs::remove_dir_all(path);
         }
         Ok(Self { root: root.to_owned() })
     }
@@ -67,11 +63,28 @@ impl Cache {
     /// A directory that goes away when it is dropped.
     pub(super) fn scratch(&self) -> Result<tempfile::TempDir> {
         tempfile::Builder::new()
-            .prefix(UNFINISHED)
+            .prefix(&format!("{UNFINISHED}{}-", process::own()))
             .permissions(permissions())
             .tempdir_in(&self.root)
             .map_err(|source| unusable(&self.root, &source))
     }
+}
+
+/// The outputs that killed builds have left unfinished.
+pub(super) fn abandoned(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root)?.flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)) else { continue };
+        let maker = rest.rsplit_once('-').map_or(Life::Unknown, |(mark, _)| process::life(mark));
+        let changed = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let is_old = changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age > ABANDONED);
+        if maker == Life::Gone || (maker == Life::Unknown && is_old) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Where the list of the files of an output is.

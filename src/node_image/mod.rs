@@ -148,6 +148,11 @@ async fn check_architecture(engine: &dyn Engine, versions: &Versions) -> Result<
         .hint("build the image on an x86-64 machine"))
 }
 
+/// What killed builds have left in the usual cache.
+pub fn abandoned() -> Vec<PathBuf> {
+    cache_directory(None).ok().and_then(|root| cache::abandoned(&root).ok()).unwrap_or_default()
+}
+
 fn cache_directory(named: Option<PathBuf>) -> Result<PathBuf> {
     let default = || dirs::cache_dir().map(|cache| cache.join("coracle/node-image"));
     named.or_else(default).ok_or_else(|| {

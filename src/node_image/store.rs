@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::engine::files::run;
 use crate::engine::helper::{self, Helper};
+use crate::engine::process;
 use crate::engine::spec::{ContainerSpec, Labels, Mount, Privilege};
 use crate::engine::{ByteStream, Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
@@ -45,7 +46,7 @@ pub(super) async fn make(
     tree.file("etc/passwd", 0o644, *b"root:x:0:0::/:/\n");
     tree.directory("tmp");
     let importer = crate::node_image::system::write_layer(&tree, scratch, "importer.tar")?;
-    let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"], "Labels": {helper::LABEL: id}});
+    let configuration = json!({"Cmd": ["/bin/containerd"], "Env": ["PATH=/bin"], "Labels": {helper::LABEL: id, helper::PROCESS_LABEL: process::own()}});
     let archive = archive::stream(&importer, &image, &configuration).await?;
     helper::sweep_all(&**engine).await;
     let helper = Helper::of_archive(engine, archive, id, container(&name, &image)).await?;

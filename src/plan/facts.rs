@@ -11,6 +11,7 @@ use crate::config::known::Known;
 use crate::engine::spec::{EngineInfo, Labels, Privilege};
 use crate::plan::labels;
 use crate::plan::layout::DOMAIN;
+use crate::plan::lifetime::Expiry;
 use crate::plan::subnet::Division;
 
 /// The CNI plugin by which a pod waits for its network policies: the agent's program under another name.
@@ -145,6 +146,8 @@ pub struct Facts {
     pub login_hosts: BTreeMap<String, BTreeSet<String>>,
     /// ID of this run.
     pub run: String,
+    /// When the cluster's time is over.
+    pub expires: Option<Expiry>,
     /// Privileges that the engine can grant.
     pub privilege: Privilege,
     /// Limits of the processes in nodes that are set whatever the engine's defaults are.

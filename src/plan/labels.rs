@@ -2,8 +2,9 @@
 
 use crate::config::{ClusterConfig, Role};
 use crate::engine::spec::Labels;
+use crate::plan::lifetime::Expiry;
 
-pub use crate::engine::spec::HELPER_LABEL as HELPER;
+pub use crate::engine::spec::{HELPER_LABEL as HELPER, PROCESS_LABEL as PROCESS};
 
 /// Label with the cluster's name, on everything that coracle makes.
 pub const CLUSTER: &str = "dev.coracle.cluster";
@@ -11,6 +12,10 @@ pub const CLUSTER: &str = "dev.coracle.cluster";
 pub const ROLE: &str = "dev.coracle.role";
 /// Label with the ID of the run of a command that made it.
 pub const RUN: &str = "dev.coracle.run";
+/// Label with the moment at which a cluster's time is over, in UTC, on everything that belongs to it.
+pub const EXPIRES: &str = "dev.coracle.expires";
+/// Label with the time after which an unused cluster stops, such as `30m`.
+pub const IDLE_STOP: &str = "dev.coracle.idle-stop";
 /// Label with the node's fixed addresses, separated by commas, the one of the primary family first.
 pub const ADDRESS: &str = "dev.coracle.address";
 /// Label with the Kubernetes version.
@@ -45,8 +50,10 @@ pub const INPUTS: &str = "dev.coracle.inputs";
 pub const MADE_BY: &str = "dev.coracle.made-by";
 
 /// Labels of everything that belongs to the cluster.
-pub fn of_cluster(cluster: &ClusterConfig, run: &str) -> Labels {
-    Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())])
+pub fn of_cluster(cluster: &ClusterConfig, run: &str, expires: Option<Expiry>) -> Labels {
+    let mut labels = Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())]);
+    labels.extend(expires.map(|expiry| (EXPIRES.to_owned(), expiry.to_string())));
+    labels
 }
 
 /// What a container does for a cluster, as its label says.

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod files;
 pub mod labels;
 pub mod layout;
+pub mod lifetime;
 pub mod node;
 pub mod objects;
 pub mod ownership;

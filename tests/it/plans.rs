@@ -50,6 +50,7 @@ fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
         authorities: BTreeMap::new(),
         login_hosts: BTreeMap::new(),
         run: "run".to_owned(),
+        expires: None,
         privilege,
         limits: BTreeMap::new(),
         devices: Vec::new(),
@@ -259,4 +260,20 @@ fn a_control_planes_files_are_enough_to_issue_for_the_same_cluster() {
     let again = plan::plan(plan.layout.clone(), &facts(CgroupVersion::V2, Privilege::Privileged, 1), &pki).unwrap();
     assert_eq!(again.access.authority, plan.access.authority);
     assert_eq!(Changes::of_plans(&plan.nodes, &again.nodes).to_string(), "");
+}
+
+#[test]
+fn everything_of_a_cluster_with_a_limit_tells_its_end() {
+    let facts = facts(CgroupVersion::V2, Privilege::Privileged, 4);
+    let config = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nidleStop: 30m\n";
+    let endless = text(&planned(3, 1, "", &facts));
+    let facts = Facts { expires: Some("2026-11-28T23:00:00Z".parse().unwrap()), ..facts };
+    let limited = text(&planned(3, 1, config, &facts));
+    let count = |part: &str| (endless.matches(part).count(), limited.matches(part).count());
+    // Four nodes and the load balancer, the volumes of each node, and the network.
+    assert_eq!(count("dev.coracle.expires"), (0, 5 + 8 + 1));
+    assert_eq!(count("ends: true"), (0, 5));
+    assert_eq!(count("path: /etc/coracle/expires"), (0, 5));
+    assert_eq!(count("IDLE_STOP=1800"), (0, 4));
+    assert_eq!(count("CONTROL_PLANE=yes"), (0, 3));
 }

@@ -41,6 +41,10 @@ impl Run for Prune {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn sweeps(&self) -> bool {
+        !self.dry_run
+    }
+
     fn format(&self) -> Format {
         self.output.format()
     }

@@ -39,6 +39,10 @@ impl Run for Prune {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn sweeps(&self) -> bool {
+        !self.dry_run
+    }
+
     fn format(&self) -> Format {
         self.output.format()
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cluster::health::ask::output;
 use crate::cluster::health::lines::{MAX_LINES, code, last_lines, relevant_lines};
 use crate::cluster::health::probe::is_full;
-use crate::cluster::health::pulls;
+use crate::cluster::health::{over, pulls};
 use crate::engine::Engine;
 use crate::error::{Code, Error, FREE_DISK, counted};
 use crate::host::limits;
@@ -79,6 +79,9 @@ async fn stopped(engine: &dyn Engine, node: &str) -> Option<Failure> {
         String::from_utf8_lossy(&log).into_owned()
     };
     if !inspected.running {
+        if let Some(error) = over::find(engine, node, &inspected).await {
+            return Some(Failure::lasting(error));
+        }
         let (cause, log) = (format!("its container exited with {}", code(inspected.exit_code)), log().await);
         let error = exited(engine, node, cause, &log).await;
         return Some(Failure::lasting(error.with_lines(last_lines(&log, MAX_LINES))));

@@ -6,6 +6,7 @@ pub mod back;
 pub mod diagnose;
 mod explain;
 mod lines;
+mod over;
 mod probe;
 mod pulls;
 pub mod status;

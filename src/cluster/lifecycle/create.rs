@@ -11,7 +11,7 @@ use crate::cluster::contents::{self, Contents};
 use crate::cluster::health::wait::{conditions, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::{bootstrap, facts, provision};
+use crate::cluster::lifecycle::{bootstrap, facts, finished, provision};
 use crate::cluster::run::{Run, new_id};
 use crate::cluster::{found, logs};
 use crate::config::ClusterConfig;
@@ -69,6 +69,13 @@ pub async fn create(
     // From here on the cluster exists: an interruption must not leave an entry for nodes that are then removed.
     let result = match result {
         Ok(plan) => {
+            // First: a cluster without its entry can still be used, and one without the mark is taken for half of one.
+            finished::mark(&**engine, &id).await.map(|()| plan)
+        }
+        Err(error) => Err(error),
+    };
+    let result = match result {
+        Ok(plan) => {
             let entry = access::entry_of(cluster.name.context(), plan.access.admin());
             kubeconfig::merge(&options.kubeconfig, &entry, true).await.map(|_| plan)
         }
@@ -82,6 +89,9 @@ pub async fn create(
         keep_logs(engine, &id, directory, ui, stop).await;
     }
     if options.retain {
+        if let Err(error) = finished::mark(&**engine, &id).await {
+            ui.warn(format!("`coracle gc` may remove what is kept: {error}"));
+        }
         return Err(error.hint(format!(
             "the nodes are kept; `coracle export logs --name {0}`, then `coracle delete cluster --name {0}`",
             cluster.name

@@ -12,6 +12,7 @@ use crate::engine::place::Place;
 use crate::engine::spec::{Container, Labels, Network, Volume};
 use crate::error::{Code, Error, Result};
 use crate::plan::labels;
+use crate::plan::lifetime::Expiry;
 
 /// How often removing a container is tried: on cgroup v1 a frozen pod keeps its node alive until it is thawed.
 const MAX_ATTEMPTS: u32 = 6;
@@ -22,14 +23,25 @@ pub enum Scope {
     Cluster(ClusterName),
     /// The run with this ID.
     Run(String),
+    /// A cluster that was created to end at this moment, and none that got its name afterwards.
+    Expired(ClusterName, Expiry),
 }
 
 impl Scope {
-    fn label(&self) -> String {
+    /// The labels that everything in it has.
+    fn labels(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Cluster(name) => format!("{}={name}", labels::CLUSTER),
-            Self::Run(id) => format!("{}={id}", labels::RUN),
+            Self::Cluster(name) => vec![(labels::CLUSTER, name.to_string())],
+            Self::Run(id) => vec![(labels::RUN, id.clone())],
+            Self::Expired(name, expiry) => {
+                vec![(labels::CLUSTER, name.to_string()), (labels::EXPIRES, expiry.to_string())]
+            }
         }
+    }
+
+    /// The same as the engine selects by them.
+    fn selectors(&self) -> Vec<String> {
+        self.labels().iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 }
 
@@ -55,7 +67,7 @@ impl ClusterRemoval {
 
 /// Deletes containers, then volumes and networks.
 pub async fn delete(engine: &SharedEngine, scope: &Scope) -> Result<ClusterRemoval> {
-    let labels = [scope.label()];
+    let labels = scope.selectors();
     let mut removed = ClusterRemoval::default();
     let containers = engine.containers(&labels).await?;
     let results = join_all(containers.iter().map(|container| remove_container(engine, container))).await;
@@ -77,16 +89,14 @@ pub async fn delete(engine: &SharedEngine, scope: &Scope) -> Result<ClusterRemov
 
 /// The networks that are deleted.
 async fn networks(engine: &SharedEngine, scope: &Scope) -> Result<Vec<Network>> {
-    let matches = |labels: &Labels| match scope {
-        Scope::Cluster(name) => labels.get(labels::CLUSTER).is_some_and(|value| value == name.as_str()),
-        Scope::Run(id) => labels.get(labels::RUN) == Some(id),
-    };
+    let wanted = scope.labels();
+    let matches = |labels: &Labels| wanted.iter().all(|(key, value)| labels.get(*key) == Some(value));
     Ok(engine.networks().await?.into_iter().filter(|network| matches(&network.labels)).collect())
 }
 
 /// Whether nothing of this scope exists.
 pub async fn is_absent(engine: &SharedEngine, scope: &Scope) -> Result<bool> {
-    let labels = [scope.label()];
+    let labels = scope.selectors();
     Ok(engine.containers(&labels).await?.is_empty()
         && engine.volumes(&labels).await?.is_empty()
         && networks(engine, scope).await?.is_empty())

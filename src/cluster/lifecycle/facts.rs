@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use time::OffsetDateTime;
+
 use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::{preflight, upstream};
 use crate::cluster::registry::{self, authorities};
@@ -18,6 +20,7 @@ use crate::host::{check, credentials, grants, limits, mounts, ports, proxy};
 use crate::image::mismatch;
 use crate::kubeconfig;
 use crate::node_image::choose;
+use crate::plan::lifetime::Expiry;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, NodeImage, ProxySettings, labels};
 use crate::ui::{Step, Ui};
@@ -119,6 +122,7 @@ async fn collected(
         authorities: authorities::authorities(cluster)?,
         login_hosts: options.logins.iter().map(|login| (login.host.clone(), login.hosts.clone())).collect(),
         run: run.id.clone(),
+        expires: cluster.ttl.map(|ttl| Expiry::after(OffsetDateTime::now_utc(), ttl)),
         privilege,
         limits: limits::of_processes(privilege),
         devices: devices.map(|device| (*device).to_owned()).collect(),

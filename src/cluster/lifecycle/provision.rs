@@ -16,7 +16,8 @@ use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
 use crate::config::{ClusterConfig, Role};
 use crate::engine::Engine;
-use crate::engine::spec::{Labels, NetworkSpec, Privilege};
+use crate::engine::process;
+use crate::engine::spec::{ContainerSpec, Labels, Mount, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
 use crate::host::ports;
 use crate::host::routes::{self, Route};
@@ -52,7 +53,11 @@ pub(super) async fn cluster(
             let layout = Layout::new(chosen.clone(), subnet, port, &facts::version(facts))?;
             Ok::<_, Error>(layout.on(facts::engine_host(engine)))
         };
-        let spec = |subnet| Ok(plan::node::container::network(&layout(subnet)?, facts));
+        let spec = |subnet| {
+            let mut spec = plan::node::container::network(&layout(subnet)?, facts);
+            made_here(&mut spec.labels);
+            Ok(spec)
+        };
         let (network, subnet) = network(engine, &subnets, local, spec).await?;
         let facts = &with_mtu(engine, &network, facts).await?;
         if attempt == 1 && local {
@@ -68,6 +73,7 @@ pub(super) async fn cluster(
         {
             leads::add_to(&mut node.files, &options.kubeconfig);
         }
+        plan.nodes.iter_mut().for_each(|node| mark(&mut node.spec));
         match nodes(engine, &plan.nodes, &network, step).await {
             Ok(()) => return Ok((plan, pki)),
             Err(error) if error.code() == Code::PortTaken && attempt < MAX_ATTEMPTS => {
@@ -86,6 +92,20 @@ pub(super) async fn cluster(
                 return Err(error.with_code(Code::ClusterExists).hint("`coracle get clusters` lists clusters"));
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Marks what this process makes as long as the cluster is not finished: if it is killed, `gc` finds it.
+fn made_here(labels: &mut Labels) {
+    labels.insert(labels::PROCESS.to_owned(), process::own());
+}
+
+fn mark(spec: &mut ContainerSpec) {
+    made_here(&mut spec.labels);
+    for mount in &mut spec.mounts {
+        if let Mount::Volume { labels, .. } = mount {
+            made_here(labels);
         }
     }
 }

@@ -69,7 +69,11 @@ pub async fn add(run: &Run, cluster: &Cluster, texts: &[String], namespace: &str
         dns: dns
             .ok_or_else(|| Error::new(Code::NotFound, format!("cluster `{}` was never completed", cluster.name)))?,
     };
-    let plans = openings.iter().map(|opening| opening.plan(&ground)).collect::<Result<Vec<_>>>()?;
+    let mut plans = openings.iter().map(|opening| opening.plan(&ground)).collect::<Result<Vec<_>>>()?;
+    // They end with the cluster.
+    for plan in &mut plans {
+        plan.spec.labels.extend(cluster.expires.map(|expiry| (labels::EXPIRES.to_owned(), expiry.to_string())));
+    }
     let is_own =
         |labels: &Labels| labels.contains_key(labels::TARGET) && labels.get(labels::CLUSTER) == Some(&ground.cluster);
     let names = Names::of(plans.iter().map(|plan| &plan.spec));

@@ -107,7 +107,9 @@ pub async fn open(
     step: &Step,
 ) -> Result<()> {
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
-    let plan = tunnel::plan(cluster.name.as_str(), &node.container.image, run, forwards);
+    let mut plan = tunnel::plan(cluster.name.as_str(), &node.container.image, run, forwards);
+    // It ends with the cluster.
+    plan.spec.labels.extend(cluster.expires.map(|expiry| (labels::EXPIRES.to_owned(), expiry.to_string())));
     // A tunnel of this cluster is closed; whatever else has the name stays.
     let has = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
     let is_own = |labels: &Labels| {

@@ -53,9 +53,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         mounts: Some(spec.mounts.iter().map(mount).collect()),
         tmpfs: Some(spec.tmpfs.iter().map(|path| (path.clone(), String::new())).collect()),
         port_bindings: Some(port_map(spec)),
-        restart_policy: spec
-            .restart
-            .then_some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None }),
+        restart_policy: spec.restart.then(|| restart_policy(spec.ends)),
         // A dot is the root domain: nothing is searched.
         dns_search: spec
             .dns_search
@@ -143,6 +141,12 @@ fn device(path: &str) -> DeviceMapping {
         path_in_container: Some(path.to_owned()),
         cgroup_permissions: Some("rwm".to_owned()),
     }
+}
+
+/// When the engine starts a container again: always, unless somebody stopped it, or only after a failure.
+fn restart_policy(ends: bool) -> RestartPolicy {
+    let name = if ends { RestartPolicyNameEnum::ON_FAILURE } else { RestartPolicyNameEnum::UNLESS_STOPPED };
+    RestartPolicy { name: Some(name), maximum_retry_count: None }
 }
 
 fn mount(mount: &Mount) -> EngineMount {

@@ -31,7 +31,7 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest first line of the helper, bytes.
 const MAX_LINE: u64 = 64 << 10;
 /// Labels of a node that its helper has too, so that the helper is removed with the node.
-const KEPT_LABELS: [&str; 2] = [labels::CLUSTER, labels::RUN];
+const KEPT_LABELS: [&str; 3] = [labels::CLUSTER, labels::RUN, labels::EXPIRES];
 /// The role that distinguishes a helper from nodes.
 const ROLE: &str = labels::ContainerRole::Reader.as_str();
 /// Set to `save`, it keeps the command from reading the engine's store; `store` is the default.

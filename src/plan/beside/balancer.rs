@@ -8,14 +8,17 @@ use crate::plan::files::{FileTree, NodePlan};
 use crate::plan::labels::ContainerRole;
 use crate::plan::layout::{API_PORT, BalancerLayout, Layout, api_endpoint};
 use crate::plan::node::container::{api_port, container_labels, network_name, sysctls};
+use crate::plan::node::lifetime::{BALANCER_PROGRAM, balancer_files};
 
+const HAPROXY: &str = "/usr/sbin/haproxy";
 /// HAProxy's configuration file in the load balancer.
 const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
 /// The load balancer's container and its file: HAProxy from the node image.
 pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> NodePlan {
+    let program = ["/bin/bash", BALANCER_PROGRAM, HAPROXY].map(str::to_owned);
     let spec = ContainerSpec {
-        entrypoint: Some(vec!["/usr/sbin/haproxy".to_owned()]),
+        entrypoint: Some(if facts.expires.is_some() { program.to_vec() } else { vec![HAPROXY.to_owned()] }),
         command: Some(vec!["-W".to_owned(), "-db".to_owned(), "-f".to_owned(), CONFIG.to_owned()]),
         // The image's signal is systemd's, which HAProxy ignores.
         stop_signal: Some("SIGTERM"),
@@ -27,11 +30,13 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
         limits: facts.limits.iter().map(|(name, both)| (name.clone(), (*both).into())).collect(),
         ports: vec![api_port(layout)],
         restart: true,
+        ends: facts.expires.is_some(),
         private_cgroup_namespace: true,
         ..ContainerSpec::new(&balancer.name, &image.id)
     };
     let mut files = FileTree::default();
     files.text(CONFIG, configuration(layout));
+    balancer_files(&mut files, facts);
     NodePlan { spec, files }
 }
 

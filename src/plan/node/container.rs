@@ -8,7 +8,7 @@ use crate::engine::spec::{self, AddressPool, ContainerSpec, Labels, Mount, Netwo
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::labels::{self, ContainerRole};
 use crate::plan::layout::{API_PORT, HOST_NAME, Layout, NodeLayout};
-use crate::plan::node::{entrypoint, proxy, resources};
+use crate::plan::node::{entrypoint, lifetime, proxy, resources};
 use crate::plan::subnet::Division;
 
 /// The directory of volumes in every node. All nodes mount the same directory there, so that a pod finds its volume on any node.
@@ -30,7 +30,7 @@ pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
         name: network_name(layout.cluster.name.as_str()),
         pools: std::iter::once(&layout.division).chain(&layout.division_v6).map(pool).collect(),
         mtu: facts.mtu,
-        labels: labels::of_cluster(&layout.cluster, &facts.run),
+        labels: labels::of_cluster(&layout.cluster, &facts.run, facts.expires),
     }
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn container_labels(
     addresses: &[IpAddr],
     image: &NodeImage,
 ) -> Labels {
-    let mut labels = labels::of_cluster(&layout.cluster, &facts.run);
+    let mut labels = labels::of_cluster(&layout.cluster, &facts.run, facts.expires);
     labels.insert(labels::ROLE.to_owned(), role.as_str().to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     labels.insert(labels::ADDRESS.to_owned(), addresses.join(","));
@@ -54,6 +54,7 @@ pub(crate) fn container_labels(
         labels.insert(labels::SETTINGS.to_owned(), String::new());
     }
     labels.extend(layout.cluster.persist.clone().map(|directory| (labels::PERSIST.to_owned(), directory)));
+    labels.extend(layout.cluster.idle_stop.map(|period| (labels::IDLE_STOP.to_owned(), period.to_string())));
     labels
 }
 
@@ -95,6 +96,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         ports,
         privilege: facts.privilege,
         restart: true,
+        ends: lifetime::is_limited(layout, facts),
         limits: resources::limits(settings, &facts.limits),
         memory: settings.memory.map(|memory| memory.0),
         milli_cpus: settings.cpus.map(|cpus| cpus.0),
@@ -140,7 +142,7 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     let volume = |name: String, target: &str| Mount::Volume {
         name,
         target: target.to_owned(),
-        labels: labels::of_cluster(&layout.cluster, &facts.run),
+        labels: labels::of_cluster(&layout.cluster, &facts.run, facts.expires),
     };
     let host = |path: &str, target: &str, read_only: bool| Mount::Bind {
         source: path.to_owned(),

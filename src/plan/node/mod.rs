@@ -20,6 +20,7 @@ pub mod credentials;
 mod entrypoint;
 mod flag_files;
 pub mod kubelet;
+pub(crate) mod lifetime;
 pub mod proxy;
 mod registration;
 pub mod registries;
@@ -85,6 +86,7 @@ pub(crate) fn files(
         );
     }
     kubelet_access(&mut files, layout, node, pki)?;
+    lifetime::files(&mut files, layout, node, facts);
     let authority = &pki.kubernetes.pair;
     files.secret(HEARTBEAT_KEY, pki.heartbeat_key(), "key of the nodes' heartbeats", &authority.origin);
     registration::files(&mut files, layout, node)?;

@@ -15,6 +15,7 @@ mod documents;
 pub mod first_pods;
 mod kube_proxy;
 mod node;
+mod own;
 pub mod storage;
 
 pub use agent::objects as agent;
@@ -58,6 +59,7 @@ pub fn objects(
         objects.extend(kube_proxy::objects(layout, images)?);
     }
     objects.extend(coredns::objects(layout, images));
+    objects.extend(own::objects(layout));
     objects.extend(first_pods::needed(layout, authority));
     objects.extend(agent::objects(layout, &manifests.cni)?);
     objects.extend(storage::objects(layout, &manifests.storage)?);

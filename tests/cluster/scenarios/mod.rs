@@ -19,6 +19,7 @@ mod ip_policy;
 mod join;
 mod kind_files;
 mod lifecycle;
+mod lifetime;
 mod load_balancer;
 mod loading;
 mod mistakes;
@@ -56,7 +57,7 @@ pub(crate) fn groups() -> Vec<Group> {
         ONE,
         SETTINGS,
         BARE,
-        OTHER_CNI,
+        other_cni::OTHER_CNI,
         NO_PROXY,
         failures::RACE,
         kind_files::KIND_FILES,
@@ -74,6 +75,7 @@ pub(crate) fn groups() -> Vec<Group> {
         older::OLDER,
         previous::PREVIOUS,
         readme::README,
+        lifetime::LIFETIME,
         ADDONS,
         STORAGE,
         CONTENTS,
@@ -214,19 +216,6 @@ const THREE: Group = Group {
         ("stop-node", power::node),
         ("deleted-nodes", guarded::deleted_nodes),
         ("delete", nodes::delete),
-    ],
-};
-
-/// A control plane and a worker for a CNI plugin of somebody else.
-const OTHER_CNI: Group = Group {
-    name: "other-cni",
-    environment: &[],
-    create: other_cni::create,
-    together: &[],
-    scenarios: &[
-        ("nothing-yet", other_cni::nothing_yet),
-        ("installed", other_cni::installed),
-        ("works", other_cni::works),
     ],
 };
 

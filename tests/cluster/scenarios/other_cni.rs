@@ -3,8 +3,18 @@
 use serde_json::Value;
 
 use super::basics::{is_true, name};
+use crate::Group;
 use crate::harness::cluster::{Cluster, PATIENCE, answers};
 use crate::harness::run::{contains, docker, ensure, eventually};
+
+/// A control plane and a worker for a CNI plugin of somebody else.
+pub const OTHER_CNI: Group = Group {
+    name: "other-cni",
+    environment: &[],
+    create,
+    together: &[],
+    scenarios: &[("nothing-yet", nothing_yet), ("installed", installed), ("works", works)],
+};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 

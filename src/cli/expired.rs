@@ -1,0 +1,54 @@
+//! Removes clusters whose time is over, whoever made them, before a command does what it is for.
+
+use time::OffsetDateTime;
+
+use crate::cli::kubectl;
+use crate::cluster::leads;
+use crate::cluster::lifecycle::delete;
+use crate::cluster::lifecycle::lifetime::{self, Kept, Over};
+use crate::engine::SharedEngine;
+use crate::error::Result;
+use crate::ui::Ui;
+
+/// Removes what is over. A failure is told, and keeps no command from its work: the next one tries again.
+pub(super) async fn sweep(ui: &Ui, engine: &SharedEngine) {
+    // An engine that does not answer is reported by the command itself.
+    let Ok(over) = lifetime::over(&**engine, OffsetDateTime::now_utc()).await else { return };
+    for over in &over {
+        let (name, expiry) = (&over.cluster.name, over.expiry);
+        match &over.kept {
+            Some(Kept::Stopping) => {}
+            Some(cause) => {
+                ui.warn(format!("the time of cluster `{name}` was over at {expiry}, but {cause}"));
+            }
+            None => match remove(ui, engine, over).await {
+                Ok(true) => ui.note(format!("Removed cluster `{name}`, whose time was over at {expiry}")),
+                Ok(false) => {}
+                Err(error) => {
+                    ui.warn(format!("cluster `{name}`, whose time was over at {expiry}, was not removed: {error}"));
+                }
+            },
+        }
+    }
+}
+
+/// Removes a cluster with all that leads to it. Returns whether there was anything: another command may have been faster.
+pub(super) async fn remove(ui: &Ui, engine: &SharedEngine, over: &Over) -> Result<bool> {
+    let Some(scope) = over.scope() else { return Ok(false) };
+    let name = &over.cluster.name;
+    let leads = leads::find(&**engine, name).await;
+    let removed = delete::delete(engine, &scope).await?;
+    if removed.is_empty() {
+        return Ok(false);
+    }
+    if let Err(error) = kubectl::forget(name) {
+        ui.warn(error.to_string());
+    }
+    if let Some(leads) = leads {
+        for (file, error) in leads.remove(name).await {
+            let what = format!("kubeconfig `{}` still has an entry of cluster `{name}`", file.display());
+            ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
+        }
+    }
+    Ok(true)
+}
