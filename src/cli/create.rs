@@ -15,10 +15,12 @@ use crate::cli::registry::warn_of_left_out;
 use crate::cli::{summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::upstream::Written;
-use crate::config::{self, ClusterConfig, ClusterName, Durability};
+use crate::config::{self, ClusterConfig, ClusterName, Durability, Overrides};
+use crate::engine::SharedEngine;
 use crate::engine::address::Environment;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
+use crate::kubeconfig::Location;
 use crate::plan::Plan;
 use crate::ui::Format;
 
@@ -32,10 +34,9 @@ commands! {
     }
 }
 
+/// What a cluster is.
 #[derive(Debug, Args)]
-pub(crate) struct CreateCluster {
-    #[command(flatten)]
-    name: PositionalName,
+pub(crate) struct ClusterOptions {
     /// Configuration file, or `-` for standard input
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -51,6 +52,14 @@ pub(crate) struct CreateCluster {
     /// What etcd promises: `safe`, or `ephemeral` for a faster cluster that may lose data when the power fails
     #[arg(long, value_name = "KIND", value_parser = durability)]
     durability: Option<Durability>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateCluster {
+    #[command(flatten)]
+    name: PositionalName,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     #[command(flatten)]
     kubeconfig: KubeconfigOption,
     /// How long to wait until the cluster is usable, such as `90s` or `5m`; `0s` does not wait
@@ -86,32 +95,23 @@ impl Run for CreateCluster {
             return Err(Error::new(Code::UsageInvalid, "`--output yaml` is for `--dry-run`")
                 .hint("add `--dry-run`, or use `--output json`"));
         }
-        let (cluster, written) = configuration(&self).await?;
+        let overrides = Overrides {
+            name: self.name.given()?.map(str::to_owned),
+            ttl: self.ttl.clone(),
+            idle_stop: self.idle_stop.clone(),
+            ..Overrides::default()
+        };
+        let (cluster, written) = self.cluster.read(overrides).await?;
         warn_of_kind(context, &self, &cluster)?;
-        for warning in config::warnings(&cluster) {
-            context.ui.warn(warning);
-        }
-        let environment = Environment::from_process();
-        let (engine, address) = context.connect(&environment).await?;
-        let local = engine.place().is_host();
-        let (proxy, proxy_file) = proxy::settings(&environment, &address);
-        if let Some(file) = proxy_file {
-            context.ui.note(format!("The nodes get the proxy settings in {}", file.display()));
-        }
-        let logins = credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?;
-        warn_of_left_out(context, &cluster.registries, &logins);
+        let (engine, options) = prepare(context, &cluster, self.kubeconfig.location()?).await?;
         let options = Options {
             // The API server must answer all the same: what makes nodes a cluster is written to it.
             wait: if self.wait.is_zero() { API_PATIENCE } else { self.wait },
             is_awaited: !self.wait.is_zero(),
             retain: self.retain,
             logs: self.logs_on_failure.clone(),
-            kubeconfig: self.kubeconfig.location()?,
-            proxy,
-            local,
-            docker_config: environment.docker_config.clone(),
             written,
-            logins,
+            ..options
         };
         if self.dry_run {
             let plan = create::dry_run(&engine, cluster, &options, &context.ui).await?;
@@ -140,7 +140,7 @@ impl Run for CreateCluster {
 /// Warns of what kind reads from the environment and coracle does not.
 fn warn_of_kind(context: &Context, arguments: &CreateCluster, cluster: &ClusterConfig) -> Result<()> {
     // Without a file, the command line is looked at for every command.
-    let in_file = arguments.config.is_some() && arguments.name.given()?.is_none();
+    let in_file = arguments.cluster.config.is_some() && arguments.name.given()?.is_none();
     let is_default = in_file && cluster.name.as_str() == ClusterName::DEFAULT;
     if let Some(warning) = usage::other_name(usage::kind_name().as_deref()).filter(|_| is_default) {
         context.ui.warn(warning);
@@ -173,36 +173,70 @@ fn show(context: &Context, plan: &Plan, is_yaml: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn configuration(arguments: &CreateCluster) -> Result<(ClusterConfig, Option<Written>)> {
-    let overrides = config::Overrides {
-        name: arguments.name.given()?.map(str::to_owned),
-        image: arguments.image.clone(),
-        workers: arguments.workers,
-        control_planes: arguments.control_planes,
-        durability: arguments.durability,
-        ttl: arguments.ttl.clone(),
-        idle_stop: arguments.idle_stop.clone(),
-        base_directory: std::env::current_dir().ok(),
-    };
-    let Some(path) = &arguments.config else { return Ok((config::load("", "", &overrides)?, None)) };
-    let name = path.display().to_string();
-    let failed =
-        |source: std::io::Error| Error::new(input::code(&source), format!("cannot read `{name}`")).with_cause(&source);
-    let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
-    let mut overrides = overrides;
-    if let Some(directory) =
-        std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
-        && !(config::is_of_kind(&text) && has_mounts(&text, &overrides))
-    {
-        overrides.base_directory = Some(directory);
+/// Connects to the engine, and asks this host for what the options of a create need of it; warns of what is odd.
+pub(crate) async fn prepare(
+    context: &Context,
+    cluster: &ClusterConfig,
+    kubeconfig: Location,
+) -> Result<(SharedEngine, Options)> {
+    for warning in config::warnings(cluster) {
+        context.ui.warn(warning);
     }
-    let cluster = config::load(&text, &name, &overrides)?;
-    Ok((cluster, Some(Written { file: name, text })))
+    let environment = Environment::from_process();
+    let (engine, address) = context.connect(&environment).await?;
+    let local = engine.place().is_host();
+    let (proxy, proxy_file) = proxy::settings(&environment, &address);
+    if let Some(file) = proxy_file {
+        context.ui.note(format!("The nodes get the proxy settings in {}", file.display()));
+    }
+    let logins = credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?;
+    warn_of_left_out(context, &cluster.registries, &logins);
+    let options = Options {
+        wait: API_PATIENCE,
+        is_awaited: true,
+        retain: false,
+        logs: None,
+        kubeconfig,
+        proxy,
+        local,
+        docker_config: environment.docker_config.clone(),
+        written: None,
+        logins,
+    };
+    Ok((engine, options))
+}
+
+impl ClusterOptions {
+    /// Reads the configuration, with what the command line says.
+    pub(crate) async fn read(&self, overrides: Overrides) -> Result<(ClusterConfig, Option<Written>)> {
+        let mut overrides = Overrides {
+            image: self.image.clone(),
+            workers: self.workers,
+            control_planes: self.control_planes,
+            durability: self.durability,
+            base_directory: std::env::current_dir().ok(),
+            ..overrides
+        };
+        let Some(path) = &self.config else { return Ok((config::load("", "", &overrides)?, None)) };
+        let name = path.display().to_string();
+        let failed = |source: std::io::Error| {
+            Error::new(input::code(&source), format!("cannot read `{name}`")).with_cause(&source)
+        };
+        let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
+        if let Some(directory) =
+            std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
+            && !(config::is_of_kind(&text) && has_mounts(&text, &overrides))
+        {
+            overrides.base_directory = Some(directory);
+        }
+        let cluster = config::load(&text, &name, &overrides)?;
+        Ok((cluster, Some(Written { file: name, text })))
+    }
 }
 
 /// Whether the host has all directories and files that the nodes of a file mount. Paths in files of kind are relative to where
 /// it is called; only what is not there can be meant beside the file.
-fn has_mounts(text: &str, overrides: &config::Overrides) -> bool {
+fn has_mounts(text: &str, overrides: &Overrides) -> bool {
     let cluster = config::load(text, "", overrides);
     cluster.is_ok_and(|cluster| {
         let mut mounts = cluster.nodes.iter().flat_map(|node| &node.extra_mounts);

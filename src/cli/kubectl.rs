@@ -181,6 +181,19 @@ pub(super) fn forget(cluster: &ClusterName) -> Result<()> {
     }
 }
 
+/// PATH with the cluster's kubectl last.
+pub(super) async fn added_to(
+    path: Option<&OsStr>,
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    context: &Context,
+) -> Result<OsString> {
+    let binary = binary(engine, cluster, &host::kubectl::cache()?, context).await?;
+    let path = path.unwrap_or_default();
+    let directories = std::env::split_paths(path).chain(binary.parent().map(Path::to_owned));
+    Ok(std::env::join_paths(directories).unwrap_or_else(|_| path.to_owned()))
+}
+
 /// kubectl of the cluster's version in the cache; copied out of a node the first time.
 async fn binary(engine: &dyn Engine, cluster: &Cluster, cache: &Path, context: &Context) -> Result<PathBuf> {
     let version = cluster.version.as_deref().unwrap_or_default();

@@ -42,6 +42,7 @@ mod pause;
 mod port;
 mod registry;
 mod restart;
+mod run;
 mod start;
 mod status;
 mod stop;
@@ -67,6 +68,8 @@ commands! {
         /// Create a cluster
         #[command(subcommand, arg_required_else_help = true)]
         Create(create::Create),
+        /// Run a command with a cluster of its own, which is deleted afterwards
+        Run(Box<run::Run>),
         /// Delete clusters and everything that belongs to them
         #[command(subcommand, arg_required_else_help = true)]
         Delete(delete::Delete),

@@ -26,6 +26,22 @@ pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, base: &Path, cl
     }
 }
 
+/// Adds what the command line asks for.
+pub(super) fn add(reader: &mut Reader<'_>, cluster: &mut ClusterConfig, images: &[String], manifests: &[String]) {
+    for text in images {
+        match syntax::image(text) {
+            Ok(image) if cluster.images.contains(&image) => {}
+            Ok(image) => cluster.images.push(image),
+            Err(message) => reader.flag_problem("--load", message),
+        }
+    }
+    for path in manifests {
+        if !cluster.manifests.contains(path) {
+            cluster.manifests.push(path.clone());
+        }
+    }
+}
+
 /// The name of an add-on that exists.
 fn addon(text: &str) -> Result<String, String> {
     let names = crate::catalog::names();
@@ -43,7 +59,7 @@ fn addon(text: &str) -> Result<String, String> {
 mod tests {
     use std::path::PathBuf;
 
-    use crate::config::{Overrides, load};
+    use crate::config::{Durability, Overrides, load};
 
     fn body(text: &str) -> crate::error::Result<crate::config::ClusterConfig> {
         let base_directory = Some(PathBuf::from("/home/me/project"));
@@ -61,6 +77,25 @@ mod tests {
         assert_eq!(cluster.manifests, ["/home/me/project/app.yaml", "/etc/more"]);
         let again = load(&cluster.to_text().unwrap(), "again.yaml", &Overrides::default()).unwrap();
         assert_eq!(again, cluster);
+    }
+
+    #[test]
+    fn the_command_line_adds_to_the_file() {
+        let text = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nimages: [app:1]\nmanifests: [/app.yaml]\n";
+        let overrides = Overrides {
+            images: ["app:1", "more:2"].map(str::to_owned).to_vec(),
+            manifests: ["/app.yaml", "/more.yaml"].map(str::to_owned).to_vec(),
+            usual_durability: Some(Durability::Ephemeral),
+            ..Overrides::default()
+        };
+        let cluster = load(text, "c.yaml", &overrides).unwrap();
+        assert_eq!(cluster.images, ["app:1", "more:2"]);
+        assert_eq!(cluster.manifests, ["/app.yaml", "/more.yaml"]);
+        assert_eq!(cluster.durability, Durability::Ephemeral);
+        let said = load(&format!("{text}durability: safe\n"), "c.yaml", &overrides).unwrap();
+        assert_eq!(said.durability, Durability::Safe);
+        let wrong = Overrides { images: vec!["A B".to_owned()], ..Overrides::default() };
+        assert_eq!(load(text, "c.yaml", &wrong).unwrap_err().problems()[0].place, "--load");
     }
 
     #[test]

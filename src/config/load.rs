@@ -85,6 +85,12 @@ pub struct Overrides {
     pub ttl: Option<String>,
     /// `--idle-stop`, likewise.
     pub idle_stop: Option<String>,
+    /// What etcd promises where neither the command line nor the file says it.
+    pub usual_durability: Option<Durability>,
+    /// `--load`: images, beside those of the file.
+    pub images: Vec<String>,
+    /// `--apply`: absolute paths of manifests, beside those of the file.
+    pub manifests: Vec<String>,
     /// Absolute path of the file's directory, to which host paths are relative. Without it, relative paths are refused.
     pub base_directory: Option<PathBuf>,
 }
@@ -134,6 +140,7 @@ pub fn invalid(file: &str, problems: Vec<Problem>) -> Error {
 /// Reads a whole document; what cannot be read keeps its default.
 fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &Overrides) -> ClusterConfig {
     let mut cluster = ClusterConfig::new(ClusterName::default());
+    cluster.durability = overrides.usual_durability.unwrap_or(cluster.durability);
     let mut complete = true;
     let mut foreign_file = false;
     if let Some(node) = document {
@@ -287,6 +294,7 @@ fn apply(reader: &mut Reader<'_>, cluster: &mut ClusterConfig, overrides: &Overr
     if let Some(durability) = overrides.durability {
         cluster.durability = durability;
     }
+    contents::add(reader, cluster, &overrides.images, &overrides.manifests);
     if let Some(image) = &overrides.image {
         match syntax::image(image) {
             Ok(image) => {

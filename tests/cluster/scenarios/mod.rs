@@ -41,6 +41,7 @@ mod registry;
 mod registry_pages;
 mod reports;
 mod resources;
+mod run;
 mod security;
 mod settings;
 mod storage;
@@ -61,6 +62,7 @@ pub(crate) fn groups() -> Vec<Group> {
         NO_PROXY,
         failures::RACE,
         kind_files::KIND_FILES,
+        run::RUN,
         published::PUBLISHED,
         engine::ENGINE,
         NAMES,

@@ -1,0 +1,249 @@
+//! `coracle run`: a cluster for one command.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::cli::command;
+use crate::cli::context::Context;
+use crate::cli::create::{self, ClusterOptions};
+use crate::cli::kubectl;
+use crate::cli::options::{duration, parse_name};
+use crate::cluster::lifecycle::create::{Options, create};
+use crate::cluster::lifecycle::delete::{self, Scope};
+use crate::cluster::logs::export_logs;
+use crate::cluster::{self, found::Cluster};
+use crate::config::{ClusterConfig, Durability, Overrides};
+use crate::engine::SharedEngine;
+use crate::engine::finishing::interrupted;
+use crate::engine::helper::unique_id;
+use crate::error::{Code, Error, Result};
+use crate::kubeconfig::Location;
+
+/// How long a command may take to end after a signal; a runner that gives up on its job waits little longer.
+const GRACE: Duration = Duration::from_secs(5);
+/// What shells add to the number of the signal that ended a command.
+const BY_SIGNAL: i32 = 128;
+/// The exit code of what no code is known of.
+const UNKNOWN: u8 = 1;
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    cluster: ClusterOptions,
+    /// Name of the cluster [default: `run-` and a random end]
+    #[arg(long, short, value_name = "NAME")]
+    name: Option<String>,
+    /// Load this image of the local engine; may be given several times
+    #[arg(long, value_name = "IMAGE")]
+    load: Vec<String>,
+    /// Apply this file or directory of manifests and wait for its workloads; may be given several times
+    #[arg(long, value_name = "FILE")]
+    apply: Vec<PathBuf>,
+    /// How long to wait until the cluster is usable, such as `90s` or `5m`
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    wait: Duration,
+    /// Write the logs of the nodes to this directory if the command or the cluster fails
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
+    /// Command to run, with its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl command::Run for Run {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        // What can never succeed is told before a cluster is made for it.
+        let program = self.command.first().map(OsString::as_os_str).unwrap_or_default();
+        require_program(program, std::env::var_os("PATH").as_deref())?;
+        let directory = tempfile::tempdir().map_err(|source| {
+            Error::new(Code::FileFailed, "cannot create a temporary directory").with_cause(&source)
+        })?;
+        let kubeconfig = directory.path().join("kubeconfig");
+        let (cluster, written) = self.cluster.read(self.overrides()?).await?;
+        let (engine, options) =
+            create::prepare(context, &cluster, Location::new(Some(&kubeconfig), None, None)?).await?;
+        let options = Options { wait: self.wait, logs: self.logs.clone(), written, ..options };
+        // It has an end of its own for an interruption: the cluster is removed, whatever happens.
+        context.clean_up_after(Box::pin(self.within(context, &engine, cluster, &options, &kubeconfig))).await
+    }
+}
+
+impl Run {
+    fn overrides(&self) -> Result<Overrides> {
+        let absolute = |path: &PathBuf| {
+            let told = |source: std::io::Error| {
+                Error::new(Code::FileFailed, format!("cannot find `{}`", path.display())).with_cause(&source)
+            };
+            std::path::absolute(path).map(|path| path.display().to_string()).map_err(told)
+        };
+        let name = match &self.name {
+            Some(name) => parse_name(name)?.to_string(),
+            None => format!("run-{}", random()),
+        };
+        Ok(Overrides {
+            name: Some(name),
+            images: self.load.clone(),
+            manifests: self.apply.iter().map(absolute).collect::<Result<_>>()?,
+            // Nobody will miss what is in a cluster that ends with its command.
+            usual_durability: Some(Durability::Ephemeral),
+            ..Overrides::default()
+        })
+    }
+
+    /// Creates the cluster, runs the command and removes the cluster.
+    async fn within(
+        &self,
+        context: &Context,
+        engine: &SharedEngine,
+        config: ClusterConfig,
+        options: &Options,
+        kubeconfig: &Path,
+    ) -> Result<ExitCode> {
+        let name = config.name.clone();
+        context.ui.note(format!("Creating cluster `{name}`"));
+        create(engine, config, options, &context.ui, &context.stop).await?;
+        let ended = self.work(context, engine, &cluster::get(&**engine, &name).await, kubeconfig).await;
+        let step = context.ui.step(format!("Deleting cluster `{name}`"));
+        let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
+        if let Err(error) = kubectl::forget(&name) {
+            context.ui.warn(error.to_string());
+        }
+        match deleted {
+            Ok(_) => step.finish(),
+            // The command's own failure counts more.
+            Err(error) if !matches!(ended, Ok(code) if code == ExitCode::SUCCESS) => context.ui.error(&error),
+            Err(error) => return Err(error),
+        }
+        ended
+    }
+
+    /// Runs the command, and keeps the logs if it fails.
+    async fn work(
+        &self,
+        context: &Context,
+        engine: &SharedEngine,
+        cluster: &Result<Cluster>,
+        kubeconfig: &Path,
+    ) -> Result<ExitCode> {
+        let cluster = cluster.as_ref().map_err(Clone::clone)?;
+        let mut child = self.start(context, engine, cluster, kubeconfig).await?;
+        let status = tokio::select! {
+            status = child.wait() => status,
+            () = context.stop.cancelled() => end(&mut child).await,
+        };
+        let status =
+            status.map_err(|source| Error::new(Code::StepFailed, "cannot wait for the command").with_cause(&source))?;
+        if let Some(directory) = self.logs.as_deref().filter(|_| !status.success()) {
+            match export_logs(&**engine, cluster, directory).await {
+                Ok(_) => context.ui.note(format!("The logs of the nodes are in {}", directory.display())),
+                Err(error) => context.ui.error(&error),
+            }
+        }
+        if context.stop.is_cancelled() { Err(interrupted()) } else { Ok(exit_code(status)) }
+    }
+
+    async fn start(
+        &self,
+        context: &Context,
+        engine: &SharedEngine,
+        cluster: &Cluster,
+        kubeconfig: &Path,
+    ) -> Result<Child> {
+        let (program, arguments) = self.command.split_first().ok_or_else(interrupted)?;
+        let path = std::env::var_os("PATH");
+        let mut command = Command::new(program);
+        command.args(arguments).env("KUBECONFIG", kubeconfig).env("CORACLE_CLUSTER_NAME", cluster.name.as_str());
+        if found("kubectl".as_ref(), path.as_deref()).is_none() {
+            command.env("PATH", kubectl::added_to(path.as_deref(), &**engine, cluster, context).await?);
+        }
+        command.kill_on_drop(true).spawn().map_err(|source| {
+            Error::new(Code::UsageInvalid, format!("cannot run `{}`", program.display())).with_cause(&source)
+        })
+    }
+}
+
+/// Ends a command, with force if it does not end by itself.
+async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
+    if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
+        // It may have ended just now.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    if let Ok(status) = timeout(GRACE, child.wait()).await {
+        return status;
+    }
+    child.start_kill()?;
+    child.wait().await
+}
+
+/// The exit code of a command, as a shell has it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(UNKNOWN))
+}
+
+/// Six random letters and digits.
+fn random() -> String {
+    let id = unique_id();
+    id[id.len().saturating_sub(6)..].to_owned()
+}
+
+/// Fails if there is no such program.
+fn require_program(program: &OsStr, path: Option<&OsStr>) -> Result<()> {
+    if found(program, path).is_some() {
+        return Ok(());
+    }
+    let name = program.display();
+    Err(Error::new(Code::UsageInvalid, format!("there is no program `{name}`"))
+        .hint("write the command behind `--`, for a shell's own words as `-- sh -c 'COMMANDS'`"))
+}
+
+/// Where a program is, as a shell looks for it.
+fn found(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.is_empty() {
+        return None;
+    }
+    if Path::new(program).components().count() > 1 || program.as_encoded_bytes().starts_with(b"/") {
+        return Some(PathBuf::from(program)).filter(is_program);
+    }
+    std::env::split_paths(path?).map(|directory| directory.join(program)).find(is_program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_as_a_shell_finds_it() {
+        let path = Some(OsStr::new("/nowhere:/bin:/usr/bin"));
+        assert!(found("sh".as_ref(), path).is_some() && found("/bin/sh".as_ref(), None).is_some());
+        for missing in ["", "/bin", "/nowhere/sh", "./sh", "there-is-no-such-program"] {
+            assert_eq!(found(missing.as_ref(), path), None, "{missing}");
+        }
+        let error = require_program("kubectl get".as_ref(), path).unwrap_err();
+        assert_eq!(error.code(), Code::UsageInvalid);
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_a_shell() {
+        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), ExitCode::from(7));
+        assert_eq!(exit_code(ExitStatus::from_raw(15)), ExitCode::from(143));
+    }
+
+    #[test]
+    fn names_differ() {
+        assert_ne!(random(), random());
+        assert!(parse_name(&format!("run-{}", random())).is_ok());
+    }
+}
