@@ -76,6 +76,8 @@ codes! {
     ImageMissing = "image-missing", 3;
     /// An image cannot be removed: a pod uses it, or it came with the node image.
     ImageInUse = "image-in-use", 3;
+    /// A node cannot be removed: its pods cannot go elsewhere, or it is a control plane.
+    NodeInUse = "node-in-use", 3;
     /// The engine does not answer.
     EngineUnreachable = "engine-unreachable", 4;
     /// The engine refuses this user.
@@ -232,6 +234,13 @@ impl Error {
     #[must_use]
     pub fn with_lines(mut self, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.0.lines.extend(lines.into_iter().map(Into::into));
+        self
+    }
+
+    /// The same error without the hints that do not fit the command.
+    #[must_use]
+    pub fn without_hints(mut self, does_not_fit: impl Fn(&str) -> bool) -> Self {
+        self.0.hints.retain(|hint| !does_not_fit(hint));
         self
     }
 

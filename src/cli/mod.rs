@@ -90,7 +90,7 @@ commands! {
         Pause(pause::Pause),
         /// Resume a paused cluster
         Unpause(pause::Unpause),
-        /// Stop, start and restart nodes
+        /// Add, remove, list, stop, start and restart nodes
         #[command(subcommand, arg_required_else_help = true)]
         Node(node::Node),
         /// Load images into the nodes
@@ -194,7 +194,7 @@ async fn signals(stop: CancellationToken, cleaning: TaskTracker, ui: Ui, termina
             stop.cancel();
         } else {
             let error = Error::new(Code::Interrupted, "quit without cleaning up")
-                .hint("`coracle delete cluster --name NAME` removes what is left");
+                .hint("`coracle delete cluster --name NAME` removes what is left of a new cluster, `coracle node remove NODE` of a new node");
             let error = by_signal(error, &terminated);
             ui.error(&error);
             kubeconfig::settle(LAST_CHANGE);

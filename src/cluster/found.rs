@@ -1,7 +1,7 @@
 //! Clusters: found by the labels of their containers, the only state outside the nodes. Labels become values here.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::config::{self, ClusterName, Overrides, Role};
 use crate::engine::Engine;
@@ -113,6 +113,12 @@ impl Cluster {
         let mut planes = self.nodes.iter().filter(|node| node.role == Role::ControlPlane);
         let first = planes.clone().next();
         planes.find(|node| node.is_running()).or(first)
+    }
+
+    /// The address of this host that ports listen on by default: of IPv6, if the nodes have no other.
+    pub fn loopback(&self) -> IpAddr {
+        let has_v4 = self.nodes.iter().flat_map(|node| &node.addresses).any(IpAddr::is_ipv4);
+        if has_v4 || self.nodes.is_empty() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     }
 
     /// All containers: nodes, then the load balancer, then the tunnel and the forwarders.

@@ -22,14 +22,14 @@ const PROPAGATIONS: &[(&str, Propagation)] = &[
     ("Bidirectional", Propagation::Bidirectional),
 ];
 const PROTOCOLS: &[(&str, Protocol)] = &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
-const EFFECTS: &[(&str, TaintEffect)] = &[
+pub(super) const EFFECTS: &[(&str, TaintEffect)] = &[
     ("NoSchedule", TaintEffect::NoSchedule),
     ("PreferNoSchedule", TaintEffect::PreferNoSchedule),
     ("NoExecute", TaintEffect::NoExecute),
 ];
 
 /// Labels that the kubelet sets by itself.
-const KUBELET_LABELS: &[&str] = &["kubernetes.io/arch", "kubernetes.io/hostname", "kubernetes.io/os"];
+pub(super) const KUBELET_LABELS: &[&str] = &["kubernetes.io/arch", "kubernetes.io/hostname", "kubernetes.io/os"];
 
 /// The nodes of a file.
 pub(super) struct Nodes {

@@ -15,7 +15,9 @@ pub use load::{
     LoadReport, LoadedImage, NodeLoad, RECEIVER, SourceKind, check_docker_images, check_source, load_archive,
     load_docker_images,
 };
-pub use nodes::inventory::{Listed, NodeContainer, Store, familiar, inventory, list, node_containers, short};
+pub use nodes::inventory::{
+    Listed, NodeContainer, Store, StoredImage, familiar, inventory, list, node_containers, short,
+};
 pub use nodes::manage::{ImageRemoval, RemovedImage, prune, remove, tag};
 pub use nodes::pull::pull;
 pub use nodes::select::select_nodes;

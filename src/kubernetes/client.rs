@@ -183,9 +183,7 @@ impl Client {
                 Err(_) => return Err(Failure::Lost(format!("no answer within {} s", self.timeout.as_secs()))),
                 // Health endpoints answer with plain text.
                 Ok(Ok(body)) => return Ok(serde_json::from_slice(&body).unwrap_or_else(|_| text(&body))),
-                Ok(Err(api::Failure::Status(status)))
-                    if [429, 503, 504].contains(&status.code) && Instant::now() + pause < deadline =>
-                {
+                Ok(Err(api::Failure::Status(status))) if is_busy(&status) && Instant::now() + pause < deadline => {
                     sleep(pause).await;
                     pause *= 2;
                 }
@@ -209,6 +207,11 @@ impl Client {
             sleep(READ_PAUSE).await;
         }
     }
+}
+
+/// Whether a server will answer soon. One that refuses an eviction because of a budget is not busy: it has answered.
+fn is_busy(status: &api::Status) -> bool {
+    [429, 503, 504].contains(&status.code) && !status.message.starts_with("Cannot evict pod")
 }
 
 /// A request without an answer.

@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod client;
+pub mod drain;
 pub mod manifest;
 pub mod object;
 pub mod ready;

@@ -24,7 +24,7 @@ pub use access::{Access, Credentials};
 pub use facts::{Facts, Images, NodeImage, ProxySettings};
 pub use files::{File, FileTree, NodePlan};
 pub use layout::{Layout, NodeLayout, reachable_address};
-pub use node::CLUSTER_CONFIG;
+pub use node::{CLUSTER_CONFIG, NODE_CONFIG};
 
 /// Everything that `create` is going to make.
 #[derive(Debug, Clone)]
@@ -51,16 +51,7 @@ pub fn names(layout: &Layout, facts: &Facts) -> ownership::Names {
 
 /// Plans a cluster.
 pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
-    let admin =
-        pki.issue(&pki.kubernetes, "kubernetes-admin", Some("kubeadm:cluster-admins"), pki::Usage::Client, &[], &[])?;
-    let super_admin =
-        pki.issue(&pki.kubernetes, "kubernetes-super-admin", Some("system:masters"), pki::Usage::Client, &[], &[])?;
-    let access = Access {
-        server: layout.host_endpoint(),
-        authority: pki.kubernetes.pair.certificate.clone(),
-        admin,
-        super_admin,
-    };
+    let access = access(&layout, pki)?;
     let mut nodes = Vec::new();
     for (node, image) in layout.nodes.iter().zip(&facts.images) {
         nodes.push(NodePlan {
@@ -73,6 +64,32 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
     }
     let network = node::container::network(&layout, facts);
     Ok(Plan { layout, network, nodes, access })
+}
+
+/// Plans the nodes of a layout that come after the first `existing` ones, for a cluster that exists. `facts` has their images
+/// only.
+pub fn added(layout: &Layout, existing: usize, facts: &Facts, pki: &pki::Pki) -> Result<Vec<NodePlan>> {
+    let access = access(layout, pki)?;
+    let new = layout.nodes.iter().skip(existing).zip(&facts.images);
+    let plan = |(node, image): (&NodeLayout, &NodeImage)| {
+        let files = node::files(layout, node, image, facts, pki, &access)?;
+        Ok(NodePlan { spec: node::container::node(layout, node, image, facts), files })
+    };
+    new.map(plan).collect()
+}
+
+/// The API server, and new credentials for it.
+fn access(layout: &Layout, pki: &pki::Pki) -> Result<Access> {
+    let admin =
+        pki.issue(&pki.kubernetes, "kubernetes-admin", Some("kubeadm:cluster-admins"), pki::Usage::Client, &[], &[])?;
+    let super_admin =
+        pki.issue(&pki.kubernetes, "kubernetes-super-admin", Some("system:masters"), pki::Usage::Client, &[], &[])?;
+    Ok(Access {
+        server: layout.host_endpoint(),
+        authority: pki.kubernetes.pair.certificate.clone(),
+        admin,
+        super_admin,
+    })
 }
 
 impl Plan {

@@ -204,6 +204,13 @@ impl Pki {
         Ok(Self { kubernetes, etcd, front_proxy, service_account_key, service_account_public, now })
     }
 
+    /// The files that [`Self::from_files`] reads.
+    pub fn paths() -> Vec<String> {
+        let authorities = AUTHORITIES.into_iter().flat_map(|(_, file)| ["crt", "key"].map(|end| (file, end)));
+        let authorities = authorities.map(|(file, end)| format!("{DIRECTORY}/{file}.{end}"));
+        authorities.chain([SERVICE_ACCOUNT_KEY, SERVICE_ACCOUNT_PUBLIC].map(str::to_owned)).collect()
+    }
+
     /// Adds the files that [`Self::from_files`] reads to those of a control plane.
     pub fn write(&self, files: &mut FileTree) {
         for (authority, (_, file)) in [&self.kubernetes, &self.etcd, &self.front_proxy].into_iter().zip(AUTHORITIES) {

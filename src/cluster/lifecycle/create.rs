@@ -134,7 +134,7 @@ async fn keep_logs(engine: &SharedEngine, id: &str, directory: &Path, ui: &Ui, s
 }
 
 /// Removes what the run made; a clean-up is worth more than one attempt. `lost`: the answer to a request was lost.
-async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()> {
+pub(super) async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()> {
     let scope = Scope::Run(id.to_owned());
     let end = Instant::now() + MAX_PATIENCE;
     let (mut attempts, mut looks, mut refusals) = (0, 0, 0);

@@ -146,7 +146,7 @@ async fn repeated(removal: impl AsyncFn() -> Result<()>) -> Result<()> {
     last
 }
 
-async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
+pub(super) async fn remove_container(engine: &SharedEngine, container: &Container) -> Result<()> {
     let removed = repeated(async || {
         // With a frozen process the engine gives up only after ten seconds.
         thaw(&container.id);
@@ -161,7 +161,7 @@ async fn remove_container(engine: &SharedEngine, container: &Container) -> Resul
     })
 }
 
-async fn remove_volume(engine: &SharedEngine, volume: &Volume) -> Result<()> {
+pub(super) async fn remove_volume(engine: &SharedEngine, volume: &Volume) -> Result<()> {
     let removed = repeated(async || engine.remove_volume(&volume.name).await).await;
     removed.map_err(|error| {
         error.hint(format!("`docker ps --all --filter volume={}` shows which container uses it", volume.name))

@@ -21,6 +21,7 @@ use crate::image::mismatch;
 use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::lifetime::Expiry;
+use crate::plan::node::credentials::Login;
 use crate::plan::subnet::NodeSubnets;
 use crate::plan::{self, Facts, NodeImage, ProxySettings, labels};
 use crate::ui::{Step, Ui};
@@ -109,10 +110,23 @@ async fn collected(
 ) -> Result<Facts> {
     check_platforms(&*run.engine, &engine, &images).await?;
     upstream::check(&run.ui, cluster, &images, options.written.as_ref())?;
+    of_host(run, cluster, options.local, &options.logins, engine, Prepared { mtu, proxy }, images).await
+}
+
+/// What the engine's host gives to nodes with these images.
+async fn of_host(
+    run: &Run,
+    cluster: &ClusterConfig,
+    local: bool,
+    logins: &[Login],
+    engine: EngineInfo,
+    Prepared { mtu, proxy }: Prepared,
+    images: Vec<NodeImage>,
+) -> Result<Facts> {
     let registry = registry::of_cluster(&*run.engine, cluster.registry.as_ref()).await?;
     let on_host = |path: &str| Path::new(path).exists();
-    let privilege = limits::privilege(options.local);
-    let devices = DEVICES.iter().filter(|device| options.local && on_host(device));
+    let privilege = limits::privilege(local);
+    let devices = DEVICES.iter().filter(|device| local && on_host(device));
     Ok(Facts {
         engine,
         images,
@@ -120,15 +134,44 @@ async fn collected(
         proxy,
         registry,
         authorities: authorities::authorities(cluster)?,
-        login_hosts: options.logins.iter().map(|login| (login.host.clone(), login.hosts.clone())).collect(),
+        login_hosts: logins.iter().map(|login| (login.host.clone(), login.hosts.clone())).collect(),
         run: run.id.clone(),
         expires: cluster.ttl.map(|ttl| Expiry::after(OffsetDateTime::now_utc(), ttl)),
         privilege,
         limits: limits::of_processes(privilege),
         devices: devices.map(|device| (*device).to_owned()).collect(),
         // Small kernels of sandboxes and virtual machines come without modules.
-        modules: !options.local || on_host("/lib/modules"),
+        modules: !local || on_host("/lib/modules"),
     })
+}
+
+/// The facts for nodes that are added to a cluster: their images, packet size and proxy are known, and the rest is checked as
+/// for a new cluster. `new` is the configuration with the new nodes only.
+pub(super) async fn for_added(
+    run: &Run,
+    new: &ClusterConfig,
+    local: bool,
+    logins: &[Login],
+    (mtu, proxy): (Option<u32>, ProxySettings),
+    images: Vec<NodeImage>,
+) -> Result<Facts> {
+    let engine = &*run.engine;
+    let (info, containers) = (engine.info().await?, engine.containers(&[]).await?);
+    // The API server has its port already.
+    let mut wanted = new.clone();
+    wanted.networking.api_server_port = 0;
+    if local {
+        check::require(limits::checks(&info, &wanted, &containers))?;
+        if limits::is_here(&info) {
+            preflight::host(&wanted, [mounts::problems(&wanted), ports::addresses(&wanted)].concat())?;
+        }
+        ports::free(&wanted, &containers).await?;
+        if let Some(warning) = limits::tight_inotify(&wanted, &containers) {
+            run.ui.warn(warning);
+        }
+    }
+    check_platforms(engine, &info, &images).await?;
+    of_host(run, new, local, logins, info, Prepared { mtu, proxy }, images).await
 }
 
 /// Refuses node images for other processors: their nodes could not boot.

@@ -9,6 +9,7 @@ mod finished;
 mod first_pods;
 pub mod garbage;
 pub mod lifetime;
+pub mod node;
 mod options;
 pub mod parts;
 pub mod pause;

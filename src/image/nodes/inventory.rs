@@ -37,6 +37,8 @@ pub struct StoredImage {
     pub pinned: bool,
     /// Names under which it came with the node image.
     pub preloaded: BTreeSet<String>,
+    /// It was loaded, and not pulled.
+    pub loaded: bool,
 }
 
 /// A container of a pod.
@@ -140,9 +142,11 @@ async fn store(engine: &dyn Engine, node: &str) -> Result<Store> {
     let (pinned, loaded) = names;
     let stored = |image: RawImage| {
         let all = image.repo_tags.iter().chain(&image.repo_digests).chain(Some(&image.id));
+        let is_loaded = all.clone().any(|name| loaded.contains(name));
         let preloaded = all.filter(|name| pinned.contains(*name) && !loaded.contains(*name)).cloned().collect();
         StoredImage {
             preloaded,
+            loaded: is_loaded,
             id: image.id,
             names: image.repo_tags,
             digests: image.repo_digests,

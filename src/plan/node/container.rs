@@ -19,6 +19,11 @@ pub fn network_name(cluster: &str) -> String {
     format!("coracle-{cluster}")
 }
 
+/// The name of the volume that a node has for itself.
+pub fn own_volume(node: &str) -> String {
+    format!("{node}-var")
+}
+
 /// The network: explicit subnets, in which nodes have fixed addresses that the engine never assigns.
 pub fn network(layout: &Layout, facts: &Facts) -> NetworkSpec {
     let pool = |division: &Division| AddressPool {
@@ -152,7 +157,7 @@ fn mounts(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Vec<Mount> {
     };
     // The image's /var is small, since its images are read from the image's layers. An image of kind's layout has its
     // images in /var, and the engine copies them.
-    let mut mounts = vec![volume(format!("{}-var", node.name), "/var")];
+    let mut mounts = vec![volume(own_volume(&node.name), "/var")];
     // All nodes share one directory, unless the user mounts another one there.
     if node.config.extra_mounts.iter().all(|mount| mount.container_path != VOLUMES) {
         mounts.push(match &layout.cluster.persist {

@@ -29,6 +29,8 @@ pub mod static_pods;
 
 /// The effective configuration of the cluster, kept in each control plane.
 pub const CLUSTER_CONFIG: &str = "/etc/coracle/cluster.yaml";
+/// The node's own part of the configuration, kept in each node, so that it comes and goes with the node.
+pub const NODE_CONFIG: &str = "/etc/coracle/node.yaml";
 /// The file that coracle's entrypoint reads.
 const NODE_ENVIRONMENT: &str = "/etc/coracle/node.env";
 
@@ -90,6 +92,7 @@ pub(crate) fn files(
     let authority = &pki.kubernetes.pair;
     files.secret(HEARTBEAT_KEY, pki.heartbeat_key(), "key of the nodes' heartbeats", &authority.origin);
     registration::files(&mut files, layout, node)?;
+    files.text(NODE_CONFIG, yaml::to_string(&node.config)?);
     files.certificate(format!("{PKI}/ca.crt"), &authority.certificate, &authority.subject, &authority.origin);
     match node.config.role {
         Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,

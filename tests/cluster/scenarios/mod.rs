@@ -24,6 +24,7 @@ mod load_balancer;
 mod loading;
 mod mistakes;
 mod names;
+mod node_commands;
 mod nodes;
 mod older;
 mod other_cni;
@@ -69,7 +70,7 @@ pub(crate) fn groups() -> Vec<Group> {
         DUAL,
         IPV6,
         POLICY,
-        THREE,
+        node_commands::THREE,
         load_balancer::LOAD_BALANCER,
         PLANES,
         course::COURSE,
@@ -196,28 +197,6 @@ const POLICY: Group = Group {
         ("without-the-agent", policy::without_the_agent),
         ("memory", policy::memory),
         ("page", policy_page::page),
-    ],
-};
-
-/// One control plane and two workers.
-const THREE: Group = Group {
-    name: "three",
-    environment: &[],
-    create: nodes::create_three,
-    together: &[],
-    scenarios: &[
-        ("ready", nodes::three_ready),
-        ("hello", nodes::spread_hello),
-        ("pod-address", nodes::pod_address),
-        ("service-address", nodes::service_address),
-        ("dns-name", nodes::dns_name),
-        ("outside-name", nodes::outside_name),
-        ("node-ports", nodes::node_ports),
-        ("masquerading", nodes::masquerading),
-        ("restart-worker", nodes::restart_worker),
-        ("stop-node", power::node),
-        ("deleted-nodes", guarded::deleted_nodes),
-        ("delete", nodes::delete),
     ],
 };
 
