@@ -50,6 +50,9 @@ pub(crate) struct Run {
     /// How long to wait until the cluster is usable, such as `90s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
+    /// How long the cluster lives at most, for the case that this command is killed and cannot delete it
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    ttl: String,
     /// Write the logs of the nodes to this directory if the command or the cluster fails
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
@@ -90,6 +93,7 @@ impl Run {
         };
         Ok(Overrides {
             name: Some(name),
+            ttl: Some(self.ttl.clone()),
             images: self.load.clone(),
             manifests: self.apply.iter().map(absolute).collect::<Result<_>>()?,
             // Nobody will miss what is in a cluster that ends with its command.
