@@ -65,7 +65,7 @@ fn ended(node: &str) -> Result<(), String> {
 /// `gc` removes what a killed `create` has left, and nothing of one that goes on, of a finished cluster or of somebody else.
 fn gc(cluster: &Cluster) -> Result<(), String> {
     let (killed, going) = (another(cluster, "killed"), another(cluster, "going"));
-    let foreign = format!("{}foreign-{}", cleanup::PREFIX, std::process::id());
+    let foreign = format!("{}gc-foreign-{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("network", &foreign);
     docker(&["network", "create", &foreign])?;
     let creating = |name: &str| start(cluster.command(&["create", "cluster", name]), None);
