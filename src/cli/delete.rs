@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
+use crate::cli::expired;
 use crate::cli::kubectl;
 use crate::cli::options::{KubeconfigOption, PositionalName, parse_name};
 use crate::cluster;
@@ -122,15 +123,8 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
 
 /// Removes what leads to a cluster; returns whether the kubeconfig had an entry.
 async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
-    if let Err(error) = kubectl::forget(name) {
-        context.ui.warn(error.to_string());
-    }
+    kubectl::forget(&context.ui, name);
     let entry = kubeconfig::remove(location, &name.context()).await?;
-    if let Some(leads) = leads {
-        for (file, error) in leads.remove(name).await {
-            let what = format!("kubeconfig `{}` still has an entry of the cluster", file.display());
-            context.ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
-        }
-    }
+    expired::clear(&context.ui, name, leads).await;
     Ok(entry)
 }

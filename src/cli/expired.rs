@@ -3,9 +3,10 @@
 use time::OffsetDateTime;
 
 use crate::cli::kubectl;
-use crate::cluster::leads;
+use crate::cluster::leads::{self, Leads};
 use crate::cluster::lifecycle::delete;
 use crate::cluster::lifecycle::lifetime::{self, Kept, Over};
+use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::error::Result;
 use crate::ui::Ui;
@@ -41,14 +42,16 @@ pub(super) async fn remove(ui: &Ui, engine: &SharedEngine, over: &Over) -> Resul
     if removed.is_empty() {
         return Ok(false);
     }
-    if let Err(error) = kubectl::forget(name) {
-        ui.warn(error.to_string());
-    }
-    if let Some(leads) = leads {
-        for (file, error) in leads.remove(name).await {
-            let what = format!("kubeconfig `{}` still has an entry of cluster `{name}`", file.display());
-            ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
-        }
-    }
+    kubectl::forget(ui, name);
+    clear(ui, name, leads.as_ref()).await;
     Ok(true)
+}
+
+/// Removes the entries of a cluster from the kubeconfigs that lead to it; warns of those that stay.
+pub(super) async fn clear(ui: &Ui, name: &ClusterName, leads: Option<&Leads>) {
+    let Some(leads) = leads else { return };
+    for (file, error) in leads.remove(name).await {
+        let what = format!("kubeconfig `{}` still has an entry of cluster `{name}`", file.display());
+        ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
+    }
 }

@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Code, Error, OTHER_CACHE, Result};
 use crate::host;
 use crate::kubeconfig::{self, Entry};
+use crate::ui::Ui;
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -169,29 +170,27 @@ fn search_path(binary: &Path, path: Option<&OsStr>) -> OsString {
     std::env::join_paths(directories.chain(std::env::split_paths(path))).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Removes the kubeconfig of a cluster that is deleted.
-pub(super) fn forget(cluster: &ClusterName) -> Result<()> {
-    let Ok(cache) = host::kubectl::cache() else { return Ok(()) };
+/// Removes the kubeconfig of a cluster that is deleted; warns if it cannot.
+pub(super) fn forget(ui: &Ui, cluster: &ClusterName) {
+    let Ok(cache) = host::kubectl::cache() else { return };
     let path = cache.join(KUBECONFIGS).join(cluster.as_str());
     match std::fs::remove_file(&path) {
         Err(source) if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(Error::new(Code::FileFailed, format!("cannot remove `{}`", path.display())).with_cause(&source))
+            ui.warn(format!("cannot remove `{}`: {source}", path.display()));
         }
-        _ => Ok(()),
+        _ => {}
     }
 }
 
-/// PATH with the cluster's kubectl last.
-pub(super) async fn added_to(
+/// PATH with the cluster's kubectl first.
+pub(super) async fn path_with(
     path: Option<&OsStr>,
     engine: &dyn Engine,
     cluster: &Cluster,
     context: &Context,
 ) -> Result<OsString> {
     let binary = binary(engine, cluster, &host::kubectl::cache()?, context).await?;
-    let path = path.unwrap_or_default();
-    let directories = std::env::split_paths(path).chain(binary.parent().map(Path::to_owned));
-    Ok(std::env::join_paths(directories).unwrap_or_else(|_| path.to_owned()))
+    Ok(search_path(&binary, path))
 }
 
 /// kubectl of the cluster's version in the cache; copied out of a node the first time.

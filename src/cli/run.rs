@@ -117,9 +117,7 @@ impl Run {
         let ended = self.work(context, engine, &cluster::get(&**engine, &name).await, kubeconfig).await;
         let step = context.ui.step(format!("Deleting cluster `{name}`"));
         let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
-        if let Err(error) = kubectl::forget(&name) {
-            context.ui.warn(error.to_string());
-        }
+        kubectl::forget(&context.ui, &name);
         match deleted {
             Ok(_) => step.finish(),
             // The command's own failure counts more.
@@ -166,7 +164,7 @@ impl Run {
         let mut command = Command::new(program);
         command.args(arguments).env("KUBECONFIG", kubeconfig).env("CORACLE_CLUSTER_NAME", cluster.name.as_str());
         if found("kubectl".as_ref(), path.as_deref()).is_none() {
-            command.env("PATH", kubectl::added_to(path.as_deref(), &**engine, cluster, context).await?);
+            command.env("PATH", kubectl::path_with(path.as_deref(), &**engine, cluster, context).await?);
         }
         command.kill_on_drop(true).spawn().map_err(|source| {
             Error::new(Code::UsageInvalid, format!("cannot run `{}`", program.display())).with_cause(&source)
