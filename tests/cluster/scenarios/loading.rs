@@ -60,6 +60,12 @@ pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
             let when = format!("{signal} after {milliseconds} ms of a load by `{source}`");
             eventually(PATIENCE, || {
                 let after = cluster.in_node(STORE)?;
+                // The command was cut off after the node had all of the image.
+                if after.lines().any(|line| line.ends_with(&format!("/{image}"))) {
+                    has(cluster, &image)?;
+                    cluster.coracle(&["image", "rm", &image])?;
+                    return Err(format!("{when}: the node had the image, and the removal left {after}"));
+                }
                 ensure(after == before, || format!("{when} left something, before:\n{before}\nafter:\n{after}"))?;
                 // One that nobody could start any more goes with the next load.
                 let helpers = helpers(cluster)?;

@@ -45,13 +45,16 @@ load() {
     [ "$(jq '[.. | .layers_sent? // empty] | add // 0' <<<"$report")" = "$layers" ] || fail "not $layers layers were sent:" "$report"
 }
 
-# has TEXT...: the image in the node has these texts, one in each layer.
+# has TEXT...: the image in the node has these texts, one in each layer. containerd forgets a mount only when it next collects
+# garbage, so each look has a folder of its own.
 has() {
     local found
     found=$(docker exec "$name-control-plane" bash -ec "
-        ctr -n k8s.io images mount docker.io/library/$app /mnt >/dev/null
-        cat /mnt/etc/text-*
-        ctr -n k8s.io images unmount --rm /mnt >/dev/null" 2>"$directory/ctr") ||
+        folder=\$(mktemp --directory)
+        ctr -n k8s.io images mount docker.io/library/$app \$folder >/dev/null
+        cat \$folder/etc/text-*
+        ctr -n k8s.io images unmount --rm \$folder >/dev/null
+        rmdir \$folder" 2>"$directory/ctr") ||
         fail "cannot look into the image in the node:" "$(cat "$directory/ctr")"
     [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
 }
