@@ -1,8 +1,8 @@
 //! The acceptance test: what a user does, on real clusters, with the real binary, the local engine and kubectl.
 //!
 //! It takes minutes and needs a Docker engine and the node image, so it runs only when asked to:
-//! `CORACLE_TEST_CLUSTER=1 cargo test --test cluster [-- FILTER…]`, where a filter is a part of `group/scenario`. Two processes
-//! with `--half=first` and `--half=second` run all of them side by side.
+//! `CORACLE_TEST_CLUSTER=1 cargo test --test cluster [-- FILTER…]`, where a filter is a part of `group/scenario`. Three processes
+//! with `--part=1`, `--part=2` and `--part=3` run all of them side by side.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, clippy::doc_markdown, clippy::similar_names)]
 #![allow(unreachable_pub)]
@@ -42,26 +42,17 @@ impl Group {
 /// How many scenarios run at once: they wait more than they work.
 const AT_ONCE: usize = 4;
 
-/// The groups of one half, which takes about as long as the other one. What uses the shared registry, or images of the same
-/// names, is on the same side.
-const SECOND_HALF: &[&str] = &[
-    "kind-files",
-    "published",
-    "course",
-    "setup",
-    "older",
-    "previous",
-    "readme",
-    "addons",
-    "storage",
-    "contents",
-    "registry",
-    "unreliable",
+/// The parts that run side by side, each of about the same length; the first one has every other group. What uses the shared
+/// registry, or images of the same names, is in the same part.
+const PARTS: [&[&str]; 3] = [
+    &[],
+    &["course", "setup", "older", "previous", "readme"],
+    &["kind-files", "published", "engine", "addons", "storage", "contents", "registry", "unreliable"],
 ];
 
-/// Whether a group belongs to the second half.
-fn is_in_second_half(group: &str) -> bool {
-    SECOND_HALF.contains(&group)
+/// The number of the part that a group belongs to, from 1.
+fn part_of(group: &str) -> usize {
+    PARTS.iter().position(|groups| groups.contains(&group)).unwrap_or_default() + 1
 }
 
 #[derive(Default)]
@@ -76,8 +67,8 @@ fn main() {
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     let mut groups = scenarios::groups();
-    if let Some(half) = arguments.iter().find_map(|argument| argument.strip_prefix("--half=")) {
-        groups.retain(|group| is_in_second_half(group.name) == (half == "second"));
+    if let Some(part) = arguments.iter().find_map(|argument| argument.strip_prefix("--part=")) {
+        groups.retain(|group| part_of(group.name).to_string() == part);
     }
     if arguments.iter().any(|argument| argument == "--list") {
         for (group, (name, _)) in groups.iter().flat_map(|group| group.all().map(move |one| (group, one))) {

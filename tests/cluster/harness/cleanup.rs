@@ -28,7 +28,7 @@ pub fn register_object(kind: &'static str, name: &str) {
 /// Deletes a cluster without touching any kubeconfig.
 fn delete(cluster: &str) {
     let nowhere = std::env::temp_dir().join(format!("{cluster}.nowhere"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    let mut command = Command::new(super::coracle());
     command.args(["delete", "cluster", "--quiet", "--name", cluster, "--kubeconfig"]).arg(nowhere);
     match run(command, None, Duration::from_secs(120)) {
         Ok(output) if output.code != 0 => eprintln!("cleaning up: {}", output.told()),

@@ -112,7 +112,7 @@ impl Cluster {
 
     /// The real binary, with this cluster's name in the environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(Path::new(env!("CARGO_BIN_EXE_coracle")), arguments)
+        self.command_of(Path::new(super::coracle()), arguments)
     }
 
     /// The same with another binary.
@@ -156,7 +156,7 @@ impl Cluster {
 
     /// Creates the cluster from this configuration.
     pub fn create(&self, config: &str, more: &[&str]) -> Result<(), String> {
-        self.create_with(Path::new(env!("CARGO_BIN_EXE_coracle")), config, more)
+        self.create_with(Path::new(super::coracle()), config, more)
     }
 
     /// The same with another binary.
@@ -195,7 +195,7 @@ impl Cluster {
         let told = |error: std::io::Error| error.to_string();
         if !tools.join("coracle").exists() {
             std::fs::create_dir_all(&tools).map_err(told)?;
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_coracle"), tools.join("coracle")).map_err(told)?;
+            std::os::unix::fs::symlink(super::coracle(), tools.join("coracle")).map_err(told)?;
         }
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("bash");

@@ -15,7 +15,7 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
 
 /// Builds the registry's program, which takes minutes without a cache.
 pub fn build_registry() -> Result<(), String> {
-    let mut build = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    let mut build = Command::new(super::coracle());
     build.args(["build", "addons", "registry"]);
     run(build, None, Duration::from_secs(1200))?.ok().map(drop)
 }
@@ -36,7 +36,7 @@ pub fn script(cluster: &Cluster, script: &str, more: &[&Path]) -> Result<String,
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(script);
-    command.arg(&folder).args([env!("CARGO_BIN_EXE_coracle"), &image]).args(more);
+    command.arg(&folder).args([super::coracle(), &image]).args(more);
     command.env_remove("KUBECONFIG").env_remove("DOCKER_HOST").env_remove("CORACLE_CLUSTER_NAME");
     let said = run(command, None, Duration::from_secs(600)).and_then(Output::ok);
     // The engine's images are gigabytes.

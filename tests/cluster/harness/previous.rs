@@ -11,7 +11,7 @@ use super::run::{LIMIT, Output, run};
 const COMMIT: &str = "c54a45e";
 /// Names a command that is already built.
 const BUILT: &str = "CORACLE_TEST_PREVIOUS";
-/// Most of what the command is built of was built for this one; the rest takes two minutes on two cores.
+/// Most of what the command is built of was built for this one; the rest takes five minutes on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
 /// The command of that commit. It is built once and kept; the reason to skip where the repository does not have the commit.

@@ -21,7 +21,7 @@ nodes:
 
 /// Builds the add-ons' images, with the caches of the user who runs the test.
 pub(super) fn build() -> Result<(), String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
+    let mut command = Command::new(crate::harness::coracle());
     command.args(["build", "addons"]);
     run(command, None, Duration::from_secs(1200))?.ok().map(drop)
 }

@@ -126,7 +126,7 @@ fn engine_permission(cluster: &Cluster) -> Result<(), String> {
     }
     // The build folder may be closed to others.
     let binary = cluster.home.join("coracle");
-    std::fs::copy(env!("CARGO_BIN_EXE_coracle"), &binary).map_err(|error| error.to_string())?;
+    std::fs::copy(crate::harness::coracle(), &binary).map_err(|error| error.to_string())?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
     command.args(["create", "cluster", "--name", &cluster.name]).env("KUBECONFIG", cluster.kubeconfig());

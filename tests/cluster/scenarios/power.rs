@@ -93,7 +93,7 @@ fn port_taken(cluster: &Cluster) -> Result<(), String> {
     contains(&output.stderr, &format!("(process {}) uses it", std::process::id()))?;
     drop(listener);
     // Interrupted in the middle, and then again.
-    let line = format!("timeout --signal=INT 2 {} start || true", env!("CARGO_BIN_EXE_coracle"));
+    let line = format!("timeout --signal=INT 2 {} start || true", crate::harness::coracle());
     run(cluster.shell(&line), None, LIMIT)?.ok()?;
     cluster.coracle(&["start"])?;
     contains(&cluster.coracle_output(&["start"])?.stderr, "already runs and is ready")?;

@@ -15,7 +15,7 @@ pub(super) fn inside(_: &Cluster) -> Result<(), String> {
     let image = newest_image("coracle/node")?;
     let mounts = [
         "/var/run/docker.sock:/var/run/docker.sock".to_owned(),
-        format!("{}:/usr/local/bin/coracle:ro", env!("CARGO_BIN_EXE_coracle")),
+        format!("{}:/usr/local/bin/coracle:ro", crate::harness::coracle()),
     ];
     let [socket, binary] = mounts.each_ref().map(String::as_str);
     docker(&[
