@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value as Toml};
 
 use super::kubeadm::Settings;
-use super::{list, map, text_entry};
+use super::{containerd_json, list, map, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
 use crate::config::value::{Entry, Mark, Node, Value, quoted};
@@ -47,25 +47,44 @@ struct Known {
     account: Option<Account>,
 }
 
-/// Reads the patches.
-pub(super) fn patches(reader: &mut Reader<'_>, field: &Field<'_>, settings: &mut Settings) {
-    let mut registries: BTreeMap<String, Known> = BTreeMap::new();
-    let mut merged = Table::new();
-    for item in reader.items(field).unwrap_or_default() {
+/// Reads the patches: as kind does, first those that merge, then those with operations.
+pub(super) fn patches(
+    reader: &mut Reader<'_>,
+    merges: Option<&Field<'_>>,
+    operations: &[&Field<'_>],
+    settings: &mut Settings,
+) {
+    let Some(first) = merges.or(operations.first().copied()) else { return };
+    let mut tables: Vec<(Mark, Table)> = Vec::new();
+    for item in merges.and_then(|field| reader.items(field)).unwrap_or_default() {
         let Some(text) = reader.string(&item) else { continue };
         match text.parse::<Table>() {
-            Ok(table) => merge(&mut merged, of_version_3(reader, item.node.mark, table)),
+            Ok(table) => tables.push((item.node.mark, table)),
             Err(source) => {
                 let mark = reader.inside(&item, source.span().map_or(0, |span| span.start));
                 reader.problem(mark, format!("this is not TOML: {}", source.message()));
             }
         }
+    }
+    for field in operations {
+        for item in reader.items(field).unwrap_or_default() {
+            tables.push((item.node.mark, containerd_json::table(reader, &item)));
+        }
+    }
+    take_over(reader, first.node.mark, tables, settings);
+}
+
+/// Makes settings of the tables, merged one after the other.
+fn take_over(reader: &mut Reader<'_>, mark: Mark, tables: Vec<(Mark, Table)>, settings: &mut Settings) {
+    let mut registries: BTreeMap<String, Known> = BTreeMap::new();
+    let mut merged = Table::new();
+    for (mark, table) in tables {
+        merge(&mut merged, of_version_3(reader, mark, table));
         if let Some(registry) = take(&mut merged, &["plugins", IMAGES, "registry"]) {
-            self::registries(reader, item.node.mark, registry, &mut registries);
+            self::registries(reader, mark, registry, &mut registries);
         }
     }
     drop_empty(&mut merged);
-    let mark = field.node.mark;
     settings.containerd = merged.iter().map(|(name, value)| entry(mark, name, value)).collect();
     for (host, known) in registries {
         let mark = known.mark.unwrap_or(mark);

@@ -2,6 +2,7 @@
 //! value keeps its place in the file, and that is read as any other.
 
 mod containerd;
+mod containerd_json;
 mod documents;
 mod kubeadm;
 mod patch;
@@ -98,16 +99,9 @@ pub(super) fn translate(reader: &mut Reader<'_>, root: &Node) -> Translated {
         settings.runtime_config(reader, field);
     }
     let networking = networking(reader, fields.get("networking"), &mut settings);
-    if let Some(patches) = fields.get("containerdConfigPatches") {
-        containerd::patches(reader, patches, &mut settings);
-    }
-    for name in ["containerdConfigPatchesJSON6902", "containerdConfigPatchesJson6902"] {
-        for item in fields.get(name).map(|field| reader.items(field).unwrap_or_default()).unwrap_or_default() {
-            let message = "coracle does not apply JSON patches to containerd's configuration; write the same \
-                           as `containerdConfigPatches`";
-            reader.problem(item.node.mark, message);
-        }
-    }
+    let operations = ["containerdConfigPatchesJSON6902", "containerdConfigPatchesJson6902"];
+    let operations: Vec<_> = operations.iter().filter_map(|name| fields.get(name)).collect();
+    containerd::patches(reader, fields.get("containerdConfigPatches"), &operations, &mut settings);
     entries.push(list_or_map("nodes", mark, Value::List(all)));
     entries.push(list_or_map("networking", mark, Value::Map(networking)));
     notes.append(&mut settings.notes);

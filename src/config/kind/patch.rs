@@ -113,7 +113,7 @@ fn operate(target: &mut Node, operation: &Node) -> Result<(), String> {
 }
 
 /// The steps of a JSON pointer.
-fn steps(pointer: &str) -> Result<Vec<String>, String> {
+pub(super) fn steps(pointer: &str) -> Result<Vec<String>, String> {
     let wrong = || format!("the path {} must begin with `/`", quoted(pointer));
     let rest = pointer.strip_prefix('/').ok_or_else(wrong)?;
     Ok(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())

@@ -167,6 +167,34 @@ fn patches_of_containerd_become_registries_and_a_patch() {
 }
 
 #[test]
+fn operations_on_containerds_configuration_are_patches_like_others() {
+    let text = |operations: &str| {
+        of(&format!(
+            "containerdConfigPatches: ['plugins.\"io.containerd.grpc.v1.cri\".max_concurrent_downloads = 7']\n\
+             containerdConfigPatchesJSON6902:\n- |-\n  {operations}\n"
+        ))
+    };
+    let cluster = read(&text(
+        "[{\"op\": \"replace\", \"path\": \"/plugins/io.containerd.grpc.v1.cri/max_concurrent_downloads\", \"value\": 9},\
+         {\"op\": \"add\", \"path\": \"/plugins/io.containerd.grpc.v1.cri/registry/mirrors\", \"value\": \
+         {\"localhost:5001\": {\"endpoint\": [\"http://kind-registry:5000\"]}}}]",
+    ));
+    assert_eq!(cluster.containerd["plugins"], json!({"io.containerd.cri.v1.images": {"max_concurrent_downloads": 9}}));
+    assert_eq!(cluster.registries[0].mirrors, ["http://kind-registry:5000"]);
+    for (operations, part) in [
+        ("{}", "must be a list"),
+        ("[{op: remove, path: /version}]", "cannot `remove`"),
+        ("[{op: add, path: /imports/-, value: x}]", "`/imports/-` is in a list"),
+        ("[{op: add, path: /x}]", "no `value`"),
+        ("[{op: add, path: /x, value: null}]", "not one of TOML"),
+        ("[{op: add, path: x, value: 1}]", "must begin with `/`"),
+    ] {
+        let found = problems(&text(operations));
+        assert!(found.len() == 1 && found[0].contains(part), "{operations}: {found:?}");
+    }
+}
+
+#[test]
 fn every_mistake_is_reported_at_its_place() {
     let found = problems(file!("mistakes"));
     let wanted = [
