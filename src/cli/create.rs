@@ -10,14 +10,15 @@ use serde_json::json;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::input;
-use crate::cli::options::{KubeconfigOption, PositionalName, duration};
+use crate::cli::options::{KubeconfigOption, PositionalName, duration, parse_name};
 use crate::cli::registry::warn_of_left_out;
-use crate::cli::{summary, usage};
+use crate::cli::{as_kind, summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
 use crate::config::upstream::Written;
 use crate::config::{self, ClusterConfig, ClusterName, Durability, Overrides};
 use crate::engine::SharedEngine;
 use crate::engine::address::Environment;
+use crate::engine::helper::unique_id;
 use crate::error::{Code, Error, Result};
 use crate::host::{credentials, proxy};
 use crate::kubeconfig::Location;
@@ -40,6 +41,9 @@ pub(crate) struct ClusterOptions {
     /// Configuration file, or `-` for standard input
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Name the cluster by this and a random end; the name is printed
+    #[arg(long, value_name = "PREFIX")]
+    generate_name: Option<String>,
     /// Image to use for the nodes
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -71,6 +75,9 @@ pub(crate) struct CreateCluster {
     /// Stop the nodes once nobody has used the API for so long, such as `30m`; `coracle start` starts them again
     #[arg(long, value_name = "DURATION")]
     idle_stop: Option<String>,
+    /// Make the cluster look like one of kind to scripts and tools: context `kind-NAME`, kind's labels and network
+    #[arg(long)]
+    as_kind: bool,
     /// Keep the nodes if the cluster cannot be created
     #[arg(long)]
     retain: bool,
@@ -95,14 +102,19 @@ impl Run for CreateCluster {
             return Err(Error::new(Code::UsageInvalid, "`--output yaml` is for `--dry-run`")
                 .hint("add `--dry-run`, or use `--output json`"));
         }
+        let generated = self.cluster.generated_name(self.name.is_typed())?;
+        let given = self.name.given()?.map(str::to_owned);
         let overrides = Overrides {
-            name: self.name.given()?.map(str::to_owned),
+            name: generated.clone().or(given),
             ttl: self.ttl.clone(),
             idle_stop: self.idle_stop.clone(),
+            kind_network: self.as_kind.then(as_kind::network),
             ..Overrides::default()
         };
         let (cluster, written) = self.cluster.read(overrides).await?;
-        warn_of_kind(context, &self, &cluster)?;
+        if !self.as_kind {
+            warn_of_kind(context, &self, &cluster)?;
+        }
         let (engine, options) = prepare(context, &cluster, self.kubeconfig.location()?).await?;
         let options = Options {
             // The API server must answer all the same: what makes nodes a cluster is written to it.
@@ -124,6 +136,9 @@ impl Run for CreateCluster {
             context.ui.print_timings();
         }
         let created = created?;
+        if let Some(name) = generated.filter(|_| self.output.is_none()) {
+            context.ui.data(&name)?;
+        }
         finish(context, &created, options.is_awaited);
         Ok(ExitCode::SUCCESS)
     }
@@ -206,7 +221,23 @@ pub(crate) async fn prepare(
     Ok((engine, options))
 }
 
+/// A name that no other cluster has: this and a random end.
+pub(crate) fn name_from(prefix: &str) -> String {
+    let id = unique_id();
+    format!("{prefix}-{}", &id[id.len().saturating_sub(6)..])
+}
+
 impl ClusterOptions {
+    /// The name of `--generate-name`, with another end each time. It is a mistake beside a name.
+    pub(crate) fn generated_name(&self, is_named: bool) -> Result<Option<String>> {
+        let Some(prefix) = &self.generate_name else { return Ok(None) };
+        if is_named {
+            return Err(Error::new(Code::UsageInvalid, "`--generate-name` and a name are given")
+                .hint("leave out one of them: `--generate-name ci` makes a name such as `ci-4f7a1c`"));
+        }
+        Ok(Some(parse_name(&name_from(prefix.trim_end_matches('-')))?.to_string()))
+    }
+
     /// Reads the configuration, with what the command line says.
     pub(crate) async fn read(&self, overrides: Overrides) -> Result<(ClusterConfig, Option<Written>)> {
         let mut overrides = Overrides {
@@ -259,4 +290,15 @@ fn finish(context: &Context, created: &Created, is_awaited: bool) {
     let state = if is_awaited { "is ready" } else { "is starting" };
     ui.note(format!("Kubernetes {} {state}; kubectl's context is `{}`", created.version, created.context));
     ui.hint("try `kubectl get nodes`, or `coracle kubectl get nodes` if kubectl is not installed");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_can_be_names() {
+        assert_ne!(name_from("run"), name_from("run"));
+        assert!(parse_name(&name_from("run")).is_ok());
+    }
 }

@@ -50,7 +50,7 @@ pub(super) async fn remove(ui: &Ui, engine: &SharedEngine, over: &Over) -> Resul
 /// Removes the entries of a cluster from the kubeconfigs that lead to it; warns of those that stay.
 pub(super) async fn clear(ui: &Ui, name: &ClusterName, leads: Option<&Leads>) {
     let Some(leads) = leads else { return };
-    for (file, error) in leads.remove(name).await {
+    for (file, error) in leads.remove().await {
         let what = format!("kubeconfig `{}` still has an entry of cluster `{name}`", file.display());
         ui.warn(format!("{what}: {}", error.cause().unwrap_or(error.message())));
     }

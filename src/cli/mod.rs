@@ -19,7 +19,9 @@ use crate::ui::{Ui, UiOptions};
 
 mod addon;
 mod age;
+mod as_kind;
 mod build;
+mod ci;
 mod clusters;
 mod command;
 mod completion;
@@ -33,6 +35,7 @@ mod gc;
 mod get;
 mod image;
 mod input;
+mod kind_link;
 mod kubectl;
 mod load;
 mod node;
@@ -122,6 +125,8 @@ commands! {
         /// Build the node image and the images of add-ons
         #[command(subcommand, arg_required_else_help = true)]
         Build(build::Build),
+        /// Make or remove a link by which coracle is also called `kind`, for scripts and tools of kind
+        KindLink(kind_link::KindLink),
         /// Print a completion script for a shell
         Completion(completion::Completion),
         /// Print the version
@@ -135,10 +140,31 @@ const LAST_CHANGE: Duration = Duration::from_secs(5);
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let typed = usage::without_noun(kubectl::separated(usage::with_verbosity(arguments)));
+    if as_kind::is_called(&typed) {
+        return as_kind::exit_code(run_as_kind(typed).await);
+    }
+    run_typed(typed, usage::kind_name().as_deref()).await
+}
+
+/// The same for a command line of kind.
+async fn run_as_kind(typed: Vec<OsString>) -> ExitCode {
+    if let Some(answer) = as_kind::answer(&typed) {
+        return match Ui::new(UiOptions::from_env()).data(&answer) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let given = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let named = given(usage::kind_name()).or_else(|| given(std::env::var(usage::NAME).ok()));
+    run_typed(as_kind::translated(typed, named.as_deref()), None).await
+}
+
+/// Runs what was typed. `unread` is the name in kind's variable, which is told where it is not read.
+async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
     let mut grammar = Arguments::command();
     let parsed = grammar.try_get_matches_from_mut(&typed).and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
-        Ok((arguments, usage::ignored_name(&matches, &grammar, usage::kind_name().as_deref())))
+        Ok((arguments, usage::ignored_name(&matches, &grammar, unread)))
     });
     let (arguments, ignored) = match parsed {
         Ok(parsed) => parsed,
@@ -158,13 +184,20 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let context = Context { sweeps: command.sweeps(), ..Context::new(ui.clone(), Arguments::command) };
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
-    let code = context.run(Box::pin(command.run(&context))).await.unwrap_or_else(|error| {
-        let error = by_signal(error, &terminated);
-        ui.error(&error);
-        ExitCode::from(error.code().exit_code())
-    });
+    let result = context.run(Box::pin(command.run(&context))).await;
+    let code = result.unwrap_or_else(|error| ended(&ui, &typed, by_signal(error, &terminated)));
     kubeconfig::settle(LAST_CHANGE);
     code
+}
+
+/// Tells why a command failed, and returns its exit code.
+fn ended(ui: &Ui, typed: &[OsString], error: Error) -> ExitCode {
+    if as_kind::is_called(typed) && as_kind::forgives(typed, &error) {
+        ui.note(error.to_string());
+        return ExitCode::SUCCESS;
+    }
+    ui.error(&error);
+    ExitCode::from(error.code().exit_code())
 }
 
 /// The error of a command that a signal ended, by which signal it was: shells and runners of jobs tell SIGTERM from Ctrl-C.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cluster::found::Cluster;
 use crate::config::{ClusterName, LocalRegistry, Period, registry_name};
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
@@ -114,8 +115,8 @@ pub(crate) struct NamespaceOption {
 }
 
 impl NamespaceOption {
-    /// The namespace given, that of the context, or `default`.
-    pub(crate) fn get(&self, cluster: &ClusterName) -> String {
+    /// The namespace given, that of the cluster's context, or `default`.
+    pub(crate) fn get(&self, cluster: &Cluster) -> String {
         let of_context = || {
             let location = KubeconfigOption { kubeconfig: None }.location().ok()?;
             kubeconfig::namespace(&location, &cluster.context())

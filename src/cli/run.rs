@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::cli::ci::{CiOptions, Steps};
 use crate::cli::command;
 use crate::cli::context::Context;
 use crate::cli::create::{self, ClusterOptions};
@@ -23,7 +24,6 @@ use crate::cluster::{self, found::Cluster};
 use crate::config::{ClusterConfig, Durability, Overrides};
 use crate::engine::SharedEngine;
 use crate::engine::finishing::interrupted;
-use crate::engine::helper::unique_id;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::Location;
 
@@ -56,6 +56,8 @@ pub(crate) struct Run {
     /// Write the logs of the nodes to this directory if the command or the cluster fails
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+    #[command(flatten)]
+    ci: CiOptions,
     /// Command to run, with its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -66,6 +68,7 @@ impl command::Run for Run {
         // What can never succeed is told before a cluster is made for it.
         let program = self.command.first().map(OsString::as_os_str).unwrap_or_default();
         require_program(program, std::env::var_os("PATH").as_deref())?;
+        let steps = Steps::new(&self.ci, |name| std::env::var(name).ok())?;
         let directory = tempfile::tempdir().map_err(|source| {
             Error::new(Code::FileFailed, "cannot create a temporary directory").with_cause(&source)
         })?;
@@ -75,7 +78,7 @@ impl command::Run for Run {
             create::prepare(context, &cluster, Location::new(Some(&kubeconfig), None, None)?).await?;
         let options = Options { wait: self.wait, logs: self.logs.clone(), written, ..options };
         // It has an end of its own for an interruption: the cluster is removed, whatever happens.
-        context.clean_up_after(Box::pin(self.within(context, &engine, cluster, &options, &kubeconfig))).await
+        context.clean_up_after(Box::pin(self.within(context, &engine, cluster, &options, steps, &kubeconfig))).await
     }
 }
 
@@ -87,9 +90,10 @@ impl Run {
             };
             std::path::absolute(path).map(|path| path.display().to_string()).map_err(told)
         };
-        let name = match &self.name {
-            Some(name) => parse_name(name)?.to_string(),
-            None => format!("run-{}", random()),
+        let generated = self.cluster.generated_name(self.name.is_some())?;
+        let name = match generated.or_else(|| self.name.clone()) {
+            Some(name) => parse_name(&name)?.to_string(),
+            None => create::name_from("run"),
         };
         Ok(Overrides {
             name: Some(name),
@@ -109,22 +113,39 @@ impl Run {
         engine: &SharedEngine,
         config: ClusterConfig,
         options: &Options,
+        mut steps: Steps,
         kubeconfig: &Path,
     ) -> Result<ExitCode> {
-        let name = config.name.clone();
-        context.ui.note(format!("Creating cluster `{name}`"));
-        create(engine, config, options, &context.ui, &context.stop).await?;
-        let ended = self.work(context, engine, &cluster::get(&**engine, &name).await, kubeconfig).await;
-        let step = context.ui.step(format!("Deleting cluster `{name}`"));
-        let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
-        kubectl::forget(&context.ui, &name);
-        match deleted {
-            Ok(_) => step.finish(),
-            // The command's own failure counts more.
-            Err(error) if !matches!(ended, Ok(code) if code == ExitCode::SUCCESS) => context.ui.error(&error),
-            Err(error) => return Err(error),
+        let (ui, name) = (&context.ui, config.name.clone());
+        steps.begin(ui, format!("Create cluster `{name}`"), true);
+        ui.note(format!("Creating cluster `{name}`"));
+        let created = create(engine, config, options, ui, &context.stop).await;
+        steps.end(ui, created.as_ref().err().map(ToString::to_string));
+        if let Err(error) = created {
+            steps.write(ui);
+            return Err(error);
         }
-        ended
+        let command: Vec<_> = self.command.iter().map(|word| word.to_string_lossy()).collect();
+        steps.begin(ui, format!("Run `{}`", command.join(" ")), false);
+        let cluster = cluster::get(&**engine, &name).await;
+        let ended = self.work(context, engine, &cluster, kubeconfig).await;
+        steps.end(ui, failure(&ended));
+        steps.begin(ui, format!("Delete cluster `{name}`"), true);
+        let step = ui.step(format!("Deleting cluster `{name}`"));
+        let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
+        kubectl::forget(ui, &name);
+        if deleted.is_ok() {
+            step.finish();
+        }
+        steps.end(ui, deleted.as_ref().err().map(ToString::to_string));
+        steps.write(ui);
+        match deleted {
+            // The command's own failure counts more.
+            Err(error) if failure(&ended).is_some() => ui.error(&error),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        ended.map(ExitCode::from)
     }
 
     /// Runs the command, and keeps the logs if it fails.
@@ -134,7 +155,7 @@ impl Run {
         engine: &SharedEngine,
         cluster: &Result<Cluster>,
         kubeconfig: &Path,
-    ) -> Result<ExitCode> {
+    ) -> Result<u8> {
         let cluster = cluster.as_ref().map_err(Clone::clone)?;
         let mut child = self.start(context, engine, cluster, kubeconfig).await?;
         let status = tokio::select! {
@@ -172,6 +193,15 @@ impl Run {
     }
 }
 
+/// Why a command failed, if it did.
+fn failure(ended: &Result<u8>) -> Option<String> {
+    match ended {
+        Ok(0) => None,
+        Ok(code) => Some(format!("the command ended with exit code {code}")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 /// Ends a command, with force if it does not end by itself.
 async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
     if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
@@ -186,15 +216,9 @@ async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
 }
 
 /// The exit code of a command, as a shell has it.
-fn exit_code(status: ExitStatus) -> ExitCode {
+fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(UNKNOWN))
-}
-
-/// Six random letters and digits.
-fn random() -> String {
-    let id = unique_id();
-    id[id.len().saturating_sub(6)..].to_owned()
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(UNKNOWN)
 }
 
 /// Fails if there is no such program.
@@ -239,13 +263,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_those_of_a_shell() {
-        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), ExitCode::from(7));
-        assert_eq!(exit_code(ExitStatus::from_raw(15)), ExitCode::from(143));
-    }
-
-    #[test]
-    fn names_differ() {
-        assert_ne!(random(), random());
-        assert!(parse_name(&format!("run-{}", random())).is_ok());
+        assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
+        assert_eq!(exit_code(ExitStatus::from_raw(15)), 143);
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn of(plan: &Plan) -> String {
     };
     line("Cluster", cluster.name.as_str());
     line("Kubernetes", &layout.version);
-    line("Context", &cluster.name.context());
+    line("Context", &cluster.context());
     let address = cluster.networking.api_server_address;
     let port = match cluster.networking.api_server_port {
         0 => "a free port".to_owned(),

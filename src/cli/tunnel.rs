@@ -28,7 +28,7 @@ impl Run for Tunnel {
         let (engine, _) = context.engine().await?;
         let name = self.name.get()?;
         let cluster = cluster::get(&*engine, &name).await?;
-        let namespace = self.namespace.get(&name);
+        let namespace = self.namespace.get(&cluster);
         let forwards = tunnel::forwards(&engine, &cluster, &namespace, &self.services).await?;
         let (id, step) = (new_id(), context.ui.step("Opening the tunnel"));
         let work = async {

@@ -50,7 +50,7 @@ impl Run for Url {
         let cluster = cluster::get(&*engine, &name).await?;
         let mut sight = Sight::new(&engine.info().await?, engine.place());
         sight.nodes &= !self.no_nodes;
-        let namespace = self.namespace.get(&name);
+        let namespace = self.namespace.get(&cluster);
         let found = match self.wait {
             None => urls::urls(&*engine, &cluster, &namespace, &self.service, &sight).await?,
             Some(wait) => {

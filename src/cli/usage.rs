@@ -13,7 +13,7 @@ use crate::error::{Code, Error};
 use crate::ui::{Format, Ui, UiOptions};
 
 /// The variable with the name of coracle's clusters.
-const NAME: &str = "CORACLE_CLUSTER_NAME";
+pub(super) const NAME: &str = "CORACLE_CLUSTER_NAME";
 /// What k3d's `cluster edit --port-add` is called.
 const ADD_PORT: &str = "a port is added to a running cluster by `coracle port add 8080:30080`";
 /// Its counterpart for kind.

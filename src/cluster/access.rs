@@ -13,6 +13,7 @@ use crate::kubeconfig::Entry;
 use crate::kubernetes::Client;
 use crate::plan::Credentials;
 use crate::plan::facts::guest_address;
+use crate::plan::layout::API_PORT;
 use crate::plan::node::container::network_name;
 
 /// The administrator's kubeconfig in a control plane.
@@ -20,8 +21,15 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 /// The kubeconfig entry of a cluster; with `internal` it has the address that the cluster's network uses.
 pub async fn entry(engine: &dyn Engine, cluster: &Cluster, internal: bool) -> Result<Entry> {
-    let credentials = if internal { inside(engine, cluster).await? } else { from_here(engine, cluster).await? };
-    Ok(entry_of(cluster.name.context(), credentials))
+    let mut credentials = if internal { inside(engine, cluster).await? } else { from_here(engine, cluster).await? };
+    // What users of kind run beside the nodes is in the network that they share, where only their names are known.
+    let front = cluster.balancer.as_ref().map(|balancer| &balancer.name);
+    if let Some(name) =
+        front.or(cluster.control_plane().map(|node| &node.name)).filter(|_| cluster.is_as_kind && internal)
+    {
+        credentials.server = format!("https://{name}:{API_PORT}");
+    }
+    Ok(entry_of(cluster.context(), credentials))
 }
 
 /// The entry of this name with these credentials.

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub expires: Option<Expiry>,
     /// After which time it stops if nobody uses it, such as `30m`.
     pub idle_stop: Option<String>,
+    /// Whether it looks like one of kind to tools and scripts.
+    pub is_as_kind: bool,
     /// Control planes first, in the order of their numbers.
     pub nodes: Vec<Node>,
     pub balancer: Option<Container>,
@@ -86,11 +88,17 @@ impl Cluster {
             endpoint: None,
             expires,
             idle_stop,
+            is_as_kind: false,
             nodes: Vec::new(),
             balancer: None,
             tunnel: None,
             ports: Vec::new(),
         }
+    }
+
+    /// The kubeconfig context, cluster and user name.
+    pub fn context(&self) -> String {
+        if self.is_as_kind { self.name.kind_context() } else { self.name.context() }
     }
 
     /// When its first container was created, seconds since the epoch.
@@ -185,6 +193,7 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
         let first = cluster.nodes.first();
         cluster.version = first.and_then(|node| node.version.clone());
         cluster.expires = first.and_then(Node::expires);
+        cluster.is_as_kind = first.is_some_and(|node| node.container.labels.contains_key(labels::KIND_CLUSTER));
         cluster.idle_stop = first.and_then(|node| node.container.labels.get(labels::IDLE_STOP).cloned());
         cluster.endpoint = first.and_then(|node| node.container.labels.get(labels::ENDPOINT).cloned());
     }

@@ -22,6 +22,7 @@ const LIST: &str = "/etc/coracle/kubeconfigs";
 /// The kubeconfigs that may have the entry of a cluster, and how its entry is recognised.
 #[derive(Debug)]
 pub struct Leads {
+    context: String,
     files: Vec<PathBuf>,
     authority: String,
 }
@@ -51,15 +52,15 @@ pub async fn find(engine: &dyn Engine, name: &ClusterName) -> Option<Leads> {
     let node = cluster.control_plane()?;
     let authority = access::entry(engine, &cluster, false).await.ok()?.ca_pem;
     let files = listed(engine, &node.name).await.ok()?.into_iter().map(PathBuf::from).collect();
-    Some(Leads { files, authority })
+    Some(Leads { context: cluster.context(), files, authority })
 }
 
 impl Leads {
     /// Removes the entry from all files, and returns those from which it could not be removed.
-    pub async fn remove(&self, name: &ClusterName) -> Vec<(PathBuf, Error)> {
+    pub async fn remove(&self) -> Vec<(PathBuf, Error)> {
         let mut left = Vec::new();
         for file in &self.files {
-            if let Err(error) = kubeconfig::remove_from(file, &name.context(), &self.authority).await {
+            if let Err(error) = kubeconfig::remove_from(file, &self.context, &self.authority).await {
                 left.push((file.clone(), error));
             }
         }
@@ -130,7 +131,7 @@ mod tests {
         entry = Entry { ca_pem: "another".to_owned(), ..entry };
         kubeconfig::merge(&location(&other), &entry, true).await.unwrap();
         let leads = find(&engine, &name).await.unwrap();
-        assert!(leads.remove(&name).await.is_empty());
+        assert!(leads.remove().await.is_empty());
         let has = |file: &Path| std::fs::read_to_string(file).unwrap().contains("coracle-dev");
         assert_eq!([&first, &second, &other].map(|file| has(file)), [false, false, true]);
     }

@@ -138,6 +138,11 @@ pub(super) const KUBELET_PATCH: Patched =
 pub(super) const KUBE_PROXY_PATCH: Patched =
     Patched { api_version: "kubeproxy.config.k8s.io/v1alpha1", kind: "KubeProxyConfiguration", owned: KUBE_PROXY };
 
+/// Whether a patch changes nothing.
+pub(super) fn is_empty(patch: &Json) -> bool {
+    patch.as_object().is_none_or(Map::is_empty)
+}
+
 impl Reader<'_> {
     /// Reports a setting that coracle sets itself, and returns whether it is one.
     fn owned(&mut self, field: &Field<'_>, name: &str, owned: &[Owned]) -> bool {

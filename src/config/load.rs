@@ -6,8 +6,8 @@ use super::reader::{Field, Reader};
 use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
-    API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, components,
-    contents, kind, lifetime, nodes, registries, syntax, validate,
+    API_VERSION, ClusterConfig, ClusterName, Durability, KIND, KubeProxyMode, Networking, Node, Role, as_kind,
+    components, contents, kind, lifetime, nodes, registries, syntax, validate,
 };
 use crate::error::{Code, Error, Problem, Result};
 
@@ -37,6 +37,7 @@ const CLUSTER: &[&str] = &[
     "manifests",
     "ttl",
     "idleStop",
+    "kindNetwork",
 ];
 const NETWORKING: &[&str] = &[
     "apiServerAddress",
@@ -87,6 +88,8 @@ pub struct Overrides {
     pub idle_stop: Option<String>,
     /// What etcd promises where neither the command line nor the file says it.
     pub usual_durability: Option<Durability>,
+    /// `--as-kind`: the network that nodes of kind share. It also decides how a cluster is called that is given no name.
+    pub kind_network: Option<String>,
     /// `--load`: images, beside those of the file.
     pub images: Vec<String>,
     /// `--apply`: absolute paths of manifests, beside those of the file.
@@ -139,7 +142,9 @@ pub fn invalid(file: &str, problems: Vec<Problem>) -> Error {
 
 /// Reads a whole document; what cannot be read keeps its default.
 fn cluster(reader: &mut Reader<'_>, document: Option<&value::Node>, overrides: &Overrides) -> ClusterConfig {
-    let mut cluster = ClusterConfig::new(ClusterName::default());
+    let name = if overrides.kind_network.is_some() { ClusterName::of_kind() } else { ClusterName::default() };
+    let mut cluster = ClusterConfig::new(name);
+    cluster.kind_network.clone_from(&overrides.kind_network);
     cluster.durability = overrides.usual_durability.unwrap_or(cluster.durability);
     let mut complete = true;
     let mut foreign_file = false;
@@ -251,8 +256,13 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     contents::read(reader, &fields, base, cluster);
     lifetime::read(reader, &fields, cluster);
     registries::read(reader, &fields, base, cluster);
+    if let Some(value) = fields.get("kindNetwork")
+        && let Some(name) = reader.parsed(value, as_kind::network_name)
+    {
+        cluster.kind_network.get_or_insert(name);
+    }
     let Some(value) = fields.get("nodes") else { return true };
-    let read = nodes::read(reader, value, base, cluster.networking.loopback());
+    let read = nodes::read(reader, value, base, cluster.usual_listen_address());
     cluster.nodes = read.nodes;
     read.complete
 }

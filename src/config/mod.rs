@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::yaml;
 
+mod as_kind;
 mod components;
 mod contents;
 mod dns;
@@ -91,7 +92,7 @@ pub struct ClusterConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub extra_volumes: Vec<ExtraVolume>,
     /// Merge patch (RFC 7386) of containerd's configuration.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "components::is_empty")]
     pub containerd: serde_json::Value,
     /// Absolute path of a directory on the host that keeps the data of volumes when the cluster is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,17 +118,16 @@ pub struct ClusterConfig {
     /// How long nobody may use the API until the nodes stop; `None` for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_stop: Option<Period>,
+    /// A Docker network that nodes join besides their own. With it, the cluster looks like one of kind to tools and scripts:
+    /// its context is `kind-NAME`, and its containers have kind's labels too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind_network: Option<String>,
     /// Where all of this stands in the file.
     #[serde(skip)]
     pub places: Places,
     /// What the user should know about the file.
     #[serde(skip)]
     pub notes: Vec<String>,
-}
-
-/// Whether a patch changes nothing.
-fn is_empty(patch: &serde_json::Value) -> bool {
-    patch.as_object().is_none_or(serde_json::Map::is_empty)
 }
 
 /// A node as the user wants it.
@@ -364,6 +364,7 @@ impl ClusterConfig {
             manifests: Vec::new(),
             ttl: None,
             idle_stop: None,
+            kind_network: None,
             places: Places::default(),
             notes: Vec::new(),
         }

@@ -17,6 +17,11 @@ impl ClusterName {
     /// The name of a cluster that is not given one.
     pub const DEFAULT: &str = "coracle";
 
+    /// The name that kind gives to a cluster that is not given one.
+    pub fn of_kind() -> Self {
+        Self("kind".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -25,6 +30,11 @@ impl ClusterName {
     /// The kubeconfig context, cluster and user name.
     pub fn context(&self) -> String {
         format!("coracle-{}", self.0)
+    }
+
+    /// The same as kind has it, for a cluster that its users' tools take for one of kind.
+    pub fn kind_context(&self) -> String {
+        format!("kind-{}", self.0)
     }
 }
 

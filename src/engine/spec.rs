@@ -231,6 +231,9 @@ pub struct ContainerSpec {
     /// Network ID or name; `None` for the engine's default network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Names of networks that it joins besides, with addresses that the engine chooses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<String>,
     /// Fixed IPv4 or IPv6 addresses in the network.
     pub addresses: Vec<IpAddr>,
     /// Mounts.
@@ -292,6 +295,7 @@ impl ContainerSpec {
             environment: Vec::new(),
             labels: Labels::new(),
             network: None,
+            joins: Vec::new(),
             addresses: Vec::new(),
             mounts: Vec::new(),
             tmpfs: Vec::new(),

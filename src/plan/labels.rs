@@ -49,6 +49,24 @@ pub const INPUTS: &str = "dev.coracle.inputs";
 /// go when that run is rolled back.
 pub const MADE_BY: &str = "dev.coracle.made-by";
 
+/// Label of the network that coracle has made for clusters that look like those of kind. It belongs to none of them.
+pub const KIND_NETWORK: &str = "dev.coracle.kind-network";
+/// kind's own label with the cluster's name, by which its users' tools and scripts find nodes.
+pub const KIND_CLUSTER: &str = "io.x-k8s.kind.cluster";
+/// kind's own label with the role of a node.
+const KIND_ROLE: &str = "io.x-k8s.kind.role";
+
+/// kind's labels of a node or load balancer, if the cluster is to look like one of kind.
+pub(crate) fn of_kind(cluster: &ClusterConfig, role: ContainerRole) -> Labels {
+    let role = match role {
+        ContainerRole::Node(role) => role.as_str(),
+        ContainerRole::LoadBalancer => "external-load-balancer",
+        ContainerRole::Tunnel | ContainerRole::Port | ContainerRole::Reader => return Labels::new(),
+    };
+    let labels = [(KIND_CLUSTER.to_owned(), cluster.name.to_string()), (KIND_ROLE.to_owned(), role.to_owned())];
+    labels.into_iter().filter(|_| cluster.kind_network.is_some()).collect()
+}
+
 /// Labels of everything that belongs to the cluster.
 pub fn of_cluster(cluster: &ClusterConfig, run: &str, expires: Option<Expiry>) -> Labels {
     let mut labels = Labels::from([(CLUSTER.to_owned(), cluster.name.to_string()), (RUN.to_owned(), run.to_owned())]);

@@ -45,7 +45,7 @@ impl Run for Add {
         let (engine, local) = context.engine().await?;
         let name = self.name.get()?;
         let cluster = cluster::get(&*engine, &name).await.map_err(|error| self.about_namespaces(error))?;
-        let namespace = self.namespace.get(&name);
+        let namespace = self.namespace.get(&cluster);
         let step = context.ui.step(format!("Adding {}", counted(self.mappings.len(), "port")));
         let id = run::new_id();
         let work = async |engine: SharedEngine| {

@@ -76,7 +76,7 @@ pub async fn create(
     };
     let result = match result {
         Ok(plan) => {
-            let entry = access::entry_of(cluster.name.context(), plan.access.admin());
+            let entry = access::entry_of(cluster.context(), plan.access.admin());
             kubeconfig::merge(&options.kubeconfig, &entry, true).await.map(|_| plan)
         }
         Err(error) => Err(error),
@@ -174,7 +174,7 @@ fn created(plan: &Plan, options: &Options) -> Created {
         );
     }
     Created {
-        context: plan.layout.cluster.name.context(),
+        context: plan.layout.cluster.context(),
         server: plan.access.server.clone(),
         version: plan.layout.version.clone(),
         nodes: node_names(&plan.layout),

@@ -8,6 +8,7 @@ mod facts;
 mod finished;
 mod first_pods;
 pub mod garbage;
+mod kind_network;
 pub mod lifetime;
 pub mod node;
 mod options;

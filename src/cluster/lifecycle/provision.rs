@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::cluster::leads;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::options::Options;
-use crate::cluster::lifecycle::{facts, preflight};
+use crate::cluster::lifecycle::{facts, kind_network, preflight};
 use crate::cluster::ownership::{self, OTHER_NAME};
 use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
@@ -74,6 +74,9 @@ pub(super) async fn cluster(
             leads::add_to(&mut node.files, &options.kubeconfig);
         }
         plan.nodes.iter_mut().for_each(|node| mark(&mut node.spec));
+        if let Some(name) = &cluster.kind_network {
+            kind_network::ensure(engine, name, facts.mtu).await?;
+        }
         match nodes(engine, &plan.nodes, &network, step).await {
             Ok(()) => return Ok((plan, pki)),
             Err(error) if error.code() == Code::PortTaken && attempt < MAX_ATTEMPTS => {
@@ -217,6 +220,7 @@ async fn try_boot(
     };
     let failed = |error| (Some(id.clone()), error);
     write_files(engine, &id, &node.files).await.map_err(failed)?;
+    kind_network::join(engine, &id, &node.spec.name, &node.spec.joins).await.map_err(failed)?;
     start(engine, &id).await.map_err(failed)
 }
 

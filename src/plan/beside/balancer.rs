@@ -24,6 +24,7 @@ pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage
         stop_signal: Some("SIGTERM"),
         image_name: Some(image.reference.clone()),
         labels: container_labels(layout, facts, ContainerRole::LoadBalancer, &balancer.addresses, image),
+        joins: layout.cluster.kind_network.iter().cloned().collect(),
         network: Some(network_name(layout.cluster.name.as_str())),
         addresses: balancer.addresses.clone(),
         sysctls: sysctls(layout),

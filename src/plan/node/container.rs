@@ -48,6 +48,7 @@ pub(crate) fn container_labels(
     image: &NodeImage,
 ) -> Labels {
     let mut labels = labels::of_cluster(&layout.cluster, &facts.run, facts.expires);
+    labels.extend(labels::of_kind(&layout.cluster, role));
     labels.insert(labels::ROLE.to_owned(), role.as_str().to_owned());
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     labels.insert(labels::ADDRESS.to_owned(), addresses.join(","));
@@ -88,6 +89,7 @@ pub(crate) fn node(layout: &Layout, node: &NodeLayout, image: &NodeImage, facts:
         environment: [proxy::environment(layout, &facts.proxy), resources::environment(settings)].concat(),
         labels: container_labels(layout, facts, ContainerRole::Node(node.config.role), &node.addresses, image),
         network: Some(network_name(layout.cluster.name.as_str())),
+        joins: layout.cluster.kind_network.iter().cloned().collect(),
         addresses: node.addresses.clone(),
         dns_search: layout.cluster.networking.dns_search.clone(),
         extra_hosts: layout

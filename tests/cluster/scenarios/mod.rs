@@ -18,6 +18,7 @@ mod ip_family;
 mod ip_policy;
 mod join;
 mod kind_files;
+mod kind_link;
 mod lifecycle;
 mod lifetime;
 mod load_balancer;
@@ -63,6 +64,7 @@ pub(crate) fn groups() -> Vec<Group> {
         NO_PROXY,
         failures::RACE,
         kind_files::KIND_FILES,
+        kind_link::KIND_LINK,
         run::RUN,
         published::PUBLISHED,
         engine::ENGINE,

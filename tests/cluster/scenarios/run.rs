@@ -1,10 +1,15 @@
 //! `coracle run`: a cluster for one command.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use super::hello;
 use crate::Group;
 use crate::harness::cluster::Cluster;
-use crate::harness::run::{contains, docker, ensure, eventually, start};
+use crate::harness::engine::in_path;
+use crate::harness::run::{contains, docker, ensure, eventually, run, start};
+use crate::harness::{chance, cleanup, coracle};
 
 /// Each scenario makes clusters of its own.
 pub(crate) const RUN: Group = Group {
@@ -12,13 +17,20 @@ pub(crate) const RUN: Group = Group {
     environment: &[],
     create: mistakes,
     together: &[],
-    scenarios: &[("command", command), ("terminated", terminated)],
+    scenarios: &[
+        ("command", command),
+        ("ci", ci),
+        ("at-once", at_once),
+        ("action", action),
+        ("terminated", terminated),
+    ],
 };
 
 /// How long a run may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn mistakes(cluster: &Cluster) -> Result<(), String> {
+    hello::build()?;
     let output = cluster.coracle_output(&["run", "--name", &cluster.name, "--", "there-is-no-such-program"])?;
     ensure(output.code == 2, || output.told())?;
     contains(&output.stderr, "there is no program `there-is-no-such-program`")?;
@@ -88,5 +100,88 @@ fn terminated(cluster: &Cluster) -> Result<(), String> {
     let output = running.finish(LIMIT)?;
     ensure(output.code == 143, || output.told())?;
     contains(&output.stdout, "ended")?;
+    gone(cluster)
+}
+
+/// What CI systems show of a run that fails.
+fn ci(cluster: &Cluster) -> Result<(), String> {
+    let [junit, summary] = ["junit.xml", "summary.md"].map(|name| cluster.home.join(name));
+    let path = junit.display().to_string();
+    let mut command =
+        cluster.command(&["run", "--name", &cluster.name, "--junit", &path, "--", "sh", "-c", "echo tested; exit 3"]);
+    command.env("CI", "true").env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
+    let output = run(command, None, LIMIT)?;
+    ensure(output.code == 3 && output.stdout == "tested\n", || output.told())?;
+    let name = &cluster.name;
+    let marks = output.stderr.lines().filter(|line| line.starts_with("::")).collect::<Vec<_>>();
+    let failure = "the command ended with exit code 3";
+    let title = "Run `sh -c echo tested; exit 3`";
+    let wanted = [
+        format!("::group::Create cluster `{name}`"),
+        "::endgroup::".to_owned(),
+        format!("::error title=coracle: {title}::{failure}"),
+        format!("::group::Delete cluster `{name}`"),
+        "::endgroup::".to_owned(),
+    ];
+    ensure(marks == wanted, || format!("{marks:?}"))?;
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let results = read(&junit)?;
+    contains(&results, "tests=\"3\" failures=\"1\"")?;
+    contains(&results, &format!("<failure message=\"{failure}\">"))?;
+    contains(&read(&summary)?, &format!("| {title} | **failed**: {failure} |"))?;
+    gone(cluster)
+}
+
+/// Several at once, each with a name, ports, subnets and a kubeconfig of its own; many in a long run.
+fn at_once(cluster: &Cluster) -> Result<(), String> {
+    let prefix = format!("{}at-once-{}", cleanup::PREFIX, std::process::id());
+    let script = "kubectl get node --output=jsonpath='{.items[*].metadata.name}'; sleep 3";
+    let arguments = ["run", "--generate-name", &prefix, "--", "sh", "-c", script];
+    let runs = (0..chance::rounds(3, 8)).map(|_| start(cluster.command(&arguments), None));
+    let mut names = Vec::new();
+    for running in runs.collect::<Result<Vec<_>, String>>()? {
+        names.push(running.finish(2 * LIMIT)?.ok()?);
+    }
+    let is_own = |name: &&String| name.starts_with(&format!("{prefix}-")) && name.ends_with("-control-plane");
+    ensure(names.iter().filter(is_own).count() == names.len(), || format!("{names:?}"))?;
+    names.sort_unstable();
+    names.dedup();
+    ensure(names.len() == chance::rounds(3, 8), || format!("{names:?}"))?;
+    let left = docker(&["ps", "--all", "--quiet", "--filter", &format!("name={prefix}")])?;
+    ensure(left.trim().is_empty(), || format!("left: {left}"))
+}
+
+/// The GitHub action, run as a runner runs it: by Node, with inputs, outputs and state in variables and files.
+fn action(cluster: &Cluster) -> Result<(), String> {
+    if in_path("node").is_none() {
+        println!("        not tried: there is no `node` to run the action");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let [output, state] = ["output", "state"].map(|name| cluster.home.join(name));
+    let call = |script: &str| {
+        let folder = Path::new(coracle()).parent().unwrap_or(root);
+        let mut command = Command::new("node");
+        command
+            .arg(root.join("action").join(script))
+            .env("HOME", &cluster.home)
+            .env("KUBECONFIG", cluster.kubeconfig());
+        command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default()));
+        command.env("GITHUB_OUTPUT", &output).env("GITHUB_STATE", &state);
+        command
+    };
+    let mut main = call("main.js");
+    main.env("INPUT_NAME", &cluster.name).env("INPUT_TTL", "1h").env("INPUT_LOAD", "hello-world:latest\n");
+    run(main, None, LIMIT)?.ok()?;
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    ensure(read(&output)? == format!("name={0}\ncontext=coracle-{0}\n", cluster.name), || "outputs".to_owned())?;
+    cluster.kubectl(&["get", "nodes"])?;
+    contains(&cluster.in_node("crictl images")?, "library/hello-world")?;
+    let mut post = call("post.js");
+    let logs = cluster.home.join("action-logs");
+    ensure(read(&state)? == format!("name={}\nlogs=\n", cluster.name), || "state".to_owned())?;
+    post.env("STATE_name", &cluster.name).env("STATE_logs", &logs);
+    run(post, None, LIMIT)?.ok()?;
+    ensure(logs.join("coracle-version.txt").exists(), || "there are no logs".to_owned())?;
     gone(cluster)
 }
