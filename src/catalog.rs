@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use crate::error::{Code, Error, Result};
 
+/// Repository of the images that `coracle build node-image` makes.
+pub const NODE_REPOSITORY: &str = "coracle/node";
 /// The registry's counterpart of an add-on's `addon.yaml`.
 const REGISTRY: &str = include_str!("../node-image/registry/registry.yaml");
 static DIRECTORIES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/addons");

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
-use crate::cli::input;
+use crate::cli::input::{self, Source};
 use crate::cli::options::{KubeconfigOption, PositionalName, duration, parse_name};
 use crate::cli::registry::warn_of_left_out;
 use crate::cli::{as_kind, summary, usage};
@@ -44,6 +44,13 @@ pub(crate) struct ClusterOptions {
     /// Name the cluster by this and a random end; the name is printed
     #[arg(long, value_name = "PREFIX")]
     generate_name: Option<String>,
+    #[command(flatten)]
+    flags: ClusterFlags,
+}
+
+/// What the command line says of a cluster, in place of its configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterFlags {
     /// Image to use for the nodes
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -240,39 +247,30 @@ impl ClusterOptions {
 
     /// Reads the configuration, with what the command line says.
     pub(crate) async fn read(&self, overrides: Overrides) -> Result<(ClusterConfig, Option<Written>)> {
-        let mut overrides = Overrides {
-            image: self.image.clone(),
-            workers: self.workers,
-            control_planes: self.control_planes,
-            durability: self.durability,
-            base_directory: std::env::current_dir().ok(),
-            ..overrides
-        };
-        let Some(path) = &self.config else { return Ok((config::load("", "", &overrides)?, None)) };
-        let name = path.display().to_string();
-        let failed = |source: std::io::Error| {
-            Error::new(input::code(&source), format!("cannot read `{name}`")).with_cause(&source)
-        };
-        let text = if name == "-" { input::read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
-        if let Some(directory) =
-            std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from)).filter(|_| name != "-")
-            && !(config::is_of_kind(&text) && has_mounts(&text, &overrides))
-        {
-            overrides.base_directory = Some(directory);
-        }
-        let cluster = config::load(&text, &name, &overrides)?;
-        Ok((cluster, Some(Written { file: name, text })))
+        read(self.config.as_deref(), &self.flags, overrides).await
     }
 }
 
-/// Whether the host has all directories and files that the nodes of a file mount. Paths in files of kind are relative to where
-/// it is called; only what is not there can be meant beside the file.
-fn has_mounts(text: &str, overrides: &Overrides) -> bool {
-    let cluster = config::load(text, "", overrides);
-    cluster.is_ok_and(|cluster| {
-        let mut mounts = cluster.nodes.iter().flat_map(|node| &node.extra_mounts);
-        mounts.all(|mount| Path::new(&mount.host_path).exists())
-    })
+/// Reads a configuration, or takes the default cluster if there is no file, with what the command line says.
+pub(crate) async fn read(
+    file: Option<&Path>,
+    flags: &ClusterFlags,
+    overrides: Overrides,
+) -> Result<(ClusterConfig, Option<Written>)> {
+    let overrides = Overrides {
+        image: flags.image.clone(),
+        workers: flags.workers,
+        control_planes: flags.control_planes,
+        durability: flags.durability,
+        ..overrides
+    };
+    let Some(path) = file else {
+        let overrides = Overrides { base_directory: std::env::current_dir().ok(), ..overrides };
+        return Ok((config::load("", "", &overrides)?, None));
+    };
+    let Source { written, base_directory } = input::configuration(path).await?;
+    let cluster = config::load(&written.text, &written.file, &Overrides { base_directory, ..overrides })?;
+    Ok((cluster, Some(written)))
 }
 
 fn finish(context: &Context, created: &Created, is_awaited: bool) {

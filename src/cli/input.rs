@@ -1,5 +1,9 @@
-//! Standard input, without keeping a command that is interrupted.
+//! Standard input, without keeping a command that is interrupted, and configuration files.
 
+use std::path::{Path, PathBuf};
+
+use crate::config::upstream::Written;
+use crate::config::{self, Overrides};
 use crate::error::{Code, Error, Result};
 
 /// Reads all of standard input as text; a thread that still waits for it ends with the process.
@@ -16,4 +20,41 @@ pub(crate) fn code(source: &std::io::Error) -> Code {
         ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => Code::UsageInvalid,
         _ => Code::FileFailed,
     }
+}
+
+/// A configuration file.
+pub(crate) struct Source {
+    pub(super) written: Written,
+    /// Where its relative paths start.
+    pub(super) base_directory: Option<PathBuf>,
+}
+
+/// Reads a configuration file, or standard input if it is called `-`.
+pub(crate) async fn configuration(path: &Path) -> Result<Source> {
+    let file = path.display().to_string();
+    let failed =
+        |source: std::io::Error| Error::new(code(&source), format!("cannot read `{file}`")).with_cause(&source);
+    let text = if file == "-" { read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
+    let base_directory = base_directory(path, &text);
+    Ok(Source { written: Written { file, text }, base_directory })
+}
+
+/// The directory of the file. Paths in files of kind are relative to where it is called; only what is not there can be meant
+/// beside the file.
+fn base_directory(path: &Path, text: &str) -> Option<PathBuf> {
+    let working = std::env::current_dir().ok();
+    let of_file = std::path::absolute(path).ok().and_then(|path| path.parent().map(PathBuf::from));
+    if path == Path::new("-") || (config::is_of_kind(text) && has_mounts(text, working.clone())) {
+        return working;
+    }
+    of_file.or(working)
+}
+
+/// Whether the host has all directories and files that the nodes of a file mount.
+fn has_mounts(text: &str, base_directory: Option<PathBuf>) -> bool {
+    let cluster = config::load(text, "", &Overrides { base_directory, ..Overrides::default() });
+    cluster.is_ok_and(|cluster| {
+        let mut mounts = cluster.nodes.iter().flat_map(|node| &node.extra_mounts);
+        mounts.all(|mount| Path::new(&mount.host_path).exists())
+    })
 }

@@ -25,6 +25,7 @@ mod ci;
 mod clusters;
 mod command;
 mod completion;
+mod config;
 mod context;
 mod create;
 mod delete;
@@ -76,6 +77,9 @@ commands! {
         /// Delete clusters and everything that belongs to them
         #[command(subcommand, arg_required_else_help = true)]
         Delete(delete::Delete),
+        /// Write, check, show and convert configuration files
+        #[command(subcommand, arg_required_else_help = true)]
+        Config(config::Config),
         /// List clusters and nodes, or print a kubeconfig
         #[command(subcommand, arg_required_else_help = true)]
         Get(get::Get),

@@ -77,7 +77,8 @@ impl Printed<'_> {
     }
 }
 
-fn json(value: &Value) -> Result<String> {
+/// A value as JSON for people and programs.
+pub(crate) fn json(value: &Value) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
     text.map(|text| text + "\n").map_err(|source| Error::new(Code::StepFailed, "cannot write JSON").with_cause(&source))
 }

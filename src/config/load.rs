@@ -190,7 +190,9 @@ fn foreign(root: &Field<'_>) -> Option<(Mark, String)> {
     let Value::Text(text, _) = &entry.node.value else { return None };
     let message = "this is a configuration file of k3d";
     text.starts_with("k3d.io/").then(|| {
-        let more = format!("coracle reads `{API_VERSION}`, kind `{KIND}`, and files of kind");
+        let more = format!(
+            "coracle reads `{API_VERSION}`, kind `{KIND}`, and files of kind; `coracle config convert` translates it"
+        );
         (entry.node.mark, format!("{message} ({}); {more}", quoted(text)))
     })
 }

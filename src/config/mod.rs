@@ -5,15 +5,16 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::error::Result;
-use crate::yaml;
-
 mod as_kind;
+mod comments;
 mod components;
 mod contents;
+mod convert;
 mod dns;
 pub mod etcd;
 mod flags;
+pub mod init;
+mod k3d;
 mod kind;
 pub mod known;
 mod kubeadm;
@@ -36,8 +37,10 @@ mod tree;
 pub mod upstream;
 mod validate;
 mod value;
+mod view;
 mod volumes;
 
+pub use convert::{Converted, convert};
 pub use dns::CoreDns;
 pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};
@@ -50,7 +53,7 @@ pub use places::Places;
 pub use registries::{Account, LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
 pub use syntax::registry_host;
-pub use validate::warnings;
+pub use validate::{MAX_CONTROL_PLANES, MAX_WORKERS, warnings};
 pub use volumes::{Component, ExtraVolume};
 
 /// The `apiVersion` of configuration files.
@@ -183,6 +186,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// The taint of a control plane in a cluster of several nodes, unless the configuration says something else.
+    pub const CONTROL_PLANE_TAINT: &str = "node-role.kubernetes.io/control-plane";
+
     /// The role as written in configuration files and labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -368,19 +374,6 @@ impl ClusterConfig {
             places: Places::default(),
             notes: Vec::new(),
         }
-    }
-
-    /// The cluster as a configuration file with all fields, from which [`load()`] makes the same cluster.
-    pub fn to_text(&self) -> Result<String> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
-            api_version: &'a str,
-            kind: &'a str,
-            #[serde(flatten)]
-            cluster: &'a ClusterConfig,
-        }
-        yaml::to_string(&Document { api_version: API_VERSION, kind: KIND, cluster: self })
     }
 
     /// Number of control plane nodes.

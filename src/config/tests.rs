@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, Result};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
@@ -113,7 +113,7 @@ fn a_file_of_k3d_is_told_from_one_with_mistakes() {
     assert_eq!(
         lines(&error),
         ["c.yaml:2:13 this is a configuration file of k3d (`k3d.io/v1alpha5`); coracle reads `coracle.dev/v1alpha1`, \
-          kind `Cluster`, and files of kind"]
+          kind `Cluster`, and files of kind; `coracle config convert` translates it"]
     );
 }
 

@@ -10,9 +10,9 @@ use super::reader::Reader;
 use super::{ClusterConfig, ExtraMount, FlagValue, IpFamily, Networking, Protocol, Role};
 
 /// More control planes make etcd neither safer nor faster.
-pub(super) const MAX_CONTROL_PLANES: usize = 9;
+pub const MAX_CONTROL_PLANES: usize = 9;
 /// Names of nodes have room for two digits: `NAME-worker99`.
-pub(super) const MAX_WORKERS: usize = 99;
+pub const MAX_WORKERS: usize = 99;
 
 /// Port of the API server in a control plane.
 const API_SERVER_PORT: u16 = 6443;

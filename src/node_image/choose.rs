@@ -1,5 +1,6 @@
 //! Which node image a cluster is created from.
 
+use crate::catalog::NODE_REPOSITORY;
 use crate::engine::files::read_file;
 use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
@@ -9,7 +10,7 @@ use crate::plan::facts::{CRUN, IPV6_PLUGIN, POLICY_PLUGIN, known};
 use crate::plan::{Images, NodeImage, labels};
 
 /// Repository of the images that `coracle build node-image` makes.
-pub const REPOSITORY: &str = "coracle/node";
+pub const REPOSITORY: &str = NODE_REPOSITORY;
 /// kind's published image, fixed by the digest that kind 0.33.0 names, for machines without an image of ours.
 pub const PUBLISHED: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";
@@ -60,6 +61,16 @@ pub async fn without_pulling(engine: &SharedEngine, named: Option<&str>, run: &s
         return Ok((describe(engine, &reference, &image, run).await?, true));
     }
     assumed(&reference).map(|image| (image, false))
+}
+
+/// The labels of the image that [`node_image`] would choose, and its name; `None` if it is not here. Nothing is made.
+pub async fn labels_of(engine: &dyn Engine, named: Option<&str>) -> Result<(String, Option<Labels>)> {
+    let reference = match named {
+        Some(name) => name.to_owned(),
+        None => newest_local(engine).await?.unwrap_or_else(|| PUBLISHED.to_owned()),
+    };
+    let image = engine.image(&reference).await?;
+    Ok((reference, image.map(|image| image.labels)))
 }
 
 /// An image that is not here, as its tag describes it; images that are pulled have kind's layout.

@@ -1,5 +1,6 @@
 //! The only place that writes to the user: data to stdout, messages to stderr.
 
+mod ask;
 mod options;
 mod report;
 mod screen;
@@ -7,7 +8,7 @@ mod sink;
 mod step;
 mod timing;
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
@@ -128,21 +129,6 @@ impl Ui {
             self.0.event(timing::event(&timings, total));
         }
         self.0.talk(&timing::table(&timings, total));
-    }
-
-    /// Asks a yes-or-no question; the answer is no where there is no terminal to ask on.
-    ///
-    /// For `apply` and `upgrade`, which replace nodes: they ask before they do, unless `--yes` is given.
-    pub fn confirm(&self, question: &str) -> Result<bool> {
-        let options = self.0.options();
-        let askable = io::stdin().is_terminal() && options.terminal && options.format == Format::Plain;
-        if !askable {
-            return Ok(false);
-        }
-        let ask = || dialoguer::Confirm::new().with_prompt(question).default(false).interact();
-        self.0
-            .undisturbed(ask)
-            .map_err(|source| Error::new(Code::Interrupted, "the question was not answered").with_cause(&source))
     }
 
     /// Where a program that coracle runs writes its messages: standard output is for data.

@@ -12,13 +12,15 @@ fn cluster(text: &str, name: &str) -> ClusterConfig {
 #[test]
 fn every_example_file_loads_without_a_warning() {
     let examples: Vec<String> =
-        files("configs", "").into_iter().filter(|path| path.matches('/').count() == 1).collect();
+        files("configs", ".yaml").into_iter().filter(|path| path.matches('/').count() == 1).collect();
     assert!(examples.len() >= 10, "{examples:?}");
     for path in examples {
         let text = read(&path);
         let cluster = cluster(&text, path.trim_start_matches("configs/"));
         assert_eq!(warnings(&cluster), Vec::<String>::new(), "{path}");
         assert!(text.starts_with("# "), "{path} begins with what it is for");
+        let schema = "# yaml-language-server: $schema=cluster.schema.json";
+        assert_eq!(text.lines().nth(1), Some(schema), "{path}: editors find the schema by the second line");
     }
 }
 

@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command_line;
+mod config_command;
 mod configs;
+mod convert;
 mod documents;
 mod errors;
 mod help;
@@ -12,6 +14,8 @@ mod install;
 mod layers;
 mod markdown;
 mod plans;
+mod schema;
 mod sentences;
 mod settings;
 mod sources;
+mod validator;

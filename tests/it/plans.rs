@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use coracle::config::{IpFamily, Node, Overrides, Role, load};
+use coracle::config::{ClusterConfig, IpFamily, Node, Overrides, Role, load};
 use coracle::engine::spec::{CgroupVersion, EngineInfo, Privilege};
 use coracle::plan::diff::Changes;
 use coracle::plan::layout::Existing;
@@ -26,7 +26,7 @@ fn image() -> NodeImage {
     }
 }
 
-fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
+pub(crate) fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
         mtu: None,
         engine: EngineInfo {
@@ -74,17 +74,21 @@ fn planned(control_planes: usize, workers: usize, config: &str, facts: &Facts) -
     // Without a file, the default cluster is meant.
     let file = if config.is_empty() { "" } else { "cluster.yaml" };
     let cluster = load(config, file, &overrides).unwrap();
+    of_cluster(cluster, facts, &Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap())
+}
+
+/// The plan of a configuration.
+pub(crate) fn of_cluster(cluster: ClusterConfig, facts: &Facts, pki: &Pki) -> Plan {
     let subnets = NodeSubnets {
         v4: "172.18.0.0/22".parse().unwrap(),
         v6: (cluster.networking.ip_family != IpFamily::Ipv4).then(|| "fdc0:ac1e::/64".parse().unwrap()),
     };
     let layout = Layout::new(cluster, subnets, 40000, "v1.36.3").unwrap();
-    let pki = Pki::generate(time::OffsetDateTime::UNIX_EPOCH).unwrap();
-    plan::plan(layout, facts, &pki).unwrap()
+    plan::plan(layout, facts, pki).unwrap()
 }
 
-/// As `--dry-run` prints it; keys that differ each time are left out.
-fn text(plan: &Plan) -> String {
+/// As `--dry-run` prints it, with keys that differ each time.
+pub(crate) fn text(plan: &Plan) -> String {
     coracle::yaml::to_string(&plan.describe()).unwrap()
 }
 

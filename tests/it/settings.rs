@@ -12,7 +12,7 @@ const NOT_A_FIELD: &str = "zzzzzzzzzzzzzzzzzzzzzzzz";
 
 /// The fields that are known in the mapping at this path, as the error about one that is not lists them; none where any
 /// name is good, or no mapping is wanted. `[]` stands for an item of a list: `nodes[].taints[]`.
-fn known(path: &str) -> Vec<String> {
+pub(crate) fn known(path: &str) -> Vec<String> {
     let mut text = format!("{{{NOT_A_FIELD}: 1}}");
     for part in path.split('.').rev().filter(|part| !part.is_empty()) {
         text = match part.strip_suffix("[]") {
@@ -46,13 +46,13 @@ fn fields() -> Vec<(String, String)> {
 }
 
 /// Whether a line is the row of this field in a table.
-fn is_row(line: &str, field: &str) -> bool {
+pub(crate) fn is_row(line: &str, field: &str) -> bool {
     let cell = line.strip_prefix("| ").unwrap_or_default().trim_start_matches('[');
     cell.strip_prefix('`').and_then(|cell| cell.strip_prefix(field)).is_some_and(|rest| rest.starts_with('`'))
 }
 
 /// The parts of the page between its headings, with the heading in lower case and without signs.
-fn sections(page: &str) -> Vec<(String, Vec<&str>)> {
+pub(crate) fn sections(page: &str) -> Vec<(String, Vec<&str>)> {
     let mut sections = vec![(String::new(), Vec::new())];
     for line in page.lines() {
         if line.starts_with('#') {

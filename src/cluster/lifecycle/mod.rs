@@ -18,4 +18,4 @@ pub mod preflight;
 pub mod provision;
 pub mod start;
 pub mod stop;
-mod upstream;
+pub mod upstream;

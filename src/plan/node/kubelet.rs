@@ -118,7 +118,7 @@ pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
     match &node.config.taints {
         Some(taints) => taints.iter().map(|wanted| taint(&wanted.key, &wanted.value, wanted.effect)).collect(),
         None if node.config.role == Role::ControlPlane && !layout.is_single() => {
-            vec![taint("node-role.kubernetes.io/control-plane", "", TaintEffect::NoSchedule)]
+            vec![taint(Role::CONTROL_PLANE_TAINT, "", TaintEffect::NoSchedule)]
         }
         None => Vec::new(),
     }

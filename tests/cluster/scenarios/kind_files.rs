@@ -31,6 +31,8 @@ pub(crate) const KIND_FILES: Group = Group {
         ("no-cni-no-proxy", no_cni_no_proxy),
         ("ha-dual", ha_dual),
         ("containerd", containerd),
+        ("converted", converted),
+        ("init", init),
     ],
 };
 
@@ -208,5 +210,56 @@ fn containerd(cluster: &Cluster) -> Result<(), String> {
         let dump = cluster.in_node("containerd config dump")?;
         contains(&dump, "max_concurrent_downloads = 7")?;
         contains(&dump, "config_path = '/etc/containerd/certs.d'")
+    })
+}
+
+/// A file with a little of what is translated.
+const SMALL: &str = r#"kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+kubeadmConfigPatches:
+- |
+  kind: KubeletConfiguration
+  maxPods: 55
+- |
+  kind: ClusterConfiguration
+  apiServer: {extraArgs: {profiling: "false"}}
+nodes:
+- role: control-plane
+  kubeadmConfigPatches:
+  - |
+    kind: InitConfiguration
+    nodeRegistration: {kubeletExtraArgs: {node-labels: "converted=yes"}}
+"#;
+
+/// A file of kind in our own format makes the cluster that the file of kind describes.
+fn converted(cluster: &Cluster) -> Result<(), String> {
+    let kind = cluster.write("kind.yaml", SMALL)?;
+    let text = cluster.coracle(&["config", "convert", &kind])?;
+    ensure(text.contains("apiVersion: coracle.dev/") && !text.contains("kind.x-k8s.io"), || text.clone())?;
+    let path = cluster.write("converted.yaml", &text)?;
+    cluster.coracle(&["config", "validate", &path])?;
+    // With an engine, what is in the node image is known, too.
+    let wrong = cluster.write("wrong.yaml", &text.replace("maxPods:", "maxPod:"))?;
+    let output = cluster.coracle_output(&["config", "validate", &wrong])?;
+    ensure(output.code == 2, || output.told())?;
+    contains(&output.stderr, "did you mean `maxPods`?")?;
+    with(cluster, &text, || {
+        let nodes = cluster.kubectl(&["get", "nodes", "--selector=converted=yes", "--output=name"])?;
+        ensure(nodes.trim() == format!("node/{}", cluster.node()), || nodes.clone())?;
+        let config = configuration(cluster, &cluster.node())?;
+        ensure(config["maxPods"] == 55, || config.to_string())?;
+        contains(&flags(cluster, "kube-apiserver")?, "--profiling=false")
+    })
+}
+
+/// What `config init` writes makes a cluster.
+fn init(cluster: &Cluster) -> Result<(), String> {
+    // A port that no other test has.
+    let text = cluster.coracle(&["config", "init", "-", "--workers", "1", "--port", "28081:30080"])?;
+    with(cluster, &text, || {
+        let nodes = cluster.kubectl(&["get", "nodes", "--output=name"])?;
+        ensure(nodes.lines().count() == 2, || nodes.clone())?;
+        let published = cluster.host_port(30080)?;
+        ensure(published == "127.0.0.1:28081", || published.clone())
     })
 }
