@@ -86,7 +86,7 @@ fn same_plan(kind: &str, name: &str) -> Converted {
 
 fn difference(one: &str, other: &str) -> String {
     let lines = one.lines().zip(other.lines()).filter(|(one, other)| one != other).take(20);
-    lines.map(|(one, other)| format!("- {one}\n+ {other}\n")).collect()
+    lines.map(|(one, other)| format!("- {one}\n+ {other}")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
