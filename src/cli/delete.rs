@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::command::{Run, commands};
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::expired;
 use crate::cli::kubectl;
@@ -40,7 +41,7 @@ pub(crate) struct DeleteCluster {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteClusters {
     /// Names of clusters
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::clusters())]
     names: Vec<String>,
     /// Delete every cluster
     #[arg(long, short = 'A', conflicts_with = "names")]

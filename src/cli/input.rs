@@ -1,10 +1,16 @@
 //! Standard input, without keeping a command that is interrupted, and configuration files.
 
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+
+use tokio::sync::mpsc;
 
 use crate::config::upstream::Written;
 use crate::config::{self, Overrides};
 use crate::error::{Code, Error, Result};
+
+/// Bytes of standard input that are read at once.
+const PIECE: usize = 64 << 10;
 
 /// Reads all of standard input as text; a thread that still waits for it ends with the process.
 pub(crate) async fn read() -> Result<String> {
@@ -13,9 +19,28 @@ pub(crate) async fn read() -> Result<String> {
     reading.await.map_err(|source| failed(&source))?.map_err(|source| failed(&source))
 }
 
+/// Standard input as it comes; the thread that reads it ends with the process.
+pub(crate) fn pieces() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(4);
+    std::thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) if sender.blocking_send(buffer[..count].to_vec()).is_err() => return,
+                Ok(_) => {}
+                Err(source) if source.kind() == ErrorKind::Interrupted => {}
+                // As at the end of the input, such as when its terminal is gone.
+                Err(_) => return,
+            }
+        }
+    });
+    receiver
+}
+
 /// The code of a file that was named in the command line and cannot be read: a name that is wrong is a wrong command line.
 pub(crate) fn code(source: &std::io::Error) -> Code {
-    use std::io::ErrorKind;
     match source.kind() {
         ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => Code::UsageInvalid,
         _ => Code::FileFailed,

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{KubeconfigOption, NameOption};
 use crate::cluster::found::Cluster;
@@ -25,7 +26,7 @@ use crate::ui::Ui;
 pub(crate) struct Kubectl {
     // Without the short option: `-n` is kubectl's namespace.
     /// Name of the cluster [default: coracle]
-    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
+    #[arg(long, env = "CORACLE_CLUSTER_NAME", value_name = "NAME", add = complete::clusters())]
     name: Option<String>,
     /// Arguments for kubectl; `--name` comes before them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cli::command::{Run, commands};
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, NameOption, duration};
 use crate::cli::output::size;
@@ -35,7 +36,7 @@ commands! {
 #[derive(Debug, Args)]
 pub(crate) struct LoadDockerImage {
     /// Images, by name or ID
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = complete::images())]
     images: Vec<String>,
     #[command(flatten)]
     options: LoadOptions,
@@ -56,7 +57,7 @@ pub(crate) struct LoadOptions {
     #[command(flatten)]
     name: NameOption,
     /// Load only into these nodes (comma-separated)
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    #[arg(long, value_name = "NODE", value_delimiter = ',', add = complete::nodes())]
     nodes: Vec<String>,
     /// Restart workloads whose pods run a previous version of a loaded image, and wait for the new pods
     #[arg(long)]

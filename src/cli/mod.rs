@@ -24,11 +24,14 @@ mod build;
 mod ci;
 mod clusters;
 mod command;
+mod complete;
 mod completion;
 mod config;
 mod context;
+mod cp;
 mod create;
 mod delete;
+mod events;
 mod expired;
 mod export;
 mod extend;
@@ -39,6 +42,8 @@ mod input;
 mod kind_link;
 mod kubectl;
 mod load;
+mod logs;
+mod man;
 mod node;
 mod options;
 mod output;
@@ -47,15 +52,18 @@ mod port;
 mod registry;
 mod restart;
 mod run;
+mod shell;
 mod start;
 mod status;
 mod stop;
 mod summary;
+mod top;
 mod tunnel;
 mod url;
 mod usage;
 mod variables;
 mod version;
+mod watch;
 
 /// A real Kubernetes cluster in containers of the local Docker engine, in seconds
 #[derive(Debug, Parser)]
@@ -100,6 +108,16 @@ commands! {
         /// Add, remove, list, stop, start and restart nodes
         #[command(subcommand, arg_required_else_help = true)]
         Node(node::Node),
+        /// Print the log of a node, or of a unit, pod or container on it
+        Logs(logs::Logs),
+        /// Open a shell in a node, or run a command there
+        Shell(shell::Shell),
+        /// Copy files between this host and a node
+        Cp(cp::Cp),
+        /// Print what Kubernetes reports of a cluster's objects, in the order of time
+        Events(events::Events),
+        /// Show how much CPU and memory the nodes of a cluster use
+        Top(top::Top),
         /// Load images into the nodes
         #[command(subcommand, arg_required_else_help = true)]
         Load(load::Load),
@@ -133,6 +151,8 @@ commands! {
         KindLink(kind_link::KindLink),
         /// Print a completion script for a shell
         Completion(completion::Completion),
+        /// Print or write the pages of the manual
+        Man(man::Man),
         /// Print the version
         Version(version::Version),
     }
@@ -140,6 +160,13 @@ commands! {
 
 /// How long the end of the process waits for a kubeconfig that is just being written.
 const LAST_CHANGE: Duration = Duration::from_secs(5);
+
+/// Answers a shell that asks what can follow, and ends the process; does nothing otherwise.
+///
+/// It must come first: nothing else may be written, and no other thread may run.
+pub fn complete() {
+    complete::answer(Arguments::command);
+}
 
 /// Runs the command line and returns the exit code.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::complete;
 use crate::cluster::found::Cluster;
+use crate::cluster::target::{self, Target};
 use crate::config::{ClusterName, LocalRegistry, Period, registry_name};
+use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
 use crate::kubeconfig::{self, Location};
 use crate::ui::Format;
@@ -41,7 +44,7 @@ impl JsonOption {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NameOption {
     /// Name of the cluster [default: coracle]
-    #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME")]
+    #[arg(long, short, env = "CORACLE_CLUSTER_NAME", value_name = "NAME", add = complete::clusters())]
     pub name: Option<String>,
 }
 
@@ -71,7 +74,7 @@ fn given(option: Option<&str>) -> Option<&str> {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PositionalName {
     /// Name of the cluster, as with `--name`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::clusters())]
     positional: Option<String>,
     #[command(flatten)]
     option: NameOption,
@@ -104,6 +107,25 @@ impl PositionalName {
 /// A cluster name from the command line.
 pub(crate) fn parse_name(text: &str) -> Result<ClusterName> {
     text.parse().map_err(|cause: String| Error::new(Code::UsageInvalid, "invalid cluster name").because(cause))
+}
+
+/// One container of a cluster: mostly a node.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneNode {
+    /// Node, such as `dev-worker`, or what stands beside the nodes, such as `dev-load-balancer`
+    #[arg(value_name = "NODE", add = complete::containers())]
+    node: String,
+    /// Name of its cluster [default: the one that has a node of this name]
+    #[arg(long, short, value_name = "NAME", add = complete::clusters())]
+    name: Option<String>,
+}
+
+impl OneNode {
+    /// The container and its cluster.
+    pub(crate) async fn find(&self, engine: &dyn Engine) -> Result<Target> {
+        let name = self.name.as_deref().map(parse_name).transpose()?;
+        target::find(engine, name.as_ref(), &self.node).await
+    }
 }
 
 /// Which namespace.
@@ -156,7 +178,7 @@ pub(crate) struct InternalOption {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegistryNameOption {
     /// Name of the registry, its container and its volume
-    #[arg(long, short, value_name = "NAME", default_value = LocalRegistry::DEFAULT)]
+    #[arg(long, short, value_name = "NAME", default_value = LocalRegistry::DEFAULT, add = complete::registries())]
     name: String,
 }
 

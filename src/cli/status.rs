@@ -1,26 +1,37 @@
 //! `coracle status`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::time::sleep;
 
 use crate::cli::age;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
-use crate::cli::output::{Printed, Table, TableOption};
+use crate::cli::output::{OutputFormat, Printed, Table, TableOption};
+use crate::cli::watch::Watch;
 use crate::cluster;
 use crate::cluster::health::status;
 use crate::cluster::lifecycle::lifetime;
+use crate::config::ClusterName;
+use crate::engine::Engine;
 use crate::engine::spec::State;
 use crate::error::Result;
+
+/// Pause between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
     name: NameOption,
+    /// Look again and again, until Ctrl-C; where the output is no terminal, print what changes
+    #[arg(long, short)]
+    watch: bool,
     #[command(flatten)]
     output: TableOption,
 }
@@ -28,13 +39,11 @@ pub(crate) struct Status {
 impl Run for Status {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
-        let limit = lifetime::limit(&*engine, &cluster).await;
-        let status = status::status(&*engine, &cluster).await;
-        let mut value = json!(status);
-        value["expires"] = json!(age::expires(&limit));
-        value["idleStop"] = json!(cluster.idle_stop);
-        let end = age::sentence(&limit, cluster.idle_stop.as_deref(), OffsetDateTime::now_utc());
+        let name = self.name.get()?;
+        if self.watch {
+            return self.watch(context, &*engine, &name).await;
+        }
+        let (status, value, end) = look(&*engine, &name).await?;
         let printed = Printed { value, names: vec![&status.name], text: &|_| text(&status, &end) };
         context.ui.data(&printed.render(self.output.output)?)?;
         let is = |state| status.parts().any(|part| part.container == state);
@@ -47,6 +56,42 @@ impl Run for Status {
         // Scripts expect 0 only if everything is healthy.
         Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+impl Status {
+    /// Shows the health until the command is interrupted, the cluster is gone, or nobody reads any more.
+    async fn watch(&self, context: &Context, engine: &dyn Engine, name: &ClusterName) -> Result<ExitCode> {
+        let (mut watch, mut before) = (Watch::new(&context.ui), Value::Null);
+        loop {
+            let (status, value, end) = look(engine, name).await?;
+            let reads = match self.output.output {
+                None => watch.show(&text(&status, &end))?,
+                Some(_) if value == before => true,
+                Some(OutputFormat::Json) => context.ui.bytes(format!("{value}\n").as_bytes())?,
+                Some(format) => {
+                    let printed = Printed { value: value.clone(), names: vec![&status.name], text: &|_| String::new() };
+                    context.ui.bytes(format!("---\n{}", printed.render(Some(format))?).as_bytes())?
+                }
+            };
+            if !reads {
+                return Ok(ExitCode::SUCCESS);
+            }
+            before = value;
+            sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// The health of a cluster, also as JSON has it, and a line about its end.
+async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<(status::Status, Value, String)> {
+    let cluster = cluster::get(engine, name).await?;
+    let limit = lifetime::limit(engine, &cluster).await;
+    let status = status::status(engine, &cluster).await;
+    let mut value = json!(status);
+    value["expires"] = json!(age::expires(&limit));
+    value["idleStop"] = json!(cluster.idle_stop);
+    let end = age::sentence(&limit, cluster.idle_stop.as_deref(), OffsetDateTime::now_utc());
+    Ok((status, value, end))
 }
 
 fn text(status: &status::Status, end: &str) -> String {

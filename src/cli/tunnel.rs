@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
@@ -15,7 +16,7 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 pub(crate) struct Tunnel {
     /// Names of the Services [default: all that have an address]
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", add = complete::services())]
     services: Vec<String>,
     #[command(flatten)]
     namespace: NamespaceOption,

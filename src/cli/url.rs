@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption, duration};
 use crate::cli::output::{Printed, ValueOption};
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub(crate) struct Url {
     /// Name of the Service
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", add = complete::services())]
     service: String,
     #[command(flatten)]
     namespace: NamespaceOption,

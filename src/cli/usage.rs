@@ -103,6 +103,7 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
                     let (verb, name) = verb_after(arguments, "cluster")?;
                     Some(format!("a cluster is meant by `{}`", format!("coracle {verb} {name}").trim_end()))
                 }
+                ([], "ssh" | "exec" | "attach") => Some("a shell in a node is opened by `coracle shell NODE`".to_owned()),
                 ([], "suspend" | "freeze") => Some("a cluster is frozen by `coracle pause`".to_owned()),
                 ([], "resume" | "thaw") => Some("`coracle unpause` resumes a paused cluster".to_owned()),
                 ([], "halt" | "shutdown") => Some("a cluster is stopped by `coracle stop`".to_owned()),

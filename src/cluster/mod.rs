@@ -3,6 +3,8 @@
 pub mod access;
 pub mod addon;
 pub mod contents;
+pub mod copy;
+pub mod events;
 pub mod found;
 pub mod health;
 pub mod leads;
@@ -16,6 +18,8 @@ pub mod rollout;
 pub mod run;
 pub mod service;
 pub mod state;
+pub mod target;
+pub mod top;
 mod upload;
 
 pub use found::{Cluster, Node, get, list};

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::helper;
+use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
 use crate::engine::place::Place;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
@@ -275,6 +276,38 @@ impl Engine for Finishing {
 
     async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
         self.engine.last_exit(container).await
+    }
+}
+
+#[async_trait]
+impl Inside for Finishing {
+    async fn open(&self, container: &str, spec: &SessionSpec) -> Result<Session> {
+        self.engine.open(container, spec).await
+    }
+
+    async fn resize(&self, session: &str, size: TerminalSize) -> Result<()> {
+        self.engine.resize(session, size).await
+    }
+
+    async fn exit_code(&self, session: &str) -> Result<i64> {
+        self.engine.exit_code(session).await
+    }
+
+    async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
+        self.engine.find_path(container, path).await
+    }
+
+    // What a person copies may be large, and half of it is theirs to keep or to remove.
+    async fn unpack(&self, container: &str, directory: &str, tar: ByteStream) -> Result<()> {
+        self.engine.unpack(container, directory, tar).await
+    }
+
+    async fn sample(&self, container: &str) -> Result<Sample> {
+        self.engine.sample(container).await
+    }
+
+    async fn output(&self, container: &str, options: OutputOptions) -> Result<Conversation> {
+        self.engine.output(container, options).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::engine::inside::Inside;
 use crate::engine::place::Place;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
@@ -21,6 +22,7 @@ pub(crate) mod fake;
 pub mod files;
 pub mod finishing;
 pub mod helper;
+pub mod inside;
 pub mod place;
 pub mod process;
 pub mod spec;
@@ -38,7 +40,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
 /// The container engine. Removing something that does not exist succeeds; everything else that the engine refuses is an
 /// error.
 #[async_trait]
-pub trait Engine: Send + Sync {
+pub trait Engine: Inside {
     /// Where this process is, as seen from the engine.
     fn place(&self) -> &Place {
         &Place::Host

@@ -6,6 +6,7 @@ mod report;
 mod screen;
 mod sink;
 mod step;
+pub mod terminal;
 mod timing;
 
 use std::io;
@@ -55,12 +56,21 @@ impl Ui {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        match self.0.data(&text) {
-            Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Error::new(Code::FileFailed, "cannot write to standard output").with_cause(&source))
-            }
-            _ => Ok(()),
+        self.bytes(text.as_bytes()).map(drop)
+    }
+
+    /// Writes bytes to stdout as they are. The value is whether anybody still reads them.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<bool> {
+        match self.0.data(bytes) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(source) => Err(Error::new(Code::FileFailed, "cannot write to standard output").with_cause(&source)),
         }
+    }
+
+    /// Writes bytes of a program to stderr as they are.
+    pub fn error_bytes(&self, bytes: &[u8]) {
+        self.0.pass(bytes);
     }
 
     /// Reports what was done, or a state.

@@ -50,7 +50,7 @@ impl Screen {
     }
 
     /// Writes to stdout, and returns the error if that fails.
-    pub(super) fn data(&self, text: &str) -> io::Result<()> {
+    pub(super) fn data(&self, text: &[u8]) -> io::Result<()> {
         self.undisturbed(|| self.0.sink.data(text))
     }
 
@@ -64,7 +64,12 @@ impl Screen {
 
     /// Writes `text` to stderr, above the tree if there is one.
     pub(super) fn talk(&self, text: &str) {
-        self.undisturbed(|| self.0.sink.talk(text));
+        self.pass(text.as_bytes());
+    }
+
+    /// Writes bytes of a program to stderr.
+    pub(super) fn pass(&self, bytes: &[u8]) {
+        self.undisturbed(|| self.0.sink.talk(bytes));
     }
 
     /// Runs `write` while no tree is drawn, so that its lines and the tree's do not mix.

@@ -33,26 +33,26 @@ impl Sink {
     }
 
     /// Writes to stdout, and returns the error if that fails.
-    pub(super) fn data(&self, text: &str) -> io::Result<()> {
+    pub(super) fn data(&self, text: &[u8]) -> io::Result<()> {
         write(&self.stdout, text)
     }
 
     /// Writes one JSON event as one line on stdout.
     pub(super) fn event(&self, event: &Value) {
         // The command continues when the reader of its events has gone away: there is nobody left to tell.
-        let _ = write(&self.stdout, &format!("{event}\n"));
+        let _ = write(&self.stdout, format!("{event}\n").as_bytes());
     }
 
     /// Writes to stderr.
-    pub(super) fn talk(&self, text: &str) {
+    pub(super) fn talk(&self, text: &[u8]) {
         // As above: without a stderr there is nobody to tell.
         let _ = write(&self.stderr, text);
     }
 }
 
-fn write(stream: &Mutex<Box<dyn Write + Send>>, text: &str) -> io::Result<()> {
+fn write(stream: &Mutex<Box<dyn Write + Send>>, text: &[u8]) -> io::Result<()> {
     let mut stream = stream.lock().map_err(|_| io::Error::other("a writer panicked"))?;
-    stream.write_all(text.as_bytes())?;
+    stream.write_all(text)?;
     stream.flush()
 }
 

@@ -184,6 +184,32 @@ fn the_completion_script_is_valid_bash() {
     }
 }
 
+/// What a real bash completes after `coracle`, without an engine.
+fn completed(words: &[&str]) -> Vec<String> {
+    const SCRIPT: &str = "source <(coracle completion bash); COMP_WORDS=(coracle \"$@\"); COMP_CWORD=$#; COMP_TYPE=9
+        _clap_complete_coracle coracle \"${!#}\" coracle; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let directory = std::path::Path::new(env!("CARGO_BIN_EXE_coracle")).parent().unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("bash")
+        .args(["-c", SCRIPT, "bash"])
+        .args(words)
+        .env("PATH", path)
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_and_options_and_is_silent_without_an_engine() {
+    assert_eq!(completed(&["unp"]), ["unpause"]);
+    assert_eq!(completed(&["status", "--wat"]), ["--watch"]);
+    assert_eq!(completed(&["addon", "enable", "metr"]), ["metrics-server"]);
+    let after = completed(&["logs", "dev"]);
+    assert!(after.iter().all(|word| word.is_empty()), "{after:?}");
+}
+
 #[test]
 fn the_exit_code_of_a_signal_is_that_of_the_signal() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {

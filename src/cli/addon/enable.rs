@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, duration};
 use crate::cluster::addon::{self, Target};
@@ -16,7 +17,7 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 pub(crate) struct Enable {
     /// Add-ons
-    #[arg(required = true, value_name = "ADDON")]
+    #[arg(required = true, value_name = "ADDON", add = complete::addons())]
     addons: Vec<String>,
     #[command(flatten)]
     name: NameOption,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::load::{LoadOptions, Origin, load};
 use crate::error::{Code, Error, Result};
@@ -14,7 +15,7 @@ use crate::ui::Format;
 #[derive(Debug, Args)]
 pub(crate) struct Load {
     /// Images, by name or ID, or an archive; `-` for an archive on standard input
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = complete::images())]
     images: Vec<String>,
     #[command(flatten)]
     options: LoadOptions,

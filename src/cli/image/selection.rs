@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
 use crate::cluster;
@@ -16,7 +17,7 @@ pub(super) struct NodesOption {
     #[command(flatten)]
     name: NameOption,
     /// Limit the command to these nodes (comma-separated)
-    #[arg(long, alias = "node", value_name = "NODE", value_delimiter = ',')]
+    #[arg(long, alias = "node", value_name = "NODE", value_delimiter = ',', add = complete::nodes())]
     nodes: Vec<String>,
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, NameOption, duration};
 use crate::cluster::lifecycle::node::remove::{self, Options};
@@ -18,7 +19,7 @@ use crate::ui::Format;
   coracle node remove dev-worker2 --name dev --timeout 2m")]
 pub(crate) struct Remove {
     /// Names of nodes
-    #[arg(required = true, value_name = "NODE")]
+    #[arg(required = true, value_name = "NODE", add = complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
     name: NameOption,

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::clusters::resumable;
 use crate::cli::command::Run;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, parse_name};
 use crate::cli::output::joined;
@@ -20,10 +21,10 @@ use crate::ui::Format;
 #[derive(Debug, Clone, Args)]
 pub(super) struct NodesOption {
     /// Nodes of one cluster, such as `dev-worker2`
-    #[arg(value_name = "NODE", required = true)]
+    #[arg(value_name = "NODE", required = true, add = complete::nodes())]
     pub(super) nodes: Vec<String>,
     /// Name of their cluster [default: the one that has nodes of these names]
-    #[arg(long, short, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME", add = complete::clusters())]
     name: Option<String>,
 }
 

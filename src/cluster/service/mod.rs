@@ -2,5 +2,6 @@
 
 mod answer;
 mod endpoints;
+pub mod names;
 pub mod urls;
 pub mod wait;

@@ -86,7 +86,7 @@ fn supported(version: &SystemVersion) -> Result<()> {
 }
 
 /// The TLS that the certificates are for. The engine's is vouched for by their authority only, as with the docker command.
-fn configuration(tls: &Tls) -> Result<ClientConfig> {
+pub(super) fn configuration(tls: &Tls) -> Result<ClientConfig> {
     let failed = |what: &str, source: &dyn std::error::Error| {
         Error::new(
             Code::FileFailed,

@@ -11,6 +11,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::docker::{Docker, failure};
+use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
 use crate::engine::place::Place;
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
@@ -257,6 +258,42 @@ impl Engine for Guarded {
     async fn last_exit(&self, container: &str) -> Result<Option<i64>> {
         let what = format!("cannot read the events of container `{container}`");
         self.guard(&what, self.engine.last_exit(container)).await
+    }
+}
+
+#[async_trait]
+impl Inside for Guarded {
+    async fn open(&self, container: &str, spec: &SessionSpec) -> Result<Session> {
+        let what = format!("cannot run `{}` in container `{container}`", spec.command.join(" "));
+        let session = self.guard(&what, self.engine.open(container, spec)).await?;
+        Ok(Session { ends: self.guard_conversation(session.ends), ..session })
+    }
+
+    async fn resize(&self, session: &str, size: TerminalSize) -> Result<()> {
+        self.guard("cannot change the size of the terminal", self.engine.resize(session, size)).await
+    }
+
+    async fn exit_code(&self, session: &str) -> Result<i64> {
+        self.guard("cannot read the exit code of a command", self.engine.exit_code(session)).await
+    }
+
+    async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
+        let what = format!("cannot look at `{path}` in container `{container}`");
+        self.guard(&what, self.engine.find_path(container, path)).await
+    }
+
+    async fn unpack(&self, container: &str, directory: &str, tar: ByteStream) -> Result<()> {
+        let what = format!("cannot write into `{directory}` in container `{container}`");
+        self.guard(&what, self.engine.unpack(container, directory, tar)).await
+    }
+
+    async fn sample(&self, container: &str) -> Result<Sample> {
+        self.guard(&format!("cannot read what container `{container}` uses"), self.engine.sample(container)).await
+    }
+
+    async fn output(&self, container: &str, options: OutputOptions) -> Result<Conversation> {
+        let what = format!("cannot read the output of container `{container}`");
+        Ok(self.guard_conversation(self.guard(&what, self.engine.output(container, options)).await?))
     }
 }
 

@@ -27,6 +27,8 @@ mod connect;
 mod events;
 mod failure;
 pub(in crate::engine) mod guarded;
+mod inside;
+mod raw;
 mod translate;
 
 /// How long an ordinary request may take, seconds.
@@ -47,6 +49,7 @@ const NO_MODULES: &str = "bind source path does not exist: /lib/modules";
 pub(super) struct Docker {
     client: bollard::Docker,
     transfer: bollard::Docker,
+    address: Address,
 }
 
 impl Docker {
@@ -54,7 +57,7 @@ impl Docker {
     pub(super) async fn connect(address: &Address) -> Result<Self> {
         let client = connect::connect(address).await?;
         let transfer = client.clone().with_timeout(TRANSFER_TIMEOUT);
-        Ok(Self { client, transfer })
+        Ok(Self { client, transfer, address: address.clone() })
     }
 
     /// Whether the engine answers at all.

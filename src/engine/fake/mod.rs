@@ -19,6 +19,7 @@ use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Code, Error, Result};
 
 mod files;
+mod inside;
 mod others;
 mod state;
 

@@ -6,6 +6,7 @@ mod addons;
 mod basics;
 mod command_line;
 mod course;
+mod daily;
 mod early;
 mod engine;
 mod failures;
@@ -138,6 +139,14 @@ const ONE: Group = Group {
         ("pod-comes-back", workloads::pod_comes_back),
         ("storage", workloads::storage),
         ("export-logs", reports::export_logs),
+        ("logs", daily::logs),
+        ("logs-follow", daily::logs_follow),
+        ("shell", daily::shell),
+        ("cp", daily::cp),
+        ("events", daily::events),
+        ("top", daily::top),
+        ("completion", daily::completion),
+        ("paused-node", daily::paused_node),
         ("roles", early::roles),
         ("stop-start", power::stop_start),
         ("rest", power::rest),
