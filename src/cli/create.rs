@@ -234,6 +234,13 @@ pub(crate) fn name_from(prefix: &str) -> String {
     format!("{prefix}-{}", &id[id.len().saturating_sub(6)..])
 }
 
+/// The configuration in a file, as `create cluster --config` reads it.
+pub(crate) async fn configuration(file: &Path, name: Option<&str>) -> Result<ClusterConfig> {
+    let Source { written, base_directory } = input::configuration(file).await?;
+    let overrides = Overrides { name: name.map(str::to_owned), base_directory, ..Overrides::default() };
+    config::load(&written.text, &written.file, &overrides)
+}
+
 impl ClusterOptions {
     /// The name of `--generate-name`, with another end each time. It is a mistake beside a name.
     pub(crate) fn generated_name(&self, is_named: bool) -> Result<Option<String>> {

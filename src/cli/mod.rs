@@ -31,6 +31,7 @@ mod context;
 mod cp;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod expired;
 mod export;
@@ -142,6 +143,8 @@ commands! {
         Tunnel(tunnel::Tunnel),
         /// Run the cluster's version of kubectl against the cluster
         Kubectl(kubectl::Kubectl),
+        /// Look for what keeps clusters from working, on this host, in the engine and in the kubeconfig
+        Doctor(doctor::Doctor),
         /// Remove what killed commands have left, and clusters whose time is over
         Gc(gc::Gc),
         /// Build the node image and the images of add-ons

@@ -4,6 +4,7 @@ pub mod access;
 pub mod addon;
 pub mod contents;
 pub mod copy;
+pub mod doctor;
 pub mod events;
 pub mod found;
 pub mod health;

@@ -1,11 +1,15 @@
 //! The configuration of the Docker client: `config.json` with its logins, credential helpers and proxies.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Code, Error, Result};
+use crate::host::check::{Check, each, odd};
+use crate::host::checks::Id;
 
 /// The parts of the file that coracle uses.
 #[derive(Default, Deserialize)]
@@ -52,6 +56,31 @@ impl DockerConfig {
     }
 }
 
+/// Checks the configuration in a directory; `path` is where programs are looked for (`PATH`).
+pub fn checks(directory: Option<&Path>, path: &OsStr) -> Vec<Check> {
+    let Some(file) = directory.map(|directory| directory.join("config.json")) else { return Vec::new() };
+    let config = match DockerConfig::read(&file) {
+        Ok(config) => config,
+        Err(error) => {
+            let hint = format!("correct `{}`, or move it away", file.display());
+            return vec![Check::unless(Id::DockerConfig, error.hint(hint))];
+        }
+    };
+    let helpers = config.cred_helpers.values().filter_map(Value::as_str).chain(config.creds_store.as_deref());
+    let helpers: BTreeSet<String> =
+        helpers.filter(|name| !name.is_empty()).map(|name| format!("docker-credential-{name}")).collect();
+    let is_here = |program: &str| std::env::split_paths(path).any(|folder| folder.join(program).is_file());
+    let missing = helpers.iter().filter(|program| !is_here(program)).map(|program| {
+        odd(
+            format!("the credential helper `{program}` is not installed"),
+            format!("install it, or remove it from `{}` (`credsStore`, `credHelpers`)", file.display()),
+        )
+    });
+    let mut checks = vec![Check::new(Id::DockerConfig, Ok(()))];
+    checks.extend(each(Id::CredentialHelper, missing));
+    checks
+}
+
 /// The host and port of a URL, or of what `docker login` stores for one.
 fn authority(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -62,4 +91,30 @@ fn authority(url: &str) -> &str {
 fn is_for(entry: &str, host: &str) -> bool {
     let entry = authority(entry);
     entry == host || (host == "docker.io" && matches!(entry, "index.docker.io" | "registry-1.docker.io"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_configuration_and_missing_helpers_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |text: &str| {
+            std::fs::write(folder.path().join("config.json"), text).unwrap();
+            let failed = checks(Some(folder.path()), folder.path().as_os_str()).into_iter();
+            failed.filter_map(|check| Some((check.id, check.result.err()?.to_string()))).collect::<Vec<_>>()
+        };
+        assert!(told("{}").is_empty());
+        assert!(
+            matches!(&told("{\n\"auths\": hunter2}")[..], [(Id::DockerConfig, text)] if text.contains("at line 2"))
+        );
+        let config = r#"{"credsStore": "desktop", "credHelpers": {"a.example": "here", "b.example": "desktop"}}"#;
+        std::fs::write(folder.path().join("docker-credential-here"), "").unwrap();
+        let told = told(config);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].0, Id::CredentialHelper);
+        assert!(told[0].1.contains("`docker-credential-desktop`"));
+        assert!(checks(None, OsStr::new("")).is_empty());
+    }
 }

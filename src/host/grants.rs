@@ -5,26 +5,28 @@ use std::path::Path;
 
 use crate::config::{ClusterConfig, Cpus, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
 use crate::engine::spec::EngineInfo;
-use crate::error::Problem;
+use crate::host::check::Found;
+use crate::host::checks::Id;
 use crate::host::limits;
 
 /// What the engine would refuse, or ignore. `here`: it has the same files as this process.
-pub fn problems(info: &EngineInfo, cluster: &ClusterConfig, here: bool) -> Vec<Problem> {
+pub fn problems(info: &EngineInfo, cluster: &ClusterConfig, here: bool) -> Vec<Found> {
     let mut problems = Vec::new();
     for (index, node) in cluster.nodes.iter().enumerate() {
         let settings = &node.settings;
-        let mut add = |field: &str, message: Option<String>| {
+        let mut add = |id, field: &str, message: Option<String>| {
             let place = format!("nodes[{index}].{field}");
-            problems.extend(message.map(|message| cluster.places.problem(&place, message)));
+            problems.extend(message.map(|message| (id, cluster.places.problem(&place, message))));
         };
-        add("memory", settings.memory.and_then(|memory| too_much_memory(info, memory)));
-        add("cpus", settings.cpus.and_then(|cpus| too_many_cpus(info, cpus)));
+        add(Id::MemoryTooLarge, "memory", settings.memory.and_then(|memory| too_much_memory(info, memory)));
+        add(Id::CpusTooMany, "cpus", settings.cpus.and_then(|cpus| too_many_cpus(info, cpus)));
         for (name, limit) in settings.ulimits.iter().filter(|_| here) {
-            add(&format!("ulimits.{name}"), too_high(name, *limit));
+            let most = limits::of_processes(limits::privilege(true)).get(name).copied();
+            add(Id::UlimitTooHigh, &format!("ulimits.{name}"), most.and_then(|most| too_high(name, *limit, most)));
         }
         for (item, device) in devices(settings) {
             let message = if is_cdi(device) { no_cdi(info, device) } else { no_device(device).filter(|_| here) };
-            add(&format!("devices[{item}]"), message);
+            add(Id::DeviceMissing, &format!("devices[{item}]"), message);
         }
     }
     problems
@@ -53,8 +55,7 @@ fn too_many_cpus(info: &EngineInfo, cpus: Cpus) -> Option<String> {
 }
 
 /// What is wrong with a limit that an engine without `CAP_SYS_RESOURCE` would lower without a word.
-fn too_high(name: &str, limit: Ulimit) -> Option<String> {
-    let most = *limits::of_processes(limits::privilege(true)).get(name)?;
+fn too_high(name: &str, limit: Ulimit, most: i64) -> Option<String> {
     let is_higher = most != UNLIMITED && (limit.hard == UNLIMITED || limit.hard > most);
     is_higher.then(|| format!("`{name}` can be at most {most}: this engine cannot raise limits above its own"))
 }
@@ -107,7 +108,7 @@ mod tests {
         let mut info = info();
         change(&mut info);
         let problems = problems(&info, &load(TEXT, "c.yaml", &Overrides::default()).unwrap(), here);
-        problems.iter().map(|problem| format!("{} {}", problem.place, problem.message)).collect()
+        problems.iter().map(|(_, problem)| format!("{} {}", problem.place, problem.message)).collect()
     }
 
     #[test]
@@ -121,6 +122,15 @@ mod tests {
                 "c.yaml:13:5 `vendor.com/class=a` is a CDI name, for which the engine must be Docker 25 or later; this one is 20.10.24",
             ]
         );
+    }
+
+    /// Where the engine can raise limits, no [`Id::UlimitTooHigh`] can be provoked.
+    #[test]
+    fn a_limit_above_what_the_engine_can_give_is_told() {
+        let limit = |hard| Ulimit { soft: 1024, hard };
+        assert!(too_high("nofile", limit(4096), 1024).unwrap().contains("`nofile` can be at most 1024"));
+        assert!(too_high("nofile", limit(UNLIMITED), 1024).is_some());
+        assert!(too_high("nofile", limit(1024), 1024).is_none() && too_high("nproc", limit(4096), UNLIMITED).is_none());
     }
 
     #[test]

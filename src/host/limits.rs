@@ -9,7 +9,8 @@ use rustix::process::Resource;
 use crate::config::{ClusterConfig, IpFamily};
 use crate::engine::spec::{Container, EngineInfo, Privilege};
 use crate::error::{Code, Error, FREE_DISK, Result, counted};
-use crate::host::check::Check;
+use crate::host::check::{self, Check};
+use crate::host::checks::Id;
 use crate::plan::labels;
 
 /// inotify instances without which a node does not work: those of systemd, containerd and the kubelet.
@@ -56,16 +57,19 @@ pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
 /// `containers` are all of the engine.
 pub fn checks(info: &EngineInfo, cluster: &ClusterConfig, containers: &[Container]) -> Vec<Check> {
     vec![
-        Check::new("IPv6", ipv6(cluster)),
-        Check::new("inotify instances", inotify(cluster.nodes.len(), containers)),
-        Check::new("disk space", disk(Path::new(&info.data_root))),
+        Check::new(Id::NoIpv6, ipv6(cluster, has_ipv6())),
+        Check::new(Id::InotifyLimit, inotify(cluster.nodes.len(), containers)),
+        Check::new(Id::DiskFull, disk(Path::new(&info.data_root))),
     ]
 }
 
-fn ipv6(cluster: &ClusterConfig) -> Result<()> {
-    let family = cluster.networking.ip_family;
+fn has_ipv6() -> bool {
     // If the kernel has IPv6, the loopback has an address; if not, the file does not exist.
-    let present = std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty())
+}
+
+fn ipv6(cluster: &ClusterConfig, present: bool) -> Result<()> {
+    let family = cluster.networking.ip_family;
     if family == IpFamily::Ipv4 || present {
         return Ok(());
     }
@@ -78,9 +82,17 @@ fn inotify(nodes: usize, containers: &[Container]) -> Result<()> {
     inotify_limit().map_or(Ok(()), |limit| enough_inotify(nodes, &inotify_in_use(containers), limit))
 }
 
+/// Where the kernel has its limit of inotify instances for each user.
+pub const INOTIFY: &str = "/proc/sys/fs/inotify/max_user_instances";
+
 /// How many inotify instances the kernel allows each user.
 fn inotify_limit() -> Option<usize> {
-    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok()?.trim().parse().ok()
+    std::fs::read_to_string(INOTIFY).ok()?.trim().parse().ok()
+}
+
+/// The limit with which these nodes have what they usually use.
+pub fn wanted_inotify(cluster: &ClusterConfig, containers: &[Container]) -> usize {
+    (inotify_in_use(containers).count + usual_of(cluster)).max(512).next_power_of_two()
 }
 
 /// The hint for too few inotify instances.
@@ -103,18 +115,23 @@ pub fn is_here(info: &EngineInfo) -> bool {
 
 /// A warning if the new nodes would use the last instances: components then fall back to looking from time to time, and what
 /// starts later may get none.
-pub fn tight_inotify(cluster: &ClusterConfig, containers: &[Container]) -> Option<String> {
-    let usual = cluster.nodes.iter().map(|node| usual_inotify(node.role.as_str())).sum();
-    tight(usual, &inotify_in_use(containers), inotify_limit()?)
+pub fn tight_inotify(cluster: &ClusterConfig, containers: &[Container]) -> Option<Error> {
+    tight(usual_of(cluster), &inotify_in_use(containers), inotify_limit()?)
 }
 
-fn tight(usual: usize, used: &InUse, limit: usize) -> Option<String> {
+fn tight(usual: usize, used: &InUse, limit: usize) -> Option<Error> {
     (used.count + usual > limit).then(|| {
-        format!(
+        let message = format!(
             "the kernel allows {limit} inotify instances per user, {used} are in use, and these nodes use {usual}: components \
-             may notice changes late, and nodes that start later may fail; {MORE_INOTIFY} helps"
-        )
+             may notice changes late, and nodes that start later may fail"
+        );
+        check::odd(message, MORE_INOTIFY)
     })
+}
+
+/// How many instances the nodes of a cluster usually have.
+fn usual_of(cluster: &ClusterConfig) -> usize {
+    cluster.nodes.iter().map(|node| usual_inotify(node.role.as_str())).sum()
 }
 
 /// How many instances a container of this role usually has.
@@ -215,11 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_with_ipv6_needs_a_kernel_with_it() {
+        let mut cluster = ClusterConfig::new("t-limits".parse().unwrap());
+        assert!(ipv6(&cluster, false).is_ok());
+        cluster.networking.ip_family = IpFamily::Dual;
+        assert!(ipv6(&cluster, true).is_ok());
+        let check = Check::new(Id::NoIpv6, ipv6(&cluster, false));
+        assert!(check.result.unwrap_err().hints()[0].contains("disable_ipv6=0"));
+    }
+
+    #[test]
     fn nodes_that_work_but_take_the_last_instances_are_told() {
-        assert_eq!(tight(52, &used(76), 128), None);
-        let warning = tight(52, &used(77), 128).unwrap();
+        assert!(tight(52, &used(76), 128).is_none());
+        let warning = check::sentence(&tight(52, &used(77), 128).unwrap());
         assert!(
-            warning.contains("allows 128") && warning.contains("77 are in use, and these nodes use 52"),
+            warning.ends_with(MORE_INOTIFY) && warning.contains("77 are in use, and these nodes use 52"),
             "{warning}"
         );
     }

@@ -1,8 +1,10 @@
 //! This machine: the Docker client's configuration, the environment, and the limits of the host.
 
+pub mod advice;
 pub mod check;
+pub mod checks;
 pub mod credentials;
-mod docker_config;
+pub mod docker_config;
 pub mod grants;
 pub mod kubectl;
 pub mod limits;

@@ -4,11 +4,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::{ClusterConfig, ExtraMount, Propagation};
-use crate::error::Problem;
+use crate::host::check::Found;
+use crate::host::checks::Id;
 
 /// What the engine, which has the same files as this process, would refuse to mount.
-pub fn problems(cluster: &ClusterConfig) -> Vec<Problem> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+pub fn problems(cluster: &ClusterConfig) -> Vec<Found> {
+    found(cluster, &std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn found(cluster: &ClusterConfig, table: &str) -> Vec<Found> {
     let mounts = cluster.nodes.iter().enumerate().flat_map(|(node, config)| {
         config.extra_mounts.iter().enumerate().map(move |(index, mount)| (node, index, mount))
     });
@@ -17,7 +21,8 @@ pub fn problems(cluster: &ClusterConfig) -> Vec<Problem> {
             cluster.places.problem(&format!("nodes[{node}].extraMounts[{index}].{field}"), message)
         };
         let missing = missing(Path::new(&mount.host_path)).map(|message| at("hostPath", message));
-        missing.or_else(|| unshared(mount, &table).map(|message| at("propagation", message)))
+        let unshared = || unshared(mount, table).map(|message| (Id::MountNotShared, at("propagation", message)));
+        missing.map(|problem| (Id::MountMissing, problem)).or_else(unshared)
     };
     mounts.filter_map(problem).collect()
 }
@@ -86,10 +91,10 @@ mod tests {
                     extraMounts:\n  - {hostPath: absent, containerPath: /a}\n  - {hostPath: file/x, containerPath: /b}\n";
         let overrides = Overrides { base_directory: Some(directory.path().to_owned()), ..Overrides::default() };
         let problems = problems(&load(text, "c.yaml", &overrides).unwrap());
-        let places: Vec<&str> = problems.iter().map(|problem| problem.place.as_str()).collect();
+        let places: Vec<&str> = problems.iter().map(|(_, problem)| problem.place.as_str()).collect();
         assert_eq!(places, ["c.yaml:6:16", "c.yaml:10:16", "c.yaml:11:16"]);
-        assert!(problems[0].message.ends_with("link` is a symbolic link to `gone`, which does not exist"));
-        assert!(problems[1].message.ends_with("absent` does not exist on this host"), "{problems:?}");
+        assert!(problems[0].1.message.ends_with("link` is a symbolic link to `gone`, which does not exist"));
+        assert!(problems[1].1.message.ends_with("absent` does not exist on this host"), "{problems:?}");
     }
 
     #[test]
@@ -111,6 +116,10 @@ mod tests {
         assert_eq!(refused("/proc", Propagation::HostToContainer), None);
         assert!(refused("/proc", Propagation::Bidirectional).is_some());
         assert_eq!(refused("/dev", Propagation::Bidirectional), None);
+        let text = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnodes:\n- role: control-plane\n  extraMounts:\n  \
+                    - {hostPath: /, containerPath: /a, propagation: Bidirectional}\n";
+        let found = found(&load(text, "c.yaml", &Overrides::default()).unwrap(), table);
+        assert!(matches!(&found[..], [(Id::MountNotShared, problem)] if problem.place == "c.yaml:6:51"), "{found:?}");
         assert_eq!(parsed("1 0 8:1 / /a\\040b rw - ext4 x rw").unwrap().0, Path::new("/a b"));
     }
 }

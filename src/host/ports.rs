@@ -8,7 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::{ClusterConfig, Protocol};
 use crate::engine::spec::{self, Container, PortBinding};
-use crate::error::{Code, Error, Problem, Result, counted};
+use crate::error::{Code, Error, Result, counted};
+use crate::host::check::Found;
+use crate::host::checks::Id;
 
 /// How long a taken port may take to become free: that of a program that is just ending.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,11 +46,12 @@ fn wanted(cluster: &ClusterConfig) -> Vec<Wanted> {
 }
 
 /// Addresses of the configuration that this host does not have.
-pub fn addresses(cluster: &ClusterConfig) -> Vec<Problem> {
+pub fn addresses(cluster: &ClusterConfig) -> Vec<Found> {
     let problem = |wanted: Wanted| {
         let message =
             format!("this host has no address `{}`; `ip address` lists those that it has", wanted.address.ip());
-        cluster.places.problem(&format!("{}.{}", wanted.path, wanted.fields[0]), message)
+        let place = format!("{}.{}", wanted.path, wanted.fields[0]);
+        (Id::AddressAbsent, cluster.places.problem(&place, message))
     };
     wanted(cluster).into_iter().filter(is_absent).map(problem).collect()
 }
@@ -58,15 +61,18 @@ pub fn addresses(cluster: &ClusterConfig) -> Vec<Problem> {
 pub async fn free(cluster: &ClusterConfig, containers: &[Container]) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let taken: Vec<Wanted> = wanted(cluster).into_iter().filter(is_taken).collect();
-        if taken.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(taken_error(cluster, &taken, containers));
+        let free = free_now(cluster, containers);
+        if free.is_ok() || Instant::now() > deadline {
+            return free;
         }
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The same at this moment.
+pub fn free_now(cluster: &ClusterConfig, containers: &[Container]) -> Result<()> {
+    let taken: Vec<Wanted> = wanted(cluster).into_iter().filter(is_taken).collect();
+    if taken.is_empty() { Ok(()) } else { Err(taken_error(cluster, &taken, containers)) }
 }
 
 /// Whether the configuration names this port.
@@ -333,8 +339,8 @@ mod tests {
     fn an_address_of_another_host_is_told_at_its_field() {
         let problems = addresses(&cluster(&[8080], ", listenAddress: 192.0.2.1"));
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(problems[0].place, "c.yaml:6:56");
-        assert!(problems[0].message.contains("no address `192.0.2.1`"));
+        assert_eq!(problems[0].1.place, "c.yaml:6:56");
+        assert!(problems[0].1.message.contains("no address `192.0.2.1`"));
         assert!(addresses(&cluster(&[8080], ", listenAddress: 0.0.0.0")).is_empty());
     }
 

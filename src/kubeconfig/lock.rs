@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::kubeconfig::change::Change;
 
 /// How long another program may hold a lock before it is reported; kubectl and coracle need milliseconds.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -28,6 +28,11 @@ impl Locks {
     /// The target of a link is locked as well, for programs that name it. Files in directories where nothing can
     /// be created are left out: other programs cannot lock or replace them either.
     pub(super) fn take(files: &[PathBuf]) -> Result<Self> {
+        Self::take_within(files, LOCK_TIMEOUT)
+    }
+
+    /// The same, with another patience.
+    pub(super) fn take_within(files: &[PathBuf], patience: Duration) -> Result<Self> {
         let mut names: Vec<PathBuf> =
             files.iter().flat_map(|file| [name(file), name(&super::file::target_of(file))]).collect();
         // All use the same order, or two could wait for each other.
@@ -38,10 +43,10 @@ impl Locks {
             match Self::try_take(&names) {
                 Ok(locks) => return Ok(locks),
                 // No lock is held while this waits.
-                Err((_, source)) if source.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < LOCK_TIMEOUT => {
+                Err((_, source)) if source.kind() == io::ErrorKind::AlreadyExists && start.elapsed() < patience => {
                     thread::sleep(RETRY_INTERVAL);
                 }
-                Err((lock, source)) => return Err(failure(&lock, &source)),
+                Err((lock, source)) => return Err(failure(&lock, &source, patience)),
             }
         }
     }
@@ -68,12 +73,21 @@ impl Drop for Locks {
     }
 }
 
+/// The lock that other programs hold of one of these files, and for how long.
+pub(super) fn held(files: &[PathBuf]) -> Option<(PathBuf, Duration)> {
+    let names = files.iter().flat_map(|file| [name(file), name(&super::file::target_of(file))]);
+    names.into_iter().find_map(|lock| {
+        let age = fs::metadata(&lock).ok()?.modified().ok()?.elapsed().unwrap_or_default();
+        Some((lock, age))
+    })
+}
+
 fn cannot_be_created(source: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     matches!(source.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
 }
 
-fn failure(lock: &Path, source: &io::Error) -> Error {
+fn failure(lock: &Path, source: &io::Error, patience: Duration) -> Error {
     let lock_text = lock.display();
     if source.kind() != io::ErrorKind::AlreadyExists {
         return Error::new(Code::FileFailed, format!("cannot create kubeconfig lock `{lock_text}`")).with_cause(source);
@@ -81,7 +95,7 @@ fn failure(lock: &Path, source: &io::Error) -> Error {
     let age = fs::metadata(lock).and_then(|lock| lock.modified()).ok().and_then(|time| time.elapsed().ok());
     let age = age.map_or_else(String::new, |age| format!("; it is {} s old", age.as_secs()));
     Error::new(Code::KubeconfigLocked, format!("the kubeconfig is locked by `{lock_text}`"))
-        .because(format!("the lock was not released within {} s{age}", LOCK_TIMEOUT.as_secs()))
+        .because(format!("the lock was not released within {} s{age}", patience.as_secs_f32()))
         .hint(format!("if neither kubectl nor coracle is running, run `rm '{lock_text}'`"))
 }
 

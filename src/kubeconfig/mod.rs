@@ -9,6 +9,7 @@ mod changes;
 mod context;
 mod document;
 mod edit;
+mod entries;
 mod file;
 mod leading;
 mod location;
@@ -17,6 +18,7 @@ mod proof;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Code, Error, Problem, Result};
 
@@ -24,6 +26,7 @@ pub use change::settle;
 use changes::Changes;
 pub use context::{files_with_own, namespace};
 use edit::Failure;
+pub use entries::{Known, known, open};
 pub use location::Location;
 use lock::Locks;
 
@@ -93,12 +96,22 @@ pub async fn remove_from(file: &Path, name: &str, authority: &str) -> Result<boo
 
 /// Checks that [`merge`] can work: that the files can be understood, changed, written and locked.
 pub fn preflight(location: &Location) -> Result<()> {
+    preflight_within(location, lock::LOCK_TIMEOUT)
+}
+
+/// The lock that other programs hold of one of the files, and for how long.
+pub fn held_lock(location: &Location) -> Option<(PathBuf, Duration)> {
+    lock::held(location.files())
+}
+
+/// The same as [`preflight`], with another patience for locks.
+pub fn preflight_within(location: &Location, patience: Duration) -> Result<()> {
     let default = location.default_file();
     file::check_writable(default)?;
     if file::is_stream(default) {
         return Ok(());
     }
-    let _locks = Locks::take(location.files())?;
+    let _locks = Locks::take_within(location.files(), patience)?;
     let files = load(location)?;
     let entry = Entry {
         name: "coracle-preflight".to_owned(),

@@ -96,7 +96,7 @@ fn assumed(reference: &str) -> Result<NodeImage> {
 }
 
 /// The local `coracle/node` with the highest version.
-async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
+pub async fn newest_local(engine: &dyn Engine) -> Result<Option<String>> {
     let prefix = format!("{REPOSITORY}:v");
     let images = engine.images().await?;
     let tags = images.iter().flat_map(|image| &image.tags).filter(|tag| tag.starts_with(&prefix));

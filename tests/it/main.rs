@@ -7,6 +7,7 @@ mod command_line;
 mod config_command;
 mod configs;
 mod convert;
+mod doctor;
 mod documents;
 mod errors;
 mod help;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::cluster::found::Cluster;
 use crate::cluster::lifecycle::parts::Parts;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, PortBinding, State};
@@ -40,6 +41,19 @@ pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<(
         }
         sleep(PAUSE).await;
     }
+}
+
+/// The error that starting a stopped cluster would end with because of its ports, if it would.
+pub async fn obstacle(engine: &dyn Engine, cluster: &Cluster, containers: &[Container]) -> Result<Option<Error>> {
+    let mut wanted = Vec::new();
+    let idle = |state| !matches!(state, State::Running | State::Restarting | State::Paused);
+    for container in cluster.containers().filter(|container| idle(container.state)) {
+        let inspected = engine.inspect(&container.id).await?;
+        let bindings = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
+        wanted.extend(bindings.into_iter().map(|binding| (container.name.clone(), binding)));
+    }
+    let taken = taken(&wanted, containers, engine.place().is_host());
+    Ok((!taken.is_empty()).then(|| taken_error(&taken)))
 }
 
 /// The wanted ports that others have. Of another host, only the containers are known.

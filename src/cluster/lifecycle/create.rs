@@ -11,7 +11,7 @@ use crate::cluster::contents::{self, Contents};
 use crate::cluster::health::wait::{conditions, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::{bootstrap, facts, finished, provision};
+use crate::cluster::lifecycle::{bootstrap, facts, finished, preflight, provision};
 use crate::cluster::run::{Run, new_id};
 use crate::cluster::{found, logs};
 use crate::config::ClusterConfig;
@@ -252,7 +252,7 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     let (version, registry) = (facts::version(&facts), facts.registry.as_ref());
     contents::check(&**engine, &cluster, &version, registry, options.local).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;
-    let subnet = subnets.into_iter().next().ok_or_else(provision::no_subnet)?;
+    let subnet = subnets.into_iter().next().ok_or_else(preflight::no_subnet)?;
     provision::check_names(&run, &cluster, options.local, &facts).await?;
     let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
     let port = cluster.networking.api_server_port;

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
+use crate::cluster::lifecycle::checks::{self, Subject};
 use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::{preflight, upstream};
 use crate::cluster::registry::{self, authorities};
@@ -13,21 +14,17 @@ use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, Networking};
 use crate::engine::Engine;
 use crate::engine::place::Place;
-use crate::engine::spec::{Container, EngineInfo};
-use crate::error::{Code, Error, Result};
-use crate::host::routes::{self, Route};
-use crate::host::{check, credentials, grants, limits, mounts, ports, proxy};
-use crate::image::mismatch;
+use crate::engine::spec::EngineInfo;
+use crate::error::Result;
+use crate::host::{check, credentials, limits, mounts, ports};
 use crate::kubeconfig;
 use crate::node_image::choose;
 use crate::plan::lifetime::Expiry;
 use crate::plan::node::credentials::Login;
 use crate::plan::subnet::NodeSubnets;
-use crate::plan::{self, Facts, NodeImage, ProxySettings, labels};
+use crate::plan::{self, Facts, NodeImage, ProxySettings};
 use crate::ui::{Step, Ui};
 
-/// The network that the engine makes by itself; its packet size is that of the engine's configuration (`mtu`).
-const DEFAULT_NETWORK: &str = "bridge";
 /// Devices of the host that nodes get, if the host has them: for file systems of users, and tunnels (VPN) in pods.
 const DEVICES: &[&str] = &["/dev/fuse", "/dev/net/tun"];
 
@@ -85,19 +82,20 @@ struct Prepared {
 async fn before_images(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<(EngineInfo, Prepared)> {
     let engine = &*run.engine;
     let info = engine.info().await?;
-    let containers = check(engine, &info, cluster, options).await?;
-    let here = options.local && limits::is_here(&info);
-    let networks = engine.networks().await?;
-    let mtu = networks.iter().find(|network| network.name == DEFAULT_NETWORK).and_then(|network| network.mtu);
-    preflight::ipv6_fits(&cluster.networking, mtu)?;
-    let families: Vec<bool> = cluster.networking.families().collect();
-    let (proxy, mut warnings) = proxy::for_nodes(&options.proxy, &families, here);
-    warnings.extend(preflight::routes(&cluster.networking, &routes_of(options.local)));
-    warnings.extend(limits::tight_inotify(cluster, &containers).filter(|_| options.local));
-    for warning in warnings {
-        run.ui.warn(warning);
-    }
-    Ok((info, Prepared { mtu, proxy }))
+    check::require(&preflight::engine(&info, engine.place()))?;
+    let prepared = {
+        let subject = Subject::look(engine, &info, cluster, &options.proxy, options.local).await?;
+        let warnings = checks::require(cluster, &subject.checks())?;
+        if options.local {
+            ports::free(cluster, &subject.containers).await?;
+        }
+        kubeconfig::preflight(&options.kubeconfig)?;
+        for warning in warnings {
+            run.ui.warn(warning);
+        }
+        Prepared { mtu: subject.mtu(), proxy: subject.proxy().0 }
+    };
+    Ok((info, prepared))
 }
 
 async fn collected(
@@ -161,70 +159,28 @@ pub(super) async fn for_added(
     let mut wanted = new.clone();
     wanted.networking.api_server_port = 0;
     if local {
-        check::require(limits::checks(&info, &wanted, &containers))?;
+        check::require(&limits::checks(&info, &wanted, &containers))?;
         if limits::is_here(&info) {
-            preflight::host(&wanted, [mounts::problems(&wanted), ports::addresses(&wanted)].concat())?;
+            let found = [mounts::problems(&wanted), ports::addresses(&wanted)].concat();
+            preflight::host(&wanted, found.into_iter().map(|(_, problem)| problem).collect())?;
         }
         ports::free(&wanted, &containers).await?;
         if let Some(warning) = limits::tight_inotify(&wanted, &containers) {
-            run.ui.warn(warning);
+            run.ui.warn(check::sentence(&warning));
         }
     }
     check_platforms(engine, &info, &images).await?;
     of_host(run, new, local, logins, info, Prepared { mtu, proxy }, images).await
 }
 
-/// Refuses node images for other processors: their nodes could not boot.
+/// Refuses node images for other processors.
 async fn check_platforms(engine: &dyn Engine, info: &EngineInfo, images: &[NodeImage]) -> Result<()> {
     for image in images {
         // One that is yet to be pulled is for this engine's platform.
         let Some(present) = engine.image(&image.id).await? else { continue };
-        if let Some((found, node)) = mismatch(&present, &info.architecture) {
-            let reference = &image.reference;
-            return Err(Error::new(
-                Code::ImageMissing,
-                format!("node image `{reference}` is for {found}, but nodes of this engine are {node}"),
-            )
-            .hint(format!("pull or build it for {node}: `docker pull --platform {node} {reference}`")));
-        }
+        preflight::platform(&image.reference, &present, &info.architecture)?;
     }
     Ok(())
-}
-
-/// Checks the engine, the host and the name; returns the engine's containers.
-async fn check(
-    engine: &dyn Engine,
-    info: &EngineInfo,
-    cluster: &ClusterConfig,
-    options: &Options,
-) -> Result<Vec<Container>> {
-    check::require(preflight::engine(info, engine.place()))?;
-    let containers = engine.containers(&[]).await?;
-    if options.local {
-        check::require(limits::checks(info, cluster, &containers))?;
-    }
-    let here = options.local && limits::is_here(info);
-    let mut problems = grants::problems(info, cluster, here);
-    if here {
-        problems.extend([mounts::problems(cluster), ports::addresses(cluster)].concat());
-    }
-    preflight::host(cluster, problems)?;
-    let volumes = engine.volumes(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
-    let is_ours = |container: &&Container| {
-        container.labels.get(labels::CLUSTER).is_some_and(|name| name == cluster.name.as_str())
-    };
-    let of_cluster: Vec<Container> = containers.iter().filter(is_ours).cloned().collect();
-    check::require(preflight::name(&cluster.name, &of_cluster, &volumes))?;
-    if options.local {
-        ports::free(cluster, &containers).await?;
-    }
-    kubeconfig::preflight(&options.kubeconfig)?;
-    Ok(containers)
-}
-
-/// The routes of the engine's host, as far as they can be known.
-fn routes_of(local: bool) -> Vec<Route> {
-    if local { routes::all() } else { Vec::new() }
 }
 
 /// The node image of each node, in the order of the nodes; `find` is asked once for each name.
@@ -304,13 +260,10 @@ pub(super) fn choose_ports(cluster: &ClusterConfig, local: bool) -> Result<Clust
 /// Subnets for the cluster's network in the order in which they are tried. Fails if the configuration names one that a
 /// network of the engine or a route of this host uses.
 pub(super) async fn subnets(engine: &dyn Engine, networking: &Networking, local: bool) -> Result<Vec<NodeSubnets>> {
-    let (networks, routes) = (engine.networks().await?, routes_of(local));
+    let (networks, routes) = (engine.networks().await?, checks::routes_of(local));
     for wanted in networking.node_subnet.iter() {
         preflight::subnet(wanted, &networks)?;
         preflight::routed(wanted, &routes)?;
     }
-    let mut taken: Vec<ipnet::IpNet> = networks.into_iter().flat_map(|network| network.subnets).collect();
-    taken.extend(routes.iter().filter(|route| route.leads_to_a_network()).map(|route| route.net));
-    taken.extend(networking.pod_subnet.iter().chain(networking.service_subnet.iter()));
-    Ok(plan::subnet::choices(networking, &taken, MAX_SUBNETS))
+    Ok(plan::subnet::choices(networking, &checks::taken(networking, &networks, &routes), MAX_SUBNETS))
 }

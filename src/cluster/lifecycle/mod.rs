@@ -1,7 +1,8 @@
 //! What is done to a cluster as a whole, one file a command, and the steps that commands share.
 
-mod bindings;
+pub mod bindings;
 mod bootstrap;
+pub mod checks;
 pub mod create;
 pub mod delete;
 mod facts;

@@ -4,19 +4,21 @@ use ipnet::IpNet;
 
 use crate::config::{ClusterConfig, ClusterName, Networking};
 use crate::engine::place::Place;
-use crate::engine::spec::{Container, EngineInfo, Network, OsType, Volume};
+use crate::engine::spec::{Container, EngineInfo, Image, Network, OsType, Volume};
 use crate::error::{Code, Error, Problem, Result};
-use crate::host::check::Check;
+use crate::host::check::{self, Check};
+use crate::host::checks::Id;
 use crate::host::routes::{self, Route};
+use crate::image::mismatch;
 
 /// The smallest packet size with which the kernel allows IPv6.
 const MIN_MTU_V6: u32 = 1280;
 
 /// Checks whether nodes can run on the engine, and be reached.
 pub fn engine(info: &EngineInfo, place: &Place) -> Vec<Check> {
-    let check = |name, fails: bool, cause: &str, hint: &str| {
+    let check = |id, fails: bool, cause: &str, hint: &str| {
         let error = || Error::new(Code::EngineUnsupported, "this engine cannot run nodes").because(cause).hint(hint);
-        Check::new(name, if fails { Err(error()) } else { Ok(()) })
+        Check::unless(id, fails.then(error))
     };
     let known = ["x86_64", "amd64", "aarch64", "arm64"].contains(&info.architecture.as_str());
     let apart = || {
@@ -26,30 +28,30 @@ pub fn engine(info: &EngineInfo, place: &Place) -> Vec<Check> {
     };
     vec![
         check(
-            "Linux containers",
+            Id::WindowsContainers,
             info.os_type != OsType::Linux,
             "it runs Windows containers",
             "switch Docker Desktop to Linux containers",
         ),
         check(
-            "root rights",
+            Id::RootlessEngine,
             info.rootless,
             "it is rootless, which coracle does not support yet",
             "use an engine that runs as root",
         ),
         check(
-            "architecture",
+            Id::Architecture,
             !known,
             &format!("its architecture is {}", info.architecture),
             "use an engine on amd64 or arm64",
         ),
-        Check::new("reachable", if *place == Place::Apart { Err(apart()) } else { Ok(()) }),
+        Check::unless(Id::EngineApart, (*place == Place::Apart).then(apart)),
     ]
 }
 
 /// Checks whether the name is free: no container and no volume belongs to a cluster of this name.
 pub fn name(name: &ClusterName, containers: &[Container], volumes: &[Volume]) -> Vec<Check> {
-    vec![Check::new("name", unused(name, containers)), Check::new("old volumes", no_volumes(name, volumes))]
+    vec![Check::new(Id::ClusterExists, unused(name, containers)), Check::new(Id::OldVolumes, no_volumes(name, volumes))]
 }
 
 fn unused(name: &ClusterName, containers: &[Container]) -> Result<()> {
@@ -96,7 +98,7 @@ pub fn astray(wanted: IpNet, route: &Route) -> Error {
 }
 
 /// Warnings about routes of this host to networks that pods cannot reach, because the cluster has the same addresses.
-pub fn routes(networking: &Networking, routes: &[Route]) -> Vec<String> {
+pub fn routes(networking: &Networking, routes: &[Route]) -> Vec<Error> {
     let fields = [
         ("podSubnet", &networking.pod_subnet),
         ("serviceSubnet", &networking.service_subnet),
@@ -107,9 +109,12 @@ pub fn routes(networking: &Networking, routes: &[Route]) -> Vec<String> {
         // What excludes the nodes' subnet is an error.
         let route =
             routes::across(routes, &subnet).filter(|route| field != "nodeSubnet" || !route.excludes(&subnet))?;
-        Some(format!(
-            "this host has the route `{route}`, and the cluster uses some of these addresses ({subnet}): its pods cannot \
-             reach what is there; to change that, set another `networking.{field}`"
+        Some(check::odd(
+            format!(
+                "this host has the route `{route}`, and the cluster uses some of these addresses ({subnet}): its pods cannot \
+                 reach what is there"
+            ),
+            format!("to change that, set another `networking.{field}`"),
         ))
     };
     subnets.filter_map(warning).collect()
@@ -126,12 +131,32 @@ pub fn ipv6_fits(networking: &Networking, mtu: Option<u32>) -> Result<()> {
 }
 
 /// A warning if packets of the cluster's network are larger than those that this host's interface to the world takes.
-pub fn small_uplink(mtu: u32, uplink: Option<(String, u32)>) -> Option<String> {
+pub fn small_uplink(mtu: u32, uplink: Option<(String, u32)>) -> Option<Error> {
     let (device, uplink) = uplink.filter(|(_, uplink)| *uplink < mtu)?;
-    Some(format!(
-        "`{device}`, this host's way to other machines, takes packets of {uplink} bytes, and pods may send {mtu}: \
-         downloads in pods may hang; if they do, set `\"mtu\": {uplink}` in /etc/docker/daemon.json and restart Docker"
+    Some(check::odd(
+        format!(
+            "`{device}`, this host's way to other machines, takes packets of {uplink} bytes, and pods may send {mtu}: \
+             downloads in pods may hang"
+        ),
+        format!("if they do, set `\"mtu\": {uplink}` in /etc/docker/daemon.json and restart Docker"),
     ))
+}
+
+/// The error of a host where every subnet is taken.
+pub fn no_subnet() -> Error {
+    Error::new(Code::SubnetClash, "no subnet is free for the cluster's network")
+        .because("every private range is used by a network of the engine or by a route of this host")
+        .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
+}
+
+/// Refuses a node image for other processors: its nodes could not boot.
+pub fn platform(reference: &str, image: &Image, architecture: &str) -> Result<()> {
+    let Some((found, node)) = mismatch(image, architecture) else { return Ok(()) };
+    Err(Error::new(
+        Code::ImageMissing,
+        format!("node image `{reference}` is for {found}, but nodes of this engine are {node}"),
+    )
+    .hint(format!("pull or build it for {node}: `docker pull --platform {node} {reference}`")))
 }
 
 /// The error of a configuration with what this host does not have.

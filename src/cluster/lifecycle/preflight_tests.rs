@@ -1,14 +1,30 @@
 //! What is told before anything is made.
 
 use super::*;
+use crate::engine::fake::info;
+
+#[test]
+fn an_engine_that_cannot_run_nodes_is_refused() {
+    let told = |change: fn(&mut EngineInfo), place: Place| {
+        let mut info = info();
+        change(&mut info);
+        let failed = engine(&info, &place).into_iter().filter(|check| check.result.is_err());
+        failed.map(|check| check.id).collect::<Vec<_>>()
+    };
+    assert!(told(|_| {}, Place::Host).is_empty());
+    assert_eq!(told(|info| info.os_type = OsType::Windows, Place::Host), [Id::WindowsContainers]);
+    assert_eq!(told(|info| info.rootless = true, Place::Host), [Id::RootlessEngine]);
+    assert_eq!(told(|info| info.architecture = "riscv64".to_owned(), Place::Host), [Id::Architecture]);
+    assert_eq!(told(|_| {}, Place::Apart), [Id::EngineApart]);
+}
 
 #[test]
 fn a_host_whose_way_out_is_narrower_than_the_engines_networks_is_told() {
     let uplink = |mtu| Some(("wg0".to_owned(), mtu));
-    let warning = small_uplink(1500, uplink(1420)).unwrap();
+    let warning = check::sentence(&small_uplink(1500, uplink(1420)).unwrap());
     assert!(warning.contains("`wg0`") && warning.contains("`\"mtu\": 1420`"), "{warning}");
-    assert_eq!(small_uplink(1420, uplink(1420)), None);
-    assert_eq!(small_uplink(9000, None), None);
+    assert!(Check::unless(Id::SmallUplink, small_uplink(1500, uplink(1420))).result.is_err());
+    assert!(small_uplink(1420, uplink(1420)).is_none() && small_uplink(9000, None).is_none());
 }
 
 #[test]
@@ -25,7 +41,7 @@ fn a_route_in_the_wanted_subnet_is_refused_and_one_across_the_others_told() {
     let route = |net: &str, table| Route::new(net.parse().unwrap(), "tun0", table);
     let mut networking = Networking::default();
     let found = [route("10.96.0.0/12", 254), route("10.244.7.0/24", 51820), route("0.0.0.0/1", 254)];
-    let warnings = routes(&networking, &found);
+    let warnings: Vec<String> = routes(&networking, &found).iter().map(check::sentence).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
         warnings[0].contains("`10.244.7.0/24 dev tun0 table 51820`") && warnings[0].contains("networking.podSubnet")
@@ -38,5 +54,6 @@ fn a_route_in_the_wanted_subnet_is_refused_and_one_across_the_others_told() {
     // The narrower network wins against a wider route, but hides what is behind it.
     assert!(routed(wanted, &[route("172.16.0.0/12", 254)]).is_ok());
     networking.node_subnet = vec![wanted].into();
-    assert!(routes(&networking, &[route("172.16.0.0/12", 254)])[0].contains("networking.nodeSubnet"));
+    let warnings = routes(&networking, &[route("172.16.0.0/12", 254)]);
+    assert!(check::sentence(&warnings[0]).contains("networking.nodeSubnet"));
 }

@@ -19,8 +19,8 @@ use crate::engine::Engine;
 use crate::engine::process;
 use crate::engine::spec::{ContainerSpec, Labels, Mount, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
-use crate::host::ports;
 use crate::host::routes::{self, Route};
+use crate::host::{check, ports};
 use crate::plan::facts::USUAL_MTU;
 use crate::plan::labels;
 use crate::plan::ownership::Names;
@@ -63,7 +63,7 @@ pub(super) async fn cluster(
         if attempt == 1 && local {
             let warning = preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
             if let Some(warning) = warning {
-                run.ui.warn(warning);
+                run.ui.warn(check::sentence(&warning));
             }
         }
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
@@ -117,7 +117,7 @@ fn mark(spec: &mut ContainerSpec) {
 pub(super) async fn check_names(run: &Run, cluster: &ClusterConfig, local: bool, facts: &Facts) -> Result<()> {
     // Names do not depend on addresses, but a layout has some.
     let subnets = facts::subnets(&*run.engine, &cluster.networking, local).await?;
-    let subnet = subnets.into_iter().next().ok_or_else(no_subnet)?;
+    let subnet = subnets.into_iter().next().ok_or_else(preflight::no_subnet)?;
     let layout = Layout::new(cluster.clone(), subnet, 0, &facts::version(facts))?;
     require_free(run, &plan::names(&layout, facts)).await
 }
@@ -153,7 +153,7 @@ async fn network(
             Err(error) => return Err(error),
         }
     }
-    Err(last.unwrap_or_else(no_subnet))
+    Err(last.unwrap_or_else(preflight::no_subnet))
 }
 
 /// A subnet of a network that this host does not reach, and the route by which it sends packets elsewhere.
@@ -168,13 +168,6 @@ async fn with_mtu(engine: &dyn Engine, network: &str, facts: &Facts) -> Result<F
     let networks = engine.networks().await?;
     let made = networks.iter().find(|other| other.id == network);
     Ok(Facts { mtu: made.map_or(facts.mtu, |network| network.mtu), ..facts.clone() })
-}
-
-/// The error of a host where every subnet is taken.
-pub(super) fn no_subnet() -> Error {
-    Error::new(Code::SubnetClash, "no subnet is free for the cluster's network")
-        .because("every private range is used by a network of the engine or by a route of this host")
-        .hint("remove unused networks (`docker network prune`), or set `networking.nodeSubnet`")
 }
 
 /// Creates a container, unless it already exists, writes its files and starts it.

@@ -7,6 +7,7 @@ mod basics;
 mod command_line;
 mod course;
 mod daily;
+mod doctor;
 mod early;
 mod engine;
 mod failures;
@@ -58,6 +59,7 @@ pub(crate) use loading::STORE;
 pub(crate) fn groups() -> Vec<Group> {
     vec![
         failures::FAILURES,
+        doctor::DOCTOR,
         ONE,
         SETTINGS,
         BARE,
@@ -153,6 +155,7 @@ const ONE: Group = Group {
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
         ("patient-controllers", guarded::patient_controllers),
+        ("doctor-kubeconfig", doctor::kubeconfig),
         ("delete", lifecycle::delete),
     ],
 };
@@ -180,6 +183,7 @@ const SETTINGS: Group = Group {
         ("wrong-config", mistakes::wrong_config),
         ("etcd-metrics", reading::metrics_and_search),
         ("wait", reading::wait),
+        ("doctor-stopped", doctor::stopped),
     ],
 };
 

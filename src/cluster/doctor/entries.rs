@@ -1,0 +1,129 @@
+//! Kubeconfigs: whether they can be used, and whether the entries of coracle lead to clusters that exist.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::cluster::access;
+use crate::cluster::doctor::finding::Finding;
+use crate::cluster::doctor::fix::Fix;
+use crate::cluster::found::Cluster;
+use crate::config::ClusterName;
+use crate::engine::Engine;
+use crate::error::{Code, Error};
+use crate::host::check::{Check, odd};
+use crate::host::checks::Id;
+use crate::kubeconfig::{self, Known, Location};
+
+/// How names of entries begin.
+const PREFIX: &str = "coracle-";
+/// How long a program may hold a lock here; kubectl and coracle need milliseconds.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// A lock that is older was left by a program that was killed.
+const OLD_LOCK: Duration = Duration::from_secs(30);
+/// How long an API server of this host may take to accept a connection.
+const CONNECT: Duration = Duration::from_millis(300);
+/// How long before its end a certificate is told.
+const SOON: time::Duration = time::Duration::days(30);
+
+/// Whether the files can be used.
+pub(super) fn of_file(location: &Location) -> Vec<Finding> {
+    let result = kubeconfig::preflight_within(location, PATIENCE);
+    let code = result.as_ref().err().map(Error::code);
+    let mut unlock = None;
+    let findings = [Id::KubeconfigUnusable, Id::KubeconfigInvalid, Id::KubeconfigLocked].map(|id| {
+        let of = match code {
+            Some(Code::KubeconfigLocked) => Id::KubeconfigLocked,
+            Some(Code::KubeconfigInvalid) => Id::KubeconfigInvalid,
+            _ => Id::KubeconfigUnusable,
+        };
+        let failure = result.as_ref().err().filter(|_| id == of).cloned();
+        if failure.is_some() && id == Id::KubeconfigLocked {
+            unlock = kubeconfig::held_lock(location).filter(|(_, age)| *age > OLD_LOCK);
+        }
+        Finding { check: Check::unless(id, failure), fix: unlock.take().map(|(lock, _)| Fix::Unlock(lock)) }
+    });
+    let open = kubeconfig::open(location).into_iter().map(|file| {
+        let error = odd(
+            format!("every user of this host can read the keys in {}", file.display()),
+            format!("`chmod o-rwx '{}'`", file.display()),
+        );
+        (error, Some(Fix::Close(file)))
+    });
+    let mut all: Vec<Finding> = findings.into();
+    all.extend(Finding::each(Id::KubeconfigOpen, open.collect()));
+    all
+}
+
+/// Whether the entries lead to clusters, as far as these are on this engine.
+pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters: &[Cluster]) -> Vec<Finding> {
+    let known = kubeconfig::known(location, PREFIX);
+    let (mut nowhere, mut stale, mut ending) = (Vec::new(), Vec::new(), Vec::new());
+    let now = OffsetDateTime::now_utc();
+    for entry in &known {
+        let Some(name) = entry.name.strip_prefix(PREFIX).and_then(|name| name.parse::<ClusterName>().ok()) else {
+            continue;
+        };
+        match clusters.iter().find(|cluster| cluster.name == name) {
+            None if is_refused(&entry.server) => nowhere.push(leads_nowhere(name, entry)),
+            // It may be of another engine.
+            None => {}
+            // In a container, this would connect it with the cluster's network.
+            Some(cluster) if engine.place().is_host() => {
+                let authority = access::entry(engine, cluster, false).await.map(|own| own.ca_pem);
+                if authority.is_ok_and(|authority| !entry.may_trust(&authority)) {
+                    stale.push(is_stale(name, entry));
+                } else {
+                    ending.extend(ends(&name, entry, now));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    let lists = [(Id::LeadsNowhere, nowhere), (Id::KubeconfigStale, stale), (Id::CertificateEnds, ending)];
+    lists.into_iter().flat_map(|(id, failures)| Finding::each(id, failures)).collect()
+}
+
+fn leads_nowhere(cluster: ClusterName, entry: &Known) -> (Error, Option<Fix>) {
+    let file = entry.file.clone();
+    let error = odd(
+        format!("the context `{}` in {} leads nowhere", entry.name, file.display()),
+        format!("`coracle delete cluster --name {cluster}` removes it"),
+    )
+    .because(format!("this engine has no cluster `{cluster}`, and nothing answers at {}", entry.server));
+    (error, Some(Fix::Forget { cluster, file }))
+}
+
+fn is_stale(cluster: ClusterName, entry: &Known) -> (Error, Option<Fix>) {
+    let file = entry.file.clone();
+    let error = odd(
+        format!("the context `{}` in {} is for an earlier cluster of this name", entry.name, file.display()),
+        format!("`coracle export kubeconfig --name {cluster} --kubeconfig '{}'`", file.display()),
+    )
+    .because("it has another certificate authority than the cluster");
+    (error, Some(Fix::Refresh { cluster, file }))
+}
+
+fn ends(cluster: &ClusterName, entry: &Known, now: OffsetDateTime) -> Option<(Error, Option<Fix>)> {
+    let end = entry.ends().filter(|end| *end < now + SOON)?;
+    let when = if end < now { "has ended" } else { "ends soon" };
+    let hint = format!("delete the cluster and create it anew: `coracle delete cluster --name {cluster}`");
+    let error = odd(format!("the certificate of the context `{}` {when}", entry.name), hint);
+    Some((error.because(format!("it is valid until {}", end.date())), None))
+}
+
+/// Whether an address of this host's loopback refuses connections: nothing else can be known to be gone.
+fn is_refused(server: &str) -> bool {
+    let Some(address) = server.strip_prefix("https://").map(|rest| rest.trim_end_matches('/')) else { return false };
+    let address = address.replace("localhost", "127.0.0.1").parse::<SocketAddr>();
+    let Ok(address) = address else { return false };
+    let is_own = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    is_own(address.ip())
+        && TcpStream::connect_timeout(&address, CONNECT)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+#[path = "entries_tests.rs"]
+mod tests;
