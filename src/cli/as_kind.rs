@@ -74,13 +74,11 @@ pub(super) fn translated(mut words: Vec<OsString>, named: Option<&str>) -> Vec<O
             more.push("--as-kind".into());
             more.extend(named.filter(|_| !is_named).into_iter().flat_map(|name| ["--name".into(), name.into()]));
         }
-        ["get", "clusters", ..] => {}
-        ["get", "nodes", ..] if has(&["-A", "--all-clusters"]) => {}
         ["get", "nodes" | "kubeconfig", ..]
         | ["delete", "cluster", ..]
         | ["export", "kubeconfig" | "logs", ..]
         | ["load", "docker-image" | "image-archive", ..]
-            if !is_named =>
+            if !is_named && !has(&["-A", "--all-clusters"]) =>
         {
             more.extend(["--name".into(), named.unwrap_or(NAME).into()]);
         }

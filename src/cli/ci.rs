@@ -1,4 +1,4 @@
-//! What CI systems show of a run: its steps as groups of lines, as JUnit results and as a summary.
+//! What CI systems show of a run: its steps as groups of lines, as results that test reporters read and as a summary.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -18,7 +18,7 @@ pub(super) struct CiOptions {
     /// Fold the output into groups on GitHub and GitLab, and write GitHub's summary [default: whether `CI` is `true`]
     #[arg(long)]
     ci: bool,
-    /// Write the steps and how they went to this file, as JUnit results
+    /// Write the steps and how they went to this file, as `JUnit` results
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -144,7 +144,7 @@ fn section(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
-/// The steps as the XML that JUnit writes.
+/// The steps as the XML of `JUnit`.
 fn junit(steps: &[Ended]) -> String {
     let total: Duration = steps.iter().map(|step| step.took).sum();
     let failed = steps.iter().filter(|step| step.failure.is_some()).count();

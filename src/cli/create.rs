@@ -66,6 +66,7 @@ pub(crate) struct ClusterFlags {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct CreateCluster {
     #[command(flatten)]
     name: PositionalName,

@@ -45,7 +45,7 @@ impl Run for Events {
         let (engine, _) = context.engine().await?;
         let name = self.name.get()?;
         let cluster = cluster::get(&*engine, &name).await?;
-        let namespace = (!self.all_namespaces).then(|| self.namespace.get(&name));
+        let namespace = (!self.all_namespaces).then(|| self.namespace.get(&cluster));
         let source = Source::of(&*engine, &cluster, namespace.as_deref()).await?;
         let events = source.list().await?;
         if !self.watch {

@@ -219,18 +219,18 @@ async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
     let result = context.run(Box::pin(command.run(&context))).await;
-    let code = result.unwrap_or_else(|error| ended(&ui, &typed, by_signal(error, &terminated)));
+    let code = result.unwrap_or_else(|error| ended(&ui, &typed, &by_signal(error, &terminated)));
     kubeconfig::settle(LAST_CHANGE);
     code
 }
 
 /// Tells why a command failed, and returns its exit code.
-fn ended(ui: &Ui, typed: &[OsString], error: Error) -> ExitCode {
-    if as_kind::is_called(typed) && as_kind::forgives(typed, &error) {
+fn ended(ui: &Ui, typed: &[OsString], error: &Error) -> ExitCode {
+    if as_kind::is_called(typed) && as_kind::forgives(typed, error) {
         ui.note(error.to_string());
         return ExitCode::SUCCESS;
     }
-    ui.error(&error);
+    ui.error(error);
     ExitCode::from(error.code().exit_code())
 }
 

@@ -85,7 +85,7 @@ async fn checked(path: &Path) -> Checked {
             one.warnings = config::warnings(&cluster);
             // The file may be for another machine, so that what this one lacks is no mistake in it.
             let missing = mounts::problems(&cluster).into_iter();
-            one.warnings.extend(missing.map(|problem| format!("{}: {}", problem.place, problem.message)));
+            one.warnings.extend(missing.map(|(_, problem)| format!("{}: {}", problem.place, problem.message)));
             one.cluster = Some((cluster, written));
         }
         Err(error) => one.problems = error.problems().to_vec(),
