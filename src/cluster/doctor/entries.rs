@@ -67,9 +67,6 @@ pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters:
         };
         match clusters.iter().find(|cluster| cluster.name == name) {
             None if is_refused(&entry.server) => nowhere.push(leads_nowhere(name, entry)),
-            // It may be of another engine.
-            None => {}
-            // In a container, this would connect it with the cluster's network.
             Some(cluster) if engine.place().is_host() => {
                 let authority = access::entry(engine, cluster, false).await.map(|own| own.ca_pem);
                 if authority.is_ok_and(|authority| !entry.may_trust(&authority)) {
@@ -78,7 +75,8 @@ pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters:
                     ending.extend(ends(&name, entry, now));
                 }
             }
-            Some(_) => {}
+            // It may be of another engine; and in a container, looking would connect that with the cluster's network.
+            _ => {}
         }
     }
     let lists = [(Id::LeadsNowhere, nowhere), (Id::KubeconfigStale, stale), (Id::CertificateEnds, ending)];
