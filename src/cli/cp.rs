@@ -43,30 +43,26 @@ impl Run for Cp {
             (Place::In { container, path }, to @ (Place::Here(_) | Place::Stream)) => {
                 let (engine, _) = context.engine().await?;
                 let node = target::find(&*engine, name.as_ref(), &container).await?;
-                match to {
-                    Place::Here(to) => {
-                        let step = context.ui.step(format!("Copying {} to {to}", self.source));
-                        let copied = copy::out(&*engine, (&node, &path), Path::new(&to)).await?;
-                        step.finish();
-                        report(context, copied);
-                    }
-                    _ => print(context, &*engine, copy::archive(&*engine, (&node, &path)).await?).await?,
+                if let Place::Here(to) = to {
+                    let step = context.ui.step(format!("Copying {} to {to}", self.source));
+                    let copied = copy::out(&*engine, (&node, &path), Path::new(&to)).await?;
+                    step.finish();
+                    report(context, copied);
+                } else {
+                    print(context, &*engine, copy::archive(&*engine, (&node, &path)).await?).await?;
                 }
             }
             (from @ (Place::Here(_) | Place::Stream), Place::In { container, path }) => {
                 let (engine, _) = context.engine().await?;
                 let node = target::find(&*engine, name.as_ref(), &container).await?;
                 let step = context.ui.step(format!("Copying {} to {}", self.source, self.target));
-                match from {
-                    Place::Here(from) => {
-                        let copied = copy::into(&*engine, Path::new(&from), (&node, &path)).await?;
-                        step.finish();
-                        report(context, copied);
-                    }
-                    _ => {
-                        copy::unpack(&*engine, standard_input(), (&node, &path)).await?;
-                        step.finish();
-                    }
+                if let Place::Here(from) = from {
+                    let copied = copy::into(&*engine, Path::new(&from), (&node, &path)).await?;
+                    step.finish();
+                    report(context, copied);
+                } else {
+                    copy::unpack(&*engine, standard_input(), (&node, &path)).await?;
+                    step.finish();
                 }
             }
             (from, _) => return Err(wrong(matches!(from, Place::In { .. }))),

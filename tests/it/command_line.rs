@@ -207,7 +207,7 @@ fn bash_completes_commands_and_options_and_is_silent_without_an_engine() {
     assert_eq!(completed(&["status", "--wat"]), ["--watch"]);
     assert_eq!(completed(&["addon", "enable", "metr"]), ["metrics-server"]);
     let after = completed(&["logs", "dev"]);
-    assert!(after.iter().all(|word| word.is_empty()), "{after:?}");
+    assert!(after.iter().all(String::is_empty), "{after:?}");
 }
 
 #[test]

@@ -9,10 +9,6 @@ use serde_json::Value;
 use crate::harness::cluster::{Cluster, PATIENCE, json};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
 
-fn told(error: std::io::Error) -> String {
-    error.to_string()
-}
-
 /// `logs` of units, pods and containers, also while the API does not answer.
 pub(super) fn logs(cluster: &Cluster) -> Result<(), String> {
     let node = cluster.node();
@@ -99,17 +95,17 @@ pub(super) fn shell(cluster: &Cluster) -> Result<(), String> {
     ensure(cluster.coracle_output(&["shell", &node, "--", "no-such-program"])?.code != 0, || {
         "it succeeded".to_owned()
     })?;
-    let mut input = tempfile::tempfile().map_err(told)?;
+    let mut input = tempfile::tempfile().map_err(|error| error.to_string())?;
     // More than any buffer on the way has room for, with bytes of every value.
     let content: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[(number % 3) as usize]).collect();
-    input.write_all(&content).and_then(|()| input.rewind()).map_err(told)?;
+    input.write_all(&content).and_then(|()| input.rewind()).map_err(|error| error.to_string())?;
     let sums = cluster.coracle_reading(&["shell", &node, "--", "md5sum"], input)?;
     let path = cluster.home.join("content").display().to_string();
-    fs::write(&path, &content).map_err(told)?;
+    fs::write(&path, &content).map_err(|error| error.to_string())?;
     let own = run(cluster.shell(&format!("md5sum <{path}")), None, LIMIT)?.ok()?;
     ensure(sums == own, || format!("{sums} is not {own}"))?;
-    let mut input = tempfile::tempfile().map_err(told)?;
-    input.write_all(b"cd /etc\npwd\nexit 3\n").and_then(|()| input.rewind()).map_err(told)?;
+    let mut input = tempfile::tempfile().map_err(|error| error.to_string())?;
+    input.write_all(b"cd /etc\npwd\nexit 3\n").and_then(|()| input.rewind()).map_err(|error| error.to_string())?;
     let output = run(cluster.command(&["shell", &node]), Some(input), LIMIT)?;
     ensure(output.code == 3 && output.stdout == "/etc\n", || output.told())?;
     terminal(cluster)
@@ -117,9 +113,9 @@ pub(super) fn shell(cluster: &Cluster) -> Result<(), String> {
 
 /// A shell with a terminal, which `script` makes.
 fn terminal(cluster: &Cluster) -> Result<(), String> {
-    let mut input = tempfile::tempfile().map_err(told)?;
+    let mut input = tempfile::tempfile().map_err(|error| error.to_string())?;
     let typed = b"sleep 1; stty size; echo in $PWD as $TERM\nexit 5\n";
-    input.write_all(typed).and_then(|()| input.rewind()).map_err(told)?;
+    input.write_all(typed).and_then(|()| input.rewind()).map_err(|error| error.to_string())?;
     let inner = format!("stty rows 33 cols 111; {} shell {}", crate::harness::coracle(), cluster.node());
     let mut command = cluster.shell(&format!("script --quiet --return --command '{inner}' /dev/null"));
     command.env("TERM", "xterm-256color");
@@ -133,8 +129,8 @@ fn terminal(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn cp(cluster: &Cluster) -> Result<(), String> {
     let node = cluster.node();
     let place = cluster.home.join("copies");
-    fs::create_dir_all(place.join("tree/deep")).map_err(told)?;
-    fs::write(place.join("tree/deep/file"), "from the host\n").map_err(told)?;
+    fs::create_dir_all(place.join("tree/deep")).map_err(|error| error.to_string())?;
+    fs::write(place.join("tree/deep/file"), "from the host\n").map_err(|error| error.to_string())?;
     let at = |name: &str| place.join(name).display().to_string();
     let inside = |path: &str| format!("{node}:{path}");
     // `/tmp` and `/run` of a node are in memory, where the engine's own copy would end up elsewhere.
@@ -145,14 +141,14 @@ pub(super) fn cp(cluster: &Cluster) -> Result<(), String> {
         ensure(found == "from the host\nroot\n", || format!("{target} has {found}"))?;
         let back = at(&format!("back{}", directory.replace('/', "-")));
         cluster.coracle(&["cp", &inside(&format!("{target}/.")), &back])?;
-        let content = fs::read_to_string(format!("{back}/deep/file")).map_err(told)?;
+        let content = fs::read_to_string(format!("{back}/deep/file")).map_err(|error| error.to_string())?;
         ensure(content == "from the host\n", || format!("{back} has {content}"))?;
         cluster.in_node(&format!("rm -r {target}"))?;
     }
     // A link that was named is followed.
     cluster.in_node("ln -sf /etc/kubernetes/admin.conf /tmp/admin.conf")?;
     cluster.coracle(&["cp", &inside("/tmp/admin.conf"), &at("")])?;
-    contains(&fs::read_to_string(at("admin.conf")).map_err(told)?, "kind: Config")?;
+    contains(&fs::read_to_string(at("admin.conf")).map_err(|error| error.to_string())?, "kind: Config")?;
     let tar = cluster.shell(&format!(
         "{} cp {} - | tar --list",
         crate::harness::coracle(),
@@ -263,11 +259,7 @@ pub(super) fn completion(cluster: &Cluster) -> Result<(), String> {
     has(&["url", "--name", &cluster.name, "--namespace", "kube-system", "kube"], "kube-dns")?;
     has(
         &["load", "docker-image", "coracle/no"],
-        &docker(&["images", "--format={{.Repository}}:{{.Tag}}", "coracle/node"])?
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        docker(&["images", "--format={{.Repository}}:{{.Tag}}", "coracle/node"])?.lines().next().unwrap_or_default(),
     )?;
     // Without an engine there is nothing to complete, and nothing to say.
     let mut command = cluster.shell(&format!(

@@ -31,6 +31,7 @@ pub const DOCTOR: Group = Group {
     ],
 };
 
+#[expect(clippy::needless_pass_by_value, reason = "an error is handed over by `map_err`")]
 fn told(error: std::io::Error) -> String {
     error.to_string()
 }
