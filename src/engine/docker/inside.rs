@@ -8,6 +8,7 @@ use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{ContainerMemoryStats, ContainerStatsResponse, ExecConfig};
 use bollard::query_parameters as query;
 use futures_util::TryStreamExt;
+use tokio::time::{Instant, sleep};
 
 use crate::engine::conversation::{ByteStream, Conversation};
 use crate::engine::docker::answer::pieces;
@@ -19,6 +20,9 @@ use crate::error::{Code, Error, Result};
 /// Keys that take a person out of a session and leave it running. The default begins with Ctrl-P, which is the previous command
 /// in a shell, and would arrive only with the next key.
 const DETACH_KEYS: &str = "ctrl-^,ctrl-@,ctrl-^,ctrl-@";
+/// How long the engine may take to notice that a command has ended, and the pause between two looks.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+const END_INTERVAL: Duration = Duration::from_millis(10);
 /// Bits of a path's mode, as Go has them.
 const DIRECTORY: u32 = 1 << 31;
 const LINK: u32 = 1 << 27;
@@ -67,9 +71,17 @@ impl Inside for Docker {
     }
 
     async fn exit_code(&self, session: &str) -> Result<i64> {
-        let ended = self.client.inspect_exec(session).await;
-        let ended = ended.map_err(|source| failed("cannot read the exit code of a command", &source))?;
-        Ok(ended.exit_code.unwrap_or(-1))
+        let deadline = Instant::now() + END_TIMEOUT;
+        loop {
+            let ended = self.client.inspect_exec(session).await;
+            let ended = ended.map_err(|source| failed("cannot read the exit code of a command", &source))?;
+            // The end of the output comes before the engine knows of the command's end.
+            match ended.exit_code {
+                Some(code) if ended.running != Some(true) => return Ok(code),
+                _ if Instant::now() >= deadline => return Ok(-1),
+                _ => sleep(END_INTERVAL).await,
+            }
+        }
     }
 
     async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
