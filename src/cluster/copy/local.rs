@@ -169,6 +169,8 @@ fn unpack_from(archive: impl Read, base: &str, end: &Path) -> Result<Copied> {
             _ => copied.skipped += 1,
         }
     }
+    // Whoever sends it has not ended before all of it is taken, and fails if the connection is closed on it.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(error)?;
     // Only now: one that may not be written could not be filled.
     for (path, mode) in directories.iter().rev() {
         fs::set_permissions(path, Permissions::from_mode(mode & 0o777))
