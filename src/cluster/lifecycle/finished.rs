@@ -8,7 +8,7 @@ use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::files::read_file;
 use crate::engine::process::{self, Life};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::plan::FileTree;
 use crate::plan::labels;
 
@@ -32,7 +32,7 @@ pub(super) async fn mark(engine: &dyn Engine, run: &str) -> Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Creation {
     Finished,
-    /// Its process still runs.
+    /// Its process still runs, or another one is at it.
     Running,
     /// Its process was killed.
     Killed,
@@ -49,8 +49,12 @@ pub(super) async fn of(engine: &dyn Engine, cluster: &Cluster) -> Result<Creatio
         return Ok(Creation::Finished);
     }
     for node in cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
-        if read_file(engine, &node.container.id, FINISHED).await?.is_some() {
-            return Ok(Creation::Finished);
+        match read_file(engine, &node.container.id, FINISHED).await {
+            Ok(Some(_)) => return Ok(Creation::Finished),
+            Ok(None) => {}
+            Err(error) if error.code() == Code::EngineUnreachable => return Err(error),
+            // Somebody is removing the container just now, and the engine its files.
+            Err(_) => return Ok(Creation::Running),
         }
     }
     let lives: Vec<Life> = marks.into_iter().flatten().map(|mark| process::life(mark)).collect();

@@ -65,3 +65,13 @@ async fn only_what_certainly_nobody_needs_is_removed() {
     assert!(!left.iter().any(|line| line.contains("t-killed-plane") || line.contains("t-killed-var")), "{left:?}");
     assert!(!left.iter().any(|line| line.contains("t-torn")), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_cluster_whose_files_cannot_be_read_just_now_is_left_alone() {
+    // After the making of the container and the look for it.
+    let engine = FakeEngine::new(&["node"]).failing_at(3);
+    cluster(&engine, "t-going", Some(&gone())).await;
+    let found = found::get(&engine, &"t-going".parse().unwrap()).await.unwrap();
+    assert_eq!(finished::of(&engine, &found).await.unwrap(), Creation::Running);
+    assert_eq!(finished::of(&engine, &found).await.unwrap(), Creation::Killed);
+}
