@@ -2,7 +2,7 @@ second=${IMAGE%:*}:second
 docker tag "$IMAGE" "$second"
 kind load docker-image "$IMAGE" "$second"
 for node in $(kind get nodes); do
-    docker exec "$node" crictl images | grep --quiet "${IMAGE%:*} *second"
+    docker exec "$node" crictl images | grep "${IMAGE%:*} *second" >/dev/null
 done
 docker save --output image.tar "$second"
 docker rmi "$second" >/dev/null
