@@ -90,9 +90,11 @@ fn for_file(cluster: &Cluster) -> Result<(), String> {
     let port = listener.local_addr().map_err(told)?.port();
     let network = format!("{}doctor-{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("network", &network);
-    docker(&["network", "create", "--subnet=10.213.9.0/24", &network])?;
+    // Another run of these tests may have left its own.
+    let subnet = format!("10.213.{}.0/24", std::process::id() % 250);
+    docker(&["network", "create", &format!("--subnet={subnet}"), &network])?;
     let config = format!(
-        "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking: {{nodeSubnet: 10.213.9.0/24, apiServerPort: {port}}}\n\
+        "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking: {{nodeSubnet: {subnet}, apiServerPort: {port}}}\n\
          nodes:\n- role: control-plane\n  memory: 9000Gi\n  cpus: 900\n  devices: [/dev/absent]\n  \
          extraMounts: [{{hostPath: /absent-on-this-host, containerPath: /a}}]\n  \
          extraPortMappings: [{{containerPort: 80, hostPort: 0, listenAddress: 192.0.2.1}}]\n"
