@@ -19,7 +19,7 @@ use crate::engine::docker::failure::{absent_is_fine, absent_is_none, failed};
 use crate::engine::spec::{
     Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
 };
-use crate::engine::{ByteStream, Conversation, Engine, Progress};
+use crate::engine::{ByteStream, Conversation, Engine, Inside, Progress};
 use crate::error::{Code, Error, Result};
 
 mod answer;
@@ -347,8 +347,8 @@ impl Engine for Docker {
         let what = format!("cannot run `{}` in container `{container}`", command.join(" "));
         let (id, conversation) = self.begin(container, command, input.is_some(), &what).await?;
         let mut output = conversation.hold(input).await.map_err(|source| failed(&what, &source.into()))?;
-        let ended = self.client.inspect_exec(&id).await.map_err(|source| failed(&what, &source))?;
-        output.exit_code = ended.exit_code.unwrap_or(-1);
+        // Its end is noticed later than the end of its output.
+        output.exit_code = Inside::exit_code(self, &id).await?;
         failure::exec(&what, output)
     }
 
