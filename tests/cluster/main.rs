@@ -2,7 +2,7 @@
 //!
 //! It takes minutes and needs a Docker engine and the node image, so it runs only when asked to:
 //! `CORACLE_TEST_CLUSTER=1 cargo test --test cluster [-- FILTER…]`, where a filter is a part of `group/scenario`. Two processes
-//! with `--part=1` and `--part=2` run all of them side by side.
+//! with `--part=1` and `--part=2` run nearly all of them side by side, and `--part=3` is what has to be alone.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, clippy::doc_markdown, clippy::similar_names)]
 #![allow(unreachable_pub)]
@@ -44,7 +44,9 @@ const AT_ONCE: usize = 4;
 
 /// The parts that run side by side, each of about the same length; the first one has every other group. What uses the shared
 /// registry, or images of the same names, is in the same part. Three parts took longer than two on two processors.
-const PARTS: [&[&str]; 2] = [
+///
+/// The third part runs alone, afterwards: clusters whose time is over are removed by the next command of anybody.
+const PARTS: [&[&str]; 3] = [
     &[],
     &[
         "kind-files",
@@ -61,6 +63,7 @@ const PARTS: [&[&str]; 2] = [
         "unreliable",
         "kind-link",
     ],
+    &["lifetime"],
 ];
 
 /// The number of the part that a group belongs to, from 1.
