@@ -10,6 +10,7 @@ use clap_complete::engine::{
 use tokio::time::timeout;
 
 use crate::catalog;
+use crate::cli::namespace;
 use crate::cluster::found::{self, Cluster};
 use crate::cluster::{logs, registry, service, target};
 use crate::config::ClusterName;
@@ -17,7 +18,6 @@ use crate::engine::SharedEngine;
 use crate::engine::address::Environment;
 use crate::engine::connect::connect;
 use crate::error::Result;
-use crate::kubeconfig::{self, Location};
 
 /// The variable in which the script of a shell asks for completions.
 pub(super) const VARIABLE: &str = "CORACLE_COMPLETE";
@@ -92,18 +92,11 @@ pub(super) fn services() -> ArgValueCandidates {
             let words = words();
             let Ok(name) = cluster_name(&words).parse() else { return Ok(Vec::new()) };
             let cluster = found::get(&*engine, &name).await?;
-            let namespace = value(&words, &["--namespace"]).unwrap_or_else(|| context_namespace(&cluster.name));
+            let namespace = value(&words, &["--namespace"]).unwrap_or_else(|| namespace::of_context(&cluster));
             let names = service::names::names(&*engine, &cluster, &namespace).await?;
             Ok(names.iter().map(|(name, kind)| candidate(name, kind)).collect())
         })
     })
-}
-
-fn context_namespace(cluster: &ClusterName) -> String {
-    let variable = std::env::var_os("KUBECONFIG");
-    let location = Location::new(None, variable.as_deref(), dirs::home_dir().as_deref()).ok();
-    let found = location.and_then(|location| kubeconfig::namespace(&location, &cluster.context()));
-    found.unwrap_or_else(|| "default".to_owned())
 }
 
 /// Add-ons that this version has.

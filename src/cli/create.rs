@@ -49,7 +49,7 @@ pub(crate) struct ClusterOptions {
 }
 
 /// What the command line says of a cluster, in place of its configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ClusterFlags {
     /// Image to use for the nodes
     #[arg(long, value_name = "IMAGE")]
@@ -237,9 +237,8 @@ pub(crate) fn name_from(prefix: &str) -> String {
 
 /// The configuration in a file, as `create cluster --config` reads it.
 pub(crate) async fn configuration(file: &Path, name: Option<&str>) -> Result<ClusterConfig> {
-    let Source { written, base_directory } = input::configuration(file).await?;
-    let overrides = Overrides { name: name.map(str::to_owned), base_directory, ..Overrides::default() };
-    config::load(&written.text, &written.file, &overrides)
+    let overrides = Overrides { name: name.map(str::to_owned), ..Overrides::default() };
+    read(Some(file), &ClusterFlags::default(), overrides).await.map(|(cluster, _)| cluster)
 }
 
 impl ClusterOptions {

@@ -45,6 +45,7 @@ mod kubectl;
 mod load;
 mod logs;
 mod man;
+mod namespace;
 mod node;
 mod options;
 mod output;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::complete;
+use crate::cli::{complete, namespace};
 use crate::cluster::found::Cluster;
 use crate::cluster::target::{self, Target};
 use crate::config::{ClusterName, LocalRegistry, Period, registry_name};
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
-use crate::kubeconfig::{self, Location};
+use crate::kubeconfig::Location;
 use crate::ui::Format;
 
 /// Options of every command.
@@ -139,11 +139,7 @@ pub(crate) struct NamespaceOption {
 impl NamespaceOption {
     /// The namespace given, that of the cluster's context, or `default`.
     pub(crate) fn get(&self, cluster: &Cluster) -> String {
-        let of_context = || {
-            let location = KubeconfigOption { kubeconfig: None }.location().ok()?;
-            kubeconfig::namespace(&location, &cluster.context())
-        };
-        self.namespace.clone().or_else(of_context).unwrap_or_else(|| "default".to_owned())
+        self.namespace.clone().unwrap_or_else(|| namespace::of_context(cluster))
     }
 }
 

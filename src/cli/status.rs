@@ -12,7 +12,7 @@ use crate::cli::age;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
-use crate::cli::output::{OutputFormat, Printed, Table, TableOption};
+use crate::cli::output::{Printed, Table, TableOption};
 use crate::cli::watch::Watch;
 use crate::cluster;
 use crate::cluster::health::status;
@@ -64,16 +64,10 @@ impl Status {
         let (mut watch, mut before) = (Watch::new(&context.ui), Value::Null);
         loop {
             let (status, value, end) = look(engine, name).await?;
-            let reads = match self.output.output {
-                None => watch.show(&text(&status, &end))?,
-                Some(_) if value == before => true,
-                Some(OutputFormat::Json) => context.ui.bytes(format!("{value}\n").as_bytes())?,
-                Some(format) => {
-                    let printed = Printed { value: value.clone(), names: vec![&status.name], text: &|_| String::new() };
-                    context.ui.bytes(format!("---\n{}", printed.render(Some(format))?).as_bytes())?
-                }
-            };
-            if !reads {
+            let is_known = self.output.output.is_some() && value == before;
+            let text = |_| text(&status, &end);
+            let printed = Printed { value: value.clone(), names: vec![&status.name], text: &text };
+            if !is_known && !watch.print(&printed, self.output.output)? {
                 return Ok(ExitCode::SUCCESS);
             }
             before = value;

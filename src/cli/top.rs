@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
-use crate::cli::output::{OutputFormat, Printed, Table, TableOption, size};
+use crate::cli::output::{Printed, Table, TableOption, size};
 use crate::cli::watch::Watch;
 use crate::cluster;
 use crate::cluster::top::{self as measured, Usage};
@@ -42,12 +42,7 @@ impl Run for Top {
                 context.ui.data(&printed.render(self.output.output)?)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            let reads = match self.output.output {
-                None => watch.show(&printed.render(None)?)?,
-                Some(OutputFormat::Json) => context.ui.bytes(format!("{}\n", printed.value).as_bytes())?,
-                Some(format) => context.ui.bytes(format!("---\n{}", printed.render(Some(format))?).as_bytes())?,
-            };
-            if !reads {
+            if !watch.print(&printed, self.output.output)? {
                 return Ok(ExitCode::SUCCESS);
             }
         }

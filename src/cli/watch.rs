@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::cli::output::{OutputFormat, Printed};
 use crate::error::Result;
 use crate::ui::Ui;
 use crate::ui::terminal;
@@ -22,6 +23,15 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(ui: &'a Ui) -> Self {
         Self { ui, draws: terminal::draws(), shown: None }
+    }
+
+    /// Prints a result of now: its text, an object in one line, or a document. The value is as that of [`Self::show`].
+    pub(super) fn print(&mut self, printed: &Printed<'_>, format: Option<OutputFormat>) -> Result<bool> {
+        match format {
+            None => self.show(&printed.render(None)?),
+            Some(OutputFormat::Json) => self.ui.bytes(format!("{}\n", printed.value).as_bytes()),
+            Some(format) => self.ui.bytes(format!("---\n{}", printed.render(Some(format))?).as_bytes()),
+        }
     }
 
     /// Shows the text of now. The value is whether anybody still reads it.
