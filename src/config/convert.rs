@@ -1,11 +1,11 @@
-//! Files of kind, and of k3d, as files of ours.
+//! Files of kind and of k3d, and command lines of minikube, as files of ours.
 
 use serde_json::{Number, Value as Json};
 
 use super::comments::{self, Comments};
 use super::reader::Reader;
 use super::value::{Node, Value};
-use super::{Overrides, k3d, kind, load, tree, warnings};
+use super::{Overrides, k3d, kind, load, minikube, tree, warnings};
 use crate::error::{Code, Error, Result};
 
 /// Fields whose values are flags: there, a number is the text that it is written as.
@@ -83,6 +83,22 @@ fn of_k3d(text: &str, root: &Node, file: &str, overrides: &Overrides) -> Result<
     let cluster = load(&text, &format!("{file}, converted"), overrides)?;
     let notes = translated.notes.into_iter().chain(warnings(&cluster)).collect();
     Ok(Converted { text, notes, has_relative_paths: translated.has_relative_paths, logins: Vec::new() })
+}
+
+/// Writes the words of a `minikube start` as a file of ours, with notes about what is left out. Fails for other commands, and
+/// as [`load()`] does.
+pub fn convert_minikube(words: &[String], overrides: &Overrides) -> Result<Converted> {
+    let refused = |message: String| {
+        let hint = "write the whole command: `coracle config convert -- minikube start --nodes 3`";
+        Error::new(Code::UsageInvalid, message).hint(hint)
+    };
+    let translated = minikube::translate(words).map_err(refused)?;
+    let mut head = vec![format!("Converted by `coracle config convert` from `{}`.", words.join(" "))];
+    head.extend(translated.notes.iter().map(|note| format!("Note: {note}.")));
+    let text = comments::write(&Json::Object(translated.document), &head, &Comments::new())?;
+    let cluster = load(&text, "the converted command", overrides)?;
+    let notes = translated.notes.into_iter().chain(warnings(&cluster)).collect();
+    Ok(Converted { text, notes, has_relative_paths: false, logins: Vec::new() })
 }
 
 /// The beginning of the comment about where a file comes from.

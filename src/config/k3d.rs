@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::assembled::{insert, push};
 use super::comments::Comments;
 use super::tree;
 use super::value::{Entry, Node, Value};
@@ -348,20 +349,6 @@ impl Translated {
             self.comments.insert("addons".to_owned(), vec![comment.to_owned()]);
         }
     }
-}
-
-/// Adds an item to a list in a mapping.
-fn push(target: &mut Map<String, Json>, name: &str, item: Json) {
-    if let Some(Json::Array(items)) = target.get_mut(name) {
-        items.push(item);
-    } else {
-        target.insert(name.to_owned(), json!([item]));
-    }
-}
-
-/// Sets an entry of a mapping in a mapping.
-fn insert(target: &mut Map<String, Json>, name: &str, key: &str, value: Json) {
-    target.entry(name.to_owned()).or_insert_with(|| json!({}))[key] = value;
 }
 
 fn entries(node: &Node) -> &[Entry] {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 mod as_kind;
+mod assembled;
 mod comments;
 mod components;
 mod contents;
@@ -20,6 +21,7 @@ pub mod known;
 mod kubeadm;
 mod lifetime;
 mod load;
+mod minikube;
 mod name;
 mod node_flags;
 mod node_settings;
@@ -40,7 +42,7 @@ mod value;
 mod view;
 mod volumes;
 
-pub use convert::{Converted, convert};
+pub use convert::{Converted, convert, convert_minikube};
 pub use dns::CoreDns;
 pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};

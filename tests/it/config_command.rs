@@ -118,6 +118,13 @@ fn convert_writes_a_file_that_validates_and_says_what_is_missing() {
     std::fs::write(folder.path().join("converted.yaml"), &said.stdout).unwrap();
     let checked = config(folder.path(), &["validate", "@converted.yaml"]);
     assert_eq!(checked.code, 0, "{}\n{}", said.stdout, checked.stderr);
+    let started = ["minikube", "start", "--nodes=2", "--cni", "calico", "--memory=2g"];
+    let said = config(folder.path(), &[&["convert", "--"][..], &started].concat());
+    assert!(said.code == 0 && said.stderr.contains("`--cni` is left out: install calico"), "{}", said.stderr);
+    std::fs::write(folder.path().join("converted.yaml"), &said.stdout).unwrap();
+    assert_eq!(config(folder.path(), &["validate", "@converted.yaml"]).code, 0, "{}", said.stdout);
+    let said = config(folder.path(), &["convert", "--", "minikube", "stop"]);
+    assert!(said.code == 2 && said.stderr.contains("only `minikube start`"), "{}", said.stderr);
     let said = config(folder.path(), &["convert", "@ours.yaml"]);
     assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{}", said.stderr);
     assert!(said.stderr.contains("not a configuration file of kind"), "{}", said.stderr);

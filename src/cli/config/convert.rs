@@ -14,15 +14,23 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 pub(crate) struct Convert {
     /// Configuration file of kind or k3d, or `-` for standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "command", conflicts_with = "command")]
+    file: Option<PathBuf>,
+    /// Command line of minikube, after `--`: `-- minikube start --nodes 3`
+    #[arg(value_name = "COMMAND", last = true)]
+    command: Vec<String>,
 }
 
 impl Run for Convert {
     async fn run(self, context: &Context) -> Result<ExitCode> {
-        let Source { written, base_directory } = input::configuration(&self.file).await?;
-        let overrides = Overrides { base_directory, ..Overrides::default() };
-        let converted = config::convert(&written.text, &written.file, &overrides)?;
+        let mut overrides = Overrides::default();
+        let converted = if let Some(file) = &self.file {
+            let Source { written, base_directory } = input::configuration(file).await?;
+            overrides.base_directory = base_directory;
+            config::convert(&written.text, &written.file, &overrides)?
+        } else {
+            config::convert_minikube(&self.command, &overrides)?
+        };
         for note in &converted.notes {
             context.ui.warn(note);
         }
