@@ -223,7 +223,6 @@ pub(super) fn container_path(path: &str) -> Result<String, String> {
 /// Paths of the node that a mount must not cover.
 const NEEDED: &[&str] = &[
     "/bin",
-    "/dev",
     "/etc/cni/net.d",
     "/etc/containerd",
     "/etc/coracle",
@@ -274,6 +273,29 @@ const CLOSED: &[&str] = &[
     "/var/lib/kubelet/pki",
 ];
 
+/// The kubelet's directory: plugins for storage want the host's; what the node needs in it is written through the mount.
+const KUBELET: &str = "/var/lib/kubelet";
+/// The directory of keys and certificates: people add those of an identity provider or a webhook.
+const PKI: &str = "/etc/kubernetes/pki/";
+/// What coracle has in that directory.
+const OWN: &[&str] = &[
+    "apiserver-etcd-client.crt",
+    "apiserver-etcd-client.key",
+    "apiserver-kubelet-client.crt",
+    "apiserver-kubelet-client.key",
+    "apiserver.crt",
+    "apiserver.key",
+    "ca.crt",
+    "ca.key",
+    "etcd",
+    "front-proxy-ca.crt",
+    "front-proxy-ca.key",
+    "front-proxy-client.crt",
+    "front-proxy-client.key",
+    "sa.key",
+    "sa.pub",
+];
+
 /// Directories in closed ones that may be mounted: programs that look into the host's kernel need them.
 const OPEN: &[&str] = &["/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing"];
 
@@ -284,6 +306,10 @@ fn hidden_path(path: &str) -> Option<&'static str> {
     if OPEN.iter().any(|open| *open == path || below(path, open)) {
         return None;
     }
-    let covered = NEEDED.iter().find(|needed| **needed == path || below(needed, path));
+    let covered = NEEDED.iter().find(|needed| **needed == path || (below(needed, path) && path != KUBELET));
+    let added = path.strip_prefix(PKI).and_then(|name| name.split('/').next());
+    if covered.is_none() && added.is_some_and(|name| !OWN.contains(&name)) {
+        return None;
+    }
     covered.or_else(|| CLOSED.iter().find(|closed| **closed == path || below(path, closed))).copied()
 }

@@ -29,6 +29,28 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "timeouts",
 ];
 
+/// Flags that files repeat, with the values that kubeadm gives them, and coracle as well.
+const REPEATED: &[(&str, &str)] = &[
+    ("client-ca-file", "/etc/kubernetes/pki/ca.crt"),
+    ("cluster-signing-cert-file", "/etc/kubernetes/pki/ca.crt"),
+    ("cluster-signing-key-file", "/etc/kubernetes/pki/ca.key"),
+    ("etcd-cafile", "/etc/kubernetes/pki/etcd/ca.crt"),
+    ("etcd-certfile", "/etc/kubernetes/pki/apiserver-etcd-client.crt"),
+    ("etcd-keyfile", "/etc/kubernetes/pki/apiserver-etcd-client.key"),
+    ("etcd-servers", "https://127.0.0.1:2379"),
+    ("kubelet-client-certificate", "/etc/kubernetes/pki/apiserver-kubelet-client.crt"),
+    ("kubelet-client-key", "/etc/kubernetes/pki/apiserver-kubelet-client.key"),
+    ("proxy-client-cert-file", "/etc/kubernetes/pki/front-proxy-client.crt"),
+    ("proxy-client-key-file", "/etc/kubernetes/pki/front-proxy-client.key"),
+    ("requestheader-client-ca-file", "/etc/kubernetes/pki/front-proxy-ca.crt"),
+    ("root-ca-file", "/etc/kubernetes/pki/ca.crt"),
+    ("service-account-key-file", "/etc/kubernetes/pki/sa.pub"),
+    ("service-account-private-key-file", "/etc/kubernetes/pki/sa.key"),
+    ("service-account-signing-key-file", "/etc/kubernetes/pki/sa.key"),
+    ("tls-cert-file", "/etc/kubernetes/pki/apiserver.crt"),
+    ("tls-private-key-file", "/etc/kubernetes/pki/apiserver.key"),
+];
+
 /// What the patches of a file set in the cluster, as entries of our fields.
 #[derive(Default)]
 pub(super) struct Settings {
@@ -37,6 +59,8 @@ pub(super) struct Settings {
     pub(super) notes: Vec<String>,
     pub(super) registries: Vec<Node>,
     pub(super) containerd: Vec<Entry>,
+    /// `kubernetesVersion`, which the node image has to have.
+    version: Option<Entry>,
     /// What nodes log in with at registries, by host.
     pub(super) accounts: BTreeMap<String, Account>,
     /// Flags of each of [`COMPONENTS`].
@@ -46,6 +70,8 @@ pub(super) struct Settings {
     kube_proxy: Vec<Entry>,
 }
 
+/// The repository of node images with each version of Kubernetes.
+const IMAGE: &str = "coracle/node";
 /// The field with the flags of a component.
 const COMPONENTS: [&str; 4] = ["apiServer", "controllerManager", "scheduler", "etcd"];
 
@@ -70,6 +96,24 @@ impl Settings {
         let flags = &mut self.flags[index];
         flags.retain(|known| known.key != entry.key);
         flags.push(entry);
+    }
+
+    /// The image of all nodes, if a patch asks for a version and no node has an image. The version of images that the
+    /// nodes have must be the same.
+    pub(super) fn image(&mut self, reader: &mut Reader<'_>, nodes: &[Node]) -> Option<Entry> {
+        let version = self.version.take()?;
+        let text = version.node.value.text();
+        let images: Vec<String> = nodes.iter().filter_map(|node| Some(node.value.get("image")?.value.text())).collect();
+        let tag = format!(":v{}", text.trim_start_matches('v'));
+        if images.is_empty() {
+            return Some(text_entry(version.node.mark, "image", &format!("{IMAGE}{tag}")));
+        }
+        let is_other = |image: &String| !image.split('@').next().is_some_and(|name| name.ends_with(&tag));
+        if let Some(image) = images.iter().find(|image| is_other(image)) {
+            let instead = format!("; the version is that of the node image, which is `{image}` here");
+            refuse(reader, &version, "ClusterConfiguration", &instead);
+        }
+        None
     }
 
     /// The entries for the top of a file.
@@ -176,12 +220,7 @@ impl Settings {
             "featureGates" => {
                 self.note("`featureGates` of ClusterConfiguration are gates of kubeadm, which coracle does not run");
             }
-            "kubernetesVersion" => refuse(
-                reader,
-                entry,
-                "ClusterConfiguration",
-                "; the version is that of the node image, so choose the `image`",
-            ),
+            "kubernetesVersion" => self.version = Some(entry.clone()),
             name if WITHOUT_EFFECT.contains(&name) => {}
             _ => refuse(reader, entry, "ClusterConfiguration", ""),
         }
@@ -241,6 +280,7 @@ impl Settings {
             match (flag.key.as_str(), &flag.node.value) {
                 // kind's own flags that a patch removes are not there in the first place.
                 (_, Value::Null) => {}
+                (name, Value::Text(text, _)) if REPEATED.contains(&(name, text.as_str())) => {}
                 ("feature-gates", _) => self.set_gates(gates(&flag)),
                 _ => self.flag(component, flag),
             }
@@ -283,7 +323,8 @@ pub(super) fn changed(documents: &Documents, kind: &str) -> Vec<Entry> {
 
 /// Reports a field that cannot be honoured.
 pub(super) fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instead: &str) {
-    if matches!(entry.node.value, Value::Null) {
+    if matches!(&entry.node.value, Value::Null) || matches!(&entry.node.value, Value::Map(fields) if fields.is_empty())
+    {
         return;
     }
     let message = format!("coracle cannot honour `{}` of {place}{instead}", entry.key);

@@ -88,6 +88,7 @@ pub(super) fn translate(reader: &mut Reader<'_>, root: &Node) -> Translated {
     let all = nodes(reader, fields.get("nodes"), &patches, &mut settings);
     let mut entries = vec![text_entry(mark, "apiVersion", API_VERSION), text_entry(mark, "kind", KIND)];
     entries.extend(fields.get("name").map(|field| entry("name", field)));
+    entries.extend(settings.image(reader, &all));
     if let Some(field) = fields.get("featureGates")
         && reader.entries(field).is_some()
     {

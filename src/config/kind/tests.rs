@@ -237,6 +237,31 @@ fn what_cannot_be_honoured_is_named_and_never_passed_over() {
 }
 
 #[test]
+fn the_version_of_a_patch_is_that_of_the_node_image() {
+    let text = |nodes: &str| {
+        of(&format!("{nodes}kubeadmConfigPatches:\n- |\n  kind: ClusterConfiguration\n  kubernetesVersion: v1.35.4\n"))
+    };
+    assert_eq!(read(&text("")).image.as_deref(), Some("coracle/node:v1.35.4"));
+    let with = |image: &str| text(&format!("nodes:\n- {{role: control-plane, image: '{image}'}}\n"));
+    assert_eq!(read(&with("kindest/node:v1.35.4@sha256:abc")).image, None);
+    let found = problems(&with("kindest/node:v1.36.3"));
+    assert!(found.len() == 1 && found[0].contains("which is `kindest/node:v1.36.3` here"), "{found:?}");
+}
+
+#[test]
+fn flags_with_the_values_that_kubeadm_gives_are_taken() {
+    let text = |value: &str| {
+        of(&format!(
+            "kubeadmConfigPatches:\n- |\n  kind: ClusterConfiguration\n  apiServer:\n    extraArgs:\n      \
+             service-account-signing-key-file: {value}\n      service-account-issuer: kubernetes.default.svc\n"
+        ))
+    };
+    let cluster = read(&text("/etc/kubernetes/pki/sa.key"));
+    assert_eq!(cluster.api_server.keys().collect::<Vec<_>>(), ["service-account-issuer"]);
+    assert!(problems(&text("/etc/kubernetes/other.key"))[0].contains("set by coracle"));
+}
+
+#[test]
 fn a_patch_where_kubeadm_does_not_read_it_is_noted() {
     let text = of(
         "nodes:\n- role: control-plane\n- role: worker\n  kubeadmConfigPatches:\n  - |\n    kind: InitConfiguration\n    \

@@ -1,12 +1,14 @@
 //! Configuration files of kind as people write them, in `tests/kind-files`: what they say is seen in the cluster.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::Group;
+use crate::harness::chance::rounds;
 use crate::harness::cluster::{Cluster, PATIENCE, fetch};
-use crate::harness::run::{contains, docker, ensure, eventually};
+use crate::harness::run::{contains, docker, ensure, eventually, free_port};
 
 macro_rules! file {
     ($name:literal) => {
@@ -31,6 +33,8 @@ pub(crate) const KIND_FILES: Group = Group {
         ("no-cni-no-proxy", no_cni_no_proxy),
         ("ha-dual", ha_dual),
         ("containerd", containerd),
+        ("old-version", old_version),
+        ("mounts", mounts),
         ("converted", converted),
         ("init", init),
     ],
@@ -211,6 +215,59 @@ fn containerd(cluster: &Cluster) -> Result<(), String> {
         contains(&dump, "max_concurrent_downloads = 7")?;
         contains(&dump, "config_path = '/etc/containerd/certs.d'")
     })
+}
+
+/// The version before the current one, with a port of UDP.
+fn old_version(cluster: &Cluster) -> Result<(), String> {
+    let port = free_port()?;
+    let text = file!("v1alpha3").replace("hostPort: 30950", &format!("hostPort: {port}"));
+    with(cluster, &text, || {
+        contains(&cluster.said.borrow(), "kind's old version v1alpha3")?;
+        contains(&flags(cluster, "kube-apiserver")?, "--profiling=false")?;
+        cluster.in_node("setsid socat UDP-LISTEN:30950,fork EXEC:'echo answered' >/dev/null 2>&1 & sleep 0.2")?;
+        let told = |error: std::io::Error| error.to_string();
+        let socket = UdpSocket::bind("127.0.0.1:0").map_err(told)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2))).map_err(told)?;
+        eventually(PATIENCE, || {
+            socket.send_to(b"asked", ("127.0.0.1", port)).map_err(told)?;
+            let mut answer = [0; 64];
+            let length = socket.recv(&mut answer).map_err(told)?;
+            contains(&String::from_utf8_lossy(&answer[..length]), "answered")
+        })
+    })
+}
+
+/// What people mount for plugins of storage, and for identity providers.
+const MOUNTS: &str = "kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+kubeadmConfigPatches:
+- |
+  kind: ClusterConfiguration
+  apiServer: {extraArgs: {service-account-signing-key-file: /etc/kubernetes/pki/sa.key}}
+nodes:
+- role: control-plane
+  extraMounts:
+  - {hostPath: HOSTDIR/kubelet, containerPath: /var/lib/kubelet}
+  - {hostPath: /dev, containerPath: /dev}
+  - {hostPath: HOSTDIR/oidc.crt, containerPath: /etc/kubernetes/pki/oidc.crt}
+";
+
+fn mounts(cluster: &Cluster) -> Result<(), String> {
+    let home = cluster.home.display().to_string();
+    std::fs::create_dir_all(cluster.home.join("kubelet")).map_err(|error| error.to_string())?;
+    cluster.write("oidc.crt", "of a provider")?;
+    // A second cluster finds what the kubelet of the first one has left.
+    for _ in 0..rounds(1, 2) {
+        with(cluster, &MOUNTS.replace("HOSTDIR", &home), || {
+            contains(&cluster.in_node("cat /etc/kubernetes/pki/oidc.crt")?, "of a provider")?;
+            ensure(cluster.home.join("kubelet/pods").is_dir(), || "the kubelet writes elsewhere".to_owned())?;
+            let devices = cluster.in_node("ls /dev | wc -l")?;
+            ensure(devices.trim().parse().is_ok_and(|count: usize| count > 20), || devices.clone())
+        })?;
+        let left = std::fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
+        ensure(!left.contains(&format!("{home}/kubelet")), || "something is still mounted on this host".to_owned())?;
+    }
+    Ok(())
 }
 
 /// A file with a little of what is translated.

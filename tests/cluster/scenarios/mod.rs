@@ -359,6 +359,7 @@ const REGISTRY: Group = Group {
         ("page", registry_pages::page),
         ("image-page", registry_pages::image_page),
         ("port-taken", registry_pages::port_taken),
+        ("kind-file", registry_pages::kind_file),
         ("another-cluster", registry::another_cluster),
         ("delete", registry::delete),
     ],

@@ -17,8 +17,8 @@ use crate::harness::cluster::{Cluster, PATIENCE, json};
 use crate::harness::engine::build_registry;
 use crate::harness::run::{Output, contains, docker, docker_output, ensure, eventually, free_port, run};
 
-const USER: &str = "t-user";
-const PASSWORD: &str = "t-accept-open-sesame";
+pub(super) const USER: &str = "t-user";
+pub(super) const PASSWORD: &str = "t-accept-open-sesame";
 /// The same as the registry knows it (bcrypt).
 const HASH: &str = "$2a$05$h/lJEl0kMkuZpfWKZTOaBuqmxhwgIZZUUfATY7XJpY510c4G2ygxa";
 /// The credential helper of this test.
@@ -28,7 +28,7 @@ pub(super) fn registry() -> String {
     format!("{}local-{}", cleanup::PREFIX, std::process::id())
 }
 
-fn mirror() -> String {
+pub(super) fn mirror() -> String {
     format!("{}mirror-{}", cleanup::PREFIX, std::process::id())
 }
 
@@ -146,7 +146,7 @@ fn serve_mirror(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Starts a pod of this image, always pulled, on a node, and waits until it runs.
-fn runs(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Result<(), String> {
+pub(super) fn runs(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Result<(), String> {
     start(cluster, pod, image, node, "Always")?;
     is_running(cluster, pod)
 }

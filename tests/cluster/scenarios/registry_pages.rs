@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use super::registry::{host, registry};
+use super::registry::{self, host, registry};
 use crate::harness::cleanup;
 use crate::harness::cluster::{Cluster, json};
 use crate::harness::guide::follow_as;
@@ -98,4 +98,21 @@ pub(super) fn pulls_with_progress(cluster: &Cluster, image: &str) -> Result<(), 
     ensure(told.iter().any(far), || format!("it said {told:?} of {events:?}"))?;
     println!("        pulling said: {}", told.join("; "));
     cluster.coracle(&["image", "rm", image]).map(drop)
+}
+
+/// A file of kind for a private registry whose certificate nobody knows: pods get its images, with the file's password.
+pub(super) fn kind_file(_: &Cluster) -> Result<(), String> {
+    let file = include_str!("../../kind-files/private-registry.yaml");
+    let other = Cluster::new("registry-kind")?;
+    std::fs::create_dir_all(other.home.join("certs")).map_err(|error| error.to_string())?;
+    let text = file.replace("HOSTDIR", &other.home.display().to_string());
+    let text = text.replace("someone", registry::USER).replace("secret", registry::PASSWORD);
+    other.create(&text, &[])?;
+    let network = format!("coracle-{}", other.name);
+    docker(&["network", "connect", "--alias", "registry.test", &network, &registry::mirror()])?;
+    let image = "registry.test:5443/team/app:1";
+    let pulled = registry::runs(&other, "private", image, &other.node());
+    docker(&["network", "disconnect", "--force", &network, &registry::mirror()])?;
+    pulled?;
+    other.coracle(&["delete", "cluster"]).map(drop)
 }
