@@ -10,8 +10,8 @@ use crate::error::{Code, Error};
 const RELEASE: &str = "0.33.0";
 /// kind's network, unless its variable names another one.
 const NETWORK: &str = "kind";
-/// kind's cluster, unless its variable or an option names another one.
-const NAME: &str = "kind";
+/// The command's name, and that of its cluster, unless its variable or an option names another one.
+pub(super) const NAME: &str = "kind";
 
 /// Whether the command is called by the name of kind.
 pub(super) fn is_called(words: &[OsString]) -> bool {
@@ -34,16 +34,30 @@ pub(super) fn forgives(words: &[OsString], error: &Error) -> bool {
     error.code() == Code::ClusterNotFound && command(words).starts_with(&["get", "nodes"])
 }
 
+/// What kind says on standard error where a list is empty: scripts compare it. `words` are those that were translated.
+pub(super) fn nothing(words: &[OsString]) -> Option<String> {
+    match command(words)[..] {
+        ["get", "clusters", ..] => Some("No kind clusters found.".to_owned()),
+        ["get", "nodes", ..] if has(words, &["-A", "--all-clusters"]) => {
+            Some("No kind nodes for any cluster.".to_owned())
+        }
+        ["get", "nodes", ..] => {
+            let name = value(words, &["--name", "-n"]).unwrap_or(NAME);
+            Some(format!("No kind nodes found for cluster \"{name}\"."))
+        }
+        _ => None,
+    }
+}
+
 /// What a call prints that kind answers about itself: its version, as tools look for it.
 pub(super) fn answer(words: &[OsString]) -> Option<String> {
-    let has = |known: &[&str]| words.iter().skip(1).any(|word| known.iter().any(|known| word == known));
     if command(words).first().copied() == Some("version") {
         let own = format!("coracle{}", env!("CARGO_PKG_VERSION"));
         let system = format!("{}/{}", std::env::consts::OS, architecture());
-        let is_quiet = has(&["-q", "--quiet"]);
+        let is_quiet = has(words, &["-q", "--quiet"]);
         return Some(if is_quiet { RELEASE.to_owned() } else { format!("kind v{RELEASE} {own} {system}") });
     }
-    (command(words).is_empty() && has(&["--version"])).then(|| format!("kind version {RELEASE}"))
+    (command(words).is_empty() && has(words, &["--version"])).then(|| format!("kind version {RELEASE}"))
 }
 
 /// The processor in Go's words.
@@ -57,16 +71,7 @@ fn architecture() -> &'static str {
 
 /// A command line of kind as one of coracle: with kind's names and its lists. `named` is the cluster that the environment names.
 pub(super) fn translated(mut words: Vec<OsString>, named: Option<&str>) -> Vec<OsString> {
-    let has = |known: &[&str]| {
-        words.iter().skip(1).filter_map(|word| word.to_str()).any(|word| {
-            let is = |known: &&str| {
-                let value = word.strip_prefix(known);
-                value.is_some_and(|rest| rest.is_empty() || rest.starts_with('=') || !known.starts_with("--"))
-            };
-            known.iter().any(is)
-        })
-    };
-    let is_named = has(&["--name", "-n"]);
+    let is_named = has(&words, &["--name", "-n"]);
     let mut more: Vec<OsString> = Vec::new();
     match command(&words)[..] {
         // The name of a new cluster may stand in its file.
@@ -78,19 +83,46 @@ pub(super) fn translated(mut words: Vec<OsString>, named: Option<&str>) -> Vec<O
         | ["delete", "cluster", ..]
         | ["export", "kubeconfig" | "logs", ..]
         | ["load", "docker-image" | "image-archive", ..]
-            if !is_named && !has(&["-A", "--all-clusters"]) =>
+            if !is_named && !has(&words, &["-A", "--all-clusters"]) =>
         {
             more.extend(["--name".into(), named.unwrap_or(NAME).into()]);
         }
         _ => {}
     }
     if let ["get", "clusters" | "nodes", ..] = command(&words)[..]
-        && !has(&["--output", "-o"])
+        && !has(&words, &["--output", "-o"])
     {
         more.extend(["--output".into(), "name".into()]);
     }
     words.append(&mut more);
     words
+}
+
+/// Whether one of these options is among the words: alone, or with a value in the same word.
+fn has(words: &[OsString], known: &[&str]) -> bool {
+    words
+        .iter()
+        .skip(1)
+        .filter_map(|word| word.to_str())
+        .any(|word| known.iter().any(|known| rest(word, known).is_some()))
+}
+
+/// The value of the first of these options.
+fn value<'a>(words: &'a [OsString], known: &[&str]) -> Option<&'a str> {
+    let mut words = words.iter().skip(1).filter_map(|word| word.to_str());
+    while let Some(word) = words.next() {
+        match known.iter().find_map(|known| rest(word, known)) {
+            Some("") => return words.next(),
+            Some(value) => return Some(value.trim_start_matches('=')),
+            None => {}
+        }
+    }
+    None
+}
+
+/// What follows an option in its word.
+fn rest<'a>(word: &'a str, option: &str) -> Option<&'a str> {
+    word.strip_prefix(option).filter(|rest| rest.is_empty() || rest.starts_with('=') || !option.starts_with("--"))
 }
 
 /// The words of a command line that are no options: the command, then what it is given.
@@ -144,6 +176,20 @@ mod tests {
         assert_eq!(answer("kind --version").as_deref(), Some(&*format!("kind version {RELEASE}")));
         assert!(answer("kind version").unwrap().starts_with(&format!("kind v{RELEASE} coracle")));
         assert_eq!(answer("kind get clusters"), None);
+    }
+
+    #[test]
+    fn an_empty_list_is_told_in_kinds_words() {
+        for (typed, wanted) in [
+            ("kind get clusters", Some("No kind clusters found.")),
+            ("kind get nodes", Some("No kind nodes found for cluster \"kind\".")),
+            ("kind get nodes --name=a", Some("No kind nodes found for cluster \"a\".")),
+            ("kind get nodes -n a", Some("No kind nodes found for cluster \"a\".")),
+            ("kind get nodes -A", Some("No kind nodes for any cluster.")),
+            ("kind get kubeconfig", None),
+        ] {
+            assert_eq!(nothing(&translated(words(typed), None)).as_deref(), wanted, "{typed}");
+        }
     }
 
     #[test]

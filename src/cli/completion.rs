@@ -10,9 +10,6 @@ use crate::cli::complete::VARIABLE;
 use crate::cli::context::Context;
 use crate::error::{Code, Error, Result};
 
-/// The name by which the shell calls the command.
-const COMMAND: &str = "coracle";
-
 #[derive(Debug, Args)]
 #[command(after_help = "To complete in every new shell:
   echo 'source <(coracle completion bash)' >>~/.bashrc
@@ -29,8 +26,9 @@ impl Run for Completion {
         let shells = Shells::builtins();
         let shell = shells.completer(&self.shell.to_string()).ok_or_else(failed)?;
         let mut script = Vec::new();
+        let program = context.program;
         shell
-            .write_registration(VARIABLE, COMMAND, COMMAND, COMMAND, &mut script)
+            .write_registration(VARIABLE, program, program, program, &mut script)
             .map_err(|source| failed().with_cause(&source))?;
         context.ui.data(&String::from_utf8_lossy(&script))?;
         Ok(ExitCode::SUCCESS)

@@ -24,11 +24,23 @@ pub(crate) struct Context {
     pub(super) cleaning: TaskTracker,
     /// Whether clusters whose time is over are removed when the engine is asked for.
     pub(super) sweeps: bool,
+    /// What is said where a list is empty, if it is not what coracle says.
+    pub(super) nothing: Option<String>,
+    /// The name by which the shell calls the command.
+    pub(super) program: &'static str,
 }
 
 impl Context {
     pub(super) fn new(ui: Ui, grammar: fn() -> clap::Command) -> Self {
-        Self { ui, grammar, stop: CancellationToken::new(), cleaning: TaskTracker::new(), sweeps: false }
+        Self {
+            ui,
+            grammar,
+            stop: CancellationToken::new(),
+            cleaning: TaskTracker::new(),
+            sweeps: false,
+            nothing: None,
+            program: "coracle",
+        }
     }
 
     /// Connects to the engine; the second value is whether files and ports of this host are its own.

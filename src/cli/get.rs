@@ -67,8 +67,9 @@ impl Run for GetClusters {
             (cluster, limit)
         }))
         .await;
-        if clusters.is_empty() && self.output.output.is_none() {
-            context.ui.note("There are no clusters");
+        let nothing = context.nothing.as_deref().or(self.output.output.is_none().then_some("There are no clusters"));
+        if let Some(nothing) = nothing.filter(|_| clusters.is_empty()) {
+            context.ui.note(nothing);
             return Ok(ExitCode::SUCCESS);
         }
         let printed = Printed {
@@ -97,6 +98,9 @@ impl Run for GetNodes {
                 parts.map(move |part| (cluster, part))
             })
             .collect();
+        if let Some(nothing) = context.nothing.as_deref().filter(|_| nodes.is_empty()) {
+            context.ui.note(nothing);
+        }
         let printed = Printed {
             value: nodes.iter().map(|(cluster, node)| node_value(cluster, node)).collect(),
             names: nodes.iter().map(|(_, node)| node.name.as_str()).collect(),

@@ -216,7 +216,11 @@ async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
     for warning in ignored.into_iter().chain(unread) {
         ui.warn(warning);
     }
-    let context = Context { sweeps: command.sweeps(), ..Context::new(ui.clone(), Arguments::command) };
+    let mut context = Context { sweeps: command.sweeps(), ..Context::new(ui.clone(), Arguments::command) };
+    if as_kind::is_called(&typed) {
+        context.nothing = as_kind::nothing(&typed);
+        context.program = as_kind::NAME;
+    }
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
     let result = context.run(Box::pin(command.run(&context))).await;
@@ -228,7 +232,7 @@ async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
 /// Tells why a command failed, and returns its exit code.
 fn ended(ui: &Ui, typed: &[OsString], error: &Error) -> ExitCode {
     if as_kind::is_called(typed) && as_kind::forgives(typed, error) {
-        ui.note(error.to_string());
+        ui.note(as_kind::nothing(typed).unwrap_or_else(|| error.to_string()));
         return ExitCode::SUCCESS;
     }
     ui.error(error);

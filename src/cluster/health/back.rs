@@ -26,7 +26,7 @@ const PODS: &str = "/api/v1/namespaces/kube-system/pods";
 /// The label of the pods that are waited for, its values on every node, and that of the cluster's DNS servers, one of which
 /// is enough.
 const LABEL: &str = "k8s-app";
-const OF_NODES: [&str; 2] = ["kube-proxy", "coracle-agent"];
+const OF_NODES: [&str; 3] = ["kube-proxy", "coracle-agent", "kindnet"];
 const DNS: &str = "kube-dns";
 
 /// What must be usable.

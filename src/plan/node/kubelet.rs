@@ -126,7 +126,8 @@ pub fn node_taints(layout: &Layout, node: &NodeLayout) -> Vec<Value> {
 
 /// The provider ID of the Node object.
 pub fn provider_id(layout: &Layout, node: &NodeLayout) -> String {
-    format!("coracle://docker/{}/{}", layout.cluster.name, node.name)
+    let scheme = if layout.cluster.kind_network.is_some() { "kind" } else { "coracle" };
+    format!("{scheme}://docker/{}/{}", layout.cluster.name, node.name)
 }
 
 /// `/var/lib/kubelet/kubeadm-flags.env`, which the kubelet's unit reads.

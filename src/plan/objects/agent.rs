@@ -13,6 +13,8 @@ const ENDPOINT: &str = "CONTROL_PLANE_ENDPOINT";
 const LOAD_BALANCER_SUBNETS: &str = "LOAD_BALANCER_SUBNETS";
 /// The subnets of services, if kube-proxy translates their addresses.
 const SERVICE_SUBNETS: &str = "SERVICE_SUBNETS";
+/// How kind calls its network in the labels of pods.
+const KINDNET: &str = "kindnet";
 /// `off` leaves routes, masquerading and the CNI configuration to another plugin.
 const POD_NETWORK: &str = "POD_NETWORK";
 
@@ -27,6 +29,9 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
     let mut is_ours = false;
     for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
         is_ours |= object["metadata"]["name"] == "coracle-agent";
+        if layout.cluster.kind_network.is_some() {
+            label_as_kind(object);
+        }
         if let Some(environment) = object["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut() {
             environment.push(json!({"name": ENDPOINT, "value": layout.endpoint()}));
             if networking.kube_proxy_mode != KubeProxyMode::None {
@@ -45,6 +50,16 @@ pub fn objects(layout: &Layout, manifest: &str) -> Result<Vec<Value>> {
         objects.clear();
     }
     Ok(objects)
+}
+
+/// Labels the pods as those of kind's network are, which tools wait for, e.g. the provider of sigs.k8s.io/e2e-framework.
+fn label_as_kind(set: &mut Value) {
+    for place in ["/metadata/labels", "/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        let labels = set.pointer_mut(place).and_then(Value::as_object_mut);
+        for (_, value) in labels.into_iter().flatten().filter(|(name, _)| ["app", "k8s-app"].contains(&name.as_str())) {
+            *value = json!(KINDNET);
+        }
+    }
 }
 
 /// The part of the cluster's network for addresses of services, for each family.
@@ -100,6 +115,23 @@ mod tests {
         assert_eq!(settings(false, false), Some((false, false)));
         assert_eq!(settings(true, true), Some((true, true)));
         assert_eq!(settings(false, true), None);
+    }
+
+    #[test]
+    fn a_cluster_that_looks_like_kinds_has_a_network_with_its_labels() {
+        let mut layout = layout(1, 0);
+        let labels = |layout: &Layout| {
+            let objects = objects(layout, crate::agent::MANIFEST).unwrap();
+            let set = objects.into_iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+            assert_eq!(
+                set["spec"]["selector"]["matchLabels"]["app"],
+                set["spec"]["template"]["metadata"]["labels"]["app"]
+            );
+            set["spec"]["template"]["metadata"]["labels"].clone()
+        };
+        assert_eq!(labels(&layout)["k8s-app"], "coracle-agent");
+        layout.cluster.kind_network = Some("kind".to_owned());
+        assert_eq!(labels(&layout), json!({"app": "kindnet", "k8s-app": "kindnet", "tier": "node"}));
     }
 
     #[test]

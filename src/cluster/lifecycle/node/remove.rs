@@ -104,7 +104,9 @@ async fn select<'c>(cluster: &'c Cluster, client: &Client, names: &[String]) -> 
 
 /// Whether a Node object is that of a node of this cluster: its kubelet was started by coracle.
 fn is_of(cluster: &ClusterName, object: &Value) -> bool {
-    let provider = object["spec"]["providerID"].as_str().and_then(|id| id.strip_prefix("coracle://"));
+    let provider = object["spec"]["providerID"]
+        .as_str()
+        .and_then(|id| ["coracle://", "kind://"].iter().find_map(|scheme| id.strip_prefix(scheme)));
     provider.is_some_and(|id| id.split('/').nth(1) == Some(cluster.as_str()))
 }
 
@@ -201,6 +203,7 @@ mod tests {
         let cluster = "dev".parse().unwrap();
         let is_ours = |provider: Value| is_of(&cluster, &json!({"spec": {"providerID": provider}}));
         assert!(is_ours(json!("coracle://docker/dev/dev-worker")));
+        assert!(is_ours(json!("kind://docker/dev/dev-worker")));
         assert!(!is_ours(json!("coracle://docker/dev-2/dev-worker")));
         assert!(!is_ours(json!("kwok://dev-worker")) && !is_ours(Value::Null));
     }
