@@ -54,6 +54,7 @@ pub use period::Period;
 pub use places::Places;
 pub use registries::{Account, LocalRegistry, Registry, registry_name};
 pub use subnets::Subnets;
+pub use syntax::KUBELET_DIRECTORY;
 pub use syntax::registry_host;
 pub use validate::{MAX_CONTROL_PLANES, MAX_WORKERS, warnings};
 pub use volumes::{Component, ExtraVolume};

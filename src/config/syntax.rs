@@ -274,7 +274,7 @@ const CLOSED: &[&str] = &[
 ];
 
 /// The kubelet's directory: plugins for storage want the host's; what the node needs in it is written through the mount.
-const KUBELET: &str = "/var/lib/kubelet";
+pub const KUBELET_DIRECTORY: &str = "/var/lib/kubelet";
 /// The directory of keys and certificates: people add those of an identity provider or a webhook.
 const PKI: &str = "/etc/kubernetes/pki/";
 /// What coracle has in that directory.
@@ -306,7 +306,7 @@ fn hidden_path(path: &str) -> Option<&'static str> {
     if OPEN.iter().any(|open| *open == path || below(path, open)) {
         return None;
     }
-    let covered = NEEDED.iter().find(|needed| **needed == path || (below(needed, path) && path != KUBELET));
+    let covered = NEEDED.iter().find(|needed| **needed == path || (below(needed, path) && path != KUBELET_DIRECTORY));
     let added = path.strip_prefix(PKI).and_then(|name| name.split('/').next());
     if covered.is_none() && added.is_some_and(|name| !OWN.contains(&name)) {
         return None;

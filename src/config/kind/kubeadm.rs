@@ -215,6 +215,7 @@ impl Settings {
                 }
             }
             "imageRepository" if text == "registry.k8s.io" => {}
+            "dns" if matches!(&entry.node.value, Value::Map(fields) if fields.is_empty()) => {}
             "certificatesDir" if text == "/etc/kubernetes/pki" => {}
             // Gates of kubeadm itself, which does not run.
             "featureGates" => {
@@ -323,8 +324,7 @@ pub(super) fn changed(documents: &Documents, kind: &str) -> Vec<Entry> {
 
 /// Reports a field that cannot be honoured.
 pub(super) fn refuse(reader: &mut Reader<'_>, entry: &Entry, place: &str, instead: &str) {
-    if matches!(&entry.node.value, Value::Null) || matches!(&entry.node.value, Value::Map(fields) if fields.is_empty())
-    {
+    if matches!(entry.node.value, Value::Null) {
         return;
     }
     let message = format!("coracle cannot honour `{}` of {place}{instead}", entry.key);

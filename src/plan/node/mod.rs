@@ -21,6 +21,7 @@ mod entrypoint;
 mod flag_files;
 pub mod kubelet;
 pub(crate) mod lifetime;
+mod mounted;
 pub mod proxy;
 mod registration;
 pub mod registries;
@@ -101,6 +102,7 @@ pub(crate) fn files(
             kubelet::wait_for_api(&layout.endpoint()),
         ),
     }
+    mounted::check(&files, node)?;
     Ok(files)
 }
 
