@@ -8,6 +8,8 @@ use crate::error::{Code, Error};
 
 /// The release of kind whose commands, options and lines these are.
 const RELEASE: &str = "0.33.0";
+/// The node image that kind builds, unless an option names another one.
+const IMAGE: &str = "kindest/node:latest";
 /// kind's network, unless its variable names another one.
 const NETWORK: &str = "kind";
 /// The command's name, and that of its cluster, unless its variable or an option names another one.
@@ -79,6 +81,7 @@ pub(super) fn translated(mut words: Vec<OsString>, named: Option<&str>) -> Vec<O
             more.push("--as-kind".into());
             more.extend(named.filter(|_| !is_named).into_iter().flat_map(|name| ["--name".into(), name.into()]));
         }
+        ["build", "node-image", ..] if !has(&words, &["--image"]) => more.extend(["--image".into(), IMAGE.into()]),
         ["get", "nodes" | "kubeconfig", ..]
         | ["delete", "cluster", ..]
         | ["export", "kubeconfig" | "logs", ..]
@@ -163,7 +166,8 @@ mod tests {
             ("kind load docker-image a b", None, "kind load docker-image a b --name kind"),
             ("kind load docker-image a --nodes=x", None, "kind load docker-image a --nodes=x --name kind"),
             ("kind export logs there", None, "kind export logs there --name kind"),
-            ("kind build node-image", Some("ci"), "kind build node-image"),
+            ("kind build node-image v1.36.3", Some("ci"), "kind build node-image v1.36.3 --image kindest/node:latest"),
+            ("kind build node-image --image=a:b", None, "kind build node-image --image=a:b"),
         ] {
             assert_eq!(translated(words(typed), named), words(wanted));
         }

@@ -36,6 +36,9 @@ pub(crate) struct BuildAddons {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildNodeImage {
+    /// Kubernetes version, as with `--kubernetes-version`
+    #[arg(value_name = "VERSION", conflicts_with = "kubernetes_version")]
+    version: Option<String>,
     /// Kubernetes version, such as 1.36 or v1.36.3 [default: the newest known one]
     #[arg(long, value_name = "VERSION")]
     kubernetes_version: Option<String>,
@@ -71,8 +74,8 @@ impl Run for BuildAddons {
 impl Run for BuildNodeImage {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let options =
-            BuildOptions { kubernetes_version: self.kubernetes_version, image: self.image, ..BuildOptions::default() };
+        let kubernetes_version = self.kubernetes_version.or(self.version);
+        let options = BuildOptions { kubernetes_version, image: self.image, ..BuildOptions::default() };
         let step = context.ui.step("Building the node image");
         let progress = |thing: &str, text: &str| step.detail(thing, text);
         let work = async |engine: SharedEngine| node_image::build(&engine, &options, &progress).await;
