@@ -92,3 +92,11 @@ job "$coracle" load docker-image t-accept-dind:1 --name "$name"
 images=$(job "$coracle" image ls --name "$name")
 [[ $images == *t-accept-dind* ]] || fail "the image did not arrive"
 job "$coracle" delete cluster --name "$name"
+
+echo "the job of docs/guides/ci.md for GitLab"
+job env CI=true GITLAB_CI=true "$coracle" run --name "$name" --junit "$directory/junit.xml" --logs "$directory/logs" -- \
+    "$coracle" kubectl get nodes --output=name >"$directory/said" 2>&1
+grep --quiet "^node/$name-control-plane$" "$directory/said" || fail "the command of \`run\` did not see the node"
+grep --quiet 'section_start:' "$directory/said" || fail "the output is not folded for GitLab"
+grep --quiet '<testcase ' "$directory/junit.xml" || fail "there are no JUnit results"
+[ -z "$(job "$coracle" get clusters --output name)" ] || fail "the cluster of \`run\` is left"

@@ -59,6 +59,13 @@ fn works() -> Result<(), String> {
     let shown = docker(&["ps", "--filter", &format!("name={CLUSTER}-control-plane"), "--format", "{{.Image}}"])?;
     ensure(shown.contains("coracle/node:v"), || format!("docker ps shows the image `{shown}`"))?;
     in_container(&["coracle", "delete", "cluster", "--name", CLUSTER])?;
+    // The step of docs/guides/ci.md for Jenkins.
+    let results = "/tmp/junit.xml";
+    let step =
+        ["coracle", "run", "--name", CLUSTER, "--junit", results, "--", "kubectl", "get", "nodes", "--output=name"];
+    let nodes = in_container(&step)?;
+    ensure(nodes.contains(&format!("node/{CLUSTER}-control-plane")), || format!("the command of `run` saw {nodes}"))?;
+    ensure(in_container(&["cat", results])?.contains("<testcase "), || "there are no JUnit results".to_owned())?;
     let networks =
         docker(&["inspect", "--format", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}", NAME])?;
     ensure(networks.trim() == "bridge", || format!("the container is still in {networks}"))
