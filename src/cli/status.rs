@@ -16,6 +16,7 @@ use crate::cli::output::{Printed, Table, TableOption};
 use crate::cli::watch::Watch;
 use crate::cluster;
 use crate::cluster::health::status;
+use crate::cluster::inventory::Inventory;
 use crate::cluster::lifecycle::lifetime;
 use crate::config::ClusterName;
 use crate::engine::Engine;
@@ -43,8 +44,8 @@ impl Run for Status {
         if self.watch {
             return self.watch(context, &*engine, &name).await;
         }
-        let (status, value, end) = look(&*engine, &name).await?;
-        let printed = Printed { value, names: vec![&status.name], text: &|_| text(&status, &end) };
+        let Seen { status, inventory, end, value } = look(&*engine, &name).await?;
+        let printed = Printed { value, names: vec![&status.name], text: &|_| text(&status, &inventory, &end) };
         context.ui.data(&printed.render(self.output.output)?)?;
         let is = |state| status.parts().any(|part| part.container == state);
         if is(State::Paused) {
@@ -53,8 +54,14 @@ impl Run for Status {
         if is(State::Exited) || is(State::Created) {
             context.ui.hint(format!("`coracle start {}` starts what is stopped", status.name));
         }
+        for registry in inventory.registries.iter().flatten().filter(|registry| registry.state == State::Exited) {
+            context.ui.hint(format!("`coracle registry create --name {}` starts the registry again", registry.name));
+        }
+        for addon in inventory.addons.iter().flatten().filter(|addon| !addon.troubles.is_empty()) {
+            context.ui.hint(format!("`coracle events` shows what keeps the pods of `{}` from working", addon.name));
+        }
         // Scripts expect 0 only if everything is healthy.
-        Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        Ok(if status.is_healthy() && inventory.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
@@ -63,32 +70,50 @@ impl Status {
     async fn watch(&self, context: &Context, engine: &dyn Engine, name: &ClusterName) -> Result<ExitCode> {
         let (mut watch, mut before) = (Watch::new(&context.ui), Value::Null);
         loop {
-            let (status, value, end) = look(engine, name).await?;
-            let is_known = self.output.output.is_some() && value == before;
-            let text = |_| text(&status, &end);
+            let Seen { status, inventory, end, value } = look(engine, name).await?;
+            // Free space changes all the time.
+            let mut lasting = value.clone();
+            lasting["disk"] = Value::Null;
+            let is_known = self.output.output.is_some() && lasting == before;
+            let text = |_| text(&status, &inventory, &end);
             let printed = Printed { value: value.clone(), names: vec![&status.name], text: &text };
             if !is_known && !watch.print(&printed, self.output.output)? {
                 return Ok(ExitCode::SUCCESS);
             }
-            before = value;
+            before = lasting;
             sleep(INTERVAL).await;
         }
     }
 }
 
-/// The health of a cluster, also as JSON has it, and a line about its end.
-async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<(status::Status, Value, String)> {
+/// What is known of a cluster.
+struct Seen {
+    status: status::Status,
+    inventory: Inventory,
+    /// A line about its end.
+    end: String,
+    /// All of it, as JSON has it.
+    value: Value,
+}
+
+async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Seen> {
     let cluster = cluster::get(engine, name).await?;
-    let limit = lifetime::limit(engine, &cluster).await;
-    let status = status::status(engine, &cluster).await;
+    let (limit, status, inventory) = tokio::join!(
+        lifetime::limit(engine, &cluster),
+        status::status(engine, &cluster),
+        Inventory::of(engine, &cluster)
+    );
     let mut value = json!(status);
     value["expires"] = json!(age::expires(&limit));
     value["idleStop"] = json!(cluster.idle_stop);
+    if let (Some(all), Value::Object(more)) = (value.as_object_mut(), json!(inventory)) {
+        all.extend(more);
+    }
     let end = age::sentence(&limit, cluster.idle_stop.as_deref(), OffsetDateTime::now_utc());
-    Ok((status, value, end))
+    Ok(Seen { status, inventory, end, value })
 }
 
-fn text(status: &status::Status, end: &str) -> String {
+fn text(status: &status::Status, inventory: &Inventory, end: &str) -> String {
     let mut table = Table::new(&["NODE", "ROLE", "CONTAINER", "READY", "CAUSE"]);
     for part in status.parts() {
         let ready = match part.ready {
@@ -103,5 +128,29 @@ fn text(status: &status::Status, end: &str) -> String {
         None => format!("API server answers at {}", status.endpoint),
         Some(cause) => format!("API server is not ready at {}: {cause}", status.endpoint),
     };
-    format!("Cluster {}, Kubernetes {}, {api}\n{end}\n{table}", status.name, status.version)
+    let beside = beside(inventory);
+    format!("Cluster {}, Kubernetes {}, {api}\n{end}\n{table}{beside}", status.name, status.version)
+}
+
+/// Lines about what the cluster has beside its nodes, as far as that is known.
+fn beside(inventory: &Inventory) -> String {
+    let mut lines = String::new();
+    let mut line = |text: String| {
+        lines.push('\n');
+        lines.push_str(&text);
+    };
+    for addon in inventory.addons.iter().flatten() {
+        let health = if addon.troubles.is_empty() { "works".to_owned() } else { addon.troubles.join("; ") };
+        line(format!("Add-on {} {}: {health}", addon.name, addon.version));
+    }
+    for registry in inventory.registries.iter().flatten() {
+        line(format!("Registry {} ({}): {}", registry.name, registry.host, registry.state));
+    }
+    if let Some(day) = inventory.certificates_expire.as_ref().and_then(|time| time.split('T').next()) {
+        line(format!("Certificates: valid until {day}"));
+    }
+    if let Some(disk) = inventory.disk {
+        line(format!("Disk: {} of {} GiB are free", disk.free >> 30, disk.size >> 30));
+    }
+    lines
 }

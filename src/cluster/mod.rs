@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod events;
 pub mod found;
 pub mod health;
+pub mod inventory;
 pub mod leads;
 pub mod lifecycle;
 pub mod logs;

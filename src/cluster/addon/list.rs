@@ -1,11 +1,15 @@
 //! The add-ons, and which of them a cluster has.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::json;
 
 use crate::catalog;
+use crate::cluster::addon::objects::ADDON_LABEL;
 use crate::cluster::addon::state;
 use crate::error::Result;
-use crate::kubernetes::Client;
+use crate::kubernetes::{Client, object, workload};
 
 /// An add-on and whether a cluster has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +42,32 @@ pub async fn list(client: Option<&Client>) -> Result<Vec<Listed>> {
         description: "unknown to this version of coracle".to_owned(),
     }));
     Ok(listed)
+}
+
+/// The versions of the add-ons that a cluster has, by name, and what of each does not work.
+pub async fn health(client: &Client) -> Result<BTreeMap<String, (String, Vec<String>)>> {
+    let mut health: BTreeMap<String, (String, Vec<String>)> =
+        state::enabled(client).await?.into_iter().map(|addon| (addon.name, (addon.version, Vec::new()))).collect();
+    if health.is_empty() {
+        return Ok(health);
+    }
+    for (kind, plural) in [("Deployment", "deployments"), ("DaemonSet", "daemonsets"), ("StatefulSet", "statefulsets")]
+    {
+        let path = format!("/apis/apps/v1/{plural}?labelSelector={ADDON_LABEL}");
+        for listed in object::items(&client.get(&path).await?) {
+            let mut listed = listed.clone();
+            listed["kind"] = json!(kind);
+            let cause = match workload::state(&listed) {
+                workload::State::Ready => continue,
+                workload::State::Waiting(cause) | workload::State::Failed(cause) => cause,
+            };
+            let addon = listed["metadata"]["labels"][ADDON_LABEL].as_str().unwrap_or_default();
+            if let Some((_, troubles)) = health.get_mut(addon) {
+                troubles.push(format!("{}: {cause}", object::title(&listed)));
+            }
+        }
+    }
+    Ok(health)
 }
 
 #[cfg(test)]

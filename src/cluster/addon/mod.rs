@@ -14,5 +14,5 @@ pub use build::{build, prepare};
 pub use disable::{Disabled, disable};
 pub use enable::enable;
 pub(crate) use enable::{apply, wait};
-pub use list::{Listed, list};
+pub use list::{Listed, health, list};
 pub use target::Target;

@@ -54,6 +54,36 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     ensure(gone.code != 0, || format!("figures without metrics-server: {}", gone.told()))
 }
 
+/// `status` names the add-ons, and which of them does not work.
+pub(super) fn status(cluster: &Cluster) -> Result<(), String> {
+    contains(&eventually(PATIENCE, || cluster.coracle(&["status"]))?, "\nAdd-on ingress ")?;
+    let known = cluster.coracle_json(&["status", "--output=json"])?["addons"].clone();
+    let is_there = |name: &str| known.as_array().into_iter().flatten().any(|addon| addon["name"] == name);
+    ensure(is_there("ingress") && !is_there("metrics-server"), || format!("the add-ons are {known}"))?;
+    let found = cluster.kubectl(&[
+        "get",
+        "deployments,daemonsets",
+        "--all-namespaces",
+        "--selector=dev.coracle.addon=ingress",
+        "--output=jsonpath={.items[0].metadata.namespace} {.items[0].kind}/{.items[0].metadata.name}",
+    ])?;
+    let (namespace, workload) = found.trim().split_once(' ').ok_or(format!("no workload of the add-on: {found}"))?;
+    let namespace = format!("--namespace={namespace}");
+    cluster.kubectl(&["set", "image", workload, &namespace, "*=t-no-such-image:1"])?;
+    let broken = eventually(PATIENCE, || {
+        let said = cluster.coracle_output(&["status"])?;
+        ensure(said.code == 1, || said.told())?;
+        Ok(said)
+    });
+    cluster.kubectl(&["rollout", "undo", workload, &namespace])?;
+    cluster.kubectl(&["rollout", "status", workload, &namespace, "--timeout=120s"])?;
+    let broken = broken?;
+    ensure(broken.stdout.lines().any(|line| line.starts_with("Add-on ingress ") && !line.ends_with("works")), || {
+        broken.told()
+    })?;
+    contains(&broken.stderr, "`coracle events`")
+}
+
 /// What `addon list` and the labels say, and that enabling twice changes nothing.
 pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["addon", "enable", "ingress"])?;

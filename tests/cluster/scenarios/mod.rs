@@ -305,6 +305,7 @@ const ADDONS: Group = Group {
     scenarios: &[
         ("page", addons::page),
         ("enable-ingress", addons::enable_ingress),
+        ("status", addons::status),
         ("ingress-page", addons::ingress_page),
         ("in-use", addons::in_use),
         ("nothing-left", addons::nothing_left),

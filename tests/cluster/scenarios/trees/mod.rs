@@ -1,4 +1,4 @@
-//! The files of 200 random images are in a node's containers what they are in the engine's own, down to the last attribute.
+//! The files of random images are in a node's containers what they are in the engine's own, down to the last attribute.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::harness::chance::rounds;
 use crate::harness::cleanup;
 use crate::harness::cluster::{Cluster, PATIENCE, json};
 use crate::harness::run::{contains, docker, ensure, eventually, run};
@@ -26,11 +27,9 @@ use layers::Tree;
 use listing::Listing;
 use random::Random;
 
-/// How many images there are.
-const COUNT: usize = 200;
-/// How many of them, the last ones, have sparse files. Of those the engine cannot give the layers back: they come as an
+/// One image of so many, the last ones, has sparse files. Of those the engine cannot give the layers back: they come as an
 /// archive.
-const SPARSE: usize = 40;
+const SPARSE_EVERY: usize = 5;
 /// Of every so many images containers are run.
 const RUN_EVERY: usize = 10;
 /// Images have at most this many layers.
@@ -51,14 +50,24 @@ struct Image {
     counts: (usize, usize),
 }
 
+/// How many images there are.
+fn count() -> usize {
+    rounds(100, 200)
+}
+
+/// The number of the first image with sparse files.
+fn first_sparse() -> usize {
+    count() - count() / SPARSE_EVERY
+}
+
 /// The engine and the node show the same files in all images.
 pub(crate) fn equal(cluster: &Cluster) -> Result<(), String> {
     let seed = std::env::var(SEED.0).ok().and_then(|text| text.parse().ok()).unwrap_or(SEED.1);
     let repository = format!("{}trees-{}", cleanup::PREFIX, std::process::id());
     let mut random = Random(seed);
     let (dense, sparse) = (cluster.home.join("trees.tar"), cluster.home.join("sparse.tar"));
-    let mut images = write_archive(&dense, &repository, &mut random, 0..COUNT - SPARSE)?;
-    images.extend(write_archive(&sparse, &repository, &mut random, COUNT - SPARSE..COUNT)?);
+    let mut images = write_archive(&dense, &repository, &mut random, 0..first_sparse())?;
+    images.extend(write_archive(&sparse, &repository, &mut random, first_sparse()..count())?);
     let names: Vec<String> = (0..images.len()).map(|number| format!("{repository}:{number}")).collect();
     for name in &names {
         cleanup::register_object("image", name);
@@ -69,7 +78,7 @@ pub(crate) fn equal(cluster: &Cluster) -> Result<(), String> {
         run(load, None, LIMIT)?.ok()?;
     }
     let arguments: Vec<&str> =
-        ["load", "docker-image"].into_iter().chain(names[..COUNT - SPARSE].iter().map(String::as_str)).collect();
+        ["load", "docker-image"].into_iter().chain(names[..first_sparse()].iter().map(String::as_str)).collect();
     cluster.coracle(&arguments)?;
     refused(cluster, &names, &images)?;
     cluster.coracle(&["load", "image-archive", &sparse.display().to_string()])?;
@@ -112,7 +121,7 @@ fn tell(images: &[Image], engine: &[Listing], run: &[Listing], seed: u64) -> Res
         images.len(),
         run.len()
     );
-    let enough = files > COUNT * 10 && run_files > run.len() * 10 && sparse > 20 && inherited > 5;
+    let enough = files > count() * 10 && run_files > run.len() * 10 && sparse > count() / 20 && inherited > 5;
     ensure(enough, || "too little was compared".to_owned())
 }
 
@@ -154,7 +163,7 @@ fn write_archive(
         let below = if random.one_in(5) { None } else { images.get(random.below(images.len())) };
         let below = below.filter(|image| image.layers.len() < DEEPEST);
         let nothing = Tree::default();
-        let sparse = number >= COUNT - SPARSE;
+        let sparse = number >= first_sparse();
         let layer = layers::layer(random, below.map_or(&nothing, |image| &image.tree), sparse)?;
         diff_ids.push(format!("sha256:{:x}", Sha256::digest(&layer.tar)));
         add(&format!("{number}.tar"), &layer.tar)?;
