@@ -152,6 +152,7 @@ struct Parts {
     message: String,
     node: Option<String>,
     cause: Option<String>,
+    cause_id: Option<&'static str>,
     hints: Vec<String>,
     lines: Vec<String>,
     problems: Vec<Problem>,
@@ -166,6 +167,7 @@ impl Error {
             message: message.into(),
             node: None,
             cause: None,
+            cause_id: None,
             hints: Vec::new(),
             lines: Vec::new(),
             problems: Vec::new(),
@@ -206,6 +208,13 @@ impl Error {
     #[must_use]
     pub fn because(mut self, cause: impl Into<String>) -> Self {
         self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Names the cause by the ID that `docs/reference/failed-create.md` has for it.
+    #[must_use]
+    pub fn of_cause(mut self, id: &'static str) -> Self {
+        self.0.cause_id = Some(id);
         self
     }
 
@@ -274,6 +283,11 @@ impl Error {
     /// The cause in one line.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
+    }
+
+    /// The ID of the cause, if it is a known one.
+    pub fn cause_id(&self) -> Option<&'static str> {
+        self.0.cause_id
     }
 
     /// What failed and why in one line, without the node.

@@ -20,7 +20,7 @@ use crate::engine::SharedEngine;
 use crate::engine::address::Environment;
 use crate::engine::helper::unique_id;
 use crate::error::{Code, Error, Result};
-use crate::host::{credentials, proxy};
+use crate::host::{credentials, kubectl, proxy};
 use crate::kubeconfig::Location;
 use crate::plan::Plan;
 use crate::ui::Format;
@@ -89,7 +89,7 @@ pub(crate) struct CreateCluster {
     /// Keep the nodes if the cluster cannot be created
     #[arg(long)]
     retain: bool,
-    /// Write the logs of the nodes to this directory if the cluster cannot be created
+    /// Write the logs of the nodes to this directory if the cluster cannot be created [default: one in the cache]
     #[arg(long, value_name = "DIR")]
     logs_on_failure: Option<PathBuf>,
     /// Print a summary of what would be created, and create nothing; with `-o yaml`, every container and file
@@ -219,6 +219,7 @@ pub(crate) async fn prepare(
         is_awaited: true,
         retain: false,
         logs: None,
+        cache: kubectl::cache().ok(),
         kubeconfig,
         proxy,
         local,

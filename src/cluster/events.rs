@@ -59,11 +59,11 @@ impl Events {
 
     /// Those that the cluster remembers, the oldest one first.
     pub async fn list(&self) -> Result<Vec<Event>> {
-        let list = self
-            .client
-            .get(&self.path)
-            .await
-            .map_err(|failure| Error::new(Code::ApiFailed, "cannot list the events").because(failure.text()))?;
+        let list = self.client.get(&self.path).await.map_err(|failure| {
+            Error::new(Code::ApiFailed, "cannot list the events")
+                .because(failure.text())
+                .hint("`coracle status` shows the health of the cluster")
+        })?;
         Ok(read(&list))
     }
 }

@@ -115,6 +115,7 @@ impl Way {
             wait: Duration::ZERO,
             retain,
             logs: None,
+            cache: None,
             docker_config: None,
             is_awaited: true,
             written: None,

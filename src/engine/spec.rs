@@ -54,6 +54,8 @@ pub struct EngineInfo {
     pub cpus: i64,
     /// Memory of the engine's host, bytes.
     pub memory: i64,
+    /// How many seconds its clock is ahead of that of this host, if it says what time it is.
+    pub ahead: Option<i64>,
     /// What it can give to a container, and limit.
     pub grants: Grants,
 }

@@ -9,6 +9,7 @@ use crate::engine::spec::{CgroupVersion, EngineInfo};
 use crate::error::{Error, FREE_DISK, OTHER_CACHE};
 use crate::host::check::{Check, odd};
 use crate::host::checks::Id;
+use crate::host::firewall;
 
 /// What a control plane and a worker use by themselves, MiB: twice what was measured a minute after `create`.
 const CONTROL_PLANE: u64 = 768;
@@ -23,6 +24,8 @@ const LOW_DISK: u64 = 4 << 30;
 const LOW_INODES: u64 = 50_000;
 /// Fewer watches were the kernel's default for small machines.
 const FEW_WATCHES: u64 = 32_768;
+/// How many seconds clocks may differ.
+const MAX_APART: u64 = 5 * 60;
 /// Programs that images often run, and that distributions bring AppArmor profiles for.
 const CONFINED: [&str; 8] = ["mysqld", "mariadbd", "named", "dnsmasq", "slapd", "tcpdump", "ntpd", "dhclient"];
 
@@ -31,6 +34,7 @@ pub fn of_engine(info: &EngineInfo, cluster: &ClusterConfig) -> Vec<Check> {
     vec![
         Check::unless(Id::SnapEngine, snap(info)),
         Check::unless(Id::LittleMemory, memory(info, cluster)),
+        Check::unless(Id::ClockApart, clock(info)),
         Check::unless(Id::FewProcessors, (info.cpus == 1).then(|| one_processor(info))),
         Check::unless(Id::StorageDriver, storage_driver(info)),
         Check::unless(Id::MemoryOvercommitted, overcommitted(info, cluster)),
@@ -49,8 +53,22 @@ pub fn of_host(root: &Path, info: &EngineInfo) -> Vec<Check> {
         Check::unless(Id::InodesLow, inodes),
         Check::unless(Id::InotifyWatches, watches(&text("proc/sys/fs/inotify/max_user_watches"))),
         Check::unless(Id::NoForwarding, forwarding(&text("proc/sys/net/ipv4/ip_forward"))),
+        Check::unless(Id::ForwardDropped, firewall::check()),
         Check::unless(Id::AppArmor, confined(&text("sys/kernel/security/apparmor/profiles"))),
     ]
+}
+
+/// A warning if the engine's clock and this host's differ by more than the minutes that a slow answer may take.
+pub fn clock(info: &EngineInfo) -> Option<Error> {
+    let ahead = info.ahead.filter(|seconds| seconds.unsigned_abs() > MAX_APART)?;
+    let (minutes, who) = (ahead.unsigned_abs() / 60, if ahead > 0 { "the engine's" } else { "this host's" });
+    Some(
+        odd(
+            "the clocks of this host and of the engine's host differ",
+            "set both: `sudo timedatectl set-ntp true`; a virtual machine that slept may need a restart",
+        )
+        .because(format!("{who} is {minutes} minutes ahead")),
+    )
 }
 
 fn snap(info: &EngineInfo) -> Option<Error> {

@@ -92,6 +92,14 @@ fn wsl_has_its_own_way_to_newer_cgroups() {
 }
 
 #[test]
+fn clocks_that_differ_are_told_with_the_one_that_is_ahead() {
+    let of = |ahead| clock(&EngineInfo { ahead, ..info() }).map(|error| error.cause().unwrap_or_default().to_owned());
+    assert_eq!(of(Some(-7200)).as_deref(), Some("this host's is 120 minutes ahead"));
+    assert_eq!(of(Some(601)).as_deref(), Some("the engine's is 10 minutes ahead"));
+    assert_eq!((of(Some(200)), of(None)), (None, None));
+}
+
+#[test]
 fn a_disk_that_fills_up_is_told_before_it_is_full() {
     assert!(low_disk("/data", LOW_DISK).is_none());
     assert_eq!(low_disk("/data", 1 << 30).unwrap().cause(), Some("1024 MiB are free"));

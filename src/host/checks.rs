@@ -103,6 +103,8 @@ list! {
         "programs of nodes or pods may be killed", "give Docker Desktop's or the virtual machine more memory, or use fewer nodes";
     FewProcessors = "few-processors", Warning, doctor: "the processors of the engine's host",
         "a cluster starts slowly, and may not be ready in time", "`coracle create cluster --wait 10m` waits longer";
+    ClockApart = "clock-apart", Warning, both: "the clock of the engine's host against that of this host",
+        "certificates are not valid yet or no longer, and times in logs do not fit", "`sudo timedatectl set-ntp true`";
     StorageDriver = "slow-storage-driver", Warning, doctor: "the engine's storage driver",
         "each node takes as much disk space as its image", "set `\"storage-driver\": \"overlay2\"` in /etc/docker/daemon.json, and restart Docker";
     DiskFull = "disk-full", Error, both: "free space on the engine's disk",
@@ -125,6 +127,8 @@ list! {
         "IPv6 needs packets of 1,280 bytes", "raise `mtu` in /etc/docker/daemon.json";
     NoForwarding = "no-forwarding", Warning, doctor: "whether the kernel forwards packets",
         "nodes and pods reach nothing outside", "`sudo sysctl net.ipv4.ip_forward=1`";
+    ForwardDropped = "forward-dropped", Warning, doctor: "rules of nftables that drop what is forwarded, if root asks",
+        "nodes and pods reach nothing outside, or not each other", "`sudo nft list ruleset` shows the rules: let packets of the engine's networks pass";
     AppArmor = "apparmor-profile", Warning, doctor: "AppArmor profiles of the host for programs that pods often run",
         "the kernel confines these programs in pods too, and they may fail", "`sudo aa-disable PROFILE`";
     SmallUplink = "small-uplink", Warning, both: "the packets of this host's way out against those of the engine's networks",
@@ -147,7 +151,7 @@ list! {
         "a program that was killed has left one; neither kubectl nor coracle can change the file", "remove the lock";
     KubeconfigOpen = "kubeconfig-open", Warning, doctor: "whether other users can read the keys in the kubeconfig",
         "they can administer the clusters", "`chmod go-r ~/.kube/config`";
-    LeadsNowhere = "kubeconfig-leads-nowhere", Warning, doctor: "entries of coracle in the kubeconfig whose cluster is gone",
+    LeadsNowhere = "kubeconfig-leads-nowhere", Warning, doctor: "entries of coracle and of kind in the kubeconfig whose cluster is gone",
         "kubectl ends with \"connection refused\"", "`coracle delete cluster --name NAME` removes the entry";
     KubeconfigStale = "kubeconfig-stale", Warning, doctor: "entries for a cluster that was made anew",
         "kubectl ends with \"certificate signed by unknown authority\"", "`coracle export kubeconfig --name NAME`";
@@ -203,6 +207,8 @@ list! {
         "pods and Services may not work", "`coracle start NAME`";
     NodeRestarting = "node-restarting", Warning, doctor: "nodes that the engine starts again and again, or could not remove",
         "the node does not come up", "`coracle export logs --name NAME` shows why";
+    NetworkAstray = "network-astray", Warning, doctor: "by which route this host reaches the nodes of running clusters",
+        "a VPN or a policy for routes has taken their addresses", "`sudo ip rule add to SUBNET table main priority 1`";
     NetworkMissing = "network-missing", Warning, doctor: "networks of stopped clusters",
         "`docker network prune` has removed one, and the cluster cannot start", "`coracle delete cluster --name NAME`, and create it anew";
     PortLost = "port-lost", Warning, doctor: "ports of stopped clusters",

@@ -5,6 +5,7 @@ pub mod check;
 pub mod checks;
 pub mod credentials;
 pub mod docker_config;
+mod firewall;
 pub mod grants;
 pub mod kubectl;
 pub mod limits;

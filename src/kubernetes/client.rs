@@ -1,5 +1,6 @@
 //! A client of the Kubernetes API, for requests whose bodies are plain JSON.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use coracle_shared::api;
@@ -29,6 +30,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub struct Client {
     client: api::Client,
+    /// Its URL.
+    server: String,
     timeout: Duration,
 }
 
@@ -80,11 +83,12 @@ impl Failure {
         }
     }
 
-    /// The connection broke on its way or before; a server that nobody runs refuses it instead.
+    /// The connection broke on its way or before; a server that nobody runs refuses it instead, and another server has another
+    /// certificate.
     fn is_broken_connection(&self) -> bool {
         match self {
             Self::Status(..) => false,
-            Self::Transport(text) => !text.contains("refused"),
+            Self::Transport(text) => !text.contains("refused") && !text.contains("certificate"),
             Self::Lost(_) => true,
         }
     }
@@ -152,7 +156,13 @@ impl Client {
         let client = api::Client::new(server).map_err(|source| {
             Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").with_cause(&*source)
         })?;
-        Ok(Self { client, timeout: REQUEST_TIMEOUT })
+        Ok(Self { client, server: server.url.to_owned(), timeout: REQUEST_TIMEOUT })
+    }
+
+    /// The address of the server, if its URL has one and no name.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (_, rest) = self.server.split_once("://")?;
+        rest.trim_end_matches('/').replace("localhost", "127.0.0.1").parse().ok()
     }
 
     /// The same client, with as much time for a request as the API server itself takes at most.

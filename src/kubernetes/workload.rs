@@ -55,7 +55,8 @@ pub fn state(object: &Value) -> State {
     }
 }
 
-pub(super) fn number(value: &Value, default: u64) -> u64 {
+/// A number of an object.
+pub fn number(value: &Value, default: u64) -> u64 {
     value.as_u64().unwrap_or(default)
 }
 

@@ -20,7 +20,8 @@ pub fn render(error: &Error, color: bool) -> String {
         let _ = writeln!(text, "  {} {}", paint("node:", "1", color), printable(node));
     }
     if let Some(cause) = error.cause() {
-        let _ = writeln!(text, "  {} {}", paint("cause:", "1", color), printable(cause));
+        let id = error.cause_id().map(|id| format!("[{id}]")).unwrap_or_default();
+        let _ = writeln!(text, "  {} {}", paint(&format!("cause{id}:"), "1", color), printable(cause));
     }
     for problem in error.problems() {
         render_problem(&mut text, problem, color);
@@ -71,6 +72,7 @@ pub(super) fn event(error: &Error) -> Value {
         "message": error.message(),
         "node": error.node(),
         "cause": error.cause(),
+        "causeId": error.cause_id(),
         "problems": problems,
         "lines": error.lines(),
         "hints": error.hints(),

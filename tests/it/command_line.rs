@@ -71,6 +71,47 @@ fn a_wrong_configuration_ends_with_2_and_shows_every_mistake() {
     }
 }
 
+/// An engine that answers every request with this status.
+fn engine_that_says(status: &'static str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("docker.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream, status));
+        }
+    });
+    (folder, format!("unix://{}", socket.display()))
+}
+
+fn answer(mut stream: std::os::unix::net::UnixStream, status: &str) {
+    let mut request = [0; 4096];
+    while std::io::Read::read(&mut stream, &mut request).is_ok_and(|length| length > 0) {
+        // It says its version, and nothing else.
+        let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+        let is_greeting = ["/version", "/_ping"].iter().any(|path| line.contains(path));
+        let (status, body) = if is_greeting {
+            ("200 OK", r#"{"ApiVersion":"1.47","Version":"28.0.0","Os":"linux","Arch":"amd64"}"#)
+        } else {
+            (status, r#"{"message":"the database is locked"}"#)
+        };
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_only_answers_with_errors_is_told_in_its_own_words() {
+    let (_folder, address) = engine_that_says("500 Internal Server Error");
+    let said = coracle_with(["get", "clusters"], &[("DOCKER_HOST", &address)]);
+    assert_eq!(said.code, 4, "{}", said.stderr);
+    assert!(said.stderr.starts_with("error[engine-failed]"), "{}", said.stderr);
+    assert!(said.stderr.contains("the database is locked"), "{}", said.stderr);
+}
+
 #[test]
 fn without_an_engine_commands_end_with_4_and_say_what_to_do() {
     let commands: &[&[&str]] = &[

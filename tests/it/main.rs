@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod causes;
 mod command_line;
 mod config_command;
 mod configs;

@@ -42,6 +42,7 @@ pub(crate) fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -
             proxy: (String::new(), String::new(), String::new()),
             cpus: 2,
             memory: 8 << 30,
+            ahead: None,
             grants: coracle::engine::spec::Grants::default(),
         },
         images: vec![image(); nodes],

@@ -21,6 +21,7 @@ use crate::engine::{Engine, SharedEngine};
 use crate::error::{Error, Result};
 use crate::host::check::odd;
 use crate::host::checks::Id;
+use crate::host::routes;
 use crate::kubeconfig::Location;
 use crate::plan::labels;
 use crate::plan::node::container::network_name;
@@ -47,6 +48,9 @@ pub(super) async fn findings(
     found.extend(registries(&**engine).await?);
     let skew = version.as_deref().into_iter().flat_map(|version| skew(version, &clusters)).collect();
     found.extend(Finding::each(Id::KubectlSkew, skew));
+    if engine.place().is_host() {
+        found.extend(Finding::each(Id::NetworkAstray, settled.iter().filter_map(|cluster| astray(cluster)).collect()));
+    }
     if let Some(location) = kubeconfig {
         found.extend(entries::findings(&**engine, location, &clusters).await);
     }
@@ -92,6 +96,18 @@ fn removal(kind: &str, name: &str, why: &str) -> String {
         kind => format!("docker {kind} rm {name}"),
     });
     format!("`{command}`")
+}
+
+/// A cluster whose nodes this host reaches by another route than through their network.
+fn astray(cluster: &Cluster) -> Option<(Error, Option<Fix>)> {
+    let node = cluster.nodes.iter().find(|node| node.is_running())?;
+    let (network, address) = (node.container.network_ids.first()?, *node.addresses.first()?);
+    let route = routes::astray(network, address)?;
+    let error = odd(
+        format!("this host does not reach the nodes of cluster `{}` through their network", cluster.name),
+        format!("let the VPN leave private addresses alone, or: `sudo ip rule add to {address} table main priority 1`"),
+    );
+    Some((error.because(format!("it uses the route `{route}` instead, as VPN clients set it")), None))
 }
 
 /// Whether they run.

@@ -16,8 +16,11 @@ use crate::host::check::{Check, odd};
 use crate::host::checks::Id;
 use crate::kubeconfig::{self, Known, Location};
 
-/// How names of entries begin.
+/// How names of entries begin: coracle's own, and those of kind, which clusters for kind's tools have too.
 const PREFIX: &str = "coracle-";
+const OF_KIND: &str = "kind-";
+/// The label of a node of kind itself.
+const KIND_LABEL: &str = "io.x-k8s.kind.cluster";
 /// How long a program may hold a lock here; kubectl and coracle need milliseconds.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// A lock that is older was left by a program that was killed.
@@ -58,15 +61,16 @@ pub(super) fn of_file(location: &Location) -> Vec<Finding> {
 
 /// Whether the entries lead to clusters, as far as these are on this engine.
 pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters: &[Cluster]) -> Vec<Finding> {
-    let known = kubeconfig::known(location, PREFIX);
+    let known = [PREFIX, OF_KIND].map(|prefix| kubeconfig::known(location, prefix)).concat();
     let (mut nowhere, mut stale, mut ending) = (Vec::new(), Vec::new(), Vec::new());
     let now = OffsetDateTime::now_utc();
     for entry in &known {
-        let Some(name) = entry.name.strip_prefix(PREFIX).and_then(|name| name.parse::<ClusterName>().ok()) else {
-            continue;
-        };
-        match clusters.iter().find(|cluster| cluster.name == name) {
-            None if is_refused(&entry.server) => nowhere.push(leads_nowhere(name, entry)),
+        let is_of_kind = entry.name.starts_with(OF_KIND);
+        let name = entry.name.strip_prefix(if is_of_kind { OF_KIND } else { PREFIX });
+        let Some(name) = name.and_then(|name| name.parse::<ClusterName>().ok()) else { continue };
+        match clusters.iter().find(|cluster| cluster.context() == entry.name) {
+            None if is_of_kind && is_by_kind(engine, &name).await => {}
+            None if is_refused(&entry.server) => nowhere.push(leads_nowhere(name, entry, is_of_kind)),
             Some(cluster) if engine.place().is_host() => {
                 let authority = access::entry(engine, cluster, false).await.map(|own| own.ca_pem);
                 if authority.is_ok_and(|authority| !entry.may_trust(&authority)) {
@@ -83,14 +87,28 @@ pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters:
     lists.into_iter().flat_map(|(id, failures)| Finding::each(id, failures)).collect()
 }
 
-fn leads_nowhere(cluster: ClusterName, entry: &Known) -> (Error, Option<Fix>) {
+/// Whether kind itself has a cluster of this name, which may be stopped.
+async fn is_by_kind(engine: &dyn Engine, name: &ClusterName) -> bool {
+    engine.containers(&[format!("{KIND_LABEL}={name}")]).await.is_ok_and(|nodes| !nodes.is_empty())
+}
+
+fn leads_nowhere(cluster: ClusterName, entry: &Known, is_of_kind: bool) -> (Error, Option<Fix>) {
     let file = entry.file.clone();
-    let error = odd(
-        format!("the context `{}` in {} leads nowhere", entry.name, file.display()),
-        format!("`coracle delete cluster --name {cluster}` removes it"),
-    )
-    .because(format!("this engine has no cluster `{cluster}`, and nothing answers at {}", entry.server));
-    (error, Some(Fix::Forget { cluster, file }))
+    // kind may have written it: it is only told.
+    let (hint, fix) = if is_of_kind {
+        let (name, file) = (&entry.name, file.display());
+        let option = format!("--kubeconfig '{file}'");
+        (
+            format!("`kubectl config delete-context {name} {option}`, and so for `delete-cluster` and `delete-user`"),
+            None,
+        )
+    } else {
+        let hint = format!("`coracle delete cluster --name {cluster}` removes it");
+        (hint, Some(Fix::Forget { cluster: cluster.clone(), file: file.clone() }))
+    };
+    let error = odd(format!("the context `{}` in {} leads nowhere", entry.name, file.display()), hint)
+        .because(format!("this engine has no cluster `{cluster}`, and nothing answers at {}", entry.server));
+    (error, fix)
 }
 
 fn is_stale(cluster: ClusterName, entry: &Known) -> (Error, Option<Fix>) {

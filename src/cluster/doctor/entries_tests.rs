@@ -71,6 +71,22 @@ async fn entries_that_lead_nowhere_or_elsewhere_are_found_and_mended() {
 }
 
 #[tokio::test]
+async fn an_entry_of_kind_that_leads_nowhere_is_told_and_left_alone() {
+    let (engine, folder) = (FakeEngine::new(&["node"]), tempfile::tempdir().unwrap());
+    let labels: Labels = [(KIND_LABEL.to_owned(), "theirs".to_owned())].into();
+    engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new("theirs", "node") }).await.unwrap();
+    let location = location(&folder.path().join("config"));
+    for name in ["kind-gone", "kind-theirs"] {
+        let entry = Entry { name: name.to_owned(), ..entry("x", "https://127.0.0.1:1", "other", "certificate") };
+        kubeconfig::merge(&location, &entry, true).await.unwrap();
+    }
+    let found = findings(&engine, &location, &[]).await;
+    assert_eq!(failed(&found), ["kubeconfig-leads-nowhere"]);
+    let told = found.iter().find(|finding| finding.check.result.is_err()).unwrap();
+    assert!(told.fix.is_none() && told.command().unwrap().starts_with("kubectl config delete-context kind-gone"));
+}
+
+#[tokio::test]
 async fn a_certificate_near_its_end_is_told() {
     let (engine, folder) = (engine().await, tempfile::tempdir().unwrap());
     let location = location(&folder.path().join("config"));

@@ -36,6 +36,14 @@ fn without_time(line: &str) -> &str {
     if klog { line.split_once(']').map_or(line, |(_, text)| text) } else { line }
 }
 
+/// When a line of klog was written, as a number that grows within a year: month, day, time of day.
+pub(super) fn klog_time(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_at_checked(1).filter(|(letter, _)| "IWEF".contains(letter))?;
+    let mut words = rest.split_whitespace();
+    let (day, time) = (words.next()?, words.next()?);
+    format!("{day}{}", time.replace([':', '.'], "")).parse().ok()
+}
+
 /// The last lines that are not empty.
 pub(super) fn last_lines(text: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -54,6 +62,13 @@ pub(super) fn code(code: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_klog_have_an_order() {
+        let [early, late] = ["E1129 09:22:00.038948     116 a", "I1129 09:22:06.454850     116 b"].map(klog_time);
+        assert!(early.is_some() && early < late);
+        assert_eq!(klog_time("panic: 1"), None);
+    }
 
     #[test]
     fn the_line_that_names_the_error_is_found_in_a_usage_text() {

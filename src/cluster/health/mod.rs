@@ -3,12 +3,15 @@
 mod api;
 mod ask;
 pub mod back;
+pub mod causes;
 pub mod diagnose;
 mod explain;
+mod facts;
 mod lines;
 mod over;
 mod probe;
 mod pulls;
 pub mod status;
 pub mod wait;
+mod warnings;
 pub mod watch;

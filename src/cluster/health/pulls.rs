@@ -1,19 +1,15 @@
 //! An image that a node cannot pull: coracle's pod would wait for it until the deadline.
 
 use crate::cluster::health::ask::output;
+use crate::cluster::health::causes::Cause;
+use crate::cluster::health::facts::Facts;
 use crate::engine::Engine;
 use crate::error::{Code, Error};
 
-/// What the kubelet logs again and again about one of coracle's own pods whose image cannot be pulled. Users' pods may lack
-/// theirs, which is no fault of the cluster.
-const FAILED: &str = "ImagePullBackOff.* pod=\"(kube-system/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|\
-                      coracle-agent|coredns)|local-path-storage/local-path-provisioner)-";
-
-/// The error of an image that cannot be pulled, from the kubelet's log, which exists before the API does.
-pub(super) async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Error> {
-    let command = ["journalctl", "--unit=kubelet", "--no-pager", "--output=cat", "--lines=1", "--grep", FAILED];
-    let line = output(engine, node, &command).await?;
-    let failed = parse(&line)?;
+/// The error of an image of coracle's own pods that cannot be pulled, from the kubelet's log, which exists before the API does.
+/// Users' pods may lack theirs, which is no fault of the cluster.
+pub(super) async fn find_failure(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Error> {
+    let failed = parse(facts.pull.as_deref()?)?;
     if !still_waits(engine, node, &failed.pod).await? {
         return None;
     }
@@ -30,7 +26,8 @@ pub(super) async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Erro
             "`coracle build node-image` builds an image with everything that a cluster needs",
         )
     };
-    Some(Error::new(Code::ImageMissing, what).on_node(node).because(failed.cause).hint(hint))
+    let error = Error::new(Code::ImageMissing, what).on_node(node).because(failed.cause).hint(hint);
+    Some(error.of_cause(Cause::Image.row().id))
 }
 
 /// Whether a pod is still there and none of its containers runs: the log also has what is long over.

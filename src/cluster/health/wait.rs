@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::health::watch::watched;
@@ -9,11 +10,16 @@ use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, KubeProxyMode};
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
-use crate::kubernetes::{Client, Failure};
+use crate::kubernetes::{Client, Failure, object, workload};
 use crate::ui::Step;
 
 /// Pause between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long CoreDNS is looked at where it may ask itself: its plugin `loop` finds that out within seconds after it is ready.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+const DNS_INTERVAL: Duration = Duration::from_millis(500);
+const DNS_PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
 
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
@@ -53,6 +59,38 @@ pub async fn until_usable(run: &Run, client: &Client, nodes: &[String], conditio
     watched(run, client, nodes, Some(&step), until(client, conditions, run.deadline, &step)).await?;
     step.finish();
     Ok(())
+}
+
+/// With a resolver of the user's own, CoreDNS may be ready, and find a moment later that its questions come back to it.
+pub async fn until_dns_stays(run: &Run, client: &Client, nodes: &[String], cluster: &ClusterConfig) -> Result<()> {
+    let is_own = |kubelet: &Value| kubelet["resolvConf"].is_string();
+    let by_flag = cluster.nodes.iter().any(|node| node.kubelet_flags.contains_key("resolv-conf"));
+    if !by_flag && !is_own(&cluster.kubelet) {
+        return Ok(());
+    }
+    watched(run, client, nodes, None, stays(client, run.deadline)).await
+}
+
+/// Waits a moment; if CoreDNS ends meanwhile, until its failure is found, or to the deadline.
+async fn stays(client: &Client, deadline: Instant) -> Result<()> {
+    let end = Instant::now() + LOOP_PATIENCE;
+    loop {
+        let has_ended = client.get(DNS_PODS).await.is_ok_and(|pods| object::items(&pods).iter().any(has_ended));
+        if Instant::now() >= if has_ended { deadline } else { end } {
+            let late = Error::new(Code::NotReady, "CoreDNS was ready, and has ended since then");
+            return if has_ended { Err(late) } else { Ok(()) };
+        }
+        sleep(DNS_INTERVAL).await;
+    }
+}
+
+/// Whether a container of a pod has ended.
+fn has_ended(pod: &Value) -> bool {
+    let statuses = pod["status"]["containerStatuses"].as_array();
+    statuses
+        .into_iter()
+        .flatten()
+        .any(|status| workload::number(&status["restartCount"], 0) > 0 || status["state"]["terminated"].is_object())
 }
 
 /// Waits for conditions, one after the other.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cluster::health::diagnose::{Failure, find_failure};
-use crate::cluster::health::explain::explained;
+use crate::cluster::health::diagnose::{Failure, Outlook, find_failure};
+use crate::cluster::health::explain::{explained, of_way};
 use crate::cluster::run::Run;
 use crate::engine::Engine;
 use crate::error::{Code, Error, Result};
@@ -16,6 +16,8 @@ use crate::ui::Step;
 /// Shortest and longest pause between two diagnoses.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
 const LONGEST_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(60);
+/// What the way from this host to the API server is kept under, beside the names of nodes.
+const API: &str = "";
 /// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
 const GRACE: Duration = Duration::from_secs(65);
 
@@ -29,7 +31,7 @@ pub async fn watched<T>(
 ) -> Result<T> {
     let result = tokio::select! {
         result = work => result,
-        error = failure(&*run.engine, nodes) => return Err(error),
+        error = failure(&*run.engine, client, nodes) => return Err(error),
         // Every wait in `work` looks at the deadline; this one is for a call inside that does not end.
         () = sleep_until(run.deadline + GRACE) => Err(Error::new(Code::NotReady, "gave up waiting for the cluster")),
     };
@@ -46,7 +48,7 @@ pub async fn watched<T>(
 
 /// Waits for a failure that one of the nodes reports twice: a component that failed once while another one started gets its
 /// second chance.
-async fn failure(engine: &dyn Engine, nodes: &[String]) -> Error {
+async fn failure(engine: &dyn Engine, client: &Client, nodes: &[String]) -> Error {
     let mut suspected = BTreeMap::new();
     let mut pause = DIAGNOSIS_INTERVAL;
     loop {
@@ -56,6 +58,9 @@ async fn failure(engine: &dyn Engine, nodes: &[String]) -> Error {
             if let Some(error) = judged(&mut suspected, node, find_failure(engine, node).await) {
                 return error;
             }
+        }
+        if let Some(error) = judged(&mut suspected, API, of_way(engine, client, nodes).await) {
+            return error;
         }
         pause = pause_after(began.elapsed());
     }
@@ -73,9 +78,10 @@ fn judged<'a>(suspected: &mut BTreeMap<&'a str, Failure>, node: &'a str, now: Op
         return None;
     };
     match suspected.get(node) {
+        _ if now.outlook == Outlook::Final => return Some(now.error),
         Some(earlier) if now.confirms(earlier) => return Some(now.error),
         // It has not failed again, yet.
-        Some(earlier) if earlier.error.message() == now.error.message() => {}
+        Some(earlier) if now.is_same(earlier) => {}
         _ => drop(suspected.insert(node, now)),
     }
     None
@@ -94,7 +100,10 @@ mod tests {
 
     #[test]
     fn a_failure_counts_when_the_same_node_fails_again() {
-        let failure = |message: &str, times| Some(Failure { error: Error::new(Code::ComponentFailed, message), times });
+        let failure = |message: &str, times: Option<u64>| {
+            let outlook = times.map_or(Outlook::Lasting, Outlook::Times);
+            Some(Failure { error: Error::new(Code::ComponentFailed, message), outlook })
+        };
         let mut suspected = BTreeMap::new();
         assert!(judged(&mut suspected, "a", failure("etcd", Some(2))).is_none());
         // Another node is not the same one, and neither is another component.
@@ -108,5 +117,8 @@ mod tests {
         // What cannot become well counts when it is seen twice.
         assert!(judged(&mut suspected, "c", failure("disk", None)).is_none());
         assert!(judged(&mut suspected, "c", failure("disk", None)).is_some());
+        // What no attempt can mend is not looked for twice.
+        let error = Error::new(Code::ComponentFailed, "flag");
+        assert!(judged(&mut suspected, "d", Some(Failure { error, outlook: Outlook::Final })).is_some());
     }
 }

@@ -1,19 +1,17 @@
 //! `create cluster`: from a configuration to a cluster that can be used.
 
-use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::access;
 use crate::cluster::contents::{self, Contents};
-use crate::cluster::health::wait::{conditions, until_usable};
+use crate::cluster::health::wait::{conditions, until_dns_stays, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::{bootstrap, facts, finished, preflight, provision};
+use crate::cluster::lifecycle::{bootstrap, facts, finished, kept_logs, preflight, provision};
 use crate::cluster::run::{Run, new_id};
-use crate::cluster::{found, logs};
 use crate::config::ClusterConfig;
 use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
@@ -21,15 +19,13 @@ use crate::error::{Code, Error, Reason, Result, counted};
 use crate::kubeconfig;
 use crate::kubernetes::Client;
 use crate::plan::pki::Pki;
-use crate::plan::{self, Facts, Layout, Plan, labels};
+use crate::plan::{self, Facts, Layout, Plan};
 use crate::ui::Ui;
 
 pub use crate::cluster::lifecycle::options::Options;
 
 /// How often a roll-back is tried.
 const MAX_ROLL_BACKS: usize = 3;
-/// How long the logs of a create that failed may take.
-const MAX_EXPORT: Duration = Duration::from_secs(120);
 /// How long a roll-back goes on trying with an engine that does not answer, or has taken a request and not said what became
 /// of it: such a request may still be carried out, after everything else is gone.
 const MAX_PATIENCE: Duration = Duration::from_secs(45);
@@ -85,8 +81,8 @@ pub async fn create(
         Ok(plan) => return Ok(created(&plan, options)),
         Err(error) => error,
     };
-    if let Some(directory) = options.logs.as_ref().filter(|_| error.code() != Code::Interrupted) {
-        keep_logs(engine, &id, directory, ui, stop).await;
+    if error.code() != Code::Interrupted {
+        kept_logs::keep(engine, &id, options, ui, stop).await;
     }
     if options.retain {
         if let Err(error) = finished::mark(&**engine, &id).await {
@@ -105,32 +101,6 @@ pub async fn create(
         }
     }
     Err(error)
-}
-
-/// Writes the logs of what the run made, before it is removed.
-async fn keep_logs(engine: &SharedEngine, id: &str, directory: &Path, ui: &Ui, stop: &CancellationToken) {
-    let shown = ui.step("Collecting the logs");
-    let export = async {
-        let made = engine.containers(&[format!("{}={id}", labels::RUN)]).await?;
-        match found::group(made).pop() {
-            Some(cluster) => logs::export_logs(&**engine, &cluster, directory).await.map(Some),
-            None => Ok(None),
-        }
-    };
-    let exported = tokio::select! {
-        exported = timeout(MAX_EXPORT, export) => exported,
-        () = stop.cancelled() => return,
-    };
-    match exported {
-        Ok(Ok(Some(export))) => {
-            shown.finish();
-            ui.note(format!("The logs of the nodes are in {}", export.directory.display()));
-        }
-        // Nothing was made that could have logs.
-        Ok(Ok(None)) => shown.finish(),
-        Ok(Err(error)) => ui.warn(format!("the logs could not be collected: {error}")),
-        Err(_) => ui.warn(format!("the logs were not complete after {} s", MAX_EXPORT.as_secs())),
-    }
 }
 
 /// Removes what the run made; a clean-up is worth more than one attempt. `lost`: the answer to a request was lost.
@@ -223,6 +193,7 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
 
     if options.is_awaited {
         until_usable(run, &client, &nodes, &conditions(&layout.cluster).0).await?;
+        until_dns_stays(run, &client, &nodes, &layout.cluster).await?;
     }
     let install = contents::install(run, &client, layout, contents, &options.logins, options.is_awaited);
     watched(run, &client, &nodes, None, install).await

@@ -39,6 +39,7 @@ fn options(directory: &Path) -> Options {
         is_awaited: true,
         retain: false,
         logs: None,
+        cache: None,
         kubeconfig: Location::new(Some(&directory.join("config")), None, None).unwrap(),
         proxy: ProxySettings::default(),
         local: true,
@@ -170,6 +171,12 @@ async fn the_logs_of_a_failed_create_are_kept_and_its_nodes_are_not() {
     for node in ["t-fake-control-plane", "t-fake-worker"] {
         assert!(directory.path().join("logs").join(node).join("inspect.json").exists(), "{node}");
     }
+    // They are kept in the cache if the options name no place.
+    (options.logs, options.cache) = (None, Some(directory.path().join("cache")));
+    failure(&engine, &options).await;
+    let kept = std::fs::read_dir(directory.path().join("cache/logs")).unwrap().next().unwrap().unwrap();
+    assert!(kept.file_name().to_string_lossy().starts_with("t-fake-2"), "{kept:?}");
+    assert!(kept.path().join("t-fake-worker/inspect.json").exists());
     // A cluster of somebody else that has the name is none of this run.
     options.retain = true;
     failure(&engine, &options).await;

@@ -9,6 +9,7 @@ mod facts;
 mod finished;
 mod first_pods;
 pub mod garbage;
+mod kept_logs;
 mod kind_network;
 pub mod lifetime;
 pub mod node;

@@ -17,8 +17,10 @@ pub struct Options {
     pub is_awaited: bool,
     /// Keep what was made if it fails.
     pub retain: bool,
-    /// Where the logs of the nodes go if it fails.
+    /// Where the logs of the nodes go if it fails; else into a new directory of the cache.
     pub logs: Option<PathBuf>,
+    /// coracle's cache, if there is one.
+    pub cache: Option<PathBuf>,
     /// Which kubeconfig gets the entry.
     pub kubeconfig: Location,
     /// Proxy settings for the nodes.

@@ -20,7 +20,7 @@ use crate::engine::process;
 use crate::engine::spec::{ContainerSpec, Labels, Mount, NetworkSpec, Privilege};
 use crate::error::{Code, Error, Reason, Result};
 use crate::host::routes::{self, Route};
-use crate::host::{check, ports};
+use crate::host::{advice, check, ports};
 use crate::plan::facts::USUAL_MTU;
 use crate::plan::labels;
 use crate::plan::ownership::Names;
@@ -60,6 +60,11 @@ pub(super) async fn cluster(
         };
         let (network, subnet) = network(engine, &subnets, local, spec).await?;
         let facts = &with_mtu(engine, &network, facts).await?;
+        if attempt == 1
+            && let Some(warning) = advice::clock(&facts.engine)
+        {
+            run.ui.warn(check::sentence(&warning));
+        }
         if attempt == 1 && local {
             let warning = preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
             if let Some(warning) = warning {

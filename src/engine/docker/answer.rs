@@ -6,6 +6,9 @@ use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, SystemInfo};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::engine::conversation::Said;
 use crate::engine::spec::{
     CgroupVersion, Container, EngineInfo, Grants, Inspected, OsType, PortBinding, Protocol, State,
@@ -45,6 +48,7 @@ pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
         ),
         cpus: info.ncpu.unwrap_or_default(),
         memory: info.mem_total.unwrap_or_default(),
+        ahead: info.system_time.as_deref().and_then(ahead),
         grants: Grants {
             memory: info.memory_limit.unwrap_or_default(),
             cpus: info.cpu_cfs_quota.unwrap_or_default(),
@@ -52,6 +56,12 @@ pub(super) fn engine_info(info: SystemInfo) -> EngineInfo {
             cdi_devices: cdi.filter_map(|device| device.id).collect(),
         },
     }
+}
+
+/// How many seconds a time of the engine is ahead of this host's clock.
+fn ahead(time: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    Some((time - OffsetDateTime::now_utc()).whole_seconds())
 }
 
 /// A container in detail.

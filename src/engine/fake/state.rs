@@ -48,6 +48,7 @@ pub(crate) fn info() -> EngineInfo {
         proxy: (String::new(), String::new(), String::new()),
         cpus: 2,
         memory: 8 << 30,
+        ahead: Some(0),
         grants: Grants { memory: true, cpus: true, ..Grants::default() },
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn other_platform(cluster: &Cluster) -> Result<(), String> {
     let said = format!("image `{image}` is for linux/arm64, but the nodes are linux/amd64");
     let output = cluster.coracle_output(&["load", "docker-image", &image])?;
     ensure(output.code == 1, || output.told())?;
+    contains(&output.stderr, "error[load-failed]")?;
     contains(&output.stderr, &said)?;
     let config = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nimages: ['{image}']\n");
     let path = cluster.write("arm.yaml", &config)?;

@@ -26,6 +26,11 @@ pub const DOCTOR: Group = Group {
         ("for", for_file),
         ("for-kind", for_file_of_kind),
         ("inotify", inotify),
+        ("disk", super::doctor_host::disk),
+        ("network", super::doctor_host::network),
+        ("limits", super::doctor_host::limits),
+        ("clock", super::doctor_host::clock),
+        ("kind-entries", super::doctor_host::kind_entries),
         ("leftovers", leftovers),
         ("credential-helper", credential_helper),
     ],
@@ -45,13 +50,13 @@ fn failed(output: &Output) -> Result<Vec<String>, String> {
     Ok(failed.filter_map(|check| check["id"].as_str().map(str::to_owned)).collect())
 }
 
-fn has(output: &Output, id: &str) -> Result<(), String> {
+pub(super) fn has(output: &Output, id: &str) -> Result<(), String> {
     let failed = failed(output)?;
     ensure(failed.iter().any(|other| other == id), || format!("`{id}` is not told: {}", output.told()))
 }
 
 /// The finding of this ID that says this.
-fn finding(output: &Output, id: &str, part: &str) -> Result<Value, String> {
+pub(super) fn finding(output: &Output, id: &str, part: &str) -> Result<Value, String> {
     let value = json(&output.stdout)?;
     let checks = value["checks"].as_array().cloned().unwrap_or_default();
     let found = checks.into_iter().find(|check| check["id"] == id && check.to_string().contains(part));

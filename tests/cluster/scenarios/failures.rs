@@ -33,6 +33,7 @@ pub const FAILURES: Group = Group {
         ("port-taken", port_taken),
         ("subnet-clash", subnet_clash),
         ("old-volumes", old_volumes),
+        ("ids", super::ids::of_host),
         ("taken-names", super::ownership::taken_names),
         ("config-mistakes", config_mistakes),
         ("ctrl-c-at-once", ctrl_c_at_once),
@@ -287,7 +288,7 @@ fn wrong_etcd_flag(cluster: &Cluster) -> Result<(), String> {
         command,
         "component-failed",
         1,
-        &["etcd keeps failing", "-max-concurrent-streams", "check `etcd`"],
+        &["etcd keeps failing", "cause[setting]: ", "-max-concurrent-streams", "check `etcd`"],
     )?;
     let log =
         std::fs::read_to_string(logs.join(cluster.node()).join("kubelet.log")).map_err(|error| error.to_string())?;
@@ -296,7 +297,13 @@ fn wrong_etcd_flag(cluster: &Cluster) -> Result<(), String> {
 
 fn wrong_kubelet_setting(cluster: &Cluster) -> Result<(), String> {
     let command = create_with(cluster, "kubelet: {maxPods: -5}")?;
-    refused(cluster, command, "component-failed", 1, &["the kubelet keeps failing", "maxPods", "check `kubelet`"])
+    refused(
+        cluster,
+        command,
+        "component-failed",
+        1,
+        &["the kubelet keeps failing", "cause[setting]: ", "maxPods", "check `kubelet`"],
+    )
 }
 
 /// With `--retain` the nodes stay for a look, and `delete` removes them.

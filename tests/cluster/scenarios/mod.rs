@@ -8,12 +8,15 @@ mod command_line;
 mod course;
 mod daily;
 mod doctor;
+mod doctor_host;
 mod early;
 mod engine;
+mod explain;
 mod failures;
 mod guarded;
 mod health;
 mod hello;
+mod ids;
 mod image_commands;
 mod images;
 mod ip_family;
@@ -59,6 +62,7 @@ pub(crate) use loading::STORE;
 pub(crate) fn groups() -> Vec<Group> {
     vec![
         failures::FAILURES,
+        explain::EXPLAIN,
         doctor::DOCTOR,
         ONE,
         SETTINGS,
@@ -155,6 +159,8 @@ const ONE: Group = Group {
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
         ("patient-controllers", guarded::patient_controllers),
+        ("error-ids", ids::of_cluster),
+        ("doctor-astray", doctor_host::astray),
         ("doctor-kubeconfig", doctor::kubeconfig),
         ("delete", lifecycle::delete),
     ],

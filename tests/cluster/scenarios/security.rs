@@ -117,6 +117,13 @@ pub(super) fn without_keys(cluster: &Cluster, what: &str, text: &str) -> Result<
     Ok(())
 }
 
+/// Fails when a text has a private key of a cluster that is gone: as PEM, or inside a kubeconfig.
+pub(super) fn without_private_keys(what: &str, text: &str) -> Result<(), String> {
+    // `LS0tLS1CRUdJTi` is the beginning of a key in base64.
+    let marks = ["PRIVATE KEY-----", "client-key-data: LS0t", "\"key\": \"LS0t"];
+    marks.iter().try_for_each(|mark| ensure(!text.contains(mark), || format!("{what} has `{mark}` in it")))
+}
+
 /// Certificates live for about ten years, and the API server's has every name that it is called by.
 pub(super) fn certificates(cluster: &Cluster) -> Result<(), String> {
     let node = cluster.node();

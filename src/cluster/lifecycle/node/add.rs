@@ -81,8 +81,7 @@ pub async fn add(
     };
     let error = match run_to_end(engine, stop, work).await {
         Ok(added) => return Ok(added),
-        // These options are `create`'s.
-        Err(error) => error.without_hints(|hint| hint.contains("--logs-on-failure")),
+        Err(error) => error,
     };
     if let Err(left) = undo(engine, name, &id, &error).await {
         ui.warn(format!("could not remove everything: {left}; `coracle node remove` removes what is left"));
