@@ -82,9 +82,9 @@ list! {
         "the node image lacks an image, or the configuration has it pulled, and it cannot be pulled", "`coracle build node-image` builds an image with everything that a cluster needs";
     Clock = "clock", None, true, clock: "when the certificates of a node begin, and \"not yet valid\" in the logs and in the answer of the API server",
         "the clock of this host and that of the engine's host differ", "set both clocks: `timedatectl set-ntp true`; a virtual machine that slept may need a restart";
-    DiskPressure = "disk-pressure", Some(Code::DiskFull), true, disk_pressure: "what the kubelet evicts pods for",
+    DiskPressure = "disk-pressure", Some(Code::DiskFull), false, disk_pressure: "what the kubelet evicts pods for",
         "the disk has less free than `evictionHard` asks for, and the kubelet evicts pods", "`docker system prune` frees space; or lower `evictionHard` in `kubelet`";
-    MemoryPressure = "memory-pressure", None, true, memory_pressure: "what the kubelet evicts pods for",
+    MemoryPressure = "memory-pressure", None, false, memory_pressure: "what the kubelet evicts pods for",
         "the node has less free memory than `evictionHard` asks for, and the kubelet evicts pods", "give the node more `memory`; or lower `evictionHard` in `kubelet`";
     PortInNode = "port-in-node", None, false, port_in_node: "\"address already in use\" in a component's log, and who listens there",
         "another program in the node has the port", "choose another port for one of them in the configuration";

@@ -44,9 +44,12 @@ pub(super) fn disk(cluster: &Cluster) -> Result<(), String> {
 /// The way out takes smaller packets than the engine's networks, and a chain drops what is forwarded.
 pub(super) fn network(cluster: &Cluster) -> Result<(), String> {
     let looks = ["doctor", "--output=json", "--check=small-uplink", "--check=no-forwarding", "--check=forward-dropped"];
-    let link = "ip link add t0 mtu 576 type veth peer name t1; ip link set t1 up; ip link set t0 up; ip address add 192.0.2.1/24 dev t0\n\
-        ip route add default via 192.0.2.2\necho 0 >/proc/sys/net/ipv4/ip_forward\n";
-    let Some(output) = apart(cluster, "--net", link, &looks)? else { return Ok(()) };
+    // An address of the engine's bridge shows that the engine is on this host.
+    let gateway = docker(&["network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}"])?;
+    let bridge = format!("ip link add t2 type bridge; ip address add {}/32 dev t2\n", gateway.trim());
+    let link = "ip link add t0 mtu 576 type veth peer name t1; ip link set t1 up; ip link set t0 up\n\
+        ip address add 192.0.2.1/24 dev t0; ip route add default via 192.0.2.2\necho 0 >/proc/sys/net/ipv4/ip_forward\n";
+    let Some(output) = apart(cluster, "--net", &format!("{bridge}{link}"), &looks)? else { return Ok(()) };
     finding(&output, "small-uplink", "takes packets of 576 bytes")?;
     finding(&output, "no-forwarding", "sysctl net.ipv4.ip_forward=1")?;
     if Command::new("nft").arg("--version").output().is_err() {
@@ -54,7 +57,7 @@ pub(super) fn network(cluster: &Cluster) -> Result<(), String> {
         return Ok(());
     }
     let chain = "nft add table inet guard\nnft add chain inet guard forwarded '{ type filter hook forward priority 0; policy drop; }'";
-    let Some(output) = apart(cluster, "--net", chain, &looks)? else { return Ok(()) };
+    let Some(output) = apart(cluster, "--net", &format!("{bridge}{chain}"), &looks)? else { return Ok(()) };
     let found = finding(&output, "forward-dropped", "inet guard forwarded")?;
     ensure(found["command"] == "sudo nft list table inet guard", || found.to_string())
 }
