@@ -11,8 +11,10 @@ use crate::error::{Code, Error, Result};
 
 /// Asks everything at once, and prints a line for each: its name, the HTTP status (000 for none), the error, and the checks
 /// that failed. The values are separated by tabs, and the checks by vertical tabs. The units of systemd come first.
+///
+/// Behind a load balancer, a control plane that is cut off works for itself: whether it has a way out is asked of that one.
 const SCRIPT: &str = r#"
-limit=10
+limit=3
 ask() {
   said=$(curl --silent --insecure --max-time $limit --write-out '\n%{http_code}\t%{errormsg}' "$2" 2>/dev/null)
   printf '%s\t%s\t%s\n' "$1" "$(printf '%s' "$said" | tail -n 1)" "$(printf '%s' "$said" | grep '^\[-\]' | tr '\n\t' '\v ')"
@@ -35,24 +37,46 @@ printf 'disk\tdisk\t%s\n' "$(stat --file-system --format='%f %S' /var)"
           if (at["port:"]) print tolower(at["scheme:"]) "://" host ":" at["port:"] at["path:"]
         }' "/etc/kubernetes/manifests/$name.yaml" 2>/dev/null)
       if [ -n "$url" ]; then ask $name "$url" & else printf '%s\tabsent\n' $name; fi
+      [ $name != kube-apiserver ] || own=$url
     done
+    front=$(sed -n 's/^ *server: *//p' /etc/kubernetes/admin.conf)
+    case $own in
+      "" | "$front"/*) ;;
+      *)
+        address=${front#https://} host=${address%:*} port=${address##*:} host=${host#[}
+        { timeout $limit bash -c "< /dev/tcp/${host%]}/$port" 2>/dev/null ||
+          printf 'balancer\t000\tno connection to %s\n' "$address"; } &
+        ;;
+    esac
   else
     ask api "$(sed -n 's/^ *server: *//p' /etc/kubernetes/kubelet.conf)/livez" &
   fi
   wait
 }
 "#;
-/// How long a node may take for all answers; each of them may take ten seconds.
+/// How long a node may take for all answers; each of them may take three seconds, so that the health of a cluster is known
+/// within five.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Free bytes below which nothing starts: ext4 counts 16 MiB as free that not even root can use.
 const MIN_FREE: u64 = 24 * 1024 * 1024;
 /// What a node's kubelet reaches only over the network.
 const WAY: &str = "api";
+/// What stands in front of several control planes, and is reached over the network too.
+const BALANCER: &str = "balancer";
 /// What everything of a node writes to.
 const DISK: &str = "disk";
 /// In the order in which they need each other.
-const ORDER: [&str; 8] =
-    [DISK, "containerd", "kubelet", "etcd", "kube-apiserver", WAY, "kube-controller-manager", "kube-scheduler"];
+const ORDER: [&str; 9] = [
+    DISK,
+    "containerd",
+    "kubelet",
+    BALANCER,
+    "etcd",
+    "kube-apiserver",
+    WAY,
+    "kube-controller-manager",
+    "kube-scheduler",
+];
 
 /// Something of a node that does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,15 +93,18 @@ impl Fault {
         Self { component: component.to_owned(), what, cause: cause.into() }
     }
 
-    /// Whether it is that the node does not reach the API server over the network.
+    /// Whether it is that the node does not reach the API server, or what stands in front of it, over the network.
     pub(super) fn is_of_the_way(&self) -> bool {
-        self.component == WAY
+        [WAY, BALANCER].contains(&self.component.as_str())
     }
 
     /// What does not work, for people.
     pub(super) fn message(&self) -> String {
-        if self.is_of_the_way() {
+        if self.component == WAY {
             return "the API server cannot be reached from the node".to_owned();
+        }
+        if self.component == BALANCER {
+            return "the load balancer cannot be reached from the node".to_owned();
         }
         if self.component == DISK {
             return "the engine's disk is full".to_owned();
@@ -177,6 +204,14 @@ mod tests {
     fn a_worker_is_well_only_if_it_reaches_the_api_server() {
         assert!(told("api\t403\t\tforbidden\n").is_empty());
         assert_eq!(told("api\t000\tno route\t\n"), ["the API server cannot be reached from the node: no route"]);
+    }
+
+    #[test]
+    fn a_control_plane_that_is_cut_off_is_told_before_what_that_does_to_it() {
+        let output =
+            "kubelet\t200\t\tok\netcd\t503\t\t[-]linearizable_read failed\nbalancer\t000\tno connection to a:1\n";
+        let way = "the load balancer cannot be reached from the node: no connection to a:1";
+        assert_eq!(told(output), [way, "etcd is not ready: linearizable_read failed"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The health of a cluster: of its containers, its API server, its nodes and their components. What cannot be asked is
 //! unknown, which is neither well nor ill.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,8 +22,11 @@ use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 use crate::plan::labels::{self, ContainerRole};
 
-/// How long an API server that is not ready is asked for its nodes, which it may never list.
-const UNREADY: Duration = Duration::from_secs(2);
+/// How long the API server may take to say how it is and which nodes there are: longer than its own checks, which give up
+/// after two seconds, and short enough to know the health of a cluster within five.
+const ANSWER: Duration = Duration::from_secs(4);
+/// How long a node's components may take to answer until its logs are read meanwhile.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -147,7 +151,7 @@ struct Look {
 pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     let looks = join_all(cluster.nodes.iter().map(|node| look(engine, node)));
     let (said, mut looks) = tokio::join!(ask(engine, cluster), looks);
-    if matches!(said.api, Api::Silent(_)) {
+    if matches!(said.api, Api::Silent(_)) || !front_runs(cluster) {
         // The fault is at the other end, then.
         for look in &mut looks {
             look.faults.retain(|fault| !fault.is_of_the_way());
@@ -187,14 +191,27 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     }
 }
 
+/// Whether what stands in front of several control planes runs, or nothing has to.
+fn front_runs(cluster: &Cluster) -> bool {
+    cluster.balancer.as_ref().is_none_or(Container::is_running)
+}
+
 async fn ask(engine: &dyn Engine, cluster: &Cluster) -> Said {
+    if !front_runs(cluster) {
+        let silent = "nothing leads to it";
+        return Said { api: Api::Silent(silent.to_owned()), nodes: Err(silent.to_owned()) };
+    }
     match access::client(engine, cluster).await {
         Ok(client) => {
-            let api = api::ask(&client).await;
-            let nodes = client.get("/api/v1/nodes");
-            let nodes = if api == Api::Ready { Ok(nodes.await) } else { timeout(UNREADY, nodes).await };
-            let nodes = nodes.map_err(|_| format!("no answer within {} s", UNREADY.as_secs()));
-            Said { api, nodes: nodes.and_then(|list| list.map_err(|failure| failure.text().to_owned())) }
+            let late = || format!("no answer within {} s", ANSWER.as_secs());
+            // At once: an API server that is not ready may have a list, and one that is may have none.
+            let (api, nodes) =
+                tokio::join!(timeout(ANSWER, api::ask(&client)), timeout(ANSWER, client.get("/api/v1/nodes")));
+            let nodes = nodes.map_err(|_| late());
+            Said {
+                api: api.unwrap_or_else(|_| Api::Silent(late())),
+                nodes: nodes.and_then(|list| list.map_err(|failure| failure.text().to_owned())),
+            }
         }
         Err(error) => Said { api: Api::Silent(error.to_string()), nodes: Err(error.to_string()) },
     }
@@ -204,11 +221,21 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     if !node.is_running() {
         return Look::default();
     }
-    let (faults, unknown) = match probe::faults(engine, &node.name).await {
+    let mut asked = pin!(probe::faults(engine, &node.name));
+    // What does not answer soon will hardly answer well: its logs are read while it is waited for.
+    let (faults, failure) = match timeout(SOON, &mut asked).await {
+        Ok(faults) => (faults, None),
+        Err(_) => tokio::join!(asked, async { Some(find_failure(engine, &node.name).await) }),
+    };
+    let (faults, unknown) = match faults {
         Ok(faults) => (faults, None),
         Err(error) => (Vec::new(), Some(error.in_words())),
     };
-    let failure = if faults.is_empty() && unknown.is_none() { None } else { find_failure(engine, &node.name).await };
+    let failure = match failure {
+        _ if faults.is_empty() && unknown.is_none() => None,
+        Some(failure) => failure,
+        None => find_failure(engine, &node.name).await,
+    };
     Look { faults, failure: failure.map(|failure| failure.error.in_words()), unknown }
 }
 

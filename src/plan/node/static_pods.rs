@@ -191,6 +191,11 @@ fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         // A single member waits for 1 to 2 election timeouts before it elects itself; one has to be at least 5 heartbeats.
         defaults.push(("heartbeat-interval", "20".to_owned()));
         defaults.push(("election-timeout", "100".to_owned()));
+    } else {
+        // Half of the defaults: members on one machine hear of each other at once. A write that the lost leader had not
+        // answered fails after 5 s and two election timeouts.
+        defaults.push(("heartbeat-interval", "50".to_owned()));
+        defaults.push(("election-timeout", "500".to_owned()));
     }
     let mut pod = pod(&Component {
         name: "etcd",

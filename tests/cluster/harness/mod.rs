@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 pub mod chance;
 pub mod cleanup;
+pub mod clients;
 pub mod cluster;
 pub mod engine;
 pub mod guide;

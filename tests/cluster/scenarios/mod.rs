@@ -35,6 +35,7 @@ mod nodes;
 mod older;
 mod other_cni;
 mod ownership;
+mod planes;
 mod platforms;
 mod policy;
 mod policy_page;
@@ -297,6 +298,9 @@ const PLANES: Group = Group {
         ("ready", nodes::planes_ready),
         ("roles", early::roles_of_several),
         ("health", health::every_component),
+        ("one-etcd", planes::one_etcd),
+        ("faults", planes::faults),
+        ("stop-start", planes::stop_start),
         ("balancer", nodes::balancer),
         ("delete", nodes::delete),
     ],
