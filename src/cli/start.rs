@@ -10,6 +10,7 @@ use crate::cli::clusters::{ClustersOption, resumable};
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::{JsonOption, duration};
+use crate::cluster::lifecycle::moving::Moved;
 use crate::cluster::lifecycle::parts::Parts;
 use crate::cluster::lifecycle::start;
 use crate::cluster::run;
@@ -22,12 +23,17 @@ use crate::ui::Format;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle start dev             start the cluster `dev` and wait until it is usable
-  coracle start --all --wait 0s start every cluster and wait for none")]
+  coracle start --all --wait 0s start every cluster and wait for none
+  coracle start dev --move-ports
+                                start `dev` with other ports, if somebody has taken its own")]
 pub(crate) struct Start {
     #[command(flatten)]
     clusters: ClustersOption,
     #[command(flatten)]
     starting: StartOptions,
+    /// Take other ports of this host where somebody has taken those of the cluster meanwhile, and correct the kubeconfigs
+    #[arg(long)]
+    move_ports: bool,
     #[command(flatten)]
     output: JsonOption,
 }
@@ -43,7 +49,14 @@ pub(super) struct StartOptions {
 impl Run for Start {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
-        let start = |name| start_cluster(context, &engine, name, &self.starting);
+        let start = async |name: ClusterName| {
+            let moved = if self.move_ports { move_ports(context, &engine, &name).await? } else { Vec::new() };
+            let mut result = start_cluster(context, &engine, name, &self.starting).await?;
+            if self.move_ports {
+                result["moved"] = json!(moved);
+            }
+            Ok(result)
+        };
         self.clusters.each(context, &engine, start).await?;
         Ok(ExitCode::SUCCESS)
     }
@@ -51,6 +64,21 @@ impl Run for Start {
     fn format(&self) -> Format {
         self.output.format()
     }
+}
+
+/// Gives a cluster other ports in the place of those that somebody has, and says so.
+async fn move_ports(context: &Context, engine: &SharedEngine, name: &ClusterName) -> Result<Vec<Moved>> {
+    let work = async |engine: SharedEngine| start::move_ports(&*engine, name).await;
+    let (moved, left) = Box::pin(context.run_to_end(engine, work)).await?;
+    for Moved { container, address, from, to, protocol, taken } in &moved {
+        let at = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        context.ui.note(format!("`{container}` has {at}:{to}/{protocol} instead of port {from}: {taken}"));
+    }
+    for (file, error) in &left {
+        context.ui.warn(format!("`{}` still has the old address of the cluster: {error}", file.display()));
+        context.ui.hint(format!("`coracle export kubeconfig --name {name}` writes it again"));
+    }
+    Ok(moved)
 }
 
 /// Starts what does not run of a cluster, and says so.

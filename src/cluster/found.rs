@@ -195,7 +195,9 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
         cluster.expires = first.and_then(Node::expires);
         cluster.is_as_kind = first.is_some_and(|node| node.container.labels.contains_key(labels::KIND_CLUSTER));
         cluster.idle_stop = first.and_then(|node| node.container.labels.get(labels::IDLE_STOP).cloned());
-        cluster.endpoint = first.and_then(|node| node.container.labels.get(labels::ENDPOINT).cloned());
+        // What publishes it: a port that was moved is in no other label.
+        let front = cluster.balancer.as_ref().or(first.map(|node| &node.container));
+        cluster.endpoint = front.and_then(|container| container.labels.get(labels::ENDPOINT).cloned());
     }
     clusters.into_values().collect()
 }

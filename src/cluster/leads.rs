@@ -46,6 +46,20 @@ pub async fn note(engine: &dyn Engine, cluster: &Cluster, location: &Location) -
     try_join_all(planes.map(|node| write_files(engine, &node.container.id, &files))).await.map(drop)
 }
 
+/// Gives the entry of a cluster its address of now, in all kubeconfigs that have it; returns those in which it could not be
+/// changed. Of files that got a cluster of the same name from elsewhere, nothing is changed.
+pub async fn correct(engine: &dyn Engine, cluster: &Cluster) -> Result<Vec<(PathBuf, Error)>> {
+    let Some(node) = cluster.control_plane() else { return Ok(Vec::new()) };
+    let entry = access::entry(engine, cluster, false).await?;
+    let mut left = Vec::new();
+    for file in listed(engine, &node.name).await?.into_iter().map(PathBuf::from) {
+        if let Err(error) = kubeconfig::correct(&file, &entry).await {
+            left.push((file, error));
+        }
+    }
+    Ok(left)
+}
+
 /// What leads to a cluster; `None` if no control plane can tell. To be asked before the cluster is deleted.
 pub async fn find(engine: &dyn Engine, name: &ClusterName) -> Option<Leads> {
     let cluster = found::get(engine, name).await.ok()?;
@@ -88,6 +102,7 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::FakeEngine;
+    use crate::engine::inside::Inside;
     use crate::engine::spec::{ContainerSpec, Labels};
     use crate::kubeconfig::Entry;
     use crate::plan::labels;
@@ -130,6 +145,16 @@ mod tests {
         // A cluster of the same name that another engine has.
         entry = Entry { ca_pem: "another".to_owned(), ..entry };
         kubeconfig::merge(&location(&other), &entry, true).await.unwrap();
+        // Its address changes where it is the same cluster.
+        let labels =
+            [(labels::CLUSTER, "dev"), (labels::ROLE, "control-plane"), (labels::ENDPOINT, "https://127.0.0.1:2")];
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        engine.republish("dev-control-plane", &[], &labels).await.unwrap();
+        let cluster = found::get(&engine, &name).await.unwrap();
+        assert!(correct(&engine, &cluster).await.unwrap().is_empty());
+        let is_new = |file: &Path| std::fs::read_to_string(file).unwrap().contains("https://127.0.0.1:2\n");
+        assert_eq!([&first, &second, &other].map(|file| is_new(file)), [true, true, false]);
+
         let leads = find(&engine, &name).await.unwrap();
         assert!(leads.remove().await.is_empty());
         let has = |file: &Path| std::fs::read_to_string(file).unwrap().contains("coracle-dev");

@@ -13,7 +13,8 @@ use crate::engine::helper;
 use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
 use crate::engine::place::Place;
 use crate::engine::spec::{
-    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Login, Network, NetworkSpec,
+    PortBinding, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress, SharedEngine};
 use crate::error::{Code, Error, Result};
@@ -295,6 +296,11 @@ impl Inside for Finishing {
 
     async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
         self.engine.find_path(container, path).await
+    }
+
+    async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
+        let (container, ports, labels) = (container.to_owned(), ports.to_vec(), labels.clone());
+        self.change(|engine| async move { engine.republish(&container, &ports, &labels).await }).await
     }
 
     // What a person copies may be large, and half of it is theirs to keep or to remove.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::engine::conversation::{ByteStream, Conversation};
+use crate::engine::spec::{Labels, PortBinding};
 use crate::error::Result;
 
 /// A command that is run in a container for a person, or whose exit code counts.
@@ -80,6 +81,10 @@ pub trait Inside: Send + Sync {
     async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>>;
     /// Unpacks a tar in a directory of a container. The same restrictions hold.
     async fn unpack(&self, container: &str, directory: &str, tar: ByteStream) -> Result<()>;
+    /// Makes a container that does not run anew with these ports of the host and these labels, and with the same name, files,
+    /// volumes and addresses; returns its ID. What was killed in the middle of it is completed: the container's name then ends
+    /// with [`REPLACED`](crate::engine::REPLACED).
+    async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String>;
     /// What a container that runs uses at this moment.
     async fn sample(&self, container: &str) -> Result<Sample>;
     /// What a container says and has said.

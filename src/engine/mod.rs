@@ -31,6 +31,10 @@ mod words;
 
 pub use conversation::{ByteStream, Conversation, Said};
 
+/// What the name of a container ends with while another one is made in its place: no container of coracle has a dot in its name
+/// otherwise.
+pub const REPLACED: &str = ".replaced";
+
 /// An engine that tasks can share.
 pub type SharedEngine = Arc<dyn Engine>;
 

@@ -78,6 +78,17 @@ pub async fn merge(location: &Location, entry: &Entry, set_current: bool) -> Res
     in_background(move || merge_now(&location, &entry, set_current)).await
 }
 
+/// Merges `entry` into a file that has an entry of its name for the same cluster, by its certificate authority, and nothing
+/// else there is changed. Returns whether it has one.
+pub async fn correct(file: &Path, entry: &Entry) -> Result<bool> {
+    let (location, entry) = (Location::of_file(file), entry.clone());
+    let is_it = |known: &entries::Known| known.name == entry.name && known.may_trust(&entry.ca_pem);
+    if !entries::known(&location, &entry.name).iter().any(is_it) {
+        return Ok(false);
+    }
+    in_background(move || merge_now(&location, &entry, false)).await.map(|_| true)
+}
+
 /// Removes the entry `name` from every file of `location`, and returns whether one had it.
 ///
 /// Contexts of other names that lead to its cluster go too. A current context that is removed is unset. Files without

@@ -17,6 +17,9 @@ use crate::host::ports::{self, Taken};
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The other way to go on.
+const MOVE: &str = "or let the cluster have other ports: `coracle start --move-ports`";
+
 /// Checks that the ports of everything that starts are free, or soon are, before anything is started.
 pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<()> {
     let mut wanted = Vec::new();
@@ -63,6 +66,11 @@ fn taken<'a>(wanted: &'a [(String, PortBinding)], containers: &[Container], loca
     wanted.iter().filter_map(find).collect()
 }
 
+/// Who has a port now, if somebody has it.
+pub(super) fn taken_now(engine: &dyn Engine, binding: &PortBinding, containers: &[Container]) -> Option<String> {
+    ports::taken(binding, containers, engine.place().is_host()).map(|taken| taken.user)
+}
+
 fn taken_error(taken: &[(&str, Taken<'_>)]) -> Error {
     let what = |taken: &Taken<'_>| format!("port {} on {} is taken", taken.port.host_port, taken.port.host_address);
     let hint = "nothing was started; free it, and start the cluster again";
@@ -72,7 +80,8 @@ fn taken_error(taken: &[(&str, Taken<'_>)]) -> Error {
             .on_node(*node)
             .because(one.user.clone())
             .hint(format!("`sudo ss -lnp 'sport = :{port}'` shows what uses it"))
-            .hint(hint);
+            .hint(hint)
+            .hint(MOVE);
     }
     let problem = |(node, taken): &(&str, Taken<'_>)| Problem {
         place: (*node).to_owned(),
@@ -82,10 +91,11 @@ fn taken_error(taken: &[(&str, Taken<'_>)]) -> Error {
     Error::new(Code::PortTaken, format!("{} of this host are taken", counted(taken.len(), "port")))
         .with_problems(taken.iter().map(problem).collect())
         .hint(hint.replace("free it", "free them"))
+        .hint(MOVE)
 }
 
 /// The bindings in the engine's description of a container, which has them also while it is stopped.
-fn bindings(description: &Value) -> Vec<PortBinding> {
+pub(super) fn bindings(description: &Value) -> Vec<PortBinding> {
     let Some(map) = description["HostConfig"]["PortBindings"].as_object() else { return Vec::new() };
     let of = |(key, hosts): (&String, &Value)| {
         let (port, protocol) = key.split_once('/')?;

@@ -12,6 +12,7 @@ pub mod garbage;
 mod kept_logs;
 mod kind_network;
 pub mod lifetime;
+pub mod moving;
 pub mod node;
 mod options;
 pub mod parts;

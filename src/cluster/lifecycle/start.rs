@@ -1,24 +1,40 @@
 //! `start`: the same containers again, with all they had.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 
 use crate::cluster::health::back;
 use crate::cluster::health::wait::conditions;
 use crate::cluster::lifecycle::bindings;
+use crate::cluster::lifecycle::moving::{self, Moved};
 use crate::cluster::lifecycle::parts::Parts;
 use crate::cluster::run::Run;
-use crate::cluster::{access, found, registry};
-use crate::config::{Registry, Role};
-use crate::engine::Engine;
+use crate::cluster::{access, found, leads, registry};
+use crate::config::{ClusterName, Registry, Role};
 use crate::engine::files::read_file;
 use crate::engine::spec::{Container, State};
+use crate::engine::{Engine, REPLACED};
 use crate::error::{Code, Error, Result};
 use crate::host::credentials;
 use crate::plan::CLUSTER_CONFIG;
 use crate::plan::node::credentials::Login;
 use crate::ui::Step;
+
+/// Gives what is about to start other ports in the place of those that somebody has taken meanwhile, and all kubeconfigs that
+/// have the cluster's entry its new address. Returns the ports, and those files that could not be corrected.
+pub async fn move_ports(engine: &dyn Engine, name: &ClusterName) -> Result<(Vec<Moved>, Vec<(PathBuf, Error)>)> {
+    let mut parts = Parts::of_cluster(engine, name).await?;
+    if moving::complete(engine, &parts).await? {
+        parts = Parts::of_cluster(engine, name).await?;
+    }
+    require_complete(engine, &parts).await?;
+    let moved = moving::move_taken(engine, &parts).await?;
+    // Also where nothing moves now: an earlier command may have ended between the two.
+    let cluster = found::get(engine, name).await?;
+    let left = leads::correct(engine, &cluster).await?;
+    Ok((moved, left))
+}
 
 /// Starts what does not run of the parts, and returns the names of those containers.
 pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Vec<String>> {
@@ -35,8 +51,14 @@ pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Ve
     Ok(started)
 }
 
-/// Fails for what a `create` that was killed has left: a node without its files would never be one.
+/// Fails for what a `create` or a move of ports that was killed has left: a node without its files would never be one.
 async fn require_complete(engine: &dyn Engine, parts: &Parts) -> Result<()> {
+    if let Some(half) = parts.to_start().flatten().find(|container| container.name.ends_with(REPLACED)) {
+        let name = &parts.cluster.name;
+        return Err(Error::new(Code::StepFailed, format!("the ports of cluster `{name}` were never moved completely"))
+            .because(format!("the container `{}` is still to be replaced", half.name))
+            .hint(format!("`coracle start {name} --move-ports` completes it")));
+    }
     for container in parts.to_start().flatten().filter(|container| container.state == State::Created) {
         let is_plane = |node: &&found::Node| node.name == container.name && node.role == Role::ControlPlane;
         if parts.cluster.nodes.iter().any(|node| is_plane(&node))

@@ -14,7 +14,8 @@ use crate::engine::docker::{Docker, failure};
 use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
 use crate::engine::place::Place;
 use crate::engine::spec::{
-    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Login, Network, NetworkSpec, Volume,
+    Container, ContainerSpec, EngineInfo, ExecOutput, Image, Inspected, Labels, Login, Network, NetworkSpec,
+    PortBinding, Volume,
 };
 use crate::engine::{ByteStream, Conversation, Engine, Progress};
 use crate::error::{Error, Result};
@@ -285,6 +286,11 @@ impl Inside for Guarded {
     async fn unpack(&self, container: &str, directory: &str, tar: ByteStream) -> Result<()> {
         let what = format!("cannot write into `{directory}` in container `{container}`");
         self.guard(&what, self.engine.unpack(container, directory, tar)).await
+    }
+
+    async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
+        let what = format!("cannot make container `{container}` anew");
+        self.guard(&what, self.engine.republish(container, ports, labels)).await
     }
 
     async fn sample(&self, container: &str) -> Result<Sample> {

@@ -15,6 +15,7 @@ use crate::engine::docker::answer::pieces;
 use crate::engine::docker::failure::{absent_is_none, failed};
 use crate::engine::docker::{Docker, OUTPUT_BUFFER, raw};
 use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
+use crate::engine::spec::{Labels, PortBinding};
 use crate::error::{Code, Error, Result};
 
 /// Keys that take a person out of a session and leave it running. The default begins with Ctrl-P, which is the previous command
@@ -98,6 +99,10 @@ impl Inside for Docker {
         let options = query::UploadToContainerOptionsBuilder::default().path(directory).build();
         let sent = self.transfer.upload_to_container(container, Some(options), bollard::body_try_stream(tar)).await;
         sent.map_err(|source| failed(&format!("cannot write into `{directory}` in container `{container}`"), &source))
+    }
+
+    async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
+        self.make_anew(container, ports, labels).await
     }
 
     async fn sample(&self, container: &str) -> Result<Sample> {

@@ -29,6 +29,7 @@ mod failure;
 pub(in crate::engine) mod guarded;
 mod inside;
 mod raw;
+mod republish;
 mod translate;
 
 /// How long an ordinary request may take, seconds.

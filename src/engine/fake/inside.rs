@@ -5,10 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 
+use crate::engine::REPLACED;
 use crate::engine::conversation::{ByteStream, Conversation, Said};
 use crate::engine::fake::state::refused;
 use crate::engine::fake::{FakeEngine, files};
 use crate::engine::inside::{Inside, OutputOptions, PathInfo, Sample, Session, SessionSpec, TerminalSize};
+use crate::engine::spec::{Labels, PortBinding, State};
 use crate::error::Result;
 
 #[async_trait]
@@ -51,6 +53,15 @@ impl Inside for FakeEngine {
             let files = unpacked.into_iter().map(|(name, content)| (format!("{below}{name}"), content));
             state.find_mut(container)?.files.extend(files);
             Ok(())
+        })
+    }
+
+    async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
+        self.call(format!("republish {container}"), |state| {
+            let held = state.find_mut(container)?;
+            (held.spec.ports, held.spec.labels, held.state) = (ports.to_vec(), labels.clone(), State::Created);
+            held.spec.name = held.spec.name.trim_end_matches(REPLACED).to_owned();
+            Ok(held.id.clone())
         })
     }
 

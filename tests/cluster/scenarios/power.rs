@@ -83,6 +83,8 @@ pub(super) fn rest(cluster: &Cluster) -> Result<(), String> {
 /// What is stopped says so, and a port that somebody took meanwhile is named with who has it.
 fn port_taken(cluster: &Cluster) -> Result<(), String> {
     let port: u16 = cluster.host_port(6443)?.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or("no port")?;
+    cluster.kubectl(&["create", "configmap", "before-move", "--from-literal=key=value"])?;
+    cluster.in_node("mkdir /etc/by-hand; echo kept > /etc/by-hand/file; chmod 640 /etc/by-hand/file")?;
     cluster.coracle(&["stop", "cluster", &cluster.name])?;
     refused(cluster, "stopped", &format!("`coracle start {}`", cluster.name))?;
     contains(&cluster.coracle_output(&["stop"])?.stderr, "is already stopped")?;
@@ -91,6 +93,9 @@ fn port_taken(cluster: &Cluster) -> Result<(), String> {
     ensure(output.code == 4, || output.told())?;
     contains(&output.stderr, &format!("error[port-taken]: port {port} on 127.0.0.1 is taken"))?;
     contains(&output.stderr, &format!("(process {}) uses it", std::process::id()))?;
+    contains(&output.stderr, "--move-ports")?;
+    moved(cluster, port)?;
+    cluster.coracle(&["stop"])?;
     drop(listener);
     // Interrupted in the middle, and then again.
     let line = format!("timeout --signal=INT 2 {} start || true", crate::harness::coracle());
@@ -98,6 +103,25 @@ fn port_taken(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["start"])?;
     contains(&cluster.coracle_output(&["start"])?.stderr, "already runs and is ready")?;
     cluster.coracle(&["status"]).map(drop)
+}
+
+/// The cluster takes another port instead, with everything that it had: also what was written into its node by hand.
+fn moved(cluster: &Cluster, port: u16) -> Result<(), String> {
+    let began = Instant::now();
+    let output = cluster.coracle_output(&["start", "--move-ports"])?;
+    ensure(output.code == 0, || output.told())?;
+    contains(&output.stderr, &format!("instead of port {port}: "))?;
+    contains(&output.stderr, &format!("(process {}) uses it", std::process::id()))?;
+    println!("        start --move-ports: {:.1} s", began.elapsed().as_secs_f64());
+    let now = cluster.host_port(6443)?;
+    ensure(!now.ends_with(&format!(":{port}")), || format!("it still has {now}"))?;
+    let server = cluster.kubectl(&["config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}"])?;
+    ensure(server == format!("https://{now}"), || format!("the kubeconfig says {server} instead of {now}"))?;
+    contains(&cluster.coracle(&["status"])?, &server)?;
+    contains(&cluster.kubectl(&["get", "configmap", "before-move", "--output=yaml"])?, "key: value")?;
+    contains(&cluster.in_node("cat /etc/by-hand/file; stat --format=%a /etc/by-hand/file")?, "kept\n640")?;
+    let all = docker(&["ps", "--all", "--format={{.Names}}"])?;
+    ensure(!all.contains(".replaced"), || format!("something is left: {all}"))
 }
 
 /// A frozen cluster uses no CPU, says that it is frozen, and goes on at once.
