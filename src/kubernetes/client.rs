@@ -29,7 +29,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// A client of one cluster's API.
 #[derive(Clone)]
 pub struct Client {
-    client: api::Client,
+    inner: api::Client,
     /// Its URL.
     server: String,
     timeout: Duration,
@@ -156,7 +156,7 @@ impl Client {
         let client = api::Client::new(server).map_err(|source| {
             Error::new(Code::ApiFailed, "cannot create a client of the Kubernetes API").with_cause(&*source)
         })?;
-        Ok(Self { client, server: server.url.to_owned(), timeout: REQUEST_TIMEOUT })
+        Ok(Self { inner: client, server: server.url.to_owned(), timeout: REQUEST_TIMEOUT })
     }
 
     /// The address of the server, if its URL has one and no name.
@@ -189,7 +189,7 @@ impl Client {
                 .header("Content-Type", content_type)
                 .body(bytes.clone())
                 .map_err(|source| Failure::Transport(source.to_string()))?;
-            match timeout_at(deadline, Box::pin(self.client.read(request))).await {
+            match timeout_at(deadline, Box::pin(self.inner.read(request))).await {
                 Err(_) => return Err(Failure::Lost(format!("no answer within {} s", self.timeout.as_secs()))),
                 // Health endpoints answer with plain text.
                 Ok(Ok(body)) => return Ok(serde_json::from_slice(&body).unwrap_or_else(|_| text(&body))),

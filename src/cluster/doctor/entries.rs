@@ -70,7 +70,7 @@ pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters:
         let Some(name) = name.and_then(|name| name.parse::<ClusterName>().ok()) else { continue };
         match clusters.iter().find(|cluster| cluster.context() == entry.name) {
             None if is_of_kind && is_by_kind(engine, &name).await => {}
-            None if is_refused(&entry.server) => nowhere.push(leads_nowhere(name, entry, is_of_kind)),
+            None if is_refused(&entry.server) => nowhere.push(leads_nowhere(&name, entry, is_of_kind)),
             Some(cluster) if engine.place().is_host() => {
                 let authority = access::entry(engine, cluster, false).await.map(|own| own.ca_pem);
                 if authority.is_ok_and(|authority| !entry.may_trust(&authority)) {
@@ -92,7 +92,7 @@ async fn is_by_kind(engine: &dyn Engine, name: &ClusterName) -> bool {
     engine.containers(&[format!("{KIND_LABEL}={name}")]).await.is_ok_and(|nodes| !nodes.is_empty())
 }
 
-fn leads_nowhere(cluster: ClusterName, entry: &Known, is_of_kind: bool) -> (Error, Option<Fix>) {
+fn leads_nowhere(cluster: &ClusterName, entry: &Known, is_of_kind: bool) -> (Error, Option<Fix>) {
     let file = entry.file.clone();
     // kind may have written it: it is only told.
     let (hint, fix) = if is_of_kind {

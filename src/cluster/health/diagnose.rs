@@ -212,8 +212,8 @@ async fn component(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Fai
 /// Whether the first attempt shows it: the program has ended before it needed anything, or because of what it found out.
 fn is_sure(error: &Error) -> bool {
     let is = |cause: Cause| error.cause_id() == Some(cause.row().id);
-    let says = |word: &&str| error.cause().is_some_and(|cause| cause.contains(*word));
-    is(Cause::DnsLoop) || (is(Cause::Setting) && OF_FLAGS.iter().any(|word| says(&word)))
+    let says = |word: &str| error.cause().is_some_and(|cause| cause.contains(word));
+    is(Cause::DnsLoop) || (is(Cause::Setting) && OF_FLAGS.iter().any(|word| says(word)))
 }
 
 fn component_error(node: &str, container: &Attempt, cause: String) -> Error {

@@ -80,7 +80,7 @@ fn read(said: &str) -> Facts {
         restarts: part("restarts").parse().unwrap_or_default(),
         is_well: part("well") == "yes",
         killed: part("killed").lines().filter_map(killed).collect(),
-        pull: lines("pull").last(),
+        pull: lines("pull").next_back(),
         signs: lines("signs").collect(),
         network: part("network").to_owned(),
         listeners: part("listeners").lines().filter_map(listener).collect(),
