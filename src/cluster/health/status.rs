@@ -223,9 +223,10 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     }
     let mut asked = pin!(probe::faults(engine, &node.name));
     // What does not answer soon will hardly answer well: its logs are read while it is waited for.
-    let (faults, failure) = match timeout(SOON, &mut asked).await {
-        Ok(faults) => (faults, None),
-        Err(_) => tokio::join!(asked, async { Some(find_failure(engine, &node.name).await) }),
+    let (faults, failure) = if let Ok(faults) = timeout(SOON, &mut asked).await {
+        (faults, None)
+    } else {
+        tokio::join!(asked, async { Some(find_failure(engine, &node.name).await) })
     };
     let (faults, unknown) = match faults {
         Ok(faults) => (faults, None),

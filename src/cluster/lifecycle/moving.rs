@@ -34,8 +34,8 @@ pub(super) async fn complete(engine: &dyn Engine, parts: &Parts) -> Result<bool>
         parts.to_start().flatten().filter(|container| container.name.ends_with(REPLACED)).cloned().collect();
     for container in &half {
         let inspected = engine.inspect(&container.id).await?;
-        let ports = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-        engine.republish(&container.id, &ports, &container.labels).await?;
+        let all = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
+        engine.republish(&container.id, &all, &container.labels).await?;
     }
     Ok(!half.is_empty())
 }

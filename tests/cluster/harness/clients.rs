@@ -203,9 +203,8 @@ impl One {
         let answer = answer.map_err(|_| "no answer in time".to_owned())?;
         *kept = Some(client);
         match answer {
-            Ok(_) => Ok(()),
-            // An attempt before had no answer, and was carried out.
-            Err(Failure::Status(409, ..)) => Ok(()),
+            // It exists where an attempt before had no answer, and was carried out.
+            Ok(_) | Err(Failure::Status(409, ..)) => Ok(()),
             Err(failure) => Err(failure.text().to_owned()),
         }
     }
