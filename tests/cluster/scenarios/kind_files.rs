@@ -159,8 +159,8 @@ fn ingress_ready(cluster: &Cluster) -> Result<(), String> {
         ensure(nodes.trim() == format!("node/{}", cluster.node()), || nodes.clone())?;
         cluster.in_node("printf 'HTTP/1.0 200 OK\\r\\n\\r\\nHello, world!' > /tmp/page")?;
         cluster
-            .in_node("setsid socat TCP-LISTEN:80,fork,reuseaddr OPEN:/tmp/page,rdonly >/dev/null 2>&1 & sleep 0.2")?;
-        contains(&eventually(Duration::from_secs(10), || fetch("http://127.0.0.1:28080/"))?, "Hello")
+            .in_node("setsid socat TCP-LISTEN:80,fork,reuseaddr OPEN:/tmp/page,rdonly >/dev/null 2>&1 & sleep 0.5")?;
+        contains(&eventually(PATIENCE, || fetch("http://127.0.0.1:28080/"))?, "Hello")
     })
 }
 
