@@ -4,11 +4,7 @@ use std::fmt::Write as _;
 
 use coracle::cluster::health::causes::Cause;
 
-use crate::sources::{page, read, root};
-
-/// Between these lines of the page is the table.
-const BEGIN: &str = "<!-- causes -->";
-const END: &str = "<!-- end -->";
+use crate::sources::{page, read, table_on_page};
 
 /// The list in the code, as a table.
 fn table() -> String {
@@ -20,19 +16,9 @@ fn table() -> String {
     table
 }
 
-/// `CORACLE_UPDATE=1 cargo test --test it causes` writes it.
 #[test]
 fn the_page_has_the_causes_that_the_code_has() {
-    let name = page("failed-create.md");
-    let text = read(&name);
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (found, after) = rest.split_once(END).unwrap();
-    let wanted = format!("\n\n{}\n", table());
-    if std::env::var_os("CORACLE_UPDATE").is_some() {
-        std::fs::write(root().join(&name), format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
-        return;
-    }
-    assert!(found == wanted, "`CORACLE_UPDATE=1 cargo test --test it causes` writes the table of {name}");
+    table_on_page("failed-create.md", "<!-- causes -->", &table());
 }
 
 #[test]

@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use coracle::host::checks::{Id, Severity};
 
 use crate::command_line::coracle;
-use crate::sources::{files, page, read, root};
-
-/// Between these lines of the page is the table.
-const BEGIN: &str = "<!-- checks -->";
-const END: &str = "<!-- end -->";
+use crate::sources::{files, read, table_on_page};
 
 /// The list in the code, as a table.
 fn table() -> String {
@@ -27,19 +23,9 @@ fn table() -> String {
     table
 }
 
-/// `CORACLE_UPDATE=1 cargo test --test it doctor` writes it.
 #[test]
 fn the_page_has_the_checks_that_the_code_has() {
-    let name = page("doctor.md");
-    let text = read(&name);
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (found, after) = rest.split_once(END).unwrap();
-    let wanted = format!("\n\n{}\n", table());
-    if std::env::var_os("CORACLE_UPDATE").is_some() {
-        std::fs::write(root().join(&name), format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
-        return;
-    }
-    assert!(found == wanted, "`CORACLE_UPDATE=1 cargo test --test it doctor` writes the table of {name}");
+    table_on_page("doctor.md", "<!-- checks -->", &table());
 }
 
 #[test]

@@ -42,3 +42,18 @@ pub(crate) fn page(name: &str) -> String {
     assert_eq!(pages.len(), 1, "{name}: {pages:?}");
     pages.concat()
 }
+
+/// The table of a page, between two comments, is this one. `CORACLE_UPDATE=1 cargo test --test it` writes it.
+pub(crate) fn table_on_page(name: &str, begin: &str, wanted: &str) {
+    const END: &str = "<!-- end -->";
+    let name = page(name);
+    let text = read(&name);
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (found, after) = rest.split_once(END).unwrap();
+    let wanted = format!("\n\n{wanted}\n");
+    if std::env::var_os("CORACLE_UPDATE").is_some() {
+        std::fs::write(root().join(&name), format!("{before}{begin}{wanted}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(found == wanted, "`CORACLE_UPDATE=1 cargo test --test it` writes the table of {name}");
+}
