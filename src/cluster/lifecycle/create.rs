@@ -81,7 +81,8 @@ pub async fn create(
         Ok(plan) => return Ok(created(&plan, options)),
         Err(error) => error,
     };
-    if error.code() != Code::Interrupted {
+    // An engine that does not answer would be asked in vain, for a long time.
+    if ![Code::Interrupted, Code::EngineUnreachable].contains(&error.code()) {
         kept_logs::keep(engine, &id, options, ui, stop).await;
     }
     if options.retain {
