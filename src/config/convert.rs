@@ -1,6 +1,6 @@
 //! Files of kind and of k3d, and command lines of minikube, as files of ours.
 
-use serde_json::{Number, Value as Json};
+use serde_json::{Map, Number, Value as Json};
 
 use super::comments::{self, Comments};
 use super::reader::Reader;
@@ -77,12 +77,25 @@ fn of_k3d(text: &str, root: &Node, file: &str, overrides: &Overrides) -> Result<
     let translated = k3d::translate(root);
     let mut head = own_head(text);
     head.push(origin("k3d", file) + ". k3s is not Kubernetes: look it through.");
-    head.extend(translated.notes.iter().map(|note| format!("Note: {note}.")));
-    let text = comments::write(&Json::Object(translated.document), &head, &translated.comments)?;
-    // What k3d's file says may be wrong for us; then its place is that in the new file.
-    let cluster = load(&text, &format!("{file}, converted"), overrides)?;
-    let notes = translated.notes.into_iter().chain(warnings(&cluster)).collect();
-    Ok(Converted { text, notes, has_relative_paths: translated.has_relative_paths, logins: Vec::new() })
+    let k3d::Translated { document, comments, notes, has_relative_paths, .. } = translated;
+    let converted = closest(document, head, &comments, notes, (&format!("{file}, converted"), overrides))?;
+    Ok(Converted { has_relative_paths, ..converted })
+}
+
+/// What is as close as it can be to the configuration of another tool, as a file; its notes are comments as well.
+fn closest(
+    document: Map<String, Json>,
+    mut head: Vec<String>,
+    comments: &Comments,
+    notes: Vec<String>,
+    (name, overrides): (&str, &Overrides),
+) -> Result<Converted> {
+    head.extend(notes.iter().map(|note| format!("Note: {note}.")));
+    let text = comments::write(&Json::Object(document), &head, comments)?;
+    // What the other tool is told may be wrong for us; then its place is that in the new file.
+    let cluster = load(&text, name, overrides)?;
+    let notes = notes.into_iter().chain(warnings(&cluster)).collect();
+    Ok(Converted { text, notes, has_relative_paths: false, logins: Vec::new() })
 }
 
 /// Writes the words of a `minikube start` as a file of ours, with notes about what is left out. Fails for other commands, and
@@ -92,13 +105,9 @@ pub fn convert_minikube(words: &[String], overrides: &Overrides) -> Result<Conve
         let hint = "write the whole command: `coracle config convert -- minikube start --nodes 3`";
         Error::new(Code::UsageInvalid, message).hint(hint)
     };
-    let translated = minikube::translate(words).map_err(refused)?;
-    let mut head = vec![format!("Converted by `coracle config convert` from `{}`.", words.join(" "))];
-    head.extend(translated.notes.iter().map(|note| format!("Note: {note}.")));
-    let text = comments::write(&Json::Object(translated.document), &head, &Comments::new())?;
-    let cluster = load(&text, "the converted command", overrides)?;
-    let notes = translated.notes.into_iter().chain(warnings(&cluster)).collect();
-    Ok(Converted { text, notes, has_relative_paths: false, logins: Vec::new() })
+    let minikube::Translated { document, notes, .. } = minikube::translate(words).map_err(refused)?;
+    let head = vec![format!("Converted by `coracle config convert` from `{}`.", words.join(" "))];
+    closest(document, head, &Comments::new(), notes, ("the converted command", overrides))
 }
 
 /// The beginning of the comment about where a file comes from.

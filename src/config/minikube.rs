@@ -9,13 +9,15 @@ use super::assembled::{insert, push};
 use super::{API_VERSION, KIND};
 
 /// Options that say how the command works, and not what the cluster is; and what a cluster of coracle has anyway.
-const WITHOUT_EFFECT: &[&str] = &[
+const VALUES_WITHOUT_EFFECT: &[&str] =
+    &["driver", "network-plugin", "output", "v", "vm-driver", "wait", "wait-timeout"];
+/// The same without a value.
+const SWITCHES_WITHOUT_EFFECT: &[&str] = &[
     "alsologtostderr",
     "auto-update-drivers",
     "cache-images",
     "delete-on-failure",
     "download-only",
-    "driver",
     "dry-run",
     "embed-certs",
     "enable-default-cni",
@@ -27,39 +29,16 @@ const WITHOUT_EFFECT: &[&str] = &[
     "logtostderr",
     "mount",
     "native-ssh",
-    "network-plugin",
-    "output",
     "preload",
-    "v",
-    "vm-driver",
-    "wait",
-    "wait-timeout",
 ];
-/// Options that need no value.
+/// Other options that need no value.
 const SWITCHES: &[&str] = &[
-    "alsologtostderr",
-    "auto-update-drivers",
-    "cache-images",
-    "delete-on-failure",
     "disable-driver-mounts",
     "disable-metrics",
     "disable-optimizations",
-    "download-only",
-    "dry-run",
-    "embed-certs",
-    "enable-default-cni",
-    "force",
-    "force-systemd",
     "ha",
-    "install-addons",
-    "interactive",
-    "keep-context",
-    "logtostderr",
-    "mount",
-    "native-ssh",
     "no-kubernetes",
     "no-vtx-check",
-    "preload",
     "rootless",
 ];
 /// Options with one letter.
@@ -114,7 +93,7 @@ pub(super) fn translate(words: &[String]) -> Result<Translated, String> {
         let name = SHORT.iter().find(|(short, _)| *short == name).map_or(name, |(_, long)| *long);
         let value = match given {
             Some(value) => value,
-            None if SWITCHES.contains(&name) => "true",
+            None if SWITCHES_WITHOUT_EFFECT.contains(&name) || SWITCHES.contains(&name) => "true",
             None => words.next_if(|next| !next.starts_with('-')).ok_or(format!("`{word}` has no value"))?,
         };
         all.option(name, value.trim_matches(['\'', '"']));
@@ -198,7 +177,7 @@ impl Translated {
                 let mirrors: Vec<&str> = value.split(',').collect();
                 self.registries.insert("docker.io".to_owned(), json!({"host": "docker.io", "mirrors": mirrors}));
             }
-            (name, _) if WITHOUT_EFFECT.contains(&name) => {}
+            (name, _) if VALUES_WITHOUT_EFFECT.contains(&name) || SWITCHES_WITHOUT_EFFECT.contains(&name) => {}
             ("disk-size", _) => self.left_out(name, "nodes use the engine's disk"),
             ("static-ip", _) => {
                 self.left_out(name, "nodes keep the addresses that they get, from `networking.nodeSubnet`");

@@ -15,12 +15,11 @@ use crate::error::{Code, Error};
 use crate::host::check::{Check, odd};
 use crate::host::checks::Id;
 use crate::kubeconfig::{self, Known, Location};
+use crate::plan::labels;
 
 /// How names of entries begin: coracle's own, and those of kind, which clusters for kind's tools have too.
 const PREFIX: &str = "coracle-";
 const OF_KIND: &str = "kind-";
-/// The label of a node of kind itself.
-const KIND_LABEL: &str = "io.x-k8s.kind.cluster";
 /// How long a program may hold a lock here; kubectl and coracle need milliseconds.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// A lock that is older was left by a program that was killed.
@@ -89,7 +88,7 @@ pub(super) async fn findings(engine: &dyn Engine, location: &Location, clusters:
 
 /// Whether kind itself has a cluster of this name, which may be stopped.
 async fn is_by_kind(engine: &dyn Engine, name: &ClusterName) -> bool {
-    engine.containers(&[format!("{KIND_LABEL}={name}")]).await.is_ok_and(|nodes| !nodes.is_empty())
+    engine.containers(&[format!("{}={name}", labels::KIND_CLUSTER)]).await.is_ok_and(|nodes| !nodes.is_empty())
 }
 
 fn leads_nowhere(cluster: &ClusterName, entry: &Known, is_of_kind: bool) -> (Error, Option<Fix>) {

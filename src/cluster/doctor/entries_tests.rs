@@ -73,7 +73,7 @@ async fn entries_that_lead_nowhere_or_elsewhere_are_found_and_mended() {
 #[tokio::test]
 async fn an_entry_of_kind_that_leads_nowhere_is_told_and_left_alone() {
     let (engine, folder) = (FakeEngine::new(&["node"]), tempfile::tempdir().unwrap());
-    let labels: Labels = [(KIND_LABEL.to_owned(), "theirs".to_owned())].into();
+    let labels: Labels = [(labels::KIND_CLUSTER.to_owned(), "theirs".to_owned())].into();
     engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new("theirs", "node") }).await.unwrap();
     let location = location(&folder.path().join("config"));
     for name in ["kind-gone", "kind-theirs"] {

@@ -33,7 +33,7 @@ fn mounted(found: &ContainerInspectResponse) -> Vec<String> {
 
 /// Whether a path is one of these, or below one.
 fn is_below(path: &str, tops: &[String]) -> bool {
-    tops.iter().any(|top| path.strip_prefix(top.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    tops.iter().any(|top| Path::new(path).starts_with(top))
 }
 
 impl Docker {

@@ -1,5 +1,7 @@
 //! What users mount, beside what is written into a node: none of it may end in their files. Pure.
 
+use std::path::Path;
+
 use crate::config::KUBELET_DIRECTORY;
 use crate::error::{Code, Error, Result};
 use crate::plan::files::FileTree;
@@ -19,10 +21,10 @@ const INSTEAD: &[(&str, &str)] = &[
 ///
 /// The kubelet's directory is the exception: what is in it is the node's, wherever it lies.
 pub(super) fn check(files: &FileTree, node: &NodeLayout) -> Result<()> {
-    let covers =
-        |place: &str, path: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     for mount in node.config.extra_mounts.iter().filter(|mount| mount.container_path != KUBELET_DIRECTORY) {
-        let Some((path, _)) = files.iter().find(|(path, _)| covers(&mount.container_path, path)) else { continue };
+        let Some((path, _)) = files.iter().find(|(path, _)| Path::new(path).starts_with(&mount.container_path)) else {
+            continue;
+        };
         let error = Error::new(
             Code::ConfigInvalid,
             format!("node `{}` cannot have a mount at `{}`", node.name, mount.container_path),
