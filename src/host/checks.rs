@@ -150,7 +150,7 @@ list! {
     KubeconfigLocked = "kubeconfig-locked", Error, both: "locks of the kubeconfig",
         "a program that was killed has left one; neither kubectl nor coracle can change the file", "remove the lock";
     KubeconfigOpen = "kubeconfig-open", Warning, doctor: "whether other users can read the keys in the kubeconfig",
-        "they can administer the clusters", "`chmod go-r ~/.kube/config`";
+        "they can administer the clusters", "`chmod o-rwx ~/.kube/config`";
     LeadsNowhere = "kubeconfig-leads-nowhere", Warning, doctor: "entries of coracle and of kind in the kubeconfig whose cluster is gone",
         "kubectl ends with \"connection refused\"", "`coracle delete cluster --name NAME` removes the entry";
     KubeconfigStale = "kubeconfig-stale", Warning, doctor: "entries for a cluster that was made anew",

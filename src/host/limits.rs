@@ -172,9 +172,6 @@ fn enough_inotify(nodes: usize, used: &InUse, limit: usize) -> Result<()> {
     .hint(format!("`sudo sysctl fs.inotify.max_user_instances={wanted}` (in /etc/sysctl.d it survives a reboot)")))
 }
 
-/// The label of a node of kind, which runs the same programs.
-const KIND_ROLE: &str = "io.x-k8s.kind.role";
-
 /// inotify instances of root's processes, to whom those in nodes belong too. Where this user cannot see them all, nodes count
 /// as much as they usually have.
 fn inotify_in_use(containers: &[Container]) -> InUse {
@@ -193,7 +190,7 @@ fn inotify_in_use(containers: &[Container]) -> InUse {
 /// What the nodes among these containers use.
 fn of_nodes(containers: &[Container]) -> usize {
     let running = containers.iter().filter(|container| container.is_running());
-    let roles = running.filter_map(|node| node.labels.get(labels::ROLE).or_else(|| node.labels.get(KIND_ROLE)));
+    let roles = running.filter_map(|node| node.labels.get(labels::ROLE).or_else(|| node.labels.get(labels::KIND_ROLE)));
     roles.map(|role| usual_inotify(role)).sum()
 }
 
@@ -270,7 +267,7 @@ mod tests {
             node(labels::ROLE, "worker", State::Running),
             node(labels::ROLE, "worker", State::Exited),
             node(labels::ROLE, "tunnel", State::Running),
-            node(KIND_ROLE, "worker", State::Running),
+            node(labels::KIND_ROLE, "worker", State::Running),
         ];
         assert_eq!(of_nodes(&containers), 26 + 13 + 13);
     }

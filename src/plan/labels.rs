@@ -1,4 +1,5 @@
-//! The labels by which coracle recognises what it made. Every key and every role is defined here and nowhere else.
+//! The labels by which coracle recognises what it made. Every key and every role on what
+//! the engine has is defined here and nowhere else; `node-image/shared` has those inside nodes.
 
 use crate::config::{ClusterConfig, Role};
 use crate::engine::spec::Labels;
@@ -43,6 +44,8 @@ pub const PORT: &str = "dev.coracle.port";
 pub const TARGET: &str = "dev.coracle.target";
 /// Label of a forwarder with its port on the host, `ADDRESS:PORT/PROTOCOL`: the engine shows no ports of what is stopped.
 pub const PUBLISHED: &str = "dev.coracle.published";
+/// Label of a tunnel with the services behind its ports, in the order of the ports.
+pub const TUNNEL: &str = "dev.coracle.tunnel";
 /// Label of an image that coracle builds: the hash of everything that it was built from.
 pub const INPUTS: &str = "dev.coracle.inputs";
 /// Label of a registry's container and volume with the ID of the run that made them. It is not [`RUN`]: a registry does not
@@ -54,7 +57,7 @@ pub const KIND_NETWORK: &str = "dev.coracle.kind-network";
 /// kind's own label with the cluster's name, by which its users' tools and scripts find nodes.
 pub const KIND_CLUSTER: &str = "io.x-k8s.kind.cluster";
 /// kind's own label with the role of a node.
-const KIND_ROLE: &str = "io.x-k8s.kind.role";
+pub const KIND_ROLE: &str = "io.x-k8s.kind.role";
 
 /// kind's labels of a node or load balancer, if the cluster is to look like one of kind.
 pub(crate) fn of_kind(cluster: &ClusterConfig, role: ContainerRole) -> Labels {

@@ -10,8 +10,6 @@ use crate::plan::files::{FileTree, NodePlan};
 use crate::plan::labels::{self, ContainerRole};
 use crate::plan::node::container::network_name;
 
-/// Label with the services behind the tunnel's ports, in the order of the ports.
-const TUNNEL_LABEL: &str = "dev.coracle.tunnel";
 const RULES: &str = "/etc/coracle/tunnel.nft";
 /// The first port in the container.
 const FIRST_PORT: u16 = 20_000;
@@ -65,7 +63,7 @@ pub fn plan(cluster: &str, image: &str, run: &str, forwards: &[Forward]) -> Node
             (labels::CLUSTER.to_owned(), cluster.to_owned()),
             (labels::ROLE.to_owned(), ContainerRole::Tunnel.as_str().to_owned()),
             (labels::RUN.to_owned(), run.to_owned()),
-            (TUNNEL_LABEL.to_owned(), entries.join(",")),
+            (labels::TUNNEL.to_owned(), entries.join(",")),
         ]),
         network: Some(network_name(cluster)),
         ports: (FIRST_PORT..).zip(forwards).map(binding).collect(),
@@ -94,7 +92,7 @@ fn entry(service: &str, port: u16, protocol: &str) -> String {
 /// The port of a tunnel's container that leads to this port of a service, if there is one.
 pub fn container_port(labels: &Labels, service: &str, port: u16, protocol: &str) -> Option<u16> {
     let wanted = entry(service, port, protocol);
-    let entries = labels.get(TUNNEL_LABEL)?.split(',');
+    let entries = labels.get(labels::TUNNEL)?.split(',');
     (FIRST_PORT..).zip(entries).find(|(_, entry)| *entry == wanted).map(|(port, _)| port)
 }
 
