@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{Field, Reader};
+use super::reader::{Field, Fields, Reader};
 use super::tree;
 use super::value::{self, Mark, Value, quoted};
 use super::{
@@ -221,6 +221,27 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     if let Some(gates) = fields.get("featureGates") {
         cluster.feature_gates = reader.feature_gates(gates);
     }
+    parts(reader, &fields, cluster);
+    if let Some(durability) = fields.get("durability").and_then(|value| reader.choice(value, Durability::WORDS)) {
+        cluster.durability = durability;
+    }
+    let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
+    contents::read(reader, &fields, base, cluster);
+    lifetime::read(reader, &fields, cluster);
+    registries::read(reader, &fields, base, cluster);
+    if let Some(value) = fields.get("kindNetwork")
+        && let Some(name) = reader.parsed(value, as_kind::network_name)
+    {
+        cluster.kind_network.get_or_insert(name);
+    }
+    let Some(value) = fields.get("nodes") else { return true };
+    let read = nodes::read(reader, value, base, cluster.usual_listen_address());
+    cluster.nodes = read.nodes;
+    read.complete
+}
+
+/// Reads what the programs of the cluster get.
+fn parts(reader: &mut Reader<'_>, fields: &Fields<'_>, cluster: &mut ClusterConfig) {
     for (name, patch, component) in [
         ("kubelet", &mut cluster.kubelet, components::KUBELET_PATCH),
         ("kubeProxy", &mut cluster.kube_proxy, components::KUBE_PROXY_PATCH),
@@ -245,28 +266,12 @@ fn read(reader: &mut Reader<'_>, root: &Field<'_>, cluster: &mut ClusterConfig, 
     if let Some(value) = fields.get("etcd") {
         reader.metrics_urls(value);
     }
-    if let Some(durability) = fields.get("durability").and_then(|value| reader.choice(value, Durability::WORDS)) {
-        cluster.durability = durability;
-    }
     if let Some(value) = fields.get("extraVolumes") {
         cluster.extra_volumes = reader.extra_volumes(value);
     }
     if let Some(value) = fields.get("containerd") {
         cluster.containerd = reader.containerd(value);
     }
-    let base = overrides.base_directory.as_deref().unwrap_or(Path::new(""));
-    contents::read(reader, &fields, base, cluster);
-    lifetime::read(reader, &fields, cluster);
-    registries::read(reader, &fields, base, cluster);
-    if let Some(value) = fields.get("kindNetwork")
-        && let Some(name) = reader.parsed(value, as_kind::network_name)
-    {
-        cluster.kind_network.get_or_insert(name);
-    }
-    let Some(value) = fields.get("nodes") else { return true };
-    let read = nodes::read(reader, value, base, cluster.usual_listen_address());
-    cluster.nodes = read.nodes;
-    read.complete
 }
 
 fn networking(reader: &mut Reader<'_>, field: &Field<'_>, networking: &mut Networking) {

@@ -60,25 +60,14 @@ pub(super) async fn cluster(
         };
         let (network, subnet) = network(engine, &subnets, local, spec).await?;
         let facts = &with_mtu(engine, &network, facts).await?;
-        if attempt == 1
-            && let Some(warning) = advice::clock(&facts.engine)
-        {
-            run.ui.warn(check::sentence(&warning));
-        }
-        if attempt == 1 && local {
-            let warning = preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
-            if let Some(warning) = warning {
-                run.ui.warn(check::sentence(&warning));
-            }
+        if attempt == 1 {
+            let uplink = || preflight::small_uplink(facts.mtu.unwrap_or(USUAL_MTU), routes::uplink());
+            let warnings = [advice::clock(&facts.engine), local.then(uplink).flatten()];
+            warnings.iter().flatten().for_each(|warning| run.ui.warn(check::sentence(warning)));
         }
         let pki = Pki::generate(time::OffsetDateTime::now_utc())?;
         let mut plan = plan::plan(layout(subnet)?, facts, &pki)?;
-        for (node, _) in
-            plan.nodes.iter_mut().zip(&plan.layout.nodes).filter(|(_, node)| node.config.role == Role::ControlPlane)
-        {
-            leads::add_to(&mut node.files, &options.kubeconfig);
-        }
-        plan.nodes.iter_mut().for_each(|node| mark(&mut node.spec));
+        mark_all(&mut plan, options);
         if let Some(name) = &cluster.kind_network {
             kind_network::ensure(engine, name, facts.mtu).await?;
         }
@@ -107,6 +96,16 @@ pub(super) async fn cluster(
 /// Marks what this process makes as long as the cluster is not finished: if it is killed, `gc` finds it.
 fn made_here(labels: &mut Labels) {
     labels.insert(labels::PROCESS.to_owned(), process::own());
+}
+
+/// Adds to a plan what belongs to this run of `create`: the kubeconfig that gets the entry, and the marks of this process.
+fn mark_all(plan: &mut Plan, options: &Options) {
+    for (node, layout) in plan.nodes.iter_mut().zip(&plan.layout.nodes) {
+        if layout.config.role == Role::ControlPlane {
+            leads::add_to(&mut node.files, &options.kubeconfig);
+        }
+        mark(&mut node.spec);
+    }
 }
 
 fn mark(spec: &mut ContainerSpec) {

@@ -102,16 +102,7 @@ impl Tape {
         }
         let utf8 = std::str::from_utf8(&name).is_ok() && std::str::from_utf8(link).is_ok() && !name.contains(&b'\n');
         let pax = utf8 && random.one_in(2);
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
-        for (key, value) in &attributes.xattrs {
-            records.push((format!("SCHILY.xattr.{key}"), value.clone()));
-        }
-        if attributes.nanoseconds > 0 || attributes.seconds < 0 {
-            // Before the epoch a fraction counts downwards; none is written there.
-            let fraction =
-                if attributes.seconds < 0 { String::new() } else { format!(".{:09}", attributes.nanoseconds) };
-            records.push(("mtime".to_owned(), format!("{}{fraction}", attributes.seconds).into_bytes()));
-        }
+        let mut records = records(attributes);
         let mut content = Cow::Borrowed(content);
         if self.sparse && kind == EntryType::Regular && !content.is_empty() && random.one_in(2) {
             let left = with_holes(random, &content, &mut name, utf8, &mut records);
@@ -129,22 +120,12 @@ impl Tape {
                 self.long(gnu, text)?;
             }
         }
-        let told = |error: std::io::Error| error.to_string();
         if !records.is_empty() {
             let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-            self.builder.append_pax_extensions(records).map_err(told)?;
+            self.builder.append_pax_extensions(records).map_err(|error| error.to_string())?;
         }
-        let mut header = header(kind, &name, link, content.len());
-        header.set_mode(attributes.mode);
-        header.set_uid(attributes.uid);
-        header.set_gid(attributes.gid);
-        header.set_mtime(u64::try_from(attributes.seconds).unwrap_or_default());
-        if matches!(kind, EntryType::Char | EntryType::Block) {
-            header.set_device_major(device.0).map_err(told)?;
-            header.set_device_minor(device.1).map_err(told)?;
-        }
-        header.set_cksum();
-        self.builder.append(&header, &*content).map_err(told)
+        let header = full_header(header(kind, &name, link, content.len()), kind, attributes, device)?;
+        self.builder.append(&header, &*content).map_err(|error| error.to_string())
     }
 
     /// The long name of the next entry, in GNU's way.
@@ -155,6 +136,37 @@ impl Tape {
         header.set_cksum();
         self.builder.append(&header, content.as_slice()).map_err(|error| error.to_string())
     }
+}
+
+/// The PAX records of attributes that a header has no room for.
+fn records(attributes: &Attributes) -> Vec<(String, Vec<u8>)> {
+    let xattrs = attributes.xattrs.iter();
+    let mut records: Vec<_> = xattrs.map(|(key, value)| (format!("SCHILY.xattr.{key}"), value.clone())).collect();
+    if attributes.nanoseconds > 0 || attributes.seconds < 0 {
+        // Before the epoch a fraction counts downwards; none is written there.
+        let fraction = if attributes.seconds < 0 { String::new() } else { format!(".{:09}", attributes.nanoseconds) };
+        records.push(("mtime".to_owned(), format!("{}{fraction}", attributes.seconds).into_bytes()));
+    }
+    records
+}
+
+/// A header with the attributes of its entry.
+fn full_header(
+    mut header: Header,
+    kind: EntryType,
+    attributes: &Attributes,
+    device: (u32, u32),
+) -> Result<Header, String> {
+    header.set_mode(attributes.mode);
+    header.set_uid(attributes.uid);
+    header.set_gid(attributes.gid);
+    header.set_mtime(u64::try_from(attributes.seconds).unwrap_or_default());
+    if matches!(kind, EntryType::Char | EntryType::Block) {
+        header.set_device_major(device.0).map_err(|error| error.to_string())?;
+        header.set_device_minor(device.1).map_err(|error| error.to_string())?;
+    }
+    header.set_cksum();
+    Ok(header)
 }
 
 fn header(kind: EntryType, name: &[u8], link: &[u8], size: usize) -> Header {
