@@ -15,10 +15,10 @@ use crate::ui::Ui;
 /// What a run leaves for a CI system.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CiOptions {
-    /// Fold the output into groups on GitHub and GitLab, and write GitHub's summary [default: whether `CI` is `true`]
+    /// Fold the output into groups on GitHub and GitLab, and write GitHub's summary [default: on if `CI` is `true`]
     #[arg(long)]
     ci: bool,
-    /// Write the steps and how they went to this file, as `JUnit` results
+    /// Write the steps and their results to this file, in `JUnit` format
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 pub(super) struct ClustersOption {
     #[command(flatten)]
     name: PositionalName,
-    /// All clusters
+    /// Apply to all clusters
     #[arg(long, short = 'A')]
     all: bool,
 }

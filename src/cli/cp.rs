@@ -25,10 +25,10 @@ use crate::ui::terminal;
   coracle cp certs/. dev-worker:/etc/containerd/certs.d        what is in a directory, to a node
   coracle cp dev-worker:/var/log/pods - | tar -t               a directory as a tar archive")]
 pub(crate) struct Cp {
-    /// What to copy: NODE:PATH, a path of this host, or `-` for a tar archive on standard input
+    /// Source: NODE:PATH, a path of this host, or `-` for a tar archive on standard input
     #[arg(value_name = "SOURCE", add = complete::places())]
     source: String,
-    /// Where to: a path of this host, NODE:PATH, or `-` for a tar archive on standard output
+    /// Destination: a path of this host, NODE:PATH, or `-` for a tar archive on standard output
     #[arg(value_name = "TARGET", add = complete::places())]
     target: String,
     /// Name of the node's cluster [default: the one that has a node of this name]

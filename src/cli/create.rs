@@ -41,7 +41,7 @@ pub(crate) struct ClusterOptions {
     /// Configuration file, or `-` for standard input
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Name the cluster by this and a random end; the name is printed
+    /// Generate the name from this prefix and a random suffix, and print it
     #[arg(long, value_name = "PREFIX")]
     generate_name: Option<String>,
     #[command(flatten)]
@@ -77,19 +77,19 @@ pub(crate) struct CreateCluster {
     /// How long to wait until the cluster is usable, such as `90s` or `5m`; `0s` does not wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
-    /// How long the cluster lives, such as `2h`: then its nodes stop, and the next command of coracle removes it
+    /// How long the cluster lives, such as `2h`; then its nodes stop, and the next coracle command deletes it
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
-    /// Stop the nodes once nobody has used the API for so long, such as `30m`; `coracle start` starts them again
+    /// Stop the nodes when the API has not been used for this long, such as `30m`; `coracle start` starts them again
     #[arg(long, value_name = "DURATION")]
     idle_stop: Option<String>,
-    /// Make the cluster look like one of kind to scripts and tools: context `kind-NAME`, kind's labels and network
+    /// Make the cluster look like a kind cluster to scripts and tools: context `kind-NAME`, kind's labels and network
     #[arg(long)]
     as_kind: bool,
     /// Keep the nodes if the cluster cannot be created
     #[arg(long)]
     retain: bool,
-    /// Write the logs of the nodes to this directory if the cluster cannot be created [default: one in the cache]
+    /// Write the logs of the nodes to this directory if the cluster cannot be created [default: a directory in the cache]
     #[arg(long, value_name = "DIR")]
     logs_on_failure: Option<PathBuf>,
     /// Print a summary of what would be created, and create nothing; with `-o yaml`, every container and file

@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  coracle doctor                      print what is wrong, and the command that mends it\n  coracle doctor --for cluster.yaml   check what this cluster needs as well\n  coracle doctor --fix                do what is safe, after asking"
+    after_help = "Examples:\n  coracle doctor                      print what is wrong, and the command that fixes it\n  coracle doctor --for cluster.yaml   check what this cluster needs as well\n  coracle doctor --fix                fix what is safe to fix, after asking"
 )]
 pub(crate) struct Doctor {
-    /// Mend what can be mended safely, after asking
+    /// Fix what can be fixed safely, after asking
     #[arg(long)]
     fix: bool,
     /// Answer every question of `--fix` with yes
@@ -42,7 +42,7 @@ pub(crate) struct Doctor {
     /// Check what the cluster of this configuration needs as well; `-` is standard input
     #[arg(long, value_name = "FILE")]
     r#for: Option<PathBuf>,
-    /// Look only at this check, by its ID; can be repeated
+    /// Run only the check with this ID; may be repeated
     #[arg(long = "check", value_name = "ID", value_parser = check_id)]
     checks: Vec<Id>,
     #[command(flatten)]

@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  coracle events --all-namespaces    what happened in the cluster, the newest at the end; `!` marks warnings
-  coracle events -A --watch          and what happens from now on")]
+  coracle events --all-namespaces    what happened in the cluster, newest last; `!` marks warnings
+  coracle events -A --watch          and keep printing new events")]
 pub(crate) struct Events {
     #[command(flatten)]
     name: NameOption,
@@ -33,7 +33,7 @@ pub(crate) struct Events {
     /// Events of all namespaces
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// Also print those that come from now on
+    /// Keep printing new events as they occur
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]

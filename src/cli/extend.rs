@@ -17,12 +17,12 @@ use crate::ui::Format;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coracle extend dev --ttl 2h    it lives until two hours from now\n  coracle extend dev --ttl none  it lives until somebody deletes it"
+    after_help = "Examples:\n  coracle extend dev --ttl 2h    it lives until two hours from now\n  coracle extend dev --ttl none  it lives until it is deleted"
 )]
 pub(crate) struct Extend {
     #[command(flatten)]
     name: PositionalName,
-    /// How long the cluster lives from now on, such as `2h`; `none` for as long as nobody deletes it
+    /// How long the cluster lives from now on, such as `2h`; `none` keeps it until it is deleted
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     ttl: Limit,
     #[command(flatten)]

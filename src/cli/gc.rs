@@ -19,7 +19,7 @@ use crate::ui::Format;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  coracle gc --dry-run   print what killed commands have left\n  coracle gc             remove it"
+    after_help = "Examples:\n  coracle gc --dry-run   print what would be removed\n  coracle gc             remove it"
 )]
 pub(crate) struct Gc {
     /// Print what would be removed, and remove nothing

@@ -22,7 +22,7 @@ const NAME: &str = "kind";
   coracle kind-link ~/bin         make it in another directory
   coracle kind-link --remove      remove it")]
 pub(crate) struct KindLink {
-    /// Directory of the link [default: the one that has coracle]
+    /// Directory for the link [default: the directory of coracle itself]
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Remove the link instead

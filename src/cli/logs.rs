@@ -15,24 +15,24 @@ use crate::error::Result;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle logs dev-worker                          what the kubelet and containerd say
-  coracle logs -f --since 5m dev-worker kubelet    the kubelet only, as it goes on
-  coracle logs dev-control-plane kube-apiserver    also when the API does not answer")]
+  coracle logs -f --since 5m dev-worker kubelet    the kubelet only, following its log
+  coracle logs dev-control-plane kube-apiserver    works even when the API does not answer")]
 pub(crate) struct Logs {
     #[command(flatten)]
     node: OneNode,
     /// Unit of systemd, pod or container on the node [default: the units `kubelet` and `containerd`]
     #[arg(value_name = "UNIT|POD", add = complete::unit_or_pod())]
     of: Option<String>,
-    /// Also print what is written from now on
+    /// Keep printing new lines as they are written
     #[arg(long, short)]
     follow: bool,
-    /// Print only what is newer, such as `90s`, `5m` or `1h`
+    /// Print only lines newer than this, such as `90s`, `5m` or `1h`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     since: Option<Duration>,
-    /// Print only so many of the last lines
+    /// Print only this many of the last lines
     #[arg(long, value_name = "LINES")]
     tail: Option<u64>,
-    /// Print the log of the container's previous start
+    /// Print the log of the container's previous run
     #[arg(long, short, conflicts_with = "follow")]
     previous: bool,
 }

@@ -90,10 +90,10 @@ commands! {
         /// Write, check, show and convert configuration files
         #[command(subcommand, arg_required_else_help = true)]
         Config(config::Config),
-        /// List clusters and nodes, or print a kubeconfig
+        /// List clusters, nodes and ports, or print a kubeconfig
         #[command(subcommand, arg_required_else_help = true)]
         Get(get::Get),
-        /// Give a cluster more time that was created with `--ttl`
+        /// Extend the lifetime of a cluster that was created with `--ttl`
         Extend(extend::Extend),
         /// Show the health of a cluster; exit 0 only if it is healthy
         Status(status::Status),
@@ -116,7 +116,7 @@ commands! {
         Shell(shell::Shell),
         /// Copy files between this host and a node
         Cp(cp::Cp),
-        /// Print what Kubernetes reports of a cluster's objects, in the order of time
+        /// Print the events of a cluster in chronological order
         Events(events::Events),
         /// Show how much CPU and memory the nodes of a cluster use
         Top(top::Top),
@@ -132,7 +132,7 @@ commands! {
         /// List, enable and disable add-ons of a cluster
         #[command(subcommand, arg_required_else_help = true)]
         Addon(addon::Addon),
-        /// Create, list and delete registries on this host that clusters pull from
+        /// Create, list, prune and delete registries on this host, and log nodes in to others
         #[command(subcommand, arg_required_else_help = true)]
         Registry(registry::Registry),
         /// Print the URLs at which a Service is reachable from this host
@@ -144,18 +144,18 @@ commands! {
         Tunnel(tunnel::Tunnel),
         /// Run the cluster's version of kubectl against the cluster
         Kubectl(kubectl::Kubectl),
-        /// Look for what keeps clusters from working, on this host, in the engine and in the kubeconfig
+        /// Check this host, the engine and the kubeconfig for problems that keep clusters from working
         Doctor(doctor::Doctor),
-        /// Remove what killed commands have left, and clusters whose time is over
+        /// Remove leftovers of killed commands, and clusters that have expired
         Gc(gc::Gc),
         /// Build the node image and the images of add-ons
         #[command(subcommand, arg_required_else_help = true)]
         Build(build::Build),
-        /// Make or remove a link by which coracle is also called `kind`, for scripts and tools of kind
+        /// Create or remove a link that makes coracle available as `kind`, for scripts and tools that use kind
         KindLink(kind_link::KindLink),
         /// Print a completion script for a shell
         Completion(completion::Completion),
-        /// Print or write the pages of the manual
+        /// Print or write the manual pages
         Man(man::Man),
         /// Print the version
         Version(version::Version),

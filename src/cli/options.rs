@@ -112,7 +112,7 @@ pub(crate) fn parse_name(text: &str) -> Result<ClusterName> {
 /// One container of a cluster: mostly a node.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct OneNode {
-    /// Node, such as `dev-worker`, or what stands beside the nodes, such as `dev-load-balancer`
+    /// Node, such as `dev-worker`, or another container of the cluster, such as `dev-load-balancer`
     #[arg(value_name = "NODE", add = complete::containers())]
     node: String,
     /// Name of its cluster [default: the one that has a node of this name]
@@ -146,7 +146,7 @@ impl NamespaceOption {
 /// Which kubeconfig.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct KubeconfigOption {
-    /// Kubeconfig to change, instead of $KUBECONFIG or ~/.kube/config
+    /// Kubeconfig to use instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 }

@@ -38,19 +38,19 @@ const UNKNOWN: u8 = 1;
 pub(crate) struct Run {
     #[command(flatten)]
     cluster: ClusterOptions,
-    /// Name of the cluster [default: `run-` and a random end]
+    /// Name of the cluster [default: `run-` and a random suffix]
     #[arg(long, short, value_name = "NAME")]
     name: Option<String>,
-    /// Load this image of the local engine; may be given several times
+    /// Load this image from the local engine; may be repeated
     #[arg(long, value_name = "IMAGE")]
     load: Vec<String>,
-    /// Apply this file or directory of manifests and wait for its workloads; may be given several times
+    /// Apply this file or directory of manifests and wait for its workloads; may be repeated
     #[arg(long, value_name = "FILE")]
     apply: Vec<PathBuf>,
     /// How long to wait until the cluster is usable, such as `90s` or `5m`
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
-    /// How long the cluster lives at most, for the case that this command is killed and cannot delete it
+    /// Maximum lifetime of the cluster, in case this command is killed and cannot delete it
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     ttl: String,
     /// Write the logs of the nodes to this directory if the command or the cluster fails

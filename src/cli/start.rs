@@ -25,13 +25,13 @@ use crate::ui::Format;
   coracle start dev             start the cluster `dev` and wait until it is usable
   coracle start --all --wait 0s start every cluster and wait for none
   coracle start dev --move-ports
-                                start `dev` with other ports, if somebody has taken its own")]
+                                start `dev` on other ports if its own are taken")]
 pub(crate) struct Start {
     #[command(flatten)]
     clusters: ClustersOption,
     #[command(flatten)]
     starting: StartOptions,
-    /// Take other ports of this host where somebody has taken those of the cluster meanwhile, and correct the kubeconfigs
+    /// Use other ports of this host where the cluster's are now taken, and update the kubeconfigs
     #[arg(long)]
     move_ports: bool,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub(crate) struct Start {
 /// How something is started.
 #[derive(Debug, Clone, Args)]
 pub(super) struct StartOptions {
-    /// How long to wait until it is usable, such as `90s` or `5m`; `0s` does not wait
+    /// How long to wait until everything is usable, such as `90s` or `5m`; `0s` does not wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     wait: Duration,
 }

@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Status {
     #[command(flatten)]
     name: NameOption,
-    /// Look again and again, until Ctrl-C; where the output is no terminal, print what changes
+    /// Refresh until Ctrl-C; if the output is not a terminal, print only changes
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]

@@ -19,7 +19,7 @@ use crate::ui::Format;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   coracle stop dev        stop the cluster `dev`; `coracle start dev` starts it again
-  coracle stop --all      stop every cluster, such as before the battery is empty")]
+  coracle stop --all      stop every cluster, for example before the battery runs out")]
 pub(crate) struct Stop {
     #[command(flatten)]
     clusters: ClustersOption,

@@ -18,7 +18,7 @@ use crate::error::Result;
 pub(crate) struct Top {
     #[command(flatten)]
     name: NameOption,
-    /// Measure again and again, until Ctrl-C
+    /// Measure repeatedly until Ctrl-C
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]

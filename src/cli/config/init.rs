@@ -29,10 +29,10 @@ pub(crate) struct Init {
     /// Number of worker nodes [default: 0]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// Enable this add-on; may be given several times
+    /// Enable this add-on; may be repeated
     #[arg(long, value_name = "ADDON", value_parser = PossibleValuesParser::new(catalog::names()))]
     addon: Vec<String>,
-    /// Let a port of this host lead to a port of the first node, such as `8080:30080`; may be given several times
+    /// Forward a port of this host to a port of the first node, such as `8080:30080`; may be repeated
     #[arg(long, value_name = "HOST:NODE", value_parser = port)]
     port: Vec<Port>,
     /// Create the local registry
@@ -41,7 +41,7 @@ pub(crate) struct Init {
     /// Kubernetes version, such as `v1.36.3` [default: that of the newest node image]
     #[arg(long, value_name = "VERSION", value_parser = version)]
     kubernetes_version: Option<String>,
-    /// Ask nothing; what is not given has its default
+    /// Ask no questions; use the default for every option that is not given
     #[arg(long, short)]
     yes: bool,
     /// Replace the file if it exists

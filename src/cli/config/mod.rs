@@ -10,13 +10,13 @@ mod view;
 
 commands! {
     pub(crate) enum Config {
-        /// Write a first configuration file; asks on a terminal
+        /// Write a new configuration file, asking for its contents on a terminal
         Init(init::Init),
-        /// Print every problem of configuration files, and create nothing
+        /// Check configuration files and print every problem
         Validate(validate::Validate),
         /// Print a configuration with all defaults
         View(view::View),
-        /// Print a file of kind or k3d in coracle's own format
+        /// Convert a configuration of kind, k3d or minikube to coracle's format
         Convert(convert::Convert),
         /// Print the JSON Schema of configuration files, for editors
         Schema(schema::Schema),

@@ -17,7 +17,7 @@ use crate::ui::Format;
 pub(crate) struct Tag {
     /// Image, by name or ID
     source: String,
-    /// Its additional name
+    /// Additional name for the image
     target: String,
     #[command(flatten)]
     nodes: NodesOption,

@@ -23,7 +23,7 @@ pub(crate) struct Remove {
     nodes: Vec<String>,
     #[command(flatten)]
     name: NameOption,
-    /// Remove the nodes with their pods: evict none, and ignore disruption budgets
+    /// Remove the nodes without evicting their pods, ignoring disruption budgets
     #[arg(long, short)]
     force: bool,
     /// How long the pods may take to leave, such as `90s` or `5m`

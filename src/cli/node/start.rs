@@ -26,7 +26,7 @@ pub(crate) struct Start {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  coracle node restart dev-worker2   as after a power failure, but in good order")]
+  coracle node restart dev-worker2   like a power failure, but orderly")]
 pub(crate) struct Restart {
     #[command(flatten)]
     work: Starting,

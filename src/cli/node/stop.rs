@@ -45,7 +45,7 @@ impl NodesOption {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  coracle node stop dev-worker2   stop a worker, to see what the cluster does about it")]
+  coracle node stop dev-worker2   stop a worker, to see how the cluster reacts")]
 pub(crate) struct Stop {
     #[command(flatten)]
     nodes: NodesOption,

@@ -10,7 +10,7 @@ pub(crate) use list::List;
 
 commands! {
     pub(crate) enum Port {
-        /// Let ports of this host lead to node ports or to Services
+        /// Forward ports of this host to node ports or Services
         Add(add::Add),
         /// Remove ports that were added
         #[command(visible_alias = "rm")]
