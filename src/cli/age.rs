@@ -39,11 +39,11 @@ pub(super) fn sentence(limit: &Limit, idle_stop: Option<&str>, now: OffsetDateTi
     let time = match limit {
         Limit::None => String::new(),
         Limit::Lifted => "Its limit was lifted; it lives until it is deleted\n".to_owned(),
-        Limit::At(expiry) if expiry.is_over(now) => format!("Its time was over at {expiry}\n"),
-        Limit::At(expiry) => format!("Its time is over at {expiry}, {}\n", left(limit, now)),
-        Limit::Unknown => "It has a limit, but its nodes do not tell which\n".to_owned(),
+        Limit::At(expiry) if expiry.is_over(now) => format!("It expired at {expiry}\n"),
+        Limit::At(expiry) => format!("It expires at {expiry}, {}\n", left(limit, now)),
+        Limit::Unknown => "It has a time limit, but its nodes cannot be asked for it\n".to_owned(),
     };
-    let idle = idle_stop.map_or_else(String::new, |period| format!("It stops once nobody has used it for {period}\n"));
+    let idle = idle_stop.map_or_else(String::new, |period| format!("It stops after {period} without use\n"));
     time + &idle
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(sentence(&Limit::None, None, now), "");
         assert_eq!(
             sentence(&at("2026-11-28T23:06:40Z"), Some("30m"), now),
-            "Its time is over at 2026-11-28T23:06:40Z, in 2h\nIt stops once nobody has used it for 30m\n"
+            "It expires at 2026-11-28T23:06:40Z, in 2h\nIt stops after 30m without use\n"
         );
         assert_eq!(left(&at("2026-11-28T01:00:00Z"), now), "over");
         assert_eq!(

@@ -27,8 +27,8 @@ impl ClustersOption {
             return Ok(vec![self.name.get()?]);
         }
         if self.name.is_typed() {
-            return Err(Error::new(Code::UsageInvalid, "`--all` and a name are given")
-                .hint("leave out one of them: a name is one cluster, and `--all` is all of them"));
+            return Err(Error::new(Code::UsageInvalid, "`--all` cannot be combined with a name")
+                .hint("omit one of them: a name selects one cluster, `--all` selects all"));
         }
         let clusters = cluster::list(&**engine).await?;
         if clusters.is_empty() {

@@ -76,7 +76,7 @@ impl Run for Cp {
 }
 
 fn wrong(both: bool) -> Error {
-    let what = if both { "files are not copied from one node to another" } else { "neither path is one of a node" };
+    let what = if both { "cannot copy from one node to another" } else { "neither path is one of a node" };
     let error = Error::new(Code::UsageInvalid, what);
     if both {
         error.hint("in two steps, `coracle cp NODE:PATH - | coracle cp - NODE:DIRECTORY`")
@@ -98,11 +98,12 @@ fn report(context: &Context, copied: Copied) {
 /// Writes an archive to standard output.
 async fn print(context: &Context, engine: &dyn Engine, archive: copy::Archive) -> Result<()> {
     if terminal::draws() {
-        return Err(Error::new(Code::UsageInvalid, "a tar archive is not written to a terminal")
+        return Err(Error::new(Code::UsageInvalid, "cannot write a tar archive to a terminal")
             .hint("pass it on: `coracle cp NODE:PATH - | tar -x`"));
     }
     let copy::Archive { mut stream, rest } = archive;
-    let broken = |source: std::io::Error| Error::new(Code::EngineFailed, "the archive broke off").with_cause(&source);
+    let broken =
+        |source: std::io::Error| Error::new(Code::EngineFailed, "the archive ended unexpectedly").with_cause(&source);
     while let Some(bytes) = stream.try_next().await.map_err(broken)? {
         if !context.ui.bytes(&bytes)? {
             return Ok(());

@@ -247,8 +247,8 @@ impl ClusterOptions {
     pub(crate) fn generated_name(&self, is_named: bool) -> Result<Option<String>> {
         let Some(prefix) = &self.generate_name else { return Ok(None) };
         if is_named {
-            return Err(Error::new(Code::UsageInvalid, "`--generate-name` and a name are given")
-                .hint("leave out one of them: `--generate-name ci` makes a name such as `ci-4f7a1c`"));
+            return Err(Error::new(Code::UsageInvalid, "`--generate-name` cannot be combined with a name")
+                .hint("omit one of them: `--generate-name ci` generates a name such as `ci-4f7a1c`"));
         }
         Ok(Some(parse_name(&name_from(prefix.trim_end_matches('-')))?.to_string()))
     }

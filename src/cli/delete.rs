@@ -54,8 +54,8 @@ impl Run for DeleteCluster {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         if self.all {
             if self.name.is_typed() {
-                return Err(Error::new(Code::UsageInvalid, "`--all` and a name are given")
-                    .hint("leave out `--all` to delete one cluster"));
+                return Err(Error::new(Code::UsageInvalid, "`--all` cannot be combined with a name")
+                    .hint("omit `--all` to delete one cluster"));
             }
             return DeleteClusters { names: Vec::new(), all: true, kubeconfig: self.kubeconfig }.run(context).await;
         }
@@ -70,7 +70,7 @@ impl Run for DeleteCluster {
 impl Run for DeleteClusters {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         if self.names.is_empty() && !self.all {
-            return Err(Error::new(Code::UsageInvalid, "no cluster is named").hint("name clusters, or use `--all`"));
+            return Err(Error::new(Code::UsageInvalid, "no cluster name given").hint("name clusters, or use `--all`"));
         }
         let mut names = self.names.iter().map(|name| parse_name(name)).collect::<Result<Vec<_>>>()?;
         let location = self.kubeconfig.location()?;

@@ -76,7 +76,7 @@ impl Run for Doctor {
             context.ui.data(&printed.render(self.output.output)?)?;
         }
         if !self.fix && findings.iter().any(|finding| finding.fix.is_some()) {
-            context.ui.hint("`coracle doctor --fix` mends what can be mended safely");
+            context.ui.hint("`coracle doctor --fix` fixes what can be fixed safely");
         }
         // What `create` would end with.
         let first = findings.iter().find_map(|finding| finding.check.failure(Severity::Error));
@@ -129,7 +129,7 @@ impl Doctor {
         fixes.dedup_by_key(|fix| fix.describe());
         let ui = &context.ui;
         if fixes.is_empty() {
-            ui.note("There is nothing that `--fix` can mend");
+            ui.note("There is nothing that `--fix` can fix");
             return Vec::new();
         }
         if !self.yes && !ui.can_ask() {
@@ -164,7 +164,7 @@ impl Doctor {
 async fn connected(context: &Context, environment: &Environment) -> Result<SharedEngine> {
     let silent = || {
         Error::new(Code::EngineUnreachable, "the Docker engine does not answer")
-            .because(format!("it has accepted a connection and said nothing for {} s", PATIENCE.as_secs()))
+            .because(format!("it accepted a connection, but sent nothing for {} s", PATIENCE.as_secs()))
             .hint("on the engine's machine: `sudo systemctl restart docker`")
     };
     let connection = timeout(PATIENCE, context.connect(environment)).await.map_err(|_| silent())?;
@@ -194,7 +194,7 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
     findings.iter().filter(|finding| finding.check.failure(severity).is_some()).count()
 }
 
-/// A line for each problem, with what to do below it, and at the end how many checks are well.
+/// A line for each problem, with what to do below it, and at the end how many checks passed.
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -209,16 +209,15 @@ fn text(findings: &[Finding]) -> String {
             let _ = writeln!(text, "  do: {help}");
         }
     }
-    let well = findings.iter().filter(|finding| failed(finding).is_none()).count();
+    let passed = findings.iter().filter(|finding| failed(finding).is_none()).count();
     let (errors, warnings) = (count(findings, Severity::Error), count(findings, Severity::Warning));
-    let are = if well == 1 { "is" } else { "are" };
     let rest = match (errors, warnings) {
         (0, 0) => String::new(),
         (errors, 0) => format!("; {}", counted(errors, "error")),
         (0, warnings) => format!("; {}", counted(warnings, "warning")),
         (errors, warnings) => format!("; {}, {}", counted(errors, "error"), counted(warnings, "warning")),
     };
-    let _ = writeln!(text, "{} {are} well{rest}", counted(well, "check"));
+    let _ = writeln!(text, "{} passed{rest}", counted(passed, "check"));
     text
 }
 
@@ -271,13 +270,13 @@ mod tests {
         assert_eq!(
             text(&findings),
             "warning no-forwarding: it ends here: it is off\n  do: run `sudo sysctl a=1` now\nerror mount-missing: a path\n  \
-             at c.yaml:3:1: is gone\n  do: make the directory, or correct the path\n1 check is well; 1 error, 1 warning\n"
+             at c.yaml:3:1: is gone\n  do: make the directory, or correct the path\n1 check passed; 1 error, 1 warning\n"
         );
         let value = value(&findings, &[]);
         assert_eq!(value["checks"][0], json!({"id": "disk-full", "result": "ok"}));
         assert_eq!(value["checks"][1]["command"], "sudo sysctl a=1");
         assert_eq!(value["checks"][2]["command"], Value::Null);
         assert_eq!((&value["errors"], &value["warnings"]), (&json!(1), &json!(1)));
-        assert_eq!(text(&findings[..1]), "1 check is well\n");
+        assert_eq!(text(&findings[..1]), "1 check passed\n");
     }
 }

@@ -20,13 +20,13 @@ pub(super) async fn sweep(ui: &Ui, engine: &SharedEngine) {
         match &over.kept {
             Some(Kept::Stopping) => {}
             Some(cause) => {
-                ui.warn(format!("the time of cluster `{name}` was over at {expiry}, but {cause}"));
+                ui.warn(format!("cluster `{name}` expired at {expiry}, but {cause}"));
             }
             None => match remove(ui, engine, over).await {
-                Ok(true) => ui.note(format!("Removed cluster `{name}`, whose time was over at {expiry}")),
+                Ok(true) => ui.note(format!("Removed cluster `{name}`, which expired at {expiry}")),
                 Ok(false) => {}
                 Err(error) => {
-                    ui.warn(format!("cluster `{name}`, whose time was over at {expiry}, was not removed: {error}"));
+                    ui.warn(format!("cluster `{name}`, which expired at {expiry}, was not removed: {error}"));
                 }
             },
         }

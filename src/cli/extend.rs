@@ -38,7 +38,7 @@ fn limit(text: &str) -> std::result::Result<Limit, String> {
         return Ok(Limit(None));
     }
     match text.parse::<Period>()? {
-        period if period.seconds() == 0 => Err("no time is no extension; `none` lifts the limit".to_owned()),
+        period if period.seconds() == 0 => Err("the duration must not be zero; `none` lifts the limit".to_owned()),
         period => Ok(Limit(Some(period))),
     }
 }

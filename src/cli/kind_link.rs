@@ -43,11 +43,11 @@ impl Run for KindLink {
             return Ok(ExitCode::SUCCESS);
         }
         make(&link, &coracle)?;
-        context.ui.note(format!("`{}` is coracle, and behaves as kind does", link.display()));
+        context.ui.note(format!("`{}` is a link to coracle and behaves like kind", link.display()));
         let first = first_in_path(std::env::var_os("PATH").as_deref());
         if first.as_deref() != Some(link.as_path()) {
             context.ui.warn(match first {
-                Some(other) => format!("`kind` still means `{}`, which is earlier in PATH", other.display()),
+                Some(other) => format!("`kind` still runs `{}`, which comes first in PATH", other.display()),
                 None => format!("`{}` is not in PATH", directory.display()),
             });
             context.ui.hint(format!("put it first: `export PATH=\"{}:$PATH\"`", directory.display()));

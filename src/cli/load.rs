@@ -139,7 +139,8 @@ pub(crate) async fn load(context: &Context, origin: Origin, options: &LoadOption
     let report: LoadReport = context.clean_up_after(loading).await?;
     describe(context, &report);
     if context.stop.is_cancelled() && options.restart {
-        return Err(interrupted().hint("the images are loaded; `kubectl rollout restart` restarts what runs old ones"));
+        return Err(interrupted()
+            .hint("the images are loaded; `kubectl rollout restart` restarts workloads that run old images"));
     }
     // An interruption that came while the nodes stored the images ends the command here.
     let restarted = if context.stop.is_cancelled() {
@@ -169,7 +170,7 @@ fn progress(step: &Step) -> impl Fn(&str, u64, u64) + Send + Sync + '_ {
 /// A line for each node: what it got and what it had.
 fn describe(context: &Context, report: &LoadReport) {
     for (name, kind) in &report.passed_over {
-        context.ui.note(format!("{name} is no image but {kind}, and was left out"));
+        context.ui.note(format!("{name} is {kind} and not an image, so it was skipped"));
     }
     for node in &report.nodes {
         let mut parts = Vec::new();

@@ -228,7 +228,7 @@ fn require_program(program: &OsStr, path: Option<&OsStr>) -> Result<()> {
     }
     let name = program.display();
     Err(Error::new(Code::UsageInvalid, format!("there is no program `{name}`"))
-        .hint("write the command behind `--`, for a shell's own words as `-- sh -c 'COMMANDS'`"))
+        .hint("write the command after `--`; for shell built-ins, use `-- sh -c 'COMMANDS'`"))
 }
 
 /// Where a program is, as a shell looks for it.

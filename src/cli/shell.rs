@@ -56,7 +56,8 @@ impl Run for Shell {
         // Before anything else is written.
         drop(raw);
         held.map_err(|source| {
-            let failed = Error::new(Code::EngineFailed, "the session broke off").on_node(&target.container.name);
+            let failed =
+                Error::new(Code::EngineFailed, "the session ended unexpectedly").on_node(&target.container.name);
             failed.with_cause(&source)
         })?;
         let code = engine.exit_code(&id).await?;
@@ -90,7 +91,7 @@ fn size() -> TerminalSize {
 
 fn take_terminal() -> Result<RawTerminal> {
     RawTerminal::new()
-        .map_err(|source| Error::new(Code::FileFailed, "cannot read single keys of this terminal").with_cause(&source))
+        .map_err(|source| Error::new(Code::FileFailed, "cannot switch this terminal to raw mode").with_cause(&source))
 }
 
 /// Passes what is typed to the session and what it says to the user, until it ends.

@@ -132,7 +132,7 @@ async fn log_in(context: &Context, engine: &SharedEngine, parts: &Parts) {
         }
         Err(error) => {
             context.ui.warn(format!("the nodes have no credentials for registries: {error}"));
-            context.ui.hint(format!("`coracle registry login --cluster {}` gives them later", parts.cluster.name));
+            context.ui.hint(format!("`coracle registry login --cluster {}` pushes them later", parts.cluster.name));
         }
     }
 }

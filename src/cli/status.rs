@@ -55,7 +55,7 @@ impl Run for Status {
             context.ui.hint(format!("`coracle start {}` starts what is stopped", status.name));
         }
         for registry in inventory.registries.iter().flatten().filter(|registry| registry.state == State::Exited) {
-            context.ui.hint(format!("`coracle registry create --name {}` starts the registry again", registry.name));
+            context.ui.hint(format!("`coracle registry create --name {}` starts the registry", registry.name));
         }
         for addon in inventory.addons.iter().flatten().filter(|addon| !addon.troubles.is_empty()) {
             context.ui.hint(format!("`coracle events` shows what keeps the pods of `{}` from working", addon.name));

@@ -70,7 +70,7 @@ impl Run for Url {
             }
         };
         for port in &found.silent {
-            context.ui.warn(format!("no pod of Service `{}` takes connections at its port `{port}`", self.service));
+            context.ui.warn(format!("no pod of Service `{}` accepts connections on port `{port}`", self.service));
         }
         let mut urls = found.all;
         if !self.all {

@@ -15,7 +15,7 @@ use crate::ui::{Format, Ui, UiOptions};
 /// The variable with the name of coracle's clusters.
 pub(super) const NAME: &str = "CORACLE_CLUSTER_NAME";
 /// What k3d's `cluster edit --port-add` is called.
-const ADD_PORT: &str = "a port is added to a running cluster by `coracle port add 8080:30080`";
+const ADD_PORT: &str = "to add a port to a running cluster, run `coracle port add 8080:30080`";
 /// Its counterpart for kind.
 const KIND_NAME: &str = "KIND_CLUSTER_NAME";
 
@@ -86,12 +86,12 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
             let word = text(ContextKind::InvalidArg).filter(|word| !word.starts_with('-'))?;
             match &path[..] {
                 ["delete", "cluster"] => {
-                    Some("several clusters are deleted by `coracle delete clusters NAME…`".to_owned())
+                    Some("to delete several clusters, run `coracle delete clusters NAME…`".to_owned())
                 }
                 [verb] if VERBS.contains(verb) => {
-                    Some(format!("`coracle {verb}` is about one cluster, or about all of them with `--all`"))
+                    Some(format!("`coracle {verb}` takes one cluster, or all of them with `--all`"))
                 }
-                _ if has_name(leaf) => Some(format!("the cluster is named with `--name {word}`")),
+                _ if has_name(leaf) => Some(format!("name the cluster with `--name {word}`")),
                 _ => None,
             }
         }
@@ -101,25 +101,25 @@ fn spelling(error: &clap::Error, arguments: &[OsString], grammar: &Command) -> O
                 // k3d has the verb after the noun, as here with what comes next.
                 ([], "cluster") if verb_after(arguments, "cluster").is_some() => {
                     let (verb, name) = verb_after(arguments, "cluster")?;
-                    Some(format!("a cluster is meant by `{}`", format!("coracle {verb} {name}").trim_end()))
+                    Some(format!("did you mean `{}`?", format!("coracle {verb} {name}").trim_end()))
                 }
-                ([], "ssh" | "exec" | "attach") => Some("a shell in a node is opened by `coracle shell NODE`".to_owned()),
-                ([], "suspend" | "freeze") => Some("a cluster is frozen by `coracle pause`".to_owned()),
-                ([], "resume" | "thaw") => Some("`coracle unpause` resumes a paused cluster".to_owned()),
-                ([], "halt" | "shutdown") => Some("a cluster is stopped by `coracle stop`".to_owned()),
+                ([], "ssh" | "exec" | "attach") => Some("to open a shell in a node, run `coracle shell NODE`".to_owned()),
+                ([], "suspend" | "freeze") => Some("to freeze a cluster, run `coracle pause`".to_owned()),
+                ([], "resume" | "thaw") => Some("to resume a paused cluster, run `coracle unpause`".to_owned()),
+                ([], "halt" | "shutdown") => Some("to stop a cluster, run `coracle stop`".to_owned()),
                 ([verb @ ("create" | "delete")], _) => {
-                    Some(format!("a cluster is meant by `coracle {verb} cluster {word}`"))
+                    Some(format!("did you mean `coracle {verb} cluster {word}`?"))
                 }
                 (["node"], "edit") => Some(ADD_PORT.to_owned()),
                 ([], "cluster") if arguments.iter().any(|word| word == "edit") => Some(ADD_PORT.to_owned()),
-                ([], "up" | "cluster" | "new") => Some("a cluster is made by `coracle create cluster`".to_owned()),
+                ([], "up" | "cluster" | "new") => Some("to create a cluster, run `coracle create cluster`".to_owned()),
                 ([], "down" | "destroy" | "rm" | "remove") => {
-                    Some("a cluster is removed by `coracle delete cluster`".to_owned())
+                    Some("to delete a cluster, run `coracle delete cluster`".to_owned())
                 }
                 ([], "service" | "svc") => {
-                    Some("the URLs of a Service are printed by `coracle url NAME`, and `coracle port add 8080:svc/NAME:80` opens a port".to_owned())
+                    Some("to print the URLs of a Service, run `coracle url NAME`; to open a port, `coracle port add 8080:svc/NAME:80`".to_owned())
                 }
-                ([], "ls" | "list") => Some("clusters are listed by `coracle get clusters`".to_owned()),
+                ([], "ls" | "list") => Some("to list the clusters, run `coracle get clusters`".to_owned()),
                 _ => None,
             }
         }

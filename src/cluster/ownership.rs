@@ -22,7 +22,7 @@ pub(super) async fn require_free(
     let mut error = Error::new(code, first.to_string());
     if taken.len() > 1 {
         error = error
-            .because(format!("{} have names that are needed", counted(taken.len(), "thing")))
+            .because(format!("{} use names that the cluster needs", counted(taken.len(), "thing")))
             .with_lines(taken.iter().map(ToString::to_string));
     }
     Err(error.with_hints(hint).with_hints(removals(&taken)))

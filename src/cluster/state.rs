@@ -102,7 +102,7 @@ impl Cluster {
 /// The error of a command that needs the API of a paused cluster.
 pub fn paused(name: &ClusterName) -> Error {
     Error::new(Code::ClusterStopped, format!("cluster `{name}` is paused"))
-        .hint(format!("`coracle unpause {name}` lets it go on"))
+        .hint(format!("`coracle unpause {name}` resumes it"))
 }
 
 /// The error of a command that needs the API of a stopped cluster.

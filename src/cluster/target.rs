@@ -49,7 +49,7 @@ impl Target {
         let is_alone = self.is_node && self.cluster.state() != ClusterState::Stopped;
         let (word, hint) = match self.container.state {
             State::Running => return Ok(()),
-            State::Paused => ("paused", format!("`coracle unpause {cluster}` lets it go on")),
+            State::Paused => ("paused", format!("`coracle unpause {cluster}` resumes it")),
             State::Restarting => {
                 ("just being started", format!("`coracle status --name {cluster}` shows when it runs"))
             }
@@ -120,6 +120,6 @@ mod tests {
             told(State::Exited, State::Exited),
             "`w` is stopped, `coracle start dev` starts it, with all of its cluster"
         );
-        assert_eq!(told(State::Paused, State::Paused), "`w` is paused, `coracle unpause dev` lets it go on");
+        assert_eq!(told(State::Paused, State::Paused), "`w` is paused, `coracle unpause dev` resumes it");
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn network_name(text: &str) -> Result<String, String> {
     let is_name = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_allowed);
     // The engine's own networks have no names of containers.
     if !is_name || ["bridge", "host", "none"].contains(&text) {
-        return Err(format!("{} is no name of a network that nodes can join, such as `kind`", quoted(text)));
+        return Err(format!("{} is not the name of a network that nodes can join, such as `kind`", quoted(text)));
     }
     Ok(text.to_owned())
 }

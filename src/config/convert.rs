@@ -76,7 +76,7 @@ pub fn convert(text: &str, file: &str, overrides: &Overrides) -> Result<Converte
 fn of_k3d(text: &str, root: &Node, file: &str, overrides: &Overrides) -> Result<Converted> {
     let translated = k3d::translate(root);
     let mut head = own_head(text);
-    head.push(origin("k3d", file) + ". k3s is not Kubernetes: look it through.");
+    head.push(origin("k3d", file) + ". k3s is not Kubernetes: review the file.");
     let k3d::Translated { document, comments, notes, has_relative_paths, .. } = translated;
     let converted = closest(document, head, &comments, notes, (&format!("{file}, converted"), overrides))?;
     Ok(Converted { has_relative_paths, ..converted })
@@ -213,7 +213,7 @@ impl Remarks<'_> {
             for (at, mount) in items(node, "extraMounts").enumerate() {
                 if mount.value.get("hostPath").is_some_and(|path| !path.value.text().starts_with('/')) {
                     if !self.has_relative_paths {
-                        let text = "Relative to the directory of this file. kind: to where it is called.";
+                        let text = "Relative to the directory of this file. kind: relative to the working directory.";
                         self.add(format!("{path}.extraMounts[{at}].hostPath"), text);
                     }
                     self.has_relative_paths = true;
@@ -268,7 +268,7 @@ impl Remarks<'_> {
             self.add(path, "With `registry: true`, coracle runs a registry on this host by itself, and nodes know it.");
         }
         if registry.value.get("login").is_some() {
-            let text = format!("Passwords do not belong in this file: run `docker login {host}` on this host before.");
+            let text = format!("Passwords do not belong in this file: run `docker login {host}` on this host first.");
             self.add(format!("{path}.login"), text);
         }
     }

@@ -162,7 +162,7 @@ impl Answers {
             (!self.addons.is_empty(), "addons: [ingress]   # enabled when the cluster is created"),
             (self.registry, "registry: true   # a registry at localhost:5001"),
         ];
-        let mut lines = vec!["More that can be said here, each an example:"];
+        let mut lines = vec!["More settings, with examples:"];
         lines.extend(all.into_iter().filter(|(is_said, _)| !is_said).map(|(_, line)| line));
         lines.extend([
             "images: [shop:v1]   # images of Docker that are loaded into the nodes",
@@ -175,10 +175,10 @@ impl Answers {
 
 fn head(file: &str) -> Vec<String> {
     vec![
-        format!("A cluster for: coracle create cluster --config {file}"),
+        format!("Create the cluster with `coracle create cluster --config {file}`."),
         "`coracle config validate` checks it, `coracle config view` shows it with all defaults.".to_owned(),
         // An editor would read the comment itself if it stood at the beginning of the line.
-        "For an editor: coracle config schema > s.json, and the comment yaml-language-server: $schema=s.json"
+        "For your editor: coracle config schema > s.json, and the comment yaml-language-server: $schema=s.json"
             .to_owned(),
     ]
 }
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn the_examples_in_the_comments_are_right() {
         let text = answers().to_text("cluster.yaml").unwrap();
-        let (text, examples) = text.split_once("# More that can be said here, each an example:\n").unwrap();
+        let (text, examples) = text.split_once("# More settings, with examples:\n").unwrap();
         assert!(examples.lines().count() >= 6, "{examples}");
         for example in examples.lines() {
             let text = format!("{text}{}\n", example.strip_prefix("# ").unwrap());

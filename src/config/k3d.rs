@@ -103,7 +103,7 @@ impl Translated {
             ("hostPort", Ok(port)) => drop(self.networking.insert("apiServerPort".to_owned(), json!(port))),
             ("hostIP", _) => drop(self.networking.insert("apiServerAddress".to_owned(), json!(text))),
             ("host", _) => push(&mut self.networking, "apiServerCertSANs", json!(text)),
-            _ => self.left_out(key, node, "it is no port of this host"),
+            _ => self.left_out(key, node, "it is not a port of this host"),
         }
     }
 
@@ -133,7 +133,7 @@ impl Translated {
         };
         let options = parts.next().unwrap_or_default();
         if !from.starts_with(['/', '.']) {
-            return self.left_out("volumes", item, "it is a volume of Docker and no path of this host");
+            return self.left_out("volumes", item, "it is a volume of Docker, not a path of this host");
         }
         self.has_relative_paths |= from.starts_with('.');
         if to.starts_with(MANIFESTS) {
@@ -230,8 +230,7 @@ impl Translated {
             }
             if entry.node.value.get("auth").is_some() {
                 known[&entry.key]["login"] = json!(true);
-                self.notes
-                    .push(format!("the password for `{0}` is left out: run `docker login {0}` before", entry.key));
+                self.notes.push(format!("the password for `{0}` is left out: run `docker login {0}` first", entry.key));
             }
         }
         self.set("registries", known.into_iter().map(|(_, registry)| registry).collect());

@@ -30,7 +30,7 @@ fn limit(text: &str) -> Result<Option<Period>, String> {
     let period: Period = text.parse()?;
     match period.seconds() {
         0 => Ok(None),
-        seconds if seconds < SHORTEST => Err(format!("`{text}` is shorter than {SHORTEST} s; `0s` is no limit")),
+        seconds if seconds < SHORTEST => Err(format!("`{text}` is shorter than {SHORTEST} s; `0s` means no limit")),
         _ => Ok(Some(period)),
     }
 }

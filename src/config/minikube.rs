@@ -123,7 +123,7 @@ impl Translated {
             ("profile", _) => drop(self.document.insert("name".to_owned(), json!(value))),
             ("nodes", _) => match value.parse() {
                 Ok(count) => self.nodes = count,
-                Err(_) => self.left_out(name, "it is no number"),
+                Err(_) => self.left_out(name, "it is not a number"),
             },
             ("ha", _) => self.planes = if value == "false" { 1 } else { 3 },
             ("kubernetes-version", _) => {
@@ -145,7 +145,7 @@ impl Translated {
                 insert(&mut self.of_nodes, "env", key, json!(value));
             }
             ("container-runtime", _) => {
-                self.left_out(name, "the nodes have containerd, in which images of Docker run the same");
+                self.left_out(name, "the nodes use containerd, which runs Docker images unchanged");
             }
             _ => self.option_of_network(name, value),
         }
@@ -170,7 +170,10 @@ impl Translated {
                 value.split(',').for_each(|item| push(&mut self.networking, "apiServerCertSANs", json!(item)));
             }
             ("apiserver-port", _) => {
-                self.left_out(name, "it is the port inside the node; `networking.apiServerPort` is that on this host");
+                self.left_out(
+                    name,
+                    "it is the port inside the node; `networking.apiServerPort` is the port on this host",
+                );
             }
             ("insecure-registry", _) => value.split(',').for_each(|host| self.insecure(name, host)),
             ("registry-mirror", _) => {

@@ -239,7 +239,7 @@ impl Check<'_> {
         let names: Vec<&str> = flags.keys().map(String::as_str).filter(|name| !ENDING.contains(name)).collect();
         for (name, value) in self.reader.entries(field).unwrap_or_default() {
             if ENDING.contains(&name) {
-                let message = format!("`{component}` would print something and end, because of {}", quoted(name));
+                let message = format!("with {}, `{component}` would print something and exit", quoted(name));
                 self.reader.problem_at_key(&value, message);
                 continue;
             }

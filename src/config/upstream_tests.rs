@@ -45,7 +45,7 @@ etcd: {snapshot-cont: 5}
             "c.yaml:9:34 MemoryReservation of Kubernetes v1.36.3 has no field `limit`; did you mean `limits`?",
             "c.yaml:12:15 Conntrack of Kubernetes v1.36.3 has no field `minimum`",
             "c.yaml:14:3 kube-apiserver v1.36.3 has no flag `profilin`; did you mean `profiling`?",
-            "c.yaml:15:3 `kube-apiserver` would print something and end, because of `help`",
+            "c.yaml:15:3 with `help`, `kube-apiserver` would print something and exit",
             "c.yaml:16:21 kube-controller-manager v1.36.3 has no flag `nonsense`",
             "c.yaml:17:8 etcd of Kubernetes v1.36.3 has no flag `snapshot-cont`; did you mean `snapshot-count`?",
         ]

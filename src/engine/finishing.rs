@@ -132,7 +132,9 @@ impl Finishing {
     {
         let call = call(self.engine.clone());
         let ended = self.calls.spawn(call).await;
-        ended.map_err(|source| Error::new(Code::StepFailed, "an engine call was lost").with_cause(&source))?
+        ended.map_err(|source| {
+            Error::new(Code::StepFailed, "an engine call ended without a result").with_cause(&source)
+        })?
     }
 }
 

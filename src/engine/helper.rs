@@ -183,9 +183,9 @@ impl Helper {
             // If the caller is gone, or nothing was made, this drops the helper.
             drop(sender.send(result.map(|_| self)));
         });
-        created
-            .await
-            .map_err(|source| Error::new(Code::StepFailed, "a helper container was lost").with_cause(&source))?
+        created.await.map_err(|source| {
+            Error::new(Code::StepFailed, "a helper container ended without a result").with_cause(&source)
+        })?
     }
 
     /// Name of the container.

@@ -104,7 +104,7 @@ fn storage_driver(info: &EngineInfo) -> Option<Error> {
     SLOW_DRIVERS.contains(&driver).then(|| {
         odd(
             format!("the engine uses the storage driver `{driver}`"),
-            "set `\"storage-driver\": \"overlay2\"` in /etc/docker/daemon.json and restart Docker, which then has none of its images and containers",
+            "set `\"storage-driver\": \"overlay2\"` in /etc/docker/daemon.json and restart Docker, after which its images and containers are not available",
         )
         .because("it copies the whole image for each node")
     })
@@ -130,7 +130,7 @@ fn old_cgroups(info: &EngineInfo, kernel: &str) -> Option<Error> {
         "boot the host with the kernel parameter `systemd.unified_cgroup_hierarchy=1` when it suits you"
     };
     (info.cgroup == CgroupVersion::V1)
-        .then(|| odd("the engine uses cgroup v1", hint).because("it works, but Kubernetes will give it up"))
+        .then(|| odd("the engine uses cgroup v1", hint).because("it works, but Kubernetes will drop support for it"))
 }
 
 fn low_disk(data_root: &str, free: u64) -> Option<Error> {
@@ -144,7 +144,7 @@ fn low_disk(data_root: &str, free: u64) -> Option<Error> {
 fn low_inodes(data_root: &str, all: u64, free: u64) -> Option<Error> {
     (all > 0 && free < LOW_INODES).then(|| {
         odd(format!("the engine's disk at {data_root} has hardly any inodes left"), FREE_DISK)
-            .because(format!("{free} more files can be made"))
+            .because(format!("{free} more files can be created"))
     })
 }
 

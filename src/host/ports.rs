@@ -155,8 +155,8 @@ fn program_with(wanted: &Wanted) -> Option<String> {
         .iter()
         .find(|listener| listener.address.port() == port && meet(listener.address.ip(), wanted.address.ip()))?;
     Some(program(listener.inode).unwrap_or_else(|| match listener.user {
-        0 => "a program of root uses it".to_owned(),
-        user => format!("a program of the user with the ID {user} uses it"),
+        0 => "a program run by root uses it".to_owned(),
+        user => format!("a program run by user ID {user} uses it"),
     }))
 }
 

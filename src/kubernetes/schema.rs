@@ -222,7 +222,7 @@ impl Check {
     fn scalar(&mut self, value: &Value, definition: &str, pointer: &str) {
         let text = value.as_str();
         let (fits, wanted) = match definition {
-            "string" => (text.is_some(), "a text"),
+            "string" => (text.is_some(), "a string"),
             "base64" => {
                 let decodes = |text: &str| BASE64_STANDARD.decode(text.replace(['\r', '\n'], "")).is_ok();
                 (text.is_some_and(decodes), "text in base64")
@@ -236,7 +236,7 @@ impl Check {
             "quantity" => {
                 (value.is_number() || text.is_some_and(is_quantity), "a quantity such as `500m`, `2` or `1.5Gi`")
             }
-            "int-or-string" => (value.is_i64() || text.is_some(), "a whole number or a text"),
+            "int-or-string" => (value.is_i64() || text.is_some(), "a whole number or a string"),
             "object" => (value.is_object(), "a mapping"),
             // A type that this version of coracle does not know.
             _ => (true, ""),
@@ -247,7 +247,7 @@ impl Check {
     }
 
     fn wrong_type(&mut self, value: &Value, wanted: &str, pointer: &str) {
-        let quotes = if wanted == "a text" && !(value.is_object() || value.is_array()) {
+        let quotes = if wanted == "a string" && !(value.is_object() || value.is_array()) {
             "; put it in quotes"
         } else if wanted == "text in base64" && value.is_string() && pointer.starts_with("/data/") {
             "; plain text belongs in `stringData`"

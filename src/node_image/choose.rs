@@ -17,7 +17,7 @@ pub const PUBLISHED: &str =
 
 /// The hint for a machine without a node image.
 pub const BUILD: &str =
-    "build it once: `coracle build node-image` (the first time it compiles Kubernetes, which takes some ten minutes)";
+    "build it once: `coracle build node-image` (the first time it compiles Kubernetes, which takes about ten minutes)";
 
 /// Reports a pull: the image, and how many of how many bytes are done; first with 0 of 0.
 pub type Pulling<'a> = &'a (dyn Fn(&str, u64, u64) + Send + Sync);
@@ -79,7 +79,7 @@ fn assumed(reference: &str) -> Result<NodeImage> {
     let version = name.rsplit_once(':').map_or("", |(_, tag)| tag);
     let (etcd, coredns, pause) = usual_images(version).filter(|_| version.starts_with('v')).ok_or_else(|| {
         Error::new(Code::ImageMissing, format!("there is no image `{reference}` here"))
-            .because("nothing is pulled for `--dry-run`, and the name does not tell the Kubernetes version")
+            .because("nothing is pulled for `--dry-run`, and the name does not include the Kubernetes version")
             .hint(format!("pull it first: `docker pull {reference}`"))
     })?;
     Ok(NodeImage {

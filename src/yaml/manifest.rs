@@ -216,7 +216,8 @@ impl Builder {
                 Kind::Alias(name) => text_key(self.aliased(name, key.span.start)?),
                 _ => Some(key_of(key)?),
             };
-            let name = name.ok_or_else(|| Flaw::new(key.span.start, "a key must be a text, a number or a boolean"))?;
+            let name =
+                name.ok_or_else(|| Flaw::new(key.span.start, "a key must be a string, a number or a boolean"))?;
             if let Some(anchor) = key.properties.as_ref().and_then(|properties| properties.anchor.clone()) {
                 let value = self.build(key)?;
                 self.anchors.insert(anchor, value);
@@ -261,14 +262,14 @@ impl Builder {
 
 fn scalar_of(node: &Node) -> Result<Scalar, Flaw> {
     let Kind::Scalar { value, plain } = &node.kind else {
-        return Err(Flaw::new(node.span.start, "a key must be a text, a number or a boolean"));
+        return Err(Flaw::new(node.span.start, "a key must be a string, a number or a boolean"));
     };
     let tag = node.properties.as_ref().and_then(|properties| properties.tag.as_deref());
     scalar::resolve(value, *plain, tag).map_err(|message| Flaw::new(node.span.start, message))
 }
 
 fn key_of(node: &Node) -> Result<String, Flaw> {
-    let wrong = || Flaw::new(node.span.start, "a key must be a text, a number or a boolean");
+    let wrong = || Flaw::new(node.span.start, "a key must be a string, a number or a boolean");
     scalar_of(node)?.into_key().ok_or_else(wrong)
 }
 

@@ -77,7 +77,7 @@ fn validate_writes_json_for_programs() {
     // What only this machine lacks, and what no engine could tell, is no mistake in the file.
     let warnings = first["warnings"].to_string();
     assert!(warnings.contains("gone` does not exist on this host"), "{warnings}");
-    assert!(warnings.contains("what is below `kubelet` is not checked: no engine answers"), "{warnings}");
+    assert!(warnings.contains("the fields of `kubelet` are not checked: no engine answers"), "{warnings}");
     assert_eq!((&second["valid"], &second["name"]), (&false.into(), &Value::Null));
     let problem = &second["problems"][0];
     assert_eq!((&problem["line"], &problem["column"]), (&1.into(), &1.into()), "{problem}");
@@ -114,7 +114,7 @@ fn convert_writes_a_file_that_validates_and_says_what_is_missing() {
     let said = config(folder.path(), &["convert", "@kind.yaml"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(said.stderr.contains("run `docker login registry.test:5443`"), "{}", said.stderr);
-    assert!(said.stderr.contains("keep the new one in"), "{}", said.stderr);
+    assert!(said.stderr.contains("keep the new file in"), "{}", said.stderr);
     std::fs::write(folder.path().join("converted.yaml"), &said.stdout).unwrap();
     let checked = config(folder.path(), &["validate", "@converted.yaml"]);
     assert_eq!(checked.code, 0, "{}\n{}", said.stdout, checked.stderr);

@@ -42,7 +42,7 @@ impl Run for Convert {
         context.ui.data(&converted.text)?;
         if let Some(directory) = overrides.base_directory.filter(|_| converted.has_relative_paths) {
             context.ui.note(format!(
-                "Paths of mounts start at the directory of the file: keep the new one in {}",
+                "Mount paths are relative to the file's directory: keep the new file in {}",
                 directory.display()
             ));
         }

@@ -133,7 +133,7 @@ impl Init {
 fn addons(ui: &Ui) -> Result<Vec<String>> {
     let all = catalog::all()?;
     let lines: Vec<String> = all.iter().map(|addon| format!("{}: {}", addon.name, addon.about.description)).collect();
-    let chosen = ui.choose("Add-ons (space selects, enter goes on)", &lines)?;
+    let chosen = ui.choose("Add-ons (space selects, Enter continues)", &lines)?;
     Ok(chosen.into_iter().filter_map(|index| all.get(index)).map(|addon| addon.name.clone()).collect())
 }
 
@@ -150,7 +150,7 @@ fn workers(text: &str) -> std::result::Result<usize, String> {
 }
 
 fn number(text: &str, range: std::ops::RangeInclusive<usize>) -> std::result::Result<usize, String> {
-    let wrong = || format!("a number between {} and {} is wanted", range.start(), range.end());
+    let wrong = || format!("enter a number between {} and {}", range.start(), range.end());
     text.trim().parse().ok().filter(|number| range.contains(number)).ok_or_else(wrong)
 }
 

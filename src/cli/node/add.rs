@@ -115,7 +115,7 @@ fn finish(context: &Context, cluster: &str, added: &Added) {
     }
     if !added.images.missing.is_empty() {
         ui.warn(format!(
-            "the new nodes lack {}: loaded into the other nodes, but no longer in the engine; load again what pods need",
+            "the new nodes lack {}, which the other nodes have but the engine no longer does; load the images that pods need again",
             joined(&added.images.missing)
         ));
     }

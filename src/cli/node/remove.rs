@@ -43,7 +43,7 @@ impl Run for Remove {
         let ui = &context.ui;
         if removed.with_data > 0 {
             let (pods, had) = (counted(removed.with_data, "pod"), if removed.with_data == 1 { "its" } else { "their" });
-            ui.note(format!("{pods} had data in emptyDir volumes, which ended with {had} node"));
+            ui.note(format!("{pods} had data in emptyDir volumes, which was lost with {had} node"));
         }
         for warning in &removed.warnings {
             ui.warn(warning);

@@ -81,7 +81,7 @@ impl Run for Login {
             context.ui.note("Restarted the kubelets to load the credentials; pods kept running");
         }
         context.ui.note(
-            "The credentials are only in the nodes' memory: `coracle start` gives them again, and after other restarts `coracle registry login` does",
+            "The credentials are only in the nodes' memory: `coracle start` restores them; after any other restart, run `coracle registry login`",
         );
         let running = cluster.nodes.iter().filter(|node| node.is_running());
         let nodes: Vec<&str> = running.map(|node| node.name.as_str()).collect();

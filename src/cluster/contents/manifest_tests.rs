@@ -127,10 +127,10 @@ items:
     assert_eq!(
         problems(text).await,
         [
-            "a.yaml:5:9 document 1: ConfigMap `a`: `data.port` must be a text, not the number `80`; put it in quotes",
+            "a.yaml:5:9 document 1: ConfigMap `a`: `data.port` must be a string, not the number `80`; put it in quotes",
             "a.yaml:14:5 document 2: Deployment `shop/web`: unknown field `spec.replica`; did you mean `replicas`?",
             "a.yaml:15:79 document 2: Deployment `shop/web`: `spec.template.spec.containers[0].env[0].value` must be \
-             a text, not the boolean `true`; put it in quotes",
+             a string, not the boolean `true`; put it in quotes",
             "a.yaml:16:15 document 2: PodDisruptionBudget `p`: Kubernetes has no kind `PodDisruptionBudget` in \
              `policy/v1beta1`; it is in `policy/v1`",
             "a.yaml:10:1 Deployment `shop/web`: no manifest makes the namespace `shop`",

@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 /// Bytes that are on their way at once.
 const PIPE: usize = 256 << 10;
 /// A link of another kind than symbolic leads to a path of the archive.
-const NO_LINK: &str = "it is a link to nothing";
+const NO_LINK: &str = "it is a hard link without a target";
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn add(
 ) -> Result<()> {
     let error = |source: io::Error| match source.kind() {
         // The other end has stopped reading, and knows why.
-        ErrorKind::BrokenPipe => Error::new(Code::EngineFailed, "the copying broke off").with_cause(&source),
+        ErrorKind::BrokenPipe => Error::new(Code::EngineFailed, "the copy ended unexpectedly").with_cause(&source),
         _ => failed("read", path, &source),
     };
     let metadata = if is_named { fs::metadata(path) } else { fs::symlink_metadata(path) };
@@ -121,7 +121,9 @@ fn add(
 
 /// Unpacks an archive whose names begin with `base` at a path.
 pub(super) async fn unpack(archive: ByteStream, base: String, end: PathBuf) -> Result<Copied> {
-    let lost = |source: &dyn std::error::Error| Error::new(Code::StepFailed, "the copying was lost").with_cause(source);
+    let lost = |source: &dyn std::error::Error| {
+        Error::new(Code::StepFailed, "the copy task ended without a result").with_cause(source)
+    };
     let source = SyncIoBridge::new(StreamReader::new(archive));
     let unpacking = tokio::task::spawn_blocking(move || unpack_from(source, &base, &end));
     unpacking.await.map_err(|source| lost(&source))?
@@ -132,7 +134,7 @@ fn unpack_from(archive: impl Read, base: &str, end: &Path) -> Result<Copied> {
     let parent = end.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
         return Err(Error::new(Code::UsageInvalid, format!("there is no directory `{}`", parent.display()))
-            .hint(format!("`mkdir -p {}` makes it", parent.display())));
+            .hint(format!("`mkdir -p {}` creates it", parent.display())));
     }
     let (mut copied, mut directories) = (Copied::default(), Vec::new());
     let mut archive = tar::Archive::new(archive);

@@ -57,7 +57,8 @@ pub async fn into(engine: &dyn Engine, from: &Path, (target, path): (&Target, &s
     let (stream, packing) = local::pack(from.to_owned(), name, with_top);
     let written = remote.write(&directory, stream).await;
     let packed = packing.await;
-    let packed = packed.map_err(|source| Error::new(Code::StepFailed, "the copying was lost").with_cause(&source))?;
+    let packed = packed
+        .map_err(|source| Error::new(Code::StepFailed, "the copy task ended without a result").with_cause(&source))?;
     match packed {
         // Why the archive broke off, which is what the container then complains of.
         Err(error) if error.code() == Code::FileFailed => Err(error),

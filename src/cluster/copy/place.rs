@@ -44,8 +44,8 @@ pub(super) fn destination(
     match (existing, kind) {
         (Some(Kind::Directory), Kind::Directory) if is_content => Ok(to.to_owned()),
         (Some(Kind::Directory), _) => Ok(joined(to, name)),
-        (Some(Kind::File), Kind::Directory) => Err("it is a file, and a directory is to be copied".to_owned()),
-        (Some(Kind::File), Kind::File) if to.ends_with('/') => Err("it is a file, and no directory".to_owned()),
+        (Some(Kind::File), Kind::Directory) => Err("it is a file, but the source is a directory".to_owned()),
+        (Some(Kind::File), Kind::File) if to.ends_with('/') => Err("it is a file, not a directory".to_owned()),
         (None, Kind::File) if to.ends_with('/') => Err("there is no such directory".to_owned()),
         _ => Ok(to.to_owned()),
     }

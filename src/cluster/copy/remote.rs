@@ -115,7 +115,7 @@ impl<'a> Remote<'a> {
     pub(super) async fn require_directory(&self, path: &str) -> Result<String> {
         let found = self.find(path).await?.filter(|found| found.kind == Kind::Directory);
         let missing = || {
-            let hint = format!("`coracle shell {} -- mkdir --parents {path}` makes it", self.node());
+            let hint = format!("`coracle shell {} -- mkdir --parents {path}` creates it", self.node());
             let error = Error::new(Code::NotFound, format!("there is no directory `{path}`")).on_node(self.node());
             if self.target.container.is_running() { error.hint(hint) } else { error }
         };

@@ -71,8 +71,8 @@ async fn left(engine: &SharedEngine, directories: Vec<PathBuf>) -> Result<Vec<Fi
         let what = format!("{kind} `{name}`");
         match fate {
             Fate::Stays => {
-                let hint = format!("if nobody needs it: {}", removal(kind, name, why));
-                unknown.push((odd(format!("{what} may be left of a killed command"), hint).because(why), None));
+                let hint = format!("if it is no longer needed: {}", removal(kind, name, why));
+                unknown.push((odd(format!("{what} may be a leftover of a killed command"), hint).because(why), None));
             }
             Fate::Expire(_) => {
                 let hint = "`coracle gc` removes it";
@@ -118,7 +118,7 @@ fn states(clusters: &[&Cluster]) -> Vec<Finding> {
         let ill = |state| matches!(state, State::Restarting | State::Dead);
         for container in cluster.containers().filter(|container| ill(container.state)) {
             let hint = format!("`coracle export logs --name {name}` writes its logs");
-            let error = odd(format!("`{}` of cluster `{name}` does not come up", container.name), hint);
+            let error = odd(format!("`{}` of cluster `{name}` does not start", container.name), hint);
             restarting.push((error.because(format!("its container is {}", container.state)), None));
         }
         let start = format!("`coracle start {name}` starts it");
@@ -126,14 +126,14 @@ fn states(clusters: &[&Cluster]) -> Vec<Finding> {
             ClusterState::Running => {}
             ClusterState::Stopped => idle.push((odd(format!("cluster `{name}` is stopped"), start), None)),
             ClusterState::Paused => {
-                let hint = format!("`coracle unpause {name}` lets it go on");
+                let hint = format!("`coracle unpause {name}` resumes it");
                 idle.push((odd(format!("cluster `{name}` is paused"), hint), None));
             }
             ClusterState::Partial => {
                 let still = cluster.containers().filter(|container| !container.is_running() && !ill(container.state));
                 let names: Vec<String> =
                     still.map(|container| format!("`{}` is {}", container.name, container.state)).collect();
-                let error = || odd(format!("cluster `{name}` runs only in part"), start).because(names.join(", "));
+                let error = || odd(format!("cluster `{name}` is only partly running"), start).because(names.join(", "));
                 partial.extend((!names.is_empty()).then(|| (error(), None)));
             }
         }
@@ -149,7 +149,7 @@ async fn startable(engine: &dyn Engine, clusters: &[&Cluster]) -> Result<Vec<Fin
     for cluster in clusters.iter().filter(|cluster| cluster.state() == ClusterState::Stopped) {
         let name = &cluster.name;
         if !networks.iter().any(|network| network.name == network_name(name.as_str())) {
-            let hint = format!("delete it and create it anew: `coracle delete cluster --name {name}`");
+            let hint = format!("delete and recreate it: `coracle delete cluster --name {name}`");
             let error = odd(format!("cluster `{name}` cannot start: its network is gone"), hint);
             without.push((error.because("`docker network prune` removes the networks of stopped clusters"), None));
         }
@@ -192,10 +192,12 @@ fn skew(kubectl: &str, clusters: &[Cluster]) -> Failures {
     };
     let failure = |cluster: &Cluster| {
         let (name, version) = (&cluster.name, cluster.version.as_deref().unwrap_or_default());
-        let hint = format!("`coracle kubectl --name {name}` is of the cluster's own version");
-        let error = odd(format!("kubectl {kubectl} is not made for cluster `{name}`"), hint);
+        let hint = format!("`coracle kubectl --name {name}` has the cluster's own version");
+        let error = odd(format!("kubectl {kubectl} does not support cluster `{name}`"), hint);
         (
-            error.because(format!("the cluster has {version}, and kubectl is made for one minor version more or less")),
+            error.because(format!(
+                "the cluster has {version}, and kubectl supports clusters one minor version older or newer"
+            )),
             None,
         )
     };

@@ -115,7 +115,7 @@ async fn a_cluster_whose_time_is_over_is_told() {
     engine.stop_container(&spec.name, 1).await.unwrap();
     let found = failed(&examined(&engine).await);
     assert_eq!(found[0].0, "cluster-expired");
-    assert!(found[0].1.contains("cluster `over`: its time was over at 2026-01-02"), "{found:?}");
+    assert!(found[0].1.contains("cluster `over`: it expired at 2026-01-02"), "{found:?}");
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ fn leads_nowhere(cluster: &ClusterName, entry: &Known, is_of_kind: bool) -> (Err
         let hint = format!("`coracle delete cluster --name {cluster}` removes it");
         (hint, Some(Fix::Forget { cluster: cluster.clone(), file: file.clone() }))
     };
-    let error = odd(format!("the context `{}` in {} leads nowhere", entry.name, file.display()), hint)
+    let error = odd(format!("the context `{}` in {} points to nothing", entry.name, file.display()), hint)
         .because(format!("this engine has no cluster `{cluster}`, and nothing answers at {}", entry.server));
     (error, fix)
 }
@@ -123,7 +123,7 @@ fn is_stale(cluster: ClusterName, entry: &Known) -> (Error, Option<Fix>) {
 fn ends(cluster: &ClusterName, entry: &Known, now: OffsetDateTime) -> Option<(Error, Option<Fix>)> {
     let end = entry.ends().filter(|end| *end < now + SOON)?;
     let when = if end < now { "has ended" } else { "ends soon" };
-    let hint = format!("delete the cluster and create it anew: `coracle delete cluster --name {cluster}`");
+    let hint = format!("delete and recreate the cluster: `coracle delete cluster --name {cluster}`");
     let error = odd(format!("the certificate of the context `{}` {when}", entry.name), hint);
     Some((error.because(format!("it is valid until {}", end.date())), None))
 }

@@ -121,12 +121,9 @@ fn unusable(error: &Error) -> Check {
 }
 
 fn silent() -> Error {
-    odd(
-        "the engine has answered, and does not answer any more",
-        "on the engine's machine: `sudo systemctl restart docker`",
-    )
-    .with_code(Code::EngineUnreachable)
-    .because(format!("it has not said all within {} s", PATIENCE.as_secs()))
+    odd("the engine stopped answering", "on the engine's machine: `sudo systemctl restart docker`")
+        .with_code(Code::EngineUnreachable)
+        .because(format!("it did not answer all questions within {} s", PATIENCE.as_secs()))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn of(failure: &Failure) -> Api {
     match failure {
         Failure::Status(_, _, text) => Api::Unready(match failed_checks(text).as_slice() {
             // Authorization is loaded some seconds after the port is open, and until then the administrator may nothing.
-            [] if text.contains("forbidden") => "it is starting, and has not loaded who may do what".to_owned(),
+            [] if text.contains("forbidden") => "it is starting and has not loaded its roles yet".to_owned(),
             [] => text.lines().next().unwrap_or("it gives no reason").to_owned(),
             checks => format!("{} {} not work", checks.join(", "), if checks.len() == 1 { "does" } else { "do" }),
         }),

@@ -74,12 +74,12 @@ impl Cause {
 list! {
     DiskFull = "disk-full", Some(Code::DiskFull), true, full_disk: "free space where nodes have their files",
         "the engine's disk is full", "`docker system df` shows what uses space, `docker system prune` frees some; then create the cluster again";
-    OutOfMemory = "out-of-memory", None, false, killed: "what the kernel ended in the node",
-        "memory is short, and the kernel ends programs of the node", "give the node more `memory`, or the engine's host";
+    OutOfMemory = "out-of-memory", None, false, killed: "processes that the kernel killed in the node",
+        "memory is short, and the kernel kills processes of the node", "give the node more `memory`, or the engine's host";
     FewInotify = "inotify", Some(Code::InotifyLimit), true, inotify: "\"too many open files\" in the log of a kubelet, and of a node that stopped",
         "the kernel allows no more inotify instances", crate::host::limits::MORE_INOTIFY;
     Image = "image", Some(Code::ImageMissing), false, asked: "pulls of the images of coracle's own pods, in the log of the kubelet",
-        "the node image lacks an image, or the configuration has it pulled, and it cannot be pulled", "`coracle build node-image` builds an image with everything that a cluster needs";
+        "an image is missing from the node image, or the configuration forces a pull, and the pull fails", "`coracle build node-image` builds an image with everything that a cluster needs";
     Clock = "clock", None, true, clock: "when the certificates of a node begin, and \"not yet valid\" in the logs and in the answer of the API server",
         "the clock of this host and that of the engine's host differ", "set both clocks: `timedatectl set-ntp true`; a virtual machine that slept may need a restart";
     DiskPressure = "disk-pressure", Some(Code::DiskFull), false, disk_pressure: "what the kubelet evicts pods for",
@@ -93,7 +93,7 @@ list! {
     DnsLoop = "dns-loop", None, true, dns_loop: "CoreDNS' plugin `loop`",
         "CoreDNS asks itself, because the resolver of its node leads back to it", "name another resolver in `resolvConf` of `kubelet`, or in `forward` of `coreDNS`";
     Proxy = "proxy", None, false, proxy: "calls of the kubelet to the API server",
-        "a proxy stands between the node and the API server", "take the addresses of the cluster out of the proxy: NO_PROXY; `systemctl show kubelet --property=Environment` in the node shows what it has";
+        "a proxy stands between the node and the API server", "exclude the cluster's addresses from the proxy with NO_PROXY; `systemctl show kubelet --property=Environment` in the node shows what it has";
     NoRoute = "no-route", None, false, no_route: "calls of the kubelet to the API server",
         "the node has no route to the API server", "`ip route` in the node shows its routes: look for a program or a file in the node that changes them";
     Cni = "cni", None, false, cni: "what containerd says of the pod network, and warnings about pods without one",
@@ -101,11 +101,11 @@ list! {
     Webhook = "webhook", None, false, webhook: "calls of the API server to webhooks, in its warnings",
         "a webhook that does not answer refuses pods", "set `failurePolicy: Ignore`, or leave out `kube-system` with a `namespaceSelector`";
     OtherCluster = "other-cluster", None, false, other_cluster: "the certificate of what answers at the API server's address",
-        "another server answers at the API server's address, and its certificate is not of this cluster", "look for a forwarding to this port: `sudo iptables -t nat --list-rules`, an SSH tunnel, or a program with the same port";
+        "another server answers at the API server's address, and its certificate does not belong to this cluster", "look for something that forwards this port: `sudo iptables -t nat --list-rules`, an SSH tunnel, or a program with the same port";
     SmallPackets = "packets", None, false, packets: "TLS with the API server and with registries",
         "large packets are lost on the way", "`ip link` shows the sizes (mtu) of the links; set `mtu` in /etc/docker/daemon.json to that of the smallest, and restart Docker";
     Setting = "setting", None, true, setting: "what a component says of its flags and its configuration",
-        "it does not take a setting of the configuration", "correct the setting that the line names";
+        "it rejects a setting of the configuration", "correct the setting that the line names";
     NotReached = "not-reached", None, false, asked: "whether this host reaches an API server that works in its node",
         "the API server works in its node, but this host does not reach it", "look for a VPN, a firewall or a route of this host that takes its connections: `ip route`";
 }

@@ -132,7 +132,7 @@ async fn stopped(engine: &dyn Engine, node: &str, inspected: &Inspected) -> Opti
     let last = engine.last_exit(node).await.ok().flatten();
     let last = last.map_or_else(String::new, |last| format!("; its last exit code was {}", code(last)));
     let times = counted(inspected.restart_count, "time");
-    let cause = format!("its container ended {times}, and the engine started it again{last}");
+    let cause = format!("its container exited {times} and was restarted by the engine{last}");
     let error = exited(engine, node, cause, &log().await).await;
     Some(Failure { error, outlook: Outlook::Times(inspected.restart_count) })
 }

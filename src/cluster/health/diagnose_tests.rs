@@ -21,7 +21,7 @@ async fn a_node_that_was_killed_twice_is_told_with_how_it_ended() {
     }
     let error = look(&engine).await.unwrap().error;
     let cause = error.cause().unwrap_or_default();
-    assert!(cause.starts_with("its container ended 2 times, and the engine started it again;"), "{cause}");
+    assert!(cause.starts_with("its container exited 2 times and was restarted by the engine;"), "{cause}");
     assert!(cause.contains("its last exit code was 137, which is SIGKILL"), "{cause}");
     // The log is that of the new start.
     assert!(error.lines().is_empty());

@@ -19,7 +19,7 @@ pub(super) async fn find(engine: &dyn Engine, node: &str, stopped: &Inspected) -
         return None;
     }
     let error = Error::new(Code::NodeExited, "the node stopped").on_node(node);
-    Some(error.because(format!("the time of the cluster was over at {expiry}")).hint(format!(
+    Some(error.because(format!("the cluster expired at {expiry}")).hint(format!(
         "give it more time: `--ttl` when it is created, or `coracle extend {name} --ttl 2h` while it exists"
     )))
 }

@@ -117,7 +117,7 @@ impl Fault {
 
 /// All that does not work in a node, what others need first. An error if the node cannot be asked: then nothing is known.
 pub(super) async fn faults(engine: &dyn Engine, node: &str) -> Result<Vec<Fault>> {
-    let failed = || Error::new(Code::NotReady, "the node cannot be asked how it is").on_node(node);
+    let failed = || Error::new(Code::NotReady, "the state of the node cannot be read").on_node(node);
     let asked = timeout(LIMIT, run(engine, node, &["sh", "-c", SCRIPT], None, failed())).await;
     let output = asked.map_err(|_| failed().because(format!("no answer within {} s", LIMIT.as_secs())))??;
     let output = String::from_utf8_lossy(&output);

@@ -17,7 +17,7 @@ pub(super) async fn find_failure(engine: &dyn Engine, node: &str, facts: &Facts)
     let is_there = output(engine, node, &["crictl", "inspecti", "--quiet", &failed.image]).await.is_some();
     let (what, hint) = if is_there {
         (
-            format!("the node image has `{}`, and yet it is pulled", failed.image),
+            format!("the node image contains `{}`, but the kubelet pulls it anyway", failed.image),
             "remove `AlwaysPullImages` from `enable-admission-plugins`",
         )
     } else {

@@ -198,7 +198,7 @@ fn front_runs(cluster: &Cluster) -> bool {
 
 async fn ask(engine: &dyn Engine, cluster: &Cluster) -> Said {
     if !front_runs(cluster) {
-        let silent = "nothing leads to it";
+        let silent = "nothing forwards to it";
         return Said { api: Api::Silent(silent.to_owned()), nodes: Err(silent.to_owned()) };
     }
     match access::client(engine, cluster).await {

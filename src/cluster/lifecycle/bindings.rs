@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The other way to go on.
-const MOVE: &str = "or let the cluster have other ports: `coracle start --move-ports`";
+const MOVE: &str = "or give the cluster other ports: `coracle start --move-ports`";
 
 /// Checks that the ports of everything that starts are free, or soon are, before anything is started.
 pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<()> {

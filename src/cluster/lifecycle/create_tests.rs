@@ -256,7 +256,7 @@ async fn an_image_without_a_list_is_warned_about_only_if_it_matters() {
     let (error, warnings, _) = Box::pin(told("kubelet: {maxPodz: 50}\netcd: {v: 1}\n", &[])).await;
     assert!(error.is_none(), "{error:?}");
     assert!(warnings.contains("`coracle/node:v1.36.3` does not list"), "{warnings}");
-    assert!(warnings.contains("below `kubelet`, `etcd` is not checked"), "{warnings}");
+    assert!(warnings.contains("the fields of `kubelet`, `etcd` are not checked"), "{warnings}");
     let (error, warnings, _) = Box::pin(told("image: coracle/node:v1.36.3\n", &[])).await;
     assert!(error.is_none() && !warnings.contains("not checked"), "{warnings}");
 }

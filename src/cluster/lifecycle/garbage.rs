@@ -60,7 +60,7 @@ pub async fn find(engine: &SharedEngine, directories: Vec<PathBuf>) -> Result<Ve
     for over in lifetime::over(&**engine, OffsetDateTime::now_utc()).await? {
         let name = over.cluster.name.to_string();
         handled.insert(name.clone());
-        let why = format!("its time was over at {}", over.expiry);
+        let why = format!("it expired at {}", over.expiry);
         items.push(match &over.kept {
             Some(kept) => Item::new("cluster", name, format!("{why}, but {kept}"), Fate::Stays),
             None => Item::new("cluster", name, why, Fate::Expire(Box::new(over))),
@@ -92,8 +92,9 @@ async fn unfinished(engine: &SharedEngine, cluster: &Cluster) -> Result<Option<I
             Some(Item::new("cluster", name, "its creation was killed", Fate::Delete(Scope::Run((*run).clone()))))
         }
         (Creation::Killed | Creation::Unknown, _) => {
-            let why =
-                format!("it is not finished; if nobody creates it now, run `coracle delete cluster --name {name}`");
+            let why = format!(
+                "it is not finished; if no other command is creating it, run `coracle delete cluster --name {name}`"
+            );
             Some(Item::new("cluster", name, why, Fate::Stays))
         }
         (Creation::Running | Creation::Finished, _) => None,
@@ -132,7 +133,7 @@ async fn parts(engine: &SharedEngine, clusters: &[Cluster]) -> Result<Vec<Item>>
                 kind,
                 name,
                 format!(
-                    "cluster `{cluster}` has no container; if nobody creates it now, run `coracle delete cluster --name {cluster}`"
+                    "cluster `{cluster}` has no container; if no other command is creating it, run `coracle delete cluster --name {cluster}`"
                 ),
                 Fate::Stays,
             )),

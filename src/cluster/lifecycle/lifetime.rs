@@ -117,7 +117,7 @@ fn kept(cluster: &Cluster, late: i64) -> Option<Kept> {
         State::Paused => Some(Kept::Because(format!("node {} is paused; it ends once it is unpaused", left.name))),
         _ if late <= MAX_STOP => Some(Kept::Stopping),
         state => Some(Kept::Because(format!(
-            "node {} is still {state} {late} s later; are the clocks of this host and of the engine right?",
+            "node {} is still {state} {late} s after that; check the clocks of this host and of the engine",
             left.name
         ))),
     }

@@ -23,7 +23,7 @@ pub fn engine(info: &EngineInfo, place: &Place) -> Vec<Check> {
     let known = ["x86_64", "amd64", "aarch64", "arm64"].contains(&info.architecture.as_str());
     let apart = || {
         Error::new(Code::EngineUnsupported, "a cluster would not be reachable from here")
-            .because("coracle runs in a container that is none of this engine's: its 127.0.0.1 is not the engine's, and the engine cannot connect it with the cluster's network")
+            .because("coracle runs in a container that does not belong to this engine: its 127.0.0.1 is not the engine's, and the engine cannot connect it with the cluster's network")
             .hint("run this container on the same engine, or in the network of the engine's host (`--network host`, `hostNetwork: true`)")
     };
     vec![

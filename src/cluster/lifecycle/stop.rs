@@ -22,7 +22,7 @@ pub async fn stop(engine: &dyn Engine, parts: &Parts, step: &Step, ui: &Ui) -> R
         for (container, killed) in stage.iter().zip(results) {
             if killed? {
                 ui.warn(format!(
-                    "`{}` did not end within {GRACE} s and was killed; what its API server has acknowledged is on the disk",
+                    "`{}` did not end within {GRACE} s and was killed; everything that its API server acknowledged is on disk",
                     container.name
                 ));
             }

@@ -24,7 +24,7 @@ pub(super) fn check(ui: &Ui, cluster: &ClusterConfig, images: &[NodeImage], writ
         images.iter().filter(|image| image.known.is_none()).map(|image| image.reference.as_str()).collect();
     for reference in unknown {
         ui.warn(format!(
-            "the image `{reference}` does not list what can be set in its Kubernetes, so what is below `{}` is not checked",
+            "the image `{reference}` does not list what can be set in its Kubernetes, so the fields of `{}` are not checked",
             set.join("`, `")
         ));
     }
@@ -73,7 +73,7 @@ pub async fn look(
 
 /// The warning about what is not checked.
 pub fn unchecked(cluster: &ClusterConfig, cause: &str) -> String {
-    format!("what is below `{}` is not checked: {cause}", set(cluster).join("`, `"))
+    format!("the fields of `{}` are not checked: {cause}", set(cluster).join("`, `"))
 }
 
 /// The lists that the images have, each once.

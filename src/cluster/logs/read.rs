@@ -81,7 +81,7 @@ pub async fn read(
     };
     match sources(engine, node).await?.find(node, word)? {
         Source::Unit(_) if options.previous => {
-            Err(Error::new(Code::UsageInvalid, format!("the journal of `{word}` has all of its starts"))
+            Err(Error::new(Code::UsageInvalid, format!("the journal of `{word}` covers all of its runs"))
                 .hint("omit `--previous`, which is for pods and containers"))
         }
         Source::Unit(unit) => journal(engine, node, &[&unit], options, show).await,
@@ -166,7 +166,7 @@ async fn pass(container: &str, ends: Conversation, show: Show<'_>, show_error: S
 }
 
 fn broken(container: &str, source: &std::io::Error) -> Error {
-    Error::new(Code::EngineFailed, "the log broke off").on_node(container).with_cause(source)
+    Error::new(Code::EngineFailed, "the log ended unexpectedly").on_node(container).with_cause(source)
 }
 
 /// Since when lines are wanted.

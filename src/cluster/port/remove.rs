@@ -66,7 +66,10 @@ pub async fn remove(engine: &dyn Engine, cluster: &Cluster, texts: &[String], al
         match found.first() {
             None => removal.absent.push(text.clone()),
             Some(port) if added.is_empty() => {
-                problem(format!("it belongs to the container `{}`, with which it was made and goes", port.container));
+                problem(format!(
+                    "it was created with the container `{}` and can only be removed with it",
+                    port.container
+                ));
             }
             Some(_) => removal.removed.extend(added),
         }

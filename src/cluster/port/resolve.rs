@@ -151,9 +151,8 @@ fn resolve(
         spec["clusterIPs"].as_array().into_iter().flatten().filter_map(|ip| ip.as_str()?.parse().ok()).collect();
     if addresses.is_empty() {
         let kind =
-            if spec["type"] == "ExternalName" { "it is another name for something outside" } else { "it is headless" };
-        let message =
-            format!("Service `{key}` has no address of its own ({kind}); lead the port to one of type ClusterIP");
+            if spec["type"] == "ExternalName" { "it is an alias for an external name" } else { "it is headless" };
+        let message = format!("Service `{key}` has no address of its own ({kind}); use a Service of type ClusterIP");
         return Err((Code::UsageInvalid, message));
     }
     let all = spec["ports"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -79,7 +79,7 @@ fn is_usable(endpoint: &Value) -> bool {
 /// Why no pod takes connections, and the reason of each pod.
 pub(super) async fn why_none(client: &Client, cluster: &Cluster, service: &Value) -> (String, Vec<String>) {
     let Some(selector) = service["spec"]["selector"].as_object().filter(|selector| !selector.is_empty()) else {
-        return ("it selects no pods, and nobody has given it endpoints".to_owned(), Vec::new());
+        return ("it has no selector and no endpoints".to_owned(), Vec::new());
     };
     let object = json!({"metadata": service["metadata"], "spec": {"selector": {"matchLabels": selector}}});
     let path = workload::pods_path(&object).unwrap_or_default();
@@ -101,7 +101,8 @@ fn not_ready(pods: &[Value], stopped: &BTreeSet<&str>) -> String {
     let nodes: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect();
     let down: Vec<String> = nodes.intersection(stopped).map(|node| format!("`{node}`")).collect();
     if !down.is_empty() && down.len() == nodes.len() {
-        return format!("its pods are on {}, and no such node runs", down.join(", "));
+        let are = if down.len() == 1 { "is" } else { "are" };
+        return format!("its pods are on {}, which {are} not running", down.join(", "));
     }
     match pods.len() {
         1 => "its pod is not ready, or has no such port".to_owned(),
@@ -117,7 +118,7 @@ mod tests {
     fn pods_on_nodes_that_do_not_run_are_told_apart() {
         let pod = |node: &str| json!({"spec": {"nodeName": node}});
         let stopped = BTreeSet::from(["b"]);
-        assert_eq!(not_ready(&[pod("b"), pod("b")], &stopped), "its pods are on `b`, and no such node runs");
+        assert_eq!(not_ready(&[pod("b"), pod("b")], &stopped), "its pods are on `b`, which is not running");
         assert_eq!(not_ready(&[pod("a"), pod("b")], &stopped), "none of its 2 pods is ready and has such a port");
         assert_eq!(not_ready(&[pod("a")], &stopped), "its pod is not ready, or has no such port");
     }

@@ -48,7 +48,7 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
             .because(format!("the engine did not do it within {REQUEST_TIMEOUT} s; it answers other requests"))
             .with_reason(Reason::AnswerLost)
             .hint(
-                "the engine's log may say why (`journalctl --unit=docker`); a restart of the engine ends what is stuck",
+                "the engine's log may say why (`journalctl --unit=docker`); restarting the engine ends the stuck request",
             );
     }
     let stopped = message.contains("is not running") || message.contains("is paused");
@@ -166,7 +166,7 @@ pub(super) fn unreachable(address: &Address, source: &Source) -> Error {
             .because("permission denied")
             .hint("`sudo usermod -aG docker $USER`, then log in again (or `newgrp docker`)")
             .hint(format!(
-                "or this once as root, with the whole path, since sudo may not look where it is: `sudo {} …`",
+                "or run it as root this once; use the full path, because sudo may not find it: `sudo {} …`",
                 program()
             ));
     }

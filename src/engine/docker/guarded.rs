@@ -289,7 +289,7 @@ impl Inside for Guarded {
     }
 
     async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
-        let what = format!("cannot make container `{container}` anew");
+        let what = format!("cannot recreate container `{container}`");
         self.guard(&what, self.engine.republish(container, ports, labels)).await
     }
 

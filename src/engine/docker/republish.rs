@@ -39,7 +39,7 @@ fn is_below(path: &str, tops: &[String]) -> bool {
 impl Docker {
     /// See [`Inside::republish`].
     pub(super) async fn make_anew(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
-        let what = format!("cannot make container `{container}` anew");
+        let what = format!("cannot recreate container `{container}`");
         let told = |source: bollard::errors::Error| failed(&what, &source);
         let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
         let found = found.map_err(told)?;

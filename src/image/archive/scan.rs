@@ -133,7 +133,7 @@ pub(crate) fn scan(source: impl Read, check: Check, sink: Sink<'_>) -> Result<Sc
 fn tar_error(source: &io::Error, first: bool) -> Error {
     match source.kind() {
         io::ErrorKind::UnexpectedEof => unreadable(source),
-        _ if first => invalid("it is not a tar archive").hint("the file system of an image alone is no image archive"),
+        _ if first => invalid("it is not a tar archive").hint("the file system of an image is not an image archive"),
         _ => unreadable(source),
     }
 }

@@ -75,7 +75,7 @@ fn resolve(stores: &[Store], texts: &[String]) -> Result<Vec<Named>> {
             (None, 0) => absent.push(text.as_str()),
             (None, count) => {
                 return Err(Error::new(Code::UsageInvalid, format!("the IDs of {count} images begin with `{text}`"))
-                    .hint("type more of its digits"));
+                    .hint("give more digits of the ID"));
             }
         }
     }
@@ -281,8 +281,11 @@ pub async fn prune(
 /// Gives an image another name in each of the nodes that have it; returns these nodes.
 pub async fn tag(engine: &dyn Engine, nodes: &[String], source: &str, target: &Reference) -> Result<Vec<String>> {
     if target.digest().is_some() {
-        return Err(Error::new(Code::UsageInvalid, format!("`{target}` has a digest, which cannot be chosen"))
-            .hint("write the new name as `NAME:TAG`"));
+        return Err(Error::new(
+            Code::UsageInvalid,
+            format!("`{target}` contains a digest; digests cannot be assigned"),
+        )
+        .hint("write the new name as `NAME:TAG`"));
     }
     let stores = inventory(engine, nodes).await?;
     let named = resolve(&stores, &[source.to_owned()])?;

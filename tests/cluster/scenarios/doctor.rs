@@ -70,7 +70,7 @@ fn usual(cluster: &Cluster) -> Result<(), String> {
     let took = began.elapsed();
     println!("        it took {:.2} s", took.as_secs_f64());
     ensure(took < QUICK, || format!("it took {took:?}"))?;
-    contains(&output.stdout, " checks are well")?;
+    contains(&output.stdout, " checks passed")?;
     let output = cluster.coracle_output(&["doctor", "--output=json"])?;
     for check in json(&output.stdout)?["checks"].as_array().into_iter().flatten().filter(|one| one["result"] != "ok") {
         ensure(check["help"][0].is_string() && check["message"].is_string(), || format!("{check}"))?;
@@ -135,7 +135,7 @@ fn for_file_of_kind(cluster: &Cluster) -> Result<(), String> {
     drop(listener);
     let output = cluster.coracle_output(&["doctor", "--for", &file, "--check=port-taken"])?;
     ensure(output.code == 0, || output.told())?;
-    ensure(output.stdout == "1 check is well\n", || output.told())
+    ensure(output.stdout == "1 check passed\n", || output.told())
 }
 
 /// The command, where the kernel says that it allows only 3 inotify instances.
@@ -169,7 +169,7 @@ fn inotify(cluster: &Cluster) -> Result<(), String> {
     let fix = [&fix[..], &["--yes"]].concat();
     let output = run(with_few_instances(cluster, &limit, &fix), None, LIMIT)?;
     ensure(output.code == 0, || output.told())?;
-    contains(&output.stdout, "Afterwards:\n2 checks are well")?;
+    contains(&output.stdout, "Afterwards:\n2 checks passed")?;
     let raised: u32 = std::fs::read_to_string(&limit).map_err(told)?.trim().parse().map_err(|_| output.told())?;
     ensure(raised >= 512, || format!("the limit is {raised}"))
 }
@@ -228,7 +228,7 @@ pub(super) fn kubeconfig(cluster: &Cluster) -> Result<(), String> {
     let checks = ["--check=kubeconfig-leads-nowhere", "--check=kubeconfig-stale", "--check=certificate-ends"];
     let doctor = |more: &[&str]| own.coracle_output(&[&["doctor"], &checks[..], more].concat());
     let output = doctor(&[])?;
-    ensure(output.stdout == "3 checks are well\n" && output.code == 0, || output.told())?;
+    ensure(output.stdout == "3 checks passed\n" && output.code == 0, || output.told())?;
 
     own.kubectl(&["config", "set-cluster", &gone, "--server=https://127.0.0.1:1"])?;
     own.kubectl(&["config", "set-context", &gone, &format!("--cluster={gone}"), &format!("--user={gone}")])?;
@@ -244,7 +244,7 @@ pub(super) fn kubeconfig(cluster: &Cluster) -> Result<(), String> {
     contains(&output.stderr, "Nothing was changed")?;
     ensure(text()? == before, || "something was changed".to_owned())?;
     let output = doctor(&["--fix", "--yes"])?;
-    contains(&output.stdout, "Afterwards:\n3 checks are well")?;
+    contains(&output.stdout, "Afterwards:\n3 checks passed")?;
     let after = text()?;
     // kubectl has removed the comments above; the entry of somebody else is there.
     let is_right = !after.contains(&gone) && after.contains("https://foreign.example:6443");

@@ -228,7 +228,7 @@ fn webhook(cluster: &Cluster) -> Result<(), String> {
 /// An admission plugin has every image pulled, and nobody has coracle's own.
 fn image(cluster: &Cluster) -> Result<(), String> {
     let failed = fail(cluster, "apiServer: {enable-admission-plugins: 'NodeRestriction,AlwaysPullImages'}", &[])?;
-    failed.of("image-missing", "image", &["and yet it is pulled", "AlwaysPullImages"])
+    failed.of("image-missing", "image", &["but the kubelet pulls it anyway", "AlwaysPullImages"])
 }
 
 /// The node's init ends, and with it the node.
@@ -349,5 +349,5 @@ fn other_cluster(cluster: &Cluster) -> Result<(), String> {
     server.arg("-cert").arg(&certificate).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Server(server.spawn().map_err(|error| error.to_string())?);
     let failed = fail(cluster, &at_port(port), &[])?;
-    failed.of("not-ready", "other-cluster", &["certificate", "not of this cluster", "iptables"])
+    failed.of("not-ready", "other-cluster", &["certificate", "does not belong to this cluster", "iptables"])
 }

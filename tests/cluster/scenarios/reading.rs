@@ -167,7 +167,7 @@ pub(super) fn manifests(cluster: &Cluster) -> Result<(), String> {
     ensure(output.code == 2, || output.told())?;
     for part in [
         "wrong-types.yaml:5:9",
-        "`data.port` must be a text, not the number `256`",
+        "`data.port` must be a string, not the number `256`",
         "wrong-types.yaml:11:3",
         "did you mean `replicas`?",
     ] {

@@ -71,7 +71,7 @@ pub async fn add(
     stop: &CancellationToken,
 ) -> Result<Added> {
     if options.node.role == Role::ControlPlane {
-        return Err(Error::new(Code::UsageInvalid, "control planes cannot be added to a cluster that runs, yet")
+        return Err(Error::new(Code::UsageInvalid, "control planes cannot be added to a running cluster yet")
             .hint("create a cluster with several: `coracle create cluster --control-planes 3`"));
     }
     let id = new_id();
@@ -128,7 +128,7 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options) -> Result<Added
         warnings.push("no CNI plugin is installed, so the new nodes are not Ready".to_owned());
     }
     warnings.extend(log_in(run, name, &names, &logins).await.err().map(|error| {
-        format!("the new nodes have no credentials for registries: {error}; `coracle registry login` gives them")
+        format!("the new nodes have no credentials for registries: {error}; `coracle registry login` pushes them")
     }));
     let images = images::follow(run, &before.cluster, &names).await.unwrap_or_else(|error| {
         warnings.push(format!("the new nodes lack images that the other nodes have: {error}; load them again"));
@@ -154,7 +154,7 @@ type Logins = (Vec<Registry>, Result<Vec<Login>>);
 async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<(Before, Layout, Facts, Logins)> {
     let mut attempt = 1;
     loop {
-        let step = run.ui.step("Reading what the cluster has");
+        let step = run.ui.step("Reading the cluster's state");
         let (cluster, client) = running(&*run.engine, name).await?;
         let before = prepare::read(&*run.engine, cluster, client).await?;
         let new = vec![options.node.clone(); options.count];

@@ -62,7 +62,7 @@ pub(super) async fn require_replaceable(client: &Client, nodes: &[String]) -> Re
     Err(Error::new(Code::NodeInUse, format!("{pods} would be lost with {}", nodes.join(", ")))
         .because(format!("no controller recreates {replaces} on another node"))
         .with_lines(lost)
-        .hint("delete what is not needed any more with kubectl, or add `--force` to lose it"))
+        .hint("delete the pods with kubectl, or add `--force` to lose them"))
 }
 
 /// What was drained.

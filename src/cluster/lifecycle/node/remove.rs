@@ -113,7 +113,7 @@ fn is_of(cluster: &ClusterName, object: &Value) -> bool {
 fn foreign(cluster: &Cluster, name: &str) -> Error {
     Error::new(Code::NodeInUse, format!("node `{name}` was not made by coracle"))
         .because(format!("cluster `{}` has no container for it", cluster.name))
-        .hint(format!("whoever made it removes it; `kubectl delete node {name}` removes the Node object"))
+        .hint(format!("remove it with the tool that made it, or only its Node object: `kubectl delete node {name}`"))
 }
 
 fn control_plane(cluster: &Cluster, name: &str) -> Error {
