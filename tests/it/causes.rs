@@ -26,7 +26,7 @@ fn every_cause_is_provoked_on_a_real_node_or_is_said_not_to_be() {
     let files = ["failures.rs", "explain.rs", "engine/full.sh"];
     let tests = files.map(|name| read(&format!("tests/cluster/scenarios/{name}"))).concat();
     let text = read(&page("failed-create.md"));
-    let (_, apart) = text.split_once("## What no test provokes").unwrap();
+    let (_, apart) = text.split_once("## Causes without a test on real nodes").unwrap();
     let marks = |id: &str| [format!("\"{id}\", &"), format!("cause[{id}]"), format!("said\" {id} ")];
     let is_named = |id: &str| marks(id).iter().any(|mark| tests.contains(mark));
     for cause in Cause::ALL {
