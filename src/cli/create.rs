@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::ui::Format;
 
 /// How long the API server may take to answer where the cluster is not awaited.
-const API_PATIENCE: Duration = Duration::from_secs(5 * 60);
+const API_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 commands! {
     pub(crate) enum Create {
@@ -126,7 +126,7 @@ impl Run for CreateCluster {
         let (engine, options) = prepare(context, &cluster, self.kubeconfig.location()?).await?;
         let options = Options {
             // The API server must answer all the same: what makes nodes a cluster is written to it.
-            wait: if self.wait.is_zero() { API_PATIENCE } else { self.wait },
+            wait: if self.wait.is_zero() { API_TIMEOUT } else { self.wait },
             is_awaited: !self.wait.is_zero(),
             retain: self.retain,
             logs: self.logs_on_failure.clone(),
@@ -215,7 +215,7 @@ pub(crate) async fn prepare(
     let logins = credentials::of_registries(environment.docker_config.as_deref(), &cluster.registries).await?;
     warn_of_left_out(context, &cluster.registries, &logins);
     let options = Options {
-        wait: API_PATIENCE,
+        wait: API_TIMEOUT,
         is_awaited: true,
         retain: false,
         logs: None,

@@ -26,7 +26,7 @@ use crate::host::proxy;
 use crate::plan::ProxySettings;
 
 /// How long an engine that is well may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(
@@ -164,10 +164,10 @@ impl Doctor {
 async fn connected(context: &Context, environment: &Environment) -> Result<SharedEngine> {
     let silent = || {
         Error::new(Code::EngineUnreachable, "the Docker engine does not answer")
-            .because(format!("it accepted a connection, but sent nothing for {} s", PATIENCE.as_secs()))
+            .because(format!("it accepted a connection, but sent nothing for {} s", CONNECTION_TIMEOUT.as_secs()))
             .hint("on the engine's machine: `sudo systemctl restart docker`")
     };
-    let connection = timeout(PATIENCE, context.connect(environment)).await.map_err(|_| silent())?;
+    let connection = timeout(CONNECTION_TIMEOUT, context.connect(environment)).await.map_err(|_| silent())?;
     connection.map(|(engine, _)| engine)
 }
 

@@ -85,10 +85,10 @@ impl command::Run for Run {
 impl Run {
     fn overrides(&self) -> Result<Overrides> {
         let absolute = |path: &PathBuf| {
-            let told = |source: std::io::Error| {
+            let broken = |source: std::io::Error| {
                 Error::new(Code::FileFailed, format!("cannot find `{}`", path.display())).with_cause(&source)
             };
-            std::path::absolute(path).map(|path| path.display().to_string()).map_err(told)
+            std::path::absolute(path).map(|path| path.display().to_string()).map_err(broken)
         };
         let generated = self.cluster.generated_name(self.name.is_some())?;
         let name = match generated.or_else(|| self.name.clone()) {

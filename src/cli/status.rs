@@ -12,7 +12,7 @@ use crate::cli::age;
 use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::options::NameOption;
-use crate::cli::output::{Printed, Table, TableOption};
+use crate::cli::output::{Printed, Table, ValueOption};
 use crate::cli::watch::Watch;
 use crate::cluster;
 use crate::cluster::health::status;
@@ -34,7 +34,7 @@ pub(crate) struct Status {
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]
-    output: TableOption,
+    output: ValueOption,
 }
 
 impl Run for Status {
@@ -44,7 +44,7 @@ impl Run for Status {
         if self.watch {
             return self.watch(context, &*engine, &name).await;
         }
-        let Seen { status, inventory, end, value } = look(&*engine, &name).await?;
+        let Overview { status, inventory, end, value } = look(&*engine, &name).await?;
         let printed = Printed { value, names: vec![&status.name], text: &|_| text(&status, &inventory, &end) };
         context.ui.data(&printed.render(self.output.output)?)?;
         let is = |state| status.parts().any(|part| part.container == state);
@@ -70,7 +70,7 @@ impl Status {
     async fn watch(&self, context: &Context, engine: &dyn Engine, name: &ClusterName) -> Result<ExitCode> {
         let (mut watch, mut before) = (Watch::new(&context.ui), Value::Null);
         loop {
-            let Seen { status, inventory, end, value } = look(engine, name).await?;
+            let Overview { status, inventory, end, value } = look(engine, name).await?;
             // Free space changes all the time.
             let mut lasting = value.clone();
             lasting["disk"] = Value::Null;
@@ -87,7 +87,7 @@ impl Status {
 }
 
 /// What is known of a cluster.
-struct Seen {
+struct Overview {
     status: status::Status,
     inventory: Inventory,
     /// A line about its end.
@@ -96,7 +96,7 @@ struct Seen {
     value: Value,
 }
 
-async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Seen> {
+async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Overview> {
     let cluster = cluster::get(engine, name).await?;
     let (limit, status, inventory) = tokio::join!(
         lifetime::limit(engine, &cluster),
@@ -110,7 +110,7 @@ async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Seen> {
         all.extend(more);
     }
     let end = age::sentence(&limit, cluster.idle_stop.as_deref(), OffsetDateTime::now_utc());
-    Ok(Seen { status, inventory, end, value })
+    Ok(Overview { status, inventory, end, value })
 }
 
 fn text(status: &status::Status, inventory: &Inventory, end: &str) -> String {

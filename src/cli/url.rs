@@ -19,8 +19,8 @@ use crate::cluster::service::wait::answering;
 use crate::error::Result;
 use crate::ui::Step;
 
-/// How long it is waited without a word.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wait stays silent.
+const NOTICE_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct Url {
@@ -58,7 +58,7 @@ impl Run for Url {
                 let (begun, step) = (Instant::now(), OnceCell::new());
                 let progress = |cause: &str| {
                     // Scripts need the URL, and people a reason only if it takes its time.
-                    if begun.elapsed() > PATIENCE {
+                    if begun.elapsed() > NOTICE_DELAY {
                         let name = || context.ui.step(format!("Waiting for Service {}", self.service));
                         step.get_or_init(name).detail("waiting", cause);
                     }

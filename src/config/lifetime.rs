@@ -4,7 +4,7 @@ use super::reader::{Fields, Reader};
 use super::{ClusterConfig, Period};
 
 /// A cluster takes about this long to be created; one that lives shorter is a mistake.
-const SHORTEST: u64 = 10;
+const MIN_SECONDS: u64 = 10;
 
 pub(super) fn read(reader: &mut Reader<'_>, fields: &Fields<'_>, cluster: &mut ClusterConfig) {
     for (name, period) in [("ttl", &mut cluster.ttl), ("idleStop", &mut cluster.idle_stop)] {
@@ -30,7 +30,9 @@ fn limit(text: &str) -> Result<Option<Period>, String> {
     let period: Period = text.parse()?;
     match period.seconds() {
         0 => Ok(None),
-        seconds if seconds < SHORTEST => Err(format!("`{text}` is shorter than {SHORTEST} s; `0s` means no limit")),
+        seconds if seconds < MIN_SECONDS => {
+            Err(format!("`{text}` is shorter than {MIN_SECONDS} s; `0s` means no limit"))
+        }
         _ => Ok(Some(period)),
     }
 }

@@ -13,7 +13,7 @@ use crate::host::check::Found;
 use crate::host::checks::Id;
 
 /// How long a taken port may take to become free: that of a program that is just ending.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An address and port of the configuration, and the path of its field there.
 struct Wanted {
@@ -59,7 +59,7 @@ pub fn addresses(cluster: &ClusterConfig) -> Vec<Found> {
 /// Checks that the ports that the configuration names are free, or soon are; those that coracle chooses are replaced when
 /// they are taken. `containers` are those of the engine.
 pub async fn free(cluster: &ClusterConfig, containers: &[Container]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PORT_TIMEOUT;
     loop {
         let free = free_now(cluster, containers);
         if free.is_ok() || Instant::now() > deadline {

@@ -40,7 +40,7 @@ impl Group {
 }
 
 /// How many scenarios run at once: they wait more than they work.
-const AT_ONCE: usize = 4;
+const MAX_PARALLEL: usize = 4;
 
 /// The parts that run side by side, each of about the same length; the first one has every other group. What uses the shared
 /// registry, or images of the same names, is in the same part. Three parts took longer than two on two processors.
@@ -161,7 +161,7 @@ fn at_once(group: &str, scenarios: Vec<&(&'static str, Scenario)>, cluster: &Clu
     let tally = Mutex::new(tally);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_PARALLEL {
             scope.spawn(|| {
                 while let Some((name, scenario, own)) = next() {
                     let (seconds, result) = timed(|| own.and_then(|own| scenario(&own)));

@@ -18,8 +18,8 @@ use crate::config::{self, ClusterConfig, Overrides};
 use crate::error::{Code, Error, Problem, Result, counted};
 use crate::host::mounts;
 
-/// How long an engine may take to tell what its node images know; nobody waits for it who only wants his file checked.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an engine may take to say what its node images know: a check of a file must not wait for it.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
@@ -99,14 +99,14 @@ async fn against_images(context: &Context, all: &mut [Checked]) {
     if !all.iter().any(sets) {
         return;
     }
-    let engine = match timeout(PATIENCE, context.engine()).await {
+    let engine = match timeout(ENGINE_TIMEOUT, context.engine()).await {
         Ok(Ok((engine, _))) => Some(engine),
         _ => None,
     };
     for one in all.iter_mut().filter(|one| sets(one)) {
         let Some((cluster, written)) = &one.cluster else { continue };
         let found = match &engine {
-            Some(engine) => timeout(PATIENCE, upstream::look(&**engine, cluster, written)).await.ok(),
+            Some(engine) => timeout(ENGINE_TIMEOUT, upstream::look(&**engine, cluster, written)).await.ok(),
             None => None,
         };
         match found {

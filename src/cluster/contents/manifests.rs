@@ -115,11 +115,11 @@ impl Reading<'_> {
         let documents = yaml::read(text);
         let several = documents.iter().any(|document| document.number > 1);
         for yaml::Document { number, at, value, repeated } in documents {
-            let told = |message: String| if several { format!("document {number}: {message}") } else { message };
+            let numbered = |message: String| if several { format!("document {number}: {message}") } else { message };
             let value = match value {
                 Ok(value) => value,
                 Err(message) => {
-                    self.problems.push(problem_at(file, text, at, told(message)));
+                    self.problems.push(problem_at(file, text, at, numbered(message)));
                     continue;
                 }
             };
@@ -135,7 +135,7 @@ impl Reading<'_> {
                 for Wrong { pointer: below, is_name, message } in wrong {
                     let of_object = if below.is_empty() { String::new() } else { format!("{}: ", title(&object)) };
                     let at = yaml::place(text, number, &format!("{pointer}{below}"), is_name);
-                    self.problems.push(problem_at(file, text, at, told(format!("{of_object}{message}"))));
+                    self.problems.push(problem_at(file, text, at, numbered(format!("{of_object}{message}"))));
                 }
                 let line = Places::new(text).mark(yaml::place(text, number, &pointer, false)).line;
                 self.documents.push(Document { file: file.to_owned(), number, line, object });

@@ -21,7 +21,7 @@ use crate::plan::labels;
 const PREFIX: &str = "coracle-";
 const OF_KIND: &str = "kind-";
 /// How long a program may hold a lock here; kubectl and coracle need milliseconds.
-const PATIENCE: Duration = Duration::from_millis(300);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// A lock that is older was left by a program that was killed.
 const OLD_LOCK: Duration = Duration::from_secs(30);
 /// How long an API server of this host may take to accept a connection.
@@ -31,7 +31,7 @@ const SOON: time::Duration = time::Duration::days(30);
 
 /// Whether the files can be used.
 pub(super) fn of_file(location: &Location) -> Vec<Finding> {
-    let result = kubeconfig::preflight_within(location, PATIENCE);
+    let result = kubeconfig::preflight_within(location, LOCK_TIMEOUT);
     let code = result.as_ref().err().map(Error::code);
     let mut unlock = None;
     let findings = [Id::KubeconfigUnusable, Id::KubeconfigInvalid, Id::KubeconfigLocked].map(|id| {

@@ -25,7 +25,7 @@ pub use finding::Finding;
 pub use fix::Fix;
 
 /// How long the engine may take for all that it is asked.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is looked at.
 pub struct Request {
@@ -90,7 +90,7 @@ async fn of_engine(request: &Request, config: Option<&ClusterConfig>) -> Vec<Fin
         [Id::EngineAddress, Id::EngineUnreachable, Id::EnginePermission, Id::EngineUnsupported]
             .map(|id| Finding::from(Check::new(id, Ok(()))))
             .into();
-    let looked = timeout(PATIENCE, async {
+    let looked = timeout(ENGINE_TIMEOUT, async {
         let mut found = beforehand::findings(engine, request, config).await?;
         found.extend(clusters::findings(engine, request.kubeconfig.as_ref().ok(), node_image::abandoned()).await?);
         Ok::<_, Error>(found)
@@ -123,7 +123,7 @@ fn unusable(error: &Error) -> Check {
 fn silent() -> Error {
     odd("the engine stopped answering", "on the engine's machine: `sudo systemctl restart docker`")
         .with_code(Code::EngineUnreachable)
-        .because(format!("it did not answer all questions within {} s", PATIENCE.as_secs()))
+        .because(format!("it did not answer all questions within {} s", ENGINE_TIMEOUT.as_secs()))
 }
 
 #[cfg(test)]

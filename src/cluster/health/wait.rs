@@ -17,7 +17,7 @@ use crate::ui::Step;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long CoreDNS is looked at where it may ask itself: its plugin `loop` finds that out within seconds after it is ready.
-const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+const DNS_LOOP_TIMEOUT: Duration = Duration::from_secs(10);
 const DNS_INTERVAL: Duration = Duration::from_millis(500);
 const DNS_PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
 
@@ -73,7 +73,7 @@ pub async fn until_dns_stays(run: &Run, client: &Client, nodes: &[String], clust
 
 /// Waits a moment; if CoreDNS ends meanwhile, until its failure is found, or to the deadline.
 async fn stays(client: &Client, deadline: Instant) -> Result<()> {
-    let end = Instant::now() + LOOP_PATIENCE;
+    let end = Instant::now() + DNS_LOOP_TIMEOUT;
     loop {
         let has_ended = client.get(DNS_PODS).await.is_ok_and(|pods| object::items(&pods).iter().any(has_ended));
         if Instant::now() >= if has_ended { deadline } else { end } {

@@ -15,7 +15,7 @@ use crate::ui::Step;
 
 /// Shortest and longest pause between two diagnoses.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
-const LONGEST_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(60);
 /// What the way from this host to the API server is kept under, beside the names of nodes.
 const API: &str = "";
 /// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
@@ -68,7 +68,7 @@ async fn failure(engine: &dyn Engine, client: &Client, nodes: &[String]) -> Erro
 
 /// The pause after a diagnosis that took so long: on a slow machine, the looks must not take the time that the nodes need.
 fn pause_after(took: Duration) -> Duration {
-    (took * 10).clamp(DIAGNOSIS_INTERVAL, LONGEST_DIAGNOSIS_INTERVAL)
+    (took * 10).clamp(DIAGNOSIS_INTERVAL, MAX_DIAGNOSIS_INTERVAL)
 }
 
 /// The error of a node's failure that an earlier look saw as well; else it is kept for the next look.

@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Problem, Result, counted};
 use crate::host::ports::{self, Taken};
 
 /// How long a taken port may take to become free: that of a program that is just ending.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The other way to go on.
@@ -32,7 +32,7 @@ pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<(
     if wanted.is_empty() {
         return Ok(());
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PORT_TIMEOUT;
     loop {
         let containers = engine.containers(&[]).await?;
         let taken = taken(&wanted, &containers, engine.place().is_host());

@@ -28,7 +28,7 @@ pub use crate::cluster::lifecycle::options::Options;
 const MAX_ROLL_BACKS: usize = 3;
 /// How long a roll-back goes on trying with an engine that does not answer, or has taken a request and not said what became
 /// of it: such a request may still be carried out, after everything else is gone.
-const MAX_PATIENCE: Duration = Duration::from_secs(45);
+const ROLL_BACK_TIMEOUT: Duration = Duration::from_secs(45);
 /// Pauses before the looks for what appears late, one for each look that found nothing.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
@@ -107,7 +107,7 @@ pub async fn create(
 /// Removes what the run made; a clean-up is worth more than one attempt. `lost`: the answer to a request was lost.
 pub(super) async fn roll_back(engine: &SharedEngine, id: &str, mut lost: bool) -> Result<()> {
     let scope = Scope::Run(id.to_owned());
-    let end = Instant::now() + MAX_PATIENCE;
+    let end = Instant::now() + ROLL_BACK_TIMEOUT;
     let (mut attempts, mut looks, mut refusals) = (0, 0, 0);
     loop {
         attempts += 1;

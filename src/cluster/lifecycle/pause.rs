@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ui::Step;
 
 /// How long freezing is tried, and the pause between two attempts.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Freezes what runs of a cluster, all at once, and returns the names of those containers.
@@ -35,7 +35,7 @@ pub async fn pause(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Ve
 /// Freezes a container. With cgroup v1, the kernel gives up on processes that are just being made, and the engine thaws the
 /// others: on a busy machine, it takes more than one attempt.
 async fn freeze(engine: &dyn Engine, container: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
     loop {
         match engine.pause_container(container).await {
             Err(error) if is_unfrozen(&error) && Instant::now() < deadline => sleep(PAUSE).await,

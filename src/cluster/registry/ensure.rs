@@ -21,7 +21,7 @@ use crate::plan::ownership::Names;
 use crate::plan::{NodePlan, labels};
 
 /// How long a port may still be taken: the program that has it may be ending.
-const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes sure that the registry exists and runs; `false` if it already did. `local`: the engine is on this host.
 pub async fn ensure(run: &Run, registry: &Registry, local: bool) -> Result<bool> {
@@ -130,7 +130,7 @@ async fn start(engine: &dyn Engine, id: &str, plan: &NodePlan, registry: &Regist
 
 /// Fails if another registry has the port, or another program on this host that does not end in a moment.
 async fn free_port(engine: &dyn Engine, registry: &Registry, local: bool) -> Result<()> {
-    let deadline = Instant::now() + PORT_PATIENCE;
+    let deadline = Instant::now() + PORT_TIMEOUT;
     let mut bound = bind(registry.port);
     while local && bound.is_err() && Instant::now() < deadline {
         sleep(Duration::from_millis(100)).await;

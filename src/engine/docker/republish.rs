@@ -40,9 +40,9 @@ impl Docker {
     /// See [`Inside::republish`].
     pub(super) async fn make_anew(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
         let what = format!("cannot recreate container `{container}`");
-        let told = |source: bollard::errors::Error| failed(&what, &source);
+        let refused = |source: bollard::errors::Error| failed(&what, &source);
         let found = self.client.inspect_container(container, None::<query::InspectContainerOptions>).await;
-        let found = found.map_err(told)?;
+        let found = found.map_err(refused)?;
         let is_same =
             async |image: &str| self.client.inspect_image(image).await.is_ok_and(|known| known.id == found.image);
         let named = found.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
@@ -64,7 +64,7 @@ impl Docker {
             Ok(id) => {
                 // Without its volumes: they are the new one's.
                 let options = query::RemoveContainerOptionsBuilder::default().force(true).v(false).build();
-                self.client.remove_container(&old, Some(options)).await.map_err(told)?;
+                self.client.remove_container(&old, Some(options)).await.map_err(refused)?;
                 Ok(id)
             }
             Err(error) => {
@@ -88,14 +88,14 @@ impl Docker {
         (old, mounted): (&str, &[String]),
         what: &str,
     ) -> Result<String> {
-        let told = |source: bollard::errors::Error| failed(what, &source);
+        let refused = |source: bollard::errors::Error| failed(what, &source);
         let options = query::CreateContainerOptionsBuilder::default().name(name).build();
-        let id = self.client.create_container(Some(options), body).await.map_err(told)?.id;
+        let id = self.client.create_container(Some(options), body).await.map_err(refused)?.id;
         for (network, settings) in others {
             let request = NetworkConnectRequest { container: id.clone(), endpoint_config: Some(settings.clone()) };
-            self.client.connect_network(network, request).await.map_err(told)?;
+            self.client.connect_network(network, request).await.map_err(refused)?;
         }
-        let changes = self.client.container_changes(old).await.map_err(told)?.unwrap_or_default();
+        let changes = self.client.container_changes(old).await.map_err(refused)?.unwrap_or_default();
         for path in changed(&changes, mounted) {
             // Of directories that only have another date, nothing is to be copied.
             let is_new = changes.iter().any(|change| change.path == path && change.kind == ChangeType::_1);

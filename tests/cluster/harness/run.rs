@@ -32,12 +32,12 @@ impl Output {
 }
 
 fn shortened(text: &str) -> String {
-    const MOST: usize = 1500;
+    const MAX_CHARS: usize = 1500;
     let count = text.chars().count();
-    if count <= MOST {
+    if count <= MAX_CHARS {
         return text.to_owned();
     }
-    let tail: String = text.chars().skip(count - MOST).collect();
+    let tail: String = text.chars().skip(count - MAX_CHARS).collect();
     format!("…{tail}")
 }
 

@@ -32,7 +32,7 @@ pub struct Options {
 
 /// Nodes that were removed.
 #[derive(Debug)]
-pub struct Removed {
+pub struct NodeRemoval {
     pub nodes: Vec<String>,
     /// How many pods were evicted.
     pub evicted: usize,
@@ -50,7 +50,7 @@ pub async fn remove(
     options: &Options,
     ui: &Ui,
     stop: &CancellationToken,
-) -> Result<Removed> {
+) -> Result<NodeRemoval> {
     let (cluster, client) = running(&**engine, name).await?;
     let mut names = options.nodes.clone();
     names.sort();
@@ -74,7 +74,7 @@ pub async fn remove(
     run_to_end(engine, stop, work).await?;
     let left: Vec<&Node> = cluster.nodes.iter().filter(|node| !names.contains(&node.name)).collect();
     let warnings = idle(&client, &left).await;
-    Ok(Removed { nodes: names, evicted: drained.evicted, with_data: drained.with_data, warnings })
+    Ok(NodeRemoval { nodes: names, evicted: drained.evicted, with_data: drained.with_data, warnings })
 }
 
 /// The nodes of these names whose containers exist. One whose container is gone, but whose Node object is not, is removed too.

@@ -51,22 +51,22 @@ pub(super) async fn until_usable(
 }
 
 /// What the API says of nodes and of what they need.
-struct Seen {
+struct Objects {
     nodes: Value,
     sets: Value,
     pods: Value,
 }
 
-async fn look(client: &Client) -> Result<Seen, Failure> {
+async fn look(client: &Client) -> Result<Objects, Failure> {
     let (nodes, sets, pods) = tokio::try_join!(
         client.get("/api/v1/nodes"),
         client.get("/apis/apps/v1/namespaces/kube-system/daemonsets"),
         client.get("/api/v1/namespaces/kube-system/pods"),
     )?;
-    Ok(Seen { nodes, sets, pods })
+    Ok(Objects { nodes, sets, pods })
 }
 
-impl Seen {
+impl Objects {
     /// Why a node is not usable yet.
     fn cause(&self, node: &str, needs_network: bool) -> Option<String> {
         let object = object::items(&self.nodes).iter().find(|object| object::name(object) == node);
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn seen(ready: &str, proxy: &str) -> Seen {
+    fn seen(ready: &str, proxy: &str) -> Objects {
         let condition =
             |status: &str| json!({"conditions": [{"type": "Ready", "status": status, "message": "no network"}]});
         let pod = json!({
@@ -105,7 +105,7 @@ mod tests {
             "spec": {"nodeName": "a"},
             "status": condition(proxy),
         });
-        Seen {
+        Objects {
             nodes: json!({"items": [{"metadata": {"name": "a"}, "status": condition(ready)}]}),
             sets: json!({"items": [{"metadata": {"name": "kube-proxy"}}, {"metadata": {"name": "mine"}}]}),
             pods: json!({"items": [pod]}),

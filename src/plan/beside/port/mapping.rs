@@ -7,7 +7,7 @@ use crate::engine::spec::Protocol;
 use crate::error::counted;
 
 /// The most ports of a range: each has a container of its own.
-const MOST: usize = 32;
+const MAX_PORTS: usize = 32;
 /// Words before the name of a Service, as kubectl knows them.
 const SERVICE: [&str; 3] = ["svc", "service", "services"];
 
@@ -158,7 +158,9 @@ fn ports(text: &str, minimum: u16) -> Result<Vec<u16>, String> {
     let all: Vec<u16> = (first..=last).collect();
     match all.len() {
         0 => Err(format!("the range `{text}` is empty")),
-        count if count > MOST || first == 0 => Err(format!("`{text}` is not a range of at most {MOST} ports")),
+        count if count > MAX_PORTS || first == 0 => {
+            Err(format!("`{text}` is not a range of at most {MAX_PORTS} ports"))
+        }
         _ => Ok(all),
     }
 }
