@@ -109,6 +109,35 @@ fn every_command_in_the_documentation_parses() {
     assert!(seen > 0);
 }
 
+/// Whether a command is wrong, and not only shorter than one that can be run: prose leaves out arguments.
+fn is_wrong(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind;
+    matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument)
+}
+
+#[test]
+fn every_command_in_a_sentence_exists() {
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for page in pages() {
+        let text = read(&page);
+        let mut fenced = false;
+        for (index, line) in text.lines().enumerate() {
+            fenced ^= line.trim_start().starts_with("```");
+            // A span with a choice or something left out is a pattern; `COMMAND` stands for any command.
+            let is_command = |span: &&str| span.starts_with("coracle ") && !span.contains(['|', '[', '…', '*']);
+            let spans = line.split('`').skip(1).step_by(2).filter(|_| !fenced).filter(is_command);
+            for words in spans.flat_map(|span| commands(&span.replace("COMMAND", "status"))) {
+                seen += 1;
+                if Arguments::try_parse_from(&words).is_err_and(|error| is_wrong(&error)) {
+                    wrong.push(format!("{page}:{}: `{}`", index + 1, words.join(" ")));
+                }
+            }
+        }
+    }
+    assert!(seen > 0);
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 /// Targets of `[text](target)` outside fenced blocks and code spans.
 fn links(page: &str) -> Vec<String> {
     let text = read(page);
