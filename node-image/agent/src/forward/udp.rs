@@ -16,11 +16,11 @@ use super::target::{Candidate, Targets, datagrams};
 use crate::log::Failures;
 
 /// After so long without a datagram, a client's conversation is over, as for kube-proxy and for the engine's proxy.
-const IDLE: Duration = Duration::from_mins(2);
+const IDLE: Duration = Duration::from_secs(120);
 /// A place that did not answer for so long may be that of a node that is gone.
 const DOUBT: Duration = Duration::from_secs(1);
 /// How often a conversation that was never answered gets another socket.
-const TRIES: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 /// The longest datagram.
 const LARGEST: usize = 65_535;
 /// Datagrams of one client that wait; more are lost, as on any way.
@@ -117,7 +117,7 @@ impl Conversation {
                 // another socket is another connection for kube-proxy, and may go to another pod.
                 let is_same = |place: &(UdpSocket, Candidate)| places.first() == Some(&place.1);
                 self.tries += 1;
-                if !self.place.as_ref().is_some_and(is_same) || self.has_answered || self.tries <= TRIES {
+                if !self.place.as_ref().is_some_and(is_same) || self.has_answered || self.tries <= MAX_ATTEMPTS {
                     places.reverse();
                     self.others = places;
                     self.next().await;
