@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
@@ -14,6 +15,7 @@ use crate::cli::options::{KubeconfigOption, PositionalName, duration, parse_name
 use crate::cli::registry::warn_of_left_out;
 use crate::cli::{as_kind, summary, usage};
 use crate::cluster::lifecycle::create::{self, Created, Options};
+use crate::cluster::lifecycle::together;
 use crate::config::upstream::Written;
 use crate::config::{self, ClusterConfig, ClusterName, Durability, Overrides};
 use crate::engine::SharedEngine;
@@ -27,6 +29,8 @@ use crate::ui::Format;
 
 /// How long the API server may take to answer where the cluster is not awaited.
 const API_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long the engine is asked for what else is wrong with a configuration that has mistakes.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 commands! {
     pub(crate) enum Create {
@@ -119,7 +123,7 @@ impl Run for CreateCluster {
             kind_network: self.as_kind.then(as_kind::network),
             ..Overrides::default()
         };
-        let (cluster, written) = self.cluster.read(overrides).await?;
+        let (cluster, written) = self.cluster.read(context, overrides).await?;
         if !self.as_kind {
             warn_of_kind(context, &self, &cluster)?;
         }
@@ -239,7 +243,7 @@ pub(crate) fn name_from(prefix: &str) -> String {
 /// The configuration in a file, as `create cluster --config` reads it.
 pub(crate) async fn configuration(file: &Path, name: Option<&str>) -> Result<ClusterConfig> {
     let overrides = Overrides { name: name.map(str::to_owned), ..Overrides::default() };
-    read(Some(file), &ClusterFlags::default(), overrides).await.map(|(cluster, _)| cluster)
+    read(None, Some(file), &ClusterFlags::default(), overrides).await.map(|(cluster, _)| cluster)
 }
 
 impl ClusterOptions {
@@ -254,13 +258,19 @@ impl ClusterOptions {
     }
 
     /// Reads the configuration, with what the command line says.
-    pub(crate) async fn read(&self, overrides: Overrides) -> Result<(ClusterConfig, Option<Written>)> {
-        read(self.config.as_deref(), &self.flags, overrides).await
+    pub(crate) async fn read(
+        &self,
+        context: &Context,
+        overrides: Overrides,
+    ) -> Result<(ClusterConfig, Option<Written>)> {
+        read(Some(context), self.config.as_deref(), &self.flags, overrides).await
     }
 }
 
-/// Reads a configuration, or takes the default cluster if there is no file, with what the command line says.
+/// Reads a configuration, or takes the default cluster if there is no file, with what the command line says. With a
+/// context, an error also has what this host, the images and the files of the configuration have wrong.
 pub(crate) async fn read(
+    context: Option<&Context>,
     file: Option<&Path>,
     flags: &ClusterFlags,
     overrides: Overrides,
@@ -277,8 +287,19 @@ pub(crate) async fn read(
         return Ok((config::load("", "", &overrides)?, None));
     };
     let Source { written, base_directory } = input::configuration(path).await?;
-    let cluster = config::load(&written.text, &written.file, &Overrides { base_directory, ..overrides })?;
-    Ok((cluster, Some(written)))
+    let (cluster, problems) =
+        config::load_partly(&written.text, &written.file, &Overrides { base_directory, ..overrides });
+    if problems.is_empty() {
+        return Ok((cluster, Some(written)));
+    }
+    let error = config::invalid(&written.file, problems);
+    let Some(context) = context else { return Err(error) };
+    let more = async {
+        let Ok((engine, _)) = context.engine().await else { return error.clone() };
+        together::with_the_rest(&*engine, &cluster, &written, engine.place().is_host(), error.clone()).await
+    };
+    // Without an engine, the mistakes in the text are told all the same.
+    Err(timeout(ENGINE_TIMEOUT, more).await.unwrap_or_else(|_| error.clone()))
 }
 
 fn finish(context: &Context, created: &Created, is_awaited: bool) {

@@ -73,7 +73,7 @@ impl command::Run for Run {
             Error::new(Code::FileFailed, "cannot create a temporary directory").with_cause(&source)
         })?;
         let kubeconfig = directory.path().join("kubeconfig");
-        let (cluster, written) = self.cluster.read(self.overrides()?).await?;
+        let (cluster, written) = self.cluster.read(context, self.overrides()?).await?;
         let (engine, options) =
             create::prepare(context, &cluster, Location::new(Some(&kubeconfig), None, None)?).await?;
         let options = Options { wait: self.wait, logs: self.logs.clone(), written, ..options };

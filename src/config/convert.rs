@@ -253,6 +253,7 @@ impl Remarks<'_> {
         }
         let of_patches = [
             ("taints", "kind: `nodeRegistration.taints`, or `register-with-taints`, in a patch"),
+            ("patches", "Directory of patches on this host. kind: `patches.directory` in a patch, through a mount"),
             ("kubeletFlags", "Flags of this node's kubelet. kind: `nodeRegistration.kubeletExtraArgs` in a patch"),
         ];
         for (name, text) in of_patches {

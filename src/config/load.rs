@@ -103,6 +103,12 @@ pub struct Overrides {
 /// Without a file (`file` is empty) it is the default cluster.
 /// Fails with [`Code::ConfigInvalid`] and the list of all problems.
 pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConfig> {
+    let (cluster, problems) = load_partly(text, file, overrides);
+    if problems.is_empty() { Ok(cluster) } else { Err(invalid(file, problems)) }
+}
+
+/// The same as far as it can be read, and all problems; what has one keeps its default.
+pub fn load_partly(text: &str, file: &str, overrides: &Overrides) -> (ClusterConfig, Vec<Problem>) {
     // Windows editors write a byte order mark first, which is not part of the YAML.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::new(text, file);
@@ -119,8 +125,7 @@ pub fn load(text: &str, file: &str, overrides: &Overrides) -> Result<ClusterConf
             cluster(&mut reader, None, overrides)
         }
     };
-    let problems = reader.into_problems();
-    if problems.is_empty() { Ok(cluster) } else { Err(invalid(file, problems)) }
+    (cluster, reader.into_problems())
 }
 
 /// Whether a text is a configuration file of kind.

@@ -46,7 +46,7 @@ pub use convert::{Converted, convert, convert_minikube};
 pub use dns::CoreDns;
 pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};
-pub use load::{Overrides, invalid, is_of_kind, load};
+pub use load::{Overrides, invalid, is_of_kind, load, load_partly};
 pub use name::ClusterName;
 pub use node_flags::NodeFlags;
 pub use node_settings::{Cpus, HostAlias, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
@@ -153,6 +153,9 @@ pub struct Node {
     /// Flags of its kubelet, without dashes.
     #[serde(skip_serializing_if = "Flags::is_empty")]
     pub kubelet_flags: Flags,
+    /// Absolute path of a directory on the host with patches of its static pods and of its kubelet's configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<String>,
     /// Host directories and files that the node sees.
     pub extra_mounts: Vec<ExtraMount>,
     /// Host ports that are forwarded to ports of the node.
@@ -171,6 +174,7 @@ impl Node {
             labels: BTreeMap::new(),
             taints: None,
             kubelet_flags: Flags::new(),
+            patches: None,
             extra_mounts: Vec::new(),
             extra_port_mappings: Vec::new(),
             settings: NodeSettings::default(),

@@ -57,16 +57,29 @@ impl FromStr for ClusterName {
         let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         if text.is_empty() {
-            Err("the name is empty".to_owned())
-        } else if text.len() > MAX_LENGTH {
-            Err(format!("`{text}` is longer than {MAX_LENGTH} characters"))
-        } else if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
-            Err(format!("`{text}` contains `{bad}`; use lower-case letters, digits, `-` and `.`"))
-        } else if !is_edge(text.chars().next()) || !is_edge(text.chars().last()) {
-            Err(format!("`{text}` must begin and end with a letter or a digit"))
-        } else {
-            Ok(Self(text.to_owned()))
+            return Err("the name is empty".to_owned());
         }
+        let mut wrong = Vec::new();
+        if text.chars().count() > MAX_LENGTH {
+            wrong.push(format!("is longer than {MAX_LENGTH} characters"));
+        }
+        let mut bad: Vec<String> = Vec::new();
+        for c in text.chars().filter(|c| !is_allowed(*c)).map(|c| format!("`{c}`")) {
+            if !bad.contains(&c) {
+                bad.push(c);
+            }
+        }
+        if !bad.is_empty() {
+            wrong.push(format!("contains {}", bad.join(", ")));
+        }
+        if !is_edge(text.chars().next()) || !is_edge(text.chars().last()) {
+            wrong.push("does not begin and end with a lower-case letter or a digit".to_owned());
+        }
+        if wrong.is_empty() {
+            return Ok(Self(text.to_owned()));
+        }
+        let instead = if bad.is_empty() { "" } else { "; use lower-case letters, digits, `-` and `.`" };
+        Err(format!("`{text}` {}{instead}", wrong.join(", and ")))
     }
 }
 
@@ -89,6 +102,8 @@ mod tests {
         assert!(refused("a_b").contains("`_`"));
         assert!(refused("-a").contains("begin and end"));
         assert!(refused("a.").contains("begin and end"));
+        let all = refused(&format!("A_{}B", "a".repeat(45)));
+        assert!(["44", "`A`, `_`, `B`", "begin and end"].iter().all(|part| all.contains(part)), "{all}");
         assert!(refused(&"a".repeat(45)).contains("44"));
     }
 }

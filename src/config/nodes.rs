@@ -11,7 +11,8 @@ use super::{
     syntax,
 };
 
-const NODE: &[&str] = &["role", "image", "labels", "taints", "kubeletFlags", "extraMounts", "extraPortMappings"];
+const NODE: &[&str] =
+    &["role", "image", "labels", "taints", "kubeletFlags", "patches", "extraMounts", "extraPortMappings"];
 const MOUNT: &[&str] = &["hostPath", "containerPath", "readOnly", "propagation"];
 const PORT: &[&str] = &["containerPort", "hostPort", "listenAddress", "protocol"];
 const TAINT: &[&str] = &["key", "value", "effect"];
@@ -80,6 +81,7 @@ fn node(reader: &mut Reader<'_>, field: &Field<'_>, base: &Path, loopback: IpAdd
     if let Some(value) = fields.get("kubeletFlags") {
         node.kubelet_flags = reader.flags(value, components::KUBELET_FLAGS);
     }
+    node.patches = fields.get("patches").and_then(|value| reader.parsed(value, |text| host_path(text, base)));
     if let Some(value) = fields.get("extraMounts") {
         let items = reader.items(value).unwrap_or_default();
         node.extra_mounts = items.iter().filter_map(|item| mount(reader, item, base)).collect();

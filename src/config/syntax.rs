@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::value::quoted;
+use crate::error::closest;
 
 /// Checks a part of a label: up to 63 letters, digits, `-`, `_` and `.`, alphanumeric at both ends.
 fn label_part(text: &str, what: &str) -> Result<(), String> {
@@ -295,6 +296,19 @@ const OWN: &[&str] = &[
     "sa.key",
     "sa.pub",
 ];
+
+/// Checks a key of the API server's `runtime-config` and its value: groups of versions, or a group and version of the API.
+pub(super) fn runtime_config(key: &str, value: &str) -> Result<(), String> {
+    const ALL: [&str; 4] = ["api/all", "api/alpha", "api/beta", "api/ga"];
+    if !["", "true", "false"].contains(&value) {
+        return Err(format!("{} must be `true` or `false`, not {}", quoted(key), quoted(value)));
+    }
+    if key.starts_with("api/") && !ALL.contains(&key) {
+        let meant = closest(key, ALL).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+        return Err(format!("the API server knows no {}{meant}", quoted(key)));
+    }
+    Ok(())
+}
 
 /// Directories in closed ones that may be mounted: programs that look into the host's kernel need them.
 const OPEN: &[&str] = &["/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing"];

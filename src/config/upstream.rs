@@ -89,6 +89,17 @@ impl Written {
     }
 }
 
+/// What a patch of the kubelet's configuration has that this image does not know; nothing if it cannot be read, which is
+/// told elsewhere.
+pub fn patch_of_kubelet(file: &str, text: &str, known: &Known) -> Vec<Problem> {
+    let Ok(Some(document)) = tree::parse(text) else { return Vec::new() };
+    let mut check = Check { reader: Reader::new(text, file), known };
+    if matches!(document.value, Value::Map(_)) {
+        check.document(&Field::root(&document), "KubeletConfiguration", &[]);
+    }
+    check.reader.into_problems()
+}
+
 /// The check of one file against one image.
 struct Check<'a> {
     reader: Reader<'a>,
@@ -125,10 +136,12 @@ impl Check<'_> {
             return;
         }
         let fields = self.reader.entries(node).unwrap_or_default();
-        let kubelet =
-            fields.iter().filter(|(name, field)| *name == "kubelet" && matches!(field.node.value, Value::Map(_)));
-        for (_, field) in kubelet {
-            self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE);
+        for (name, field) in fields.iter().filter(|(_, field)| matches!(field.node.value, Value::Map(_))) {
+            match *name {
+                "kubelet" => self.document(field, "KubeletConfiguration", KUBELET_ELSEWHERE),
+                "kubeletFlags" => self.flags(field, "kubelet"),
+                _ => {}
+            }
         }
     }
 

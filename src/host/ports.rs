@@ -92,7 +92,11 @@ pub fn obstacle(address: SocketAddr, protocol: spec::Protocol, containers: &[Con
 }
 
 fn is_absent(wanted: &Wanted) -> bool {
-    TcpListener::bind((wanted.address.ip(), 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+    let ip = wanted.address.ip();
+    let is_broadcast = matches!(ip, IpAddr::V4(address) if address.is_broadcast());
+    // A link-local address of IPv6 needs the name of its link, which is refused as invalid.
+    let refused = [ErrorKind::AddrNotAvailable, ErrorKind::InvalidInput];
+    ip.is_multicast() || is_broadcast || TcpListener::bind((ip, 0)).is_err_and(|error| refused.contains(&error.kind()))
 }
 
 fn is_taken(wanted: &Wanted) -> bool {
@@ -328,6 +332,7 @@ mod tests {
             addresses: Vec::new(),
             networks: Vec::new(),
             network_ids: Vec::new(),
+            volumes: Vec::new(),
             ports: vec![binding],
             created: 0,
         };

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::config::Node;
 use crate::config::known::Known;
 use crate::engine::spec::{EngineInfo, Labels, Privilege};
 use crate::plan::labels;
 use crate::plan::layout::DOMAIN;
 use crate::plan::lifetime::Expiry;
+use crate::plan::patches::Patch;
 use crate::plan::subnet::Division;
 
 /// The CNI plugin by which a pod waits for its network policies: the agent's program under another name.
@@ -144,6 +146,8 @@ pub struct Facts {
     pub authorities: BTreeMap<String, String>,
     /// The hosts that the credentials for a registry belong to, by the host of the registry.
     pub login_hosts: BTreeMap<String, BTreeSet<String>>,
+    /// The patches of nodes, by the directory that has them.
+    pub patches: BTreeMap<String, Vec<Patch>>,
     /// ID of this run.
     pub run: String,
     /// When the cluster's time is over.
@@ -156,6 +160,14 @@ pub struct Facts {
     pub devices: Vec<String>,
     /// Whether the host has `/lib/modules`, from which kube-proxy may load modules.
     pub modules: bool,
+}
+
+impl Facts {
+    /// The patches of a node.
+    pub fn patches_of(&self, node: &Node) -> &[Patch] {
+        let own = node.patches.as_ref().and_then(|directory| self.patches.get(directory));
+        own.map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

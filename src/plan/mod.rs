@@ -17,6 +17,7 @@ pub mod lifetime;
 pub mod node;
 pub mod objects;
 pub mod ownership;
+pub mod patches;
 pub mod pki;
 pub mod subnet;
 

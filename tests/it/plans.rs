@@ -50,6 +50,7 @@ pub(crate) fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -
         registry: None,
         authorities: BTreeMap::new(),
         login_hosts: BTreeMap::new(),
+        patches: BTreeMap::new(),
         run: "run".to_owned(),
         expires: None,
         privilege,

@@ -22,6 +22,7 @@ var components = map[string][]string{
 	"kube-apiserver":          {"--etcd-servers="},
 	"kube-controller-manager": {"--kubeconfig=/nonexistent"},
 	"kube-scheduler":          {"--config=/nonexistent"},
+	"kubelet":                 {"--kubeconfig=/nonexistent"},
 }
 
 var (
@@ -82,8 +83,13 @@ func call(program, name string, arguments ...string) (string, error) {
 	defer cancel()
 	command := exec.CommandContext(ctx, program)
 	command.Args = append([]string{name}, arguments...)
-	if arguments[0] != "--help" && name == "kube-apiserver" {
-		command.Args = append(command.Args, "--cert-dir="+directory)
+	if arguments[0] != "--help" {
+		switch name {
+		case "kube-apiserver":
+			command.Args = append(command.Args, "--cert-dir="+directory)
+		case "kubelet":
+			command.Args = append(command.Args, "--cert-dir="+directory, "--root-dir="+directory)
+		}
 	}
 	command.Dir = directory
 	said, err := command.CombinedOutput()

@@ -31,7 +31,7 @@ pub(crate) struct View {
 impl Run for View {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let overrides = Overrides { name: self.name.clone(), ..Overrides::default() };
-        let (cluster, _) = create::read(self.file.as_deref(), &self.flags, overrides).await?;
+        let (cluster, _) = create::read(None, self.file.as_deref(), &self.flags, overrides).await?;
         for warning in config::warnings(&cluster) {
             context.ui.warn(warning);
         }

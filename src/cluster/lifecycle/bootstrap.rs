@@ -8,10 +8,10 @@ use crate::cluster::run::Run;
 use crate::engine::files::read_file;
 use crate::engine::spec::EngineInfo;
 use crate::error::Result;
-use crate::kubernetes::{Client, apply};
+use crate::kubernetes::{Client, apply, object};
 use crate::plan::objects::{self, Manifests};
 use crate::plan::pki::Pki;
-use crate::plan::{Facts, Layout};
+use crate::plan::{Facts, Layout, patches};
 use crate::ui::Step;
 
 /// Waits until the API answers, and creates the Node objects before the kubelets register.
@@ -41,7 +41,11 @@ pub(super) async fn install(run: &Run, client: &Client, layout: &Layout, facts: 
     let manifests = Manifests { cni, storage, crun: facts.images.iter().all(|image| image.crun) };
     let Some(image) = facts.images.first() else { return Ok(()) };
     let authority = &pki.kubernetes.pair.certificate;
-    let objects = objects::objects(layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
+    let mut objects = objects::objects(layout, &image.images, &manifests, authority, facts.engine.cgroup)?;
+    if let Some(node) = layout.control_planes().next() {
+        let dns = objects.iter_mut().find(|object| object["kind"] == "Deployment" && object::name(object) == "coredns");
+        dns.map_or(Ok(()), |dns| patches::apply(facts.patches_of(&node.config), patches::COREDNS, dns))?;
+    }
     let workloads = apply::apply_all(client, &objects, run.deadline).await?;
     first_pods::start(client, layout, &workloads, run.deadline).await;
     Ok(())

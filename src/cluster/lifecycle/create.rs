@@ -10,11 +10,11 @@ use crate::cluster::contents::{self, Contents};
 use crate::cluster::health::wait::{conditions, until_dns_stays, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::{bootstrap, facts, finished, kept_logs, preflight, provision};
+use crate::cluster::lifecycle::{bootstrap, facts, finished, kept_logs, preflight, provision, together};
 use crate::cluster::run::{Run, new_id};
 use crate::config::ClusterConfig;
-use crate::engine::SharedEngine;
 use crate::engine::finishing::run_to_end;
+use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Reason, Result, counted};
 use crate::kubeconfig;
 use crate::kubernetes::Client;
@@ -160,7 +160,10 @@ fn node_names(layout: &Layout) -> Vec<String> {
 /// The whole pipeline, top to bottom.
 async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<Plan> {
     let step = run.ui.step("Preparing the node image");
-    let facts = facts::prepare(run, cluster, options, &step).await?;
+    let facts = match facts::prepare(run, cluster, options, &step).await {
+        Err(error) => return Err(all_problems(&*run.engine, cluster, options, error).await),
+        Ok(facts) => facts,
+    };
     provision::check_names(run, cluster, options.local, &facts).await?;
     step.finish();
     let contents =
@@ -177,6 +180,14 @@ async fn steps(run: &Run, cluster: &ClusterConfig, options: &Options) -> Result<
     let run = &run.within(options.wait);
     start(run, &plan, &facts, &pki, &contents, options).await.map_err(|error| in_time(error, run.deadline, options))?;
     Ok(plan)
+}
+
+/// The error of a first look at a configuration, with what later looks would find.
+async fn all_problems(engine: &dyn Engine, cluster: &ClusterConfig, options: &Options, error: Error) -> Error {
+    match &options.written {
+        Some(written) => together::with_the_rest(engine, cluster, written, options.local, error).await,
+        None => error,
+    }
 }
 
 /// Makes a usable cluster of nodes that boot.
@@ -220,7 +231,10 @@ pub async fn dry_run(engine: &SharedEngine, cluster: ClusterConfig, options: &Op
     let cluster = facts::for_place(cluster, engine.place(), ui);
     let run = Run::new(engine, ui, new_id(), options.wait);
     let step = ui.step("Planning");
-    let facts = facts::without_pulling(&run, &cluster, options).await?;
+    let facts = match facts::without_pulling(&run, &cluster, options).await {
+        Err(error) => return Err(all_problems(&**engine, &cluster, options, error).await),
+        Ok(facts) => facts,
+    };
     let (version, registry) = (facts::version(&facts), facts.registry.as_ref());
     contents::check(&**engine, &cluster, &version, registry, options.local).await?;
     let subnets = facts::subnets(&**engine, &cluster.networking, options.local).await?;

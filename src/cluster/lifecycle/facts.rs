@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::cluster::lifecycle::checks::{self, Subject};
 use crate::cluster::lifecycle::options::Options;
-use crate::cluster::lifecycle::{preflight, upstream};
+use crate::cluster::lifecycle::{patches, preflight, upstream};
 use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, Networking};
@@ -89,7 +89,7 @@ async fn before_images(run: &Run, cluster: &ClusterConfig, options: &Options) ->
         if options.local {
             ports::free(cluster, &subject.containers).await?;
         }
-        kubeconfig::preflight(&options.kubeconfig)?;
+        kubeconfig::preflight(&options.kubeconfig, &cluster.context())?;
         for warning in warnings {
             run.ui.warn(warning);
         }
@@ -127,12 +127,12 @@ async fn of_host(
     let devices = DEVICES.iter().filter(|device| local && on_host(device));
     Ok(Facts {
         engine,
-        images,
         mtu,
         proxy,
         registry,
         authorities: authorities::authorities(cluster)?,
         login_hosts: logins.iter().map(|login| (login.host.clone(), login.hosts.clone())).collect(),
+        patches: patches::read(&run.ui, cluster, &images)?,
         run: run.id.clone(),
         expires: cluster.ttl.map(|ttl| Expiry::after(OffsetDateTime::now_utc(), ttl)),
         privilege,
@@ -140,6 +140,7 @@ async fn of_host(
         devices: devices.map(|device| (*device).to_owned()).collect(),
         // Small kernels of sandboxes and virtual machines come without modules.
         modules: !local || on_host("/lib/modules"),
+        images,
     })
 }
 

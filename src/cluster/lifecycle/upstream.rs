@@ -94,6 +94,7 @@ pub fn set(cluster: &ClusterConfig) -> Vec<&'static str> {
     let all = [
         ("featureGates", !cluster.feature_gates.is_empty()),
         ("kubelet", is_patch(&cluster.kubelet) || cluster.nodes.iter().any(|node| !node.settings.kubelet.is_empty())),
+        ("kubeletFlags", cluster.nodes.iter().any(|node| !node.kubelet_flags.is_empty())),
         ("kubeProxy", is_patch(&cluster.kube_proxy)),
         ("apiServer", !cluster.api_server.is_empty()),
         ("controllerManager", !cluster.controller_manager.is_empty()),

@@ -7,6 +7,7 @@ use super::patch::difference;
 use super::{children_of, list, list_or_map, map, text_entry};
 use crate::config::reader::{Field, Reader};
 use crate::config::registries::Account;
+use crate::config::syntax;
 use crate::config::value::{Entry, Mark, Node, Value};
 
 /// Settings of the kubelet that depend on the host, so that coracle chooses them.
@@ -140,6 +141,9 @@ impl Settings {
                 reader.wrong_type(&value, "`\"true\"` or `\"false\"`");
             }
             let text = value.node.value.text();
+            if let Err(message) = syntax::runtime_config(key, &text) {
+                reader.problem_at_key(&value, message);
+            }
             parts.push(if text.is_empty() { key.to_owned() } else { format!("{key}={text}") });
         }
         let known = self.flags[0].iter().find(|entry| entry.key == "runtime-config");

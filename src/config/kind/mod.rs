@@ -163,7 +163,7 @@ fn nodes(reader: &mut Reader<'_>, field: Option<&Field<'_>>, cluster: &[Patch], 
         settings.cluster(reader, &documents);
         let mark = Mark { line: 1, column: 1 };
         let mut entries = vec![text_entry(mark, "role", "control-plane")];
-        settings.node(reader, &documents, true, &mut entries);
+        settings.node(reader, &documents, true, None, &mut entries);
         return if entries.len() > 1 { vec![map(mark, entries)] } else { Vec::new() };
     }
     let mut first = true;
@@ -196,7 +196,8 @@ fn node(
         *first = false;
         settings.cluster(reader, &documents);
     }
-    settings.node(reader, &documents, is_first, &mut entries);
+    let mounts = fields.get("extraMounts").map(|field| field.node);
+    settings.node(reader, &documents, is_first, mounts, &mut entries);
     if let Some(field) = fields.get("extraMounts") {
         let mounts = reader.items(field).unwrap_or_default();
         let mounts = mounts.iter().filter_map(|item| mount(reader, item, settings)).collect();

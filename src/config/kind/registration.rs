@@ -1,5 +1,7 @@
 //! What `InitConfiguration` and `JoinConfiguration` come to, as fields of a node.
 
+use std::path::Path;
+
 use super::documents::Documents;
 use super::kubeadm::{Settings, WITHOUT_EFFECT, changed, gates, pairs, refuse};
 use super::{children_of, list, map, text_entry};
@@ -7,12 +9,13 @@ use crate::config::reader::Reader;
 use crate::config::value::{Entry, Mark, Node, Value, quoted};
 
 impl Settings {
-    /// What a node's own document sets, as entries of the node.
+    /// What a node's own document sets, as entries of the node; `mounts` are the node's.
     pub(super) fn node(
         &mut self,
         reader: &mut Reader<'_>,
         documents: &Documents,
         is_first: bool,
+        mounts: Option<&Node>,
         node: &mut Vec<Entry>,
     ) {
         let kind = if is_first { "InitConfiguration" } else { "JoinConfiguration" };
@@ -25,7 +28,7 @@ impl Settings {
                 }
                 "skipPhases" => self.phases(reader, &entry),
                 name if WITHOUT_EFFECT.contains(&name) => {}
-                "patches" => refuse(reader, &entry, kind, "; write the same as patches in this file"),
+                "patches" => patches(reader, kind, &entry, mounts, node),
                 _ => refuse(reader, &entry, kind, ""),
             }
         }
@@ -101,6 +104,42 @@ impl Settings {
             }
         }
     }
+}
+
+/// The directory of patches: a path in the node, to which one of its mounts has to lead.
+fn patches(reader: &mut Reader<'_>, kind: &str, entry: &Entry, mounts: Option<&Node>, node: &mut Vec<Entry>) {
+    for inner in children_of(&entry.node) {
+        if inner.key != "directory" {
+            refuse(reader, &inner, &format!("{kind}.patches"), "");
+            continue;
+        }
+        let wanted = inner.node.value.text();
+        if wanted.is_empty() {
+            continue;
+        }
+        match host_path(&wanted, mounts) {
+            Some(path) => node.push(text_entry(inner.mark, "patches", &path)),
+            None => reader.problem(
+                inner.node.mark,
+                format!(
+                    "no mount of this node leads to the directory of patches {}; add one below `extraMounts`",
+                    quoted(&wanted)
+                ),
+            ),
+        }
+    }
+}
+
+/// Where on the host a path of the node is, by the mount that is closest to it.
+fn host_path(wanted: &str, mounts: Option<&Node>) -> Option<String> {
+    let Value::List(mounts) = &mounts?.value else { return None };
+    let text = |mount: &Node, name: &str| mount.value.get(name).map(|node| node.value.text());
+    let candidates = mounts.iter().filter_map(|mount| {
+        let (outside, inside) = (text(mount, "hostPath")?, text(mount, "containerPath")?);
+        let rest = Path::new(wanted).strip_prefix(&inside).ok()?.to_str()?.to_owned();
+        Some((inside.len(), if rest.is_empty() { outside } else { format!("{outside}/{rest}") }))
+    });
+    candidates.max().map(|(_, path)| path)
 }
 
 /// `key=value:effect` as a taint.

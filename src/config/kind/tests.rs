@@ -228,7 +228,7 @@ fn what_cannot_be_honoured_is_named_and_never_passed_over() {
         "`dnsDomain` of",
         "`name` of InitConfiguration.nodeRegistration",
         "phase `addon/coredns`",
-        "`patches` of InitConfiguration",
+        "no mount of this node leads to the directory of patches `/x`",
         "must be a string",
         "not TOML",
     ] {
@@ -274,4 +274,16 @@ fn a_patch_where_kubeadm_does_not_read_it_is_noted() {
         "{:?}",
         cluster.notes
     );
+}
+
+#[test]
+fn the_directory_of_patches_is_that_of_the_closest_mount() {
+    let text = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches:\n- |\n  kind: InitConfiguration\n  \
+        patches: {directory: /a/b/c}\n- |\n  kind: JoinConfiguration\n  patches: {directory: /none}\n\
+        nodes:\n- role: control-plane\n  extraMounts:\n  - {hostPath: /one, containerPath: /a}\n  \
+        - {hostPath: ./two, containerPath: /a/b}\n";
+    assert_eq!(read(text).nodes[0].patches.as_deref(), Some("/home/me/project/two/c"));
+    let said = problems(&format!("{text}- role: worker\n").replace("./two", "/two"));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("`/none`") && said[0].contains("extraMounts"), "{said:?}");
 }

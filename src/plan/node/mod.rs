@@ -11,6 +11,7 @@ use crate::plan::access::Access;
 use crate::plan::facts::{Facts, NodeImage};
 use crate::plan::files::FileTree;
 use crate::plan::layout::{Layout, NodeLayout, api_endpoint, reachable_address};
+use crate::plan::patches;
 use crate::plan::pki::{DIRECTORY as PKI, Pki, Usage};
 use crate::yaml;
 
@@ -72,8 +73,10 @@ pub(crate) fn files(
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image, facts.mtu));
     }
-    files
-        .private("/var/lib/kubelet/config.yaml", yaml::to_string(&kubelet::configuration(layout, Some(node), cgroup))?);
+    let patches = facts.patches_of(&node.config);
+    let mut configuration = kubelet::configuration(layout, Some(node), cgroup);
+    patches::apply(patches, patches::KUBELET, &mut configuration)?;
+    files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&configuration)?);
     for service in ["containerd", "kubelet"] {
         files.text(format!("/etc/systemd/system/{service}.service.d/40-memory.conf"), SMALL_HEAP);
     }
@@ -96,7 +99,12 @@ pub(crate) fn files(
     files.text(NODE_CONFIG, yaml::to_string(&node.config)?);
     files.certificate(format!("{PKI}/ca.crt"), &authority.certificate, &authority.subject, &authority.origin);
     match node.config.role {
-        Role::ControlPlane => control_plane(&mut files, layout, node, image, pki, access)?,
+        Role::ControlPlane => {
+            control_plane(&mut files, layout, node, pki, access)?;
+            for (path, manifest) in static_pods::manifests(layout, node, image, patches)? {
+                files.private(path, manifest);
+            }
+        }
         Role::Worker => files.text(
             "/etc/systemd/system/kubelet.service.d/20-wait-for-api.conf",
             kubelet::wait_for_api(&layout.endpoint()),
@@ -160,14 +168,7 @@ fn kubelet_access(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki:
     Ok(())
 }
 
-fn control_plane(
-    files: &mut FileTree,
-    layout: &Layout,
-    node: &NodeLayout,
-    image: &NodeImage,
-    pki: &Pki,
-    access: &Access,
-) -> Result<()> {
+fn control_plane(files: &mut FileTree, layout: &Layout, node: &NodeLayout, pki: &Pki, access: &Access) -> Result<()> {
     pki.write(files);
     let (names, addresses) = api_names(layout, node);
     let serving = pki.issue(&pki.kubernetes, "kube-apiserver", None, Usage::Server, &names, &addresses)?;
@@ -190,9 +191,6 @@ fn control_plane(
         pki.issue(issuer, name, group, Usage::Client, &[], &[])?.write(files, &format!("{PKI}/{file}"));
     }
     component_configs(files, layout, node, pki, access)?;
-    for (path, manifest) in static_pods::manifests(layout, node, image)? {
-        files.private(path, manifest);
-    }
     files.text(CLUSTER_CONFIG, layout.cluster.to_text()?);
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::plan::facts::NodeImage;
 use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
 use crate::plan::node::flag_files::{HostPath, host_paths};
+use crate::plan::patches::{self, Patch};
 use crate::plan::pki::DIRECTORY as PKI;
 use crate::yaml;
 
@@ -18,16 +19,22 @@ use crate::yaml;
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 /// The four static pods of a control plane node: file name and manifest.
-pub fn manifests(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Result<Vec<(String, String)>> {
-    let pods = [
+pub fn manifests(
+    layout: &Layout,
+    node: &NodeLayout,
+    image: &NodeImage,
+    patches: &[Patch],
+) -> Result<Vec<(String, String)>> {
+    let mut pods = [
         etcd(layout, node, image),
         api_server(layout, node, image),
         controller_manager(layout, node, image),
         scheduler(layout, node, image),
     ];
-    pods.iter()
+    pods.iter_mut()
         .map(|pod| {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            patches::apply(patches, &name, pod)?;
             Ok((format!("{MANIFESTS}/{name}.yaml"), yaml::to_string(pod)?))
         })
         .collect()

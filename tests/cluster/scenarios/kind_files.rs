@@ -35,6 +35,7 @@ pub(crate) const KIND_FILES: Group = Group {
         ("containerd", containerd),
         ("old-version", old_version),
         ("mounts", mounts),
+        ("patches", directory_of_patches),
         ("converted", converted),
         ("init", init),
     ],
@@ -78,6 +79,51 @@ fn audit_policy(cluster: &Cluster) -> Result<(), String> {
 fn flags(cluster: &Cluster, component: &str) -> Result<String, String> {
     let script = format!("pid=$(pgrep --oldest --full '^{component} ') && tr '\\0' '\\n' < /proc/$pid/cmdline");
     eventually(PATIENCE, || cluster.in_node(&script))
+}
+
+/// kubeadm's directory of patches, through a mount.
+fn directory_of_patches(cluster: &Cluster) -> Result<(), String> {
+    let folder = cluster.home.join("patches");
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let scheduler = |field: &str| {
+        format!("spec:\n  containers:\n  - name: kube-scheduler\n    {field}:\n      requests: {{cpu: 123m}}\n")
+    };
+    for (name, text) in [
+        ("kube-scheduler0+strategic.yaml", scheduler("resorces").as_str()),
+        (
+            "kube-apiserver1+json.yaml",
+            "- {op: add, path: /spec/containers/0/command/-, value: --max-requests-inflight=321}\n",
+        ),
+        ("kubeletconfiguration.yaml", "maxPods: 77\n"),
+        (
+            "corednsdeployment+merge.json",
+            "{\"spec\": {\"template\": {\"metadata\": {\"labels\": {\"patched\": \"yes\"}}}}}",
+        ),
+        ("README.md", "not a patch"),
+    ] {
+        cluster.write(&format!("patches/{name}"), text)?;
+    }
+    let text = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nkubeadmConfigPatches:\n- |\n  kind: InitConfiguration\n  \
+        patches: {directory: /files/patches}\nnodes:\n- role: control-plane\n  extraMounts:\n  \
+        - {hostPath: HOME, containerPath: /files}\n";
+    let text = text.replace("HOME", &cluster.home.display().to_string());
+    let path = cluster.write("patches.yaml", &text)?;
+    let refused = cluster.coracle_output(&["create", "cluster", "--config", &path])?;
+    ensure(refused.code == 2, || refused.told())?;
+    contains(&refused.stderr, "kube-scheduler0+strategic.yaml:4:5")?;
+    contains(&refused.stderr, "did you mean `resources`?")?;
+    cluster.write("patches/kube-scheduler0+strategic.yaml", &scheduler("resources"))?;
+    with(cluster, &text, || {
+        let pod = format!("pod/kube-scheduler-{}", cluster.node());
+        let request = "jsonpath={.spec.containers[0].resources.requests.cpu}";
+        let cpu = cluster.kubectl(&["get", "--namespace=kube-system", &pod, "--output", request])?;
+        ensure(cpu == "123m", || cpu)?;
+        contains(&flags(cluster, "kube-apiserver")?, "--max-requests-inflight=321")?;
+        ensure(configuration(cluster, &cluster.node())?["maxPods"] == 77, || "the kubelet has no patch".to_owned())?;
+        let dns =
+            cluster.kubectl(&["get", "pods", "--namespace=kube-system", "--selector=patched=yes", "--output=name"])?;
+        contains(&dns, "pod/coredns-")
+    })
 }
 
 fn extra_args(cluster: &Cluster) -> Result<(), String> {
