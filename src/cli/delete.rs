@@ -16,7 +16,7 @@ use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
 use crate::engine::{SharedEngine, helper};
 use crate::error::{Code, Error, Result};
-use crate::kubeconfig::{self, Location};
+use crate::kubeconfig::{self, Foreign, Location};
 
 commands! {
     pub(crate) enum Delete {
@@ -126,6 +126,10 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
 async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
     kubectl::forget(&context.ui, name);
     let entry = kubeconfig::remove(location, &name.context()).await?;
+    if let Some(Foreign { file, sign }) = kubeconfig::foreign(location, &name.context()) {
+        let (file, entry) = (file.display(), name.context());
+        context.ui.note(format!("The entry `{entry}` in `{file}` stays, because coracle did not make it: {sign}"));
+    }
     expired::clear(&context.ui, name, leads).await;
     Ok(entry)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
@@ -17,6 +17,8 @@ const PERMISSIONS: u32 = 0o777;
 /// The bits of a mode by which anyone may write.
 const WRITABLE: u32 = 0o222;
 const DIRECTORY_MODE: u32 = 0o700;
+/// Opens a pipe only if somebody reads it.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// The file that writes to `path` change: the end of its links, whether it exists or not.
 pub(super) fn target_of(path: &Path) -> PathBuf {
@@ -115,7 +117,8 @@ fn finish(new: tempfile::NamedTempFile, target: &Path, text: &str, mode: u32) ->
 
 /// Writes in place, as kubectl does.
 pub(super) fn overwrite(target: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).truncate(true).open(target)?;
+    // A pipe that nobody reads would never be opened.
+    let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(NONBLOCK).open(target)?;
     file.write_all(text.as_bytes())
 }
 
@@ -138,7 +141,17 @@ fn give_to(file: &File, (user, group): (u32, u32)) -> io::Result<()> {
 /// Checks that a file can be created or replaced at `path`, and leaves nothing behind.
 pub(super) fn check_writable(path: &Path) -> Result<()> {
     if is_stream(path) {
-        return Ok(());
+        let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let opened = OpenOptions::new().write(true).custom_flags(NONBLOCK).open(path);
+        return match opened {
+            Err(_) if is_pipe => {
+                let what = format!("cannot write kubeconfig `{}`", path.display());
+                Err(Error::new(Code::FileFailed, what)
+                    .because("it is a pipe that nobody reads")
+                    .hint("use a file with `--kubeconfig FILE`"))
+            }
+            _ => Ok(()),
+        };
     }
     let target = target_of(path);
     if target.is_dir() {

@@ -23,7 +23,7 @@ impl Location {
             files.push(option.to_owned());
         } else if let Some(variable) = variable {
             for path in std::env::split_paths(variable) {
-                if !path.as_os_str().is_empty() && !files.contains(&path) {
+                if !path.as_os_str().is_empty() && !files.iter().any(|known| is_same(known, &path)) {
                     files.push(path);
                 }
             }
@@ -75,6 +75,15 @@ impl Location {
     }
 }
 
+/// Whether two paths are the same file in different words, such as `./a` and `a`; what a symbolic link leads to is another one.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
+    };
+    one == other || plain(one).is_some_and(|one| plain(other) == Some(one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +105,9 @@ mod tests {
         assert_eq!(files(None, Some(":/b::/b:/c:")), [PathBuf::from("/b"), PathBuf::from("/c")]);
         assert_eq!(files(None, Some(":")), [PathBuf::from("/home/me/.kube/config")]);
         assert_eq!(files(None, Some("")), [PathBuf::from("/home/me/.kube/config")]);
+        assert_eq!(files(None, Some("/usr/a:/usr/./a:/usr/bin/../a:/usr/b")), ["/usr/a", "/usr/b"].map(PathBuf::from));
+        let here = std::env::current_dir().unwrap().join("a");
+        assert_eq!(files(None, Some(&format!("a:./a:{}", here.display()))), [PathBuf::from("a")]);
     }
 
     #[test]

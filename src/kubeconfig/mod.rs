@@ -11,6 +11,7 @@ mod document;
 mod edit;
 mod entries;
 mod file;
+mod foreign;
 mod leading;
 mod location;
 mod lock;
@@ -27,6 +28,7 @@ use changes::Changes;
 pub use context::{files_with_own, namespace};
 use edit::Failure;
 pub use entries::{Known, known, open};
+pub use foreign::{Foreign, foreign};
 pub use location::Location;
 use lock::Locks;
 
@@ -89,7 +91,8 @@ pub async fn correct(file: &Path, entry: &Entry) -> Result<bool> {
     in_background(move || merge_now(&location, &entry, false)).await.map(|_| true)
 }
 
-/// Removes the entry `name` from every file of `location`, and returns whether one had it.
+/// Removes the entry `name` from every file of `location`, and returns whether one had it; one that coracle did not make
+/// ([`foreign`]) stays.
 ///
 /// Contexts of other names that lead to its cluster go too. A current context that is removed is unset. Files without
 /// the entry are not changed.
@@ -105,9 +108,14 @@ pub async fn remove_from(file: &Path, name: &str, authority: &str) -> Result<boo
     in_background(move || remove_now(&location, &name, Some(&authority))).await
 }
 
-/// Checks that [`merge`] can work: that the files can be understood, changed, written and locked.
-pub fn preflight(location: &Location) -> Result<()> {
-    preflight_within(location, lock::LOCK_TIMEOUT)
+/// Checks that [`merge`] can work for an entry of this name: that the files can be understood, changed, written and locked,
+/// and that none of them has such an entry of somebody else.
+pub fn preflight(location: &Location, name: &str) -> Result<()> {
+    preflight_within(location, lock::LOCK_TIMEOUT)?;
+    match foreign(location, name) {
+        Some(Foreign { file, sign }) => Err(foreign::refused(&file, name, &sign)),
+        None => Ok(()),
+    }
 }
 
 /// The lock that other programs hold of one of the files, and for how long.
@@ -159,6 +167,11 @@ fn merge_now(location: &Location, entry: &Entry, set_current: bool) -> Result<Pa
     if !files.iter().any(|(path, _)| *path == default) {
         files.push((default.clone(), String::new()));
     }
+    for (path, text) in &files {
+        if let Some(sign) = foreign::sign(text, &entry.name).map_err(|flaw| explain(path, text, flaw.into()))? {
+            return Err(foreign::refused(path, &entry.name, &sign));
+        }
+    }
     let mut changes = vec![Changes::default(); files.len()];
     let default_at = files.iter().position(|(path, _)| *path == default).unwrap_or_default();
     let found = files
@@ -199,6 +212,9 @@ fn remove_now(location: &Location, name: &str, authority: Option<&str>) -> Resul
         };
         // A file without the name need not be understood.
         if !text.contains(name) || !is_of(path, &text, name, authority)? {
+            continue;
+        }
+        if foreign::sign(&text, name).map_err(|flaw| explain(path, &text, flaw.into()))?.is_some() {
             continue;
         }
         if let Some(new) = document::removed(&text, name).map_err(|failure| explain(path, &text, failure))? {

@@ -94,6 +94,7 @@ async fn a_certificate_near_its_end_is_told() {
     for (days, told) in [(-3, 1), (3, 1), (300, 0)] {
         let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
         parameters.not_after = OffsetDateTime::now_utc() + time::Duration::days(days);
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes-admin");
         let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
         let entry = entry("dev", "https://127.0.0.1:1", "authority", &certificate);
         kubeconfig::merge(&location, &entry, true).await.unwrap();
