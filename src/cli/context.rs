@@ -11,6 +11,7 @@ use crate::engine::SharedEngine;
 use crate::engine::address::{Address, Environment};
 use crate::engine::finishing::{interrupted, run_to_end};
 use crate::error::Result;
+use crate::host::{check, docker_config};
 use crate::ui::Ui;
 
 /// The user, the engine when it is asked for, and the interruption.
@@ -52,6 +53,10 @@ impl Context {
 
     /// Connects to the engine that the environment names; the second value is where it is.
     pub(super) async fn connect(&self, environment: &Environment) -> Result<(SharedEngine, Address)> {
+        // As `docker` does: the engine may be another one than the file names.
+        if let Some(damage) = docker_config::damage(environment.docker_config.as_deref()) {
+            self.ui.warn(check::sentence(&damage));
+        }
         let (engine, address) = crate::engine::connect::connect(environment).await?;
         if self.sweeps {
             // Boxed: every command has this inside.

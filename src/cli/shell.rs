@@ -55,11 +55,15 @@ impl Run for Shell {
         let held = hold(&*engine, session, spec.terminal.is_some(), &context.ui).await;
         // Before anything else is written.
         drop(raw);
-        held.map_err(|source| {
+        let is_whole = held.map_err(|source| {
             let failed =
                 Error::new(Code::EngineFailed, "the session ended unexpectedly").on_node(&target.container.name);
             failed.with_cause(&source)
         })?;
+        if !is_whole {
+            // The engine has no exit code of a command that nobody listens to any more; `| head` is no failure.
+            return Ok(ExitCode::SUCCESS);
+        }
         let code = engine.exit_code(&id).await?;
         Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
     }
@@ -94,19 +98,19 @@ fn take_terminal() -> Result<RawTerminal> {
         .map_err(|source| Error::new(Code::FileFailed, "cannot switch this terminal to raw mode").with_cause(&source))
 }
 
-/// Passes what is typed to the session and what it says to the user, until it ends.
-async fn hold(engine: &dyn Engine, session: Session, has_terminal: bool, ui: &Ui) -> std::io::Result<()> {
+/// Passes what is typed to the session and what it says to the user, until it ends; `false` if nobody reads it any more.
+async fn hold(engine: &dyn Engine, session: Session, has_terminal: bool, ui: &Ui) -> std::io::Result<bool> {
     let Conversation { input, mut output } = session.ends;
     let show = async {
         while let Some(part) = output.try_next().await? {
             match part {
-                // Nobody reads it any more: the end of the connection is what the command notices.
-                Said::Output(bytes) if !ui.bytes(&bytes).map_err(std::io::Error::other)? => break,
+                // The end of the connection is what the command notices.
+                Said::Output(bytes) if !ui.bytes(&bytes).map_err(std::io::Error::other)? => return Ok(false),
                 Said::Output(_) => {}
                 Said::Error(bytes) => ui.error_bytes(&bytes),
             }
         }
-        Ok::<_, std::io::Error>(())
+        Ok::<_, std::io::Error>(true)
     };
     let send = async {
         feed(input, input::pieces()).await;
@@ -120,8 +124,8 @@ async fn hold(engine: &dyn Engine, session: Session, has_terminal: bool, ui: &Ui
     };
     tokio::select! {
         shown = show => shown,
-        () = send => Ok(()),
-        () = resize => Ok(()),
+        () = send => Ok(true),
+        () = resize => Ok(true),
     }
 }
 

@@ -66,7 +66,7 @@ pub async fn join(engine: &dyn Engine, cluster: &ClusterName) -> Result<bool> {
     let networks = engine.networks().await?;
     let subnets = networks.iter().find(|other| other.name == network).map(|other| other.subnets.as_slice());
     let address = guest_address(name, subnets.unwrap_or_default());
-    let connected = engine.connect_network(&network, id, name, address).await;
+    let connected = engine.connect_network(&network, id, name, address.as_slice()).await;
     connected.map(|()| true).map_err(|error| {
         error.hint("coracle runs in this container and must reach the cluster; run it on the engine's host, or in a container with `--network host`")
     })

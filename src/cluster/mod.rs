@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod addon;
+mod astray;
 pub mod contents;
 pub mod copy;
 pub mod doctor;

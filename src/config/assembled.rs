@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
+/// Variables that nodes get from the environment of `create cluster`, and from no file.
+pub(super) const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
 /// Adds an item to a list in a mapping.
 pub(super) fn push(target: &mut Map<String, Json>, name: &str, item: Json) {
     if let Some(Json::Array(items)) = target.get_mut(name) {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::assembled::{insert, push};
+use super::assembled::{PROXIES, insert, push};
 use super::comments::Comments;
 use super::tree;
 use super::value::{Entry, Node, Value};
@@ -20,8 +20,6 @@ const COMPONENTS: &[(&str, &str)] = &[
 ];
 /// Where k3s applies what it finds.
 const MANIFESTS: &str = "/var/lib/rancher/k3s/server/manifests";
-/// Variables that nodes get from the environment of `create cluster`.
-const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 
 /// A file of k3d as one of ours.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::assembled::{insert, push};
+use super::assembled::{PROXIES, insert, push};
 use super::{API_VERSION, KIND};
 
 /// Options that say how the command works, and not what the cluster is; and what a cluster of coracle has anyway.
@@ -142,7 +142,11 @@ impl Translated {
             ("extra-config", _) => self.flag(name, value),
             ("docker-env", _) => {
                 let (key, value) = value.split_once('=').unwrap_or((value, ""));
-                insert(&mut self.of_nodes, "env", key, json!(value));
+                if PROXIES.contains(&key.to_uppercase().as_str()) {
+                    self.left_out(name, "nodes get the proxy settings of the environment of `create cluster`");
+                } else {
+                    insert(&mut self.of_nodes, "env", key, json!(value));
+                }
             }
             ("container-runtime", _) => {
                 self.left_out(name, "the nodes use containerd, which runs Docker images unchanged");

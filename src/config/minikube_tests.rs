@@ -72,13 +72,15 @@ fn networks_registries_and_add_ons() {
 fn what_has_no_counterpart_is_named() {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let translated = translate(&words(
-        "minikube start --cni calico --addons=dashboard --gpus all --disk-size=20g --apiserver-port 8443",
+        "minikube start --cni calico --addons=dashboard --gpus all --disk-size=20g --apiserver-port 8443 --docker-env http_proxy=http://h:1",
     ))
     .unwrap();
-    for (note, name) in translated.notes.iter().zip(["cni", "addons", "gpus", "disk-size", "apiserver-port"]) {
+    for (note, name) in
+        translated.notes.iter().zip(["cni", "addons", "gpus", "disk-size", "apiserver-port", "docker-env"])
+    {
         assert!(note.starts_with(&format!("`--{name}` is left out: ")), "{note}");
     }
-    assert_eq!(translated.notes.len(), 5);
+    assert_eq!(translated.notes.len(), 6);
     assert_eq!(translated.document["networking"]["disableDefaultCNI"], json!(true));
     for (line, wanted) in [
         ("kind create cluster", "`kind` is not minikube"),

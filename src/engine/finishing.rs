@@ -188,15 +188,11 @@ impl Engine for Finishing {
         self.finish(|engine| async move { engine.remove_network(&id).await }).await
     }
 
-    async fn connect_network(
-        &self,
-        network: &str,
-        container: &str,
-        alias: &str,
-        address: Option<IpAddr>,
-    ) -> Result<()> {
-        let [network, container, alias] = [network, container, alias].map(str::to_owned);
-        self.change(|engine| async move { engine.connect_network(&network, &container, &alias, address).await }).await
+    async fn connect_network(&self, network: &str, container: &str, alias: &str, addresses: &[IpAddr]) -> Result<()> {
+        let ([network, container, alias], addresses) =
+            ([network, container, alias].map(str::to_owned), addresses.to_vec());
+        self.change(|engine| async move { engine.connect_network(&network, &container, &alias, &addresses).await })
+            .await
     }
 
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {

@@ -69,10 +69,9 @@ pub trait Engine: Inside {
     async fn create_network(&self, spec: &NetworkSpec) -> Result<String>;
     /// Removes a network.
     async fn remove_network(&self, id: &str) -> Result<()>;
-    /// Connects a container to a network, under the additional name `alias` and with a fixed address if one is given.
-    /// Succeeds if it is already connected.
-    async fn connect_network(&self, network: &str, container: &str, alias: &str, address: Option<IpAddr>)
-    -> Result<()>;
+    /// Connects a container to a network, under the additional name `alias` and with fixed addresses of the families that some
+    /// are given of. Succeeds if it is already connected.
+    async fn connect_network(&self, network: &str, container: &str, alias: &str, addresses: &[IpAddr]) -> Result<()>;
     /// Disconnects a container from a network. Succeeds if it is not connected.
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()>;
     /// Creates a container without starting it and returns its ID. `Reason::NameTaken` when the name is taken.

@@ -339,6 +339,8 @@ pub struct Container {
     pub networks: Vec<String>,
     /// IDs of these networks, once it was started: two networks can have the same name.
     pub network_ids: Vec<String>,
+    /// Names of its volumes.
+    pub volumes: Vec<String>,
     /// Published ports.
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.

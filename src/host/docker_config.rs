@@ -56,15 +56,18 @@ impl DockerConfig {
     }
 }
 
+/// Why the configuration in a directory cannot be used, if there is one: its logins, proxies and context are missing then.
+pub fn damage(directory: Option<&Path>) -> Option<Error> {
+    let file = directory?.join("config.json");
+    let hint = format!("correct `{}`, or move it away", file.display());
+    DockerConfig::read(&file).err().map(|error| error.hint(hint))
+}
+
 /// Checks the configuration in a directory; `path` is where programs are looked for (`PATH`).
 pub fn checks(directory: Option<&Path>, path: &OsStr) -> Vec<Check> {
     let Some(file) = directory.map(|directory| directory.join("config.json")) else { return Vec::new() };
-    let config = match DockerConfig::read(&file) {
-        Ok(config) => config,
-        Err(error) => {
-            let hint = format!("correct `{}`, or move it away", file.display());
-            return vec![Check::unless(Id::DockerConfig, error.hint(hint))];
-        }
+    let Ok(config) = DockerConfig::read(&file) else {
+        return vec![Check::unless(Id::DockerConfig, damage(directory))];
     };
     let helpers = config.cred_helpers.values().filter_map(Value::as_str).chain(config.creds_store.as_deref());
     let helpers: BTreeSet<String> =

@@ -259,6 +259,7 @@ mod tests {
             addresses: Vec::new(),
             networks: Vec::new(),
             network_ids: Vec::new(),
+            volumes: Vec::new(),
             ports: Vec::new(),
             created: 0,
         };

@@ -106,7 +106,8 @@ impl Failure {
                 "NotFound" => message.contains("namespaces"),
                 // Authorization and admission are not complete yet.
                 "Forbidden" => message.contains("not yet ready") || message.contains("unable to create new content"),
-                "InternalError" => !OF_THE_OBJECT.iter().any(|words| message.contains(words)),
+                // Upstream gives what is wrong with an applied object no reason at all.
+                "InternalError" | "" if *code == 500 => !OF_THE_OBJECT.iter().any(|words| message.contains(words)),
                 // The server knows no user before it has read its files.
                 "Unauthorized" | "TooManyRequests" | "ServerTimeout" | "Timeout" | "ServiceUnavailable"
                 | "Conflict" => true,
@@ -130,6 +131,16 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::new(Code::ApiFailed, "the Kubernetes API rejected a request").because(failure.text())
     }
+}
+
+/// JSON that reads the same as YAML, as which the API server reads what is applied: there, three more characters end a line.
+fn as_yaml(value: &Value) -> Vec<u8> {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let breaks = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    breaks
+        .iter()
+        .fold(text, |text, (c, escaped)| if text.contains(*c) { text.replace(*c, escaped) } else { text })
+        .into()
 }
 
 impl Client {
@@ -179,7 +190,7 @@ impl Client {
         content_type: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let bytes = body.map(|value| serde_json::to_vec(value).unwrap_or_default()).unwrap_or_default();
+        let bytes = body.map(as_yaml).unwrap_or_default();
         let deadline = Instant::now() + self.timeout;
         let mut pause = BUSY_PAUSE;
         loop {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -100,6 +101,22 @@ async fn with_pod(client: &Client, object: &Value, error: Error) -> Error {
         Ok(list) => error.with_lines(workload::troubles(&list)),
         Err(_) => error,
     }
+}
+
+/// Those of the objects that exist without this label, by kind and name: somebody else made them.
+pub async fn unlabelled(client: &Client, objects: &[Value], label: &str, deadline: Instant) -> Result<Vec<String>> {
+    let resources = Resources::new(client);
+    let look = async |object: &Value| {
+        // A kind that is not there yet has no objects.
+        let Some(path) = retry(deadline, || resources.path(object)).await? else { return Ok(None) };
+        match retry(deadline, || client.get(&path)).await {
+            Ok(found) if found["metadata"]["labels"][label].is_null() => Ok(Some(title(object))),
+            Ok(_) | Err(Failure::Status(404, ..)) => Ok(None),
+            Err(failure) => Err(Error::from(failure)),
+        }
+    };
+    let found = try_join_all(objects.iter().map(look)).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Deletes those of the objects that exist and have the label, and waits until they are gone.

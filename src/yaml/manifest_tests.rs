@@ -98,3 +98,9 @@ fn keys_that_are_set_twice_are_noted() {
         [(text.find("'c'").unwrap(), "c".to_owned()), (text.find("true").unwrap(), "true".to_owned())]
     );
 }
+
+#[test]
+fn escapes_stand_for_what_kubectl_makes_of_them() {
+    let found = read("a: \"x\\N\\_\\L\\P\\x85y\"\n").remove(0).value.unwrap();
+    assert_eq!(found["a"], "x\u{85}\u{a0}\u{2028}\u{2029}\u{85}y");
+}

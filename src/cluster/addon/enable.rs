@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::catalog::Addon;
+use crate::cluster::addon::objects::ADDON_LABEL;
 use crate::cluster::addon::target::Target;
 use crate::cluster::addon::{objects, state};
 use crate::error::{Code, Error, Result};
@@ -42,6 +43,7 @@ pub(crate) async fn apply(target: &Target<'_>, addons: &[Addon], wanted: &[Strin
             load_docker_images(&target.run.engine, &nodes, &[image], &progress).await?;
         }
         let objects = objects_of(target, addon).await?;
+        refuse_others(target, addon, &objects).await?;
         let known = before.iter().find(|other| other.name == addon.name);
         // Required by another add-on, now or earlier, and never named: it is disabled with the last one that requires it.
         let automatic = !wanted.contains(&addon.name) && known.is_none_or(|known| known.automatic);
@@ -51,6 +53,21 @@ pub(crate) async fn apply(target: &Target<'_>, addons: &[Addon], wanted: &[Strin
         step.finish();
     }
     Ok(applied)
+}
+
+/// Fails if an object of an add-on already exists and is somebody else's: it would be changed now, and deleted when the add-on
+/// is disabled.
+async fn refuse_others(target: &Target<'_>, addon: &Addon, objects: &[Value]) -> Result<()> {
+    let marker = state::marker_of(&addon.name);
+    let all = [std::slice::from_ref(&marker), objects].concat();
+    let others = manifest::unlabelled(target.client, &all, ADDON_LABEL, target.run.deadline).await?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Code::AddonInUse, format!("add-on `{}` cannot be enabled", addon.name))
+        .because("objects of these names exist that coracle did not make")
+        .with_lines(others)
+        .hint("delete them if nobody needs them, or do without the add-on; nothing was changed"))
 }
 
 /// Waits until add-ons work.

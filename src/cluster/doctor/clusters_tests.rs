@@ -145,6 +145,7 @@ fn a_node_that_is_started_again_and_again_is_told() {
         addresses: Vec::new(),
         networks: Vec::new(),
         network_ids: Vec::new(),
+        volumes: Vec::new(),
         ports: Vec::new(),
         created: 0,
     };

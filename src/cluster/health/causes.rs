@@ -111,8 +111,10 @@ list! {
 }
 
 /// Words of a mistake in a setting, in the line with which a component ends.
-const OF_SETTINGS: [&str; 8] = [
+const OF_SETTINGS: [&str; 9] = [
     "flag",
+    // Of the kubelet, about a signal or resource that it does not have.
+    "unsupported",
     "invalid",
     "unrecognized",
     "unknown",

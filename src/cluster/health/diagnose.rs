@@ -71,7 +71,12 @@ impl Failure {
 pub async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Failure> {
     let inspected = match engine.inspect(node).await {
         Err(error) if error.code() == Code::EngineUnreachable => return Some(Failure::lasting(error)),
-        inspected => inspected.ok()??,
+        inspected => inspected.ok()?,
+    };
+    let Some(inspected) = inspected else {
+        let error = Error::new(Code::StepFailed, "the container of the node is gone").on_node(node);
+        let error = error.because("somebody removed it, as `coracle delete cluster` does");
+        return Some(Failure { error, outlook: Outlook::Final });
     };
     if let Some(failure) = stopped(engine, node, &inspected).await {
         return Some(failure);
@@ -167,7 +172,7 @@ async fn kubelet(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Failu
     let error = Error::new(Code::ComponentFailed, "the kubelet keeps failing")
         .on_node(node)
         .because(lines.last().cloned().unwrap_or_else(|| "it exits at once".to_owned()))
-        .hint("check `kubelet` and `featureGates` in the configuration");
+        .hint("check `kubelet`, `kubeletFlags` and `featureGates` in the configuration");
     let failure = caused(error, facts, lines, Outlook::Times(facts.restarts));
     (facts.restarts >= MAX_RESTARTS || failure.outlook == Outlook::Final).then_some(failure)
 }
@@ -220,7 +225,9 @@ fn component_error(node: &str, container: &Attempt, cause: String) -> Error {
     let name = container.name.as_str();
     let hint = match name {
         "etcd" => "check `etcd` and `featureGates` in the configuration",
-        "kube-apiserver" => "check `apiServer` and `featureGates` in the configuration",
+        "kube-apiserver" => {
+            "check `apiServer` (`runtimeConfig` in a file of kind) and `featureGates` in the configuration"
+        }
         "kube-controller-manager" => "check `controllerManager` and `featureGates` in the configuration",
         "kube-scheduler" => "check `scheduler` and `featureGates` in the configuration",
         "coredns" => {

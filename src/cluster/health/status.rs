@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::cluster::access;
+use crate::cluster::astray;
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::health::api::{self, Api};
 use crate::cluster::health::diagnose::find_failure;
@@ -158,8 +159,19 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         }
     }
     let mut nodes = nodes(cluster);
-    for (node, look) in nodes.iter_mut().zip(&looks) {
-        judge(node, &said.nodes, look);
+    for ((node, look), known) in nodes.iter_mut().zip(&looks).zip(&cluster.nodes) {
+        match astray::trouble(known, &cluster.name) {
+            Some(trouble) if known.is_running() => {
+                (node.ready, node.cause) = (Some(false), Some(trouble.in_words()));
+            }
+            _ => judge(node, &said.nodes, look),
+        }
+    }
+    // An API server that does not answer at all has a line of its own.
+    if let (Api::Ready, Err(cause)) = (&said.api, &said.nodes) {
+        for node in nodes.iter_mut().filter(|node| node.ready.is_none() && node.cause.is_none()) {
+            node.cause = Some(format!("the API does not list its nodes: {cause}"));
+        }
     }
     let is_well = |look: &Look| look.faults.is_empty() && look.failure.is_none() && look.unknown.is_none();
     let works = cluster

@@ -30,7 +30,7 @@ pub(super) async fn ensure(engine: &dyn Engine, name: &str, mtu: Option<u32>) ->
 /// Connects a container that was just created with the networks that it joins.
 pub(super) async fn join(engine: &dyn Engine, container: &str, name: &str, networks: &[String]) -> Result<()> {
     for network in networks {
-        let joined = engine.connect_network(network, container, name, None).await;
+        let joined = engine.connect_network(network, container, name, &[]).await;
         joined.map_err(|error| advised(error, network))?;
     }
     Ok(())

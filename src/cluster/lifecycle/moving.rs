@@ -155,6 +155,7 @@ mod tests {
     #[test]
     fn a_forwarders_label_has_its_new_port() {
         let mut container = Container {
+            volumes: Vec::new(),
             id: String::new(),
             name: "dev-port-8080-tcp".to_owned(),
             image: String::new(),

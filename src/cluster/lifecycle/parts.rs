@@ -1,5 +1,6 @@
 //! The containers of a cluster that are stopped, started and paused, and in which order.
 
+use crate::cluster::astray;
 use crate::cluster::found::{self, Cluster};
 use crate::config::{ClusterName, Role};
 use crate::engine::Engine;
@@ -37,6 +38,7 @@ impl Parts {
     }
 
     async fn new(engine: &dyn Engine, cluster: Cluster, nodes: Vec<String>) -> Result<Self> {
+        astray::require_names(&cluster)?;
         // Not only what this version knows by its role: whatever belongs to the cluster stops with it.
         let mut stages = [const { Vec::new() }; 3];
         for container in engine.containers(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await? {

@@ -10,7 +10,7 @@ use crate::cluster::lifecycle::bindings;
 use crate::cluster::lifecycle::moving::{self, Moved};
 use crate::cluster::lifecycle::parts::Parts;
 use crate::cluster::run::Run;
-use crate::cluster::{access, found, leads, registry};
+use crate::cluster::{access, astray, found, leads, registry};
 use crate::config::{ClusterName, Registry, Role};
 use crate::engine::files::read_file;
 use crate::engine::spec::{Container, State};
@@ -40,6 +40,7 @@ pub async fn move_ports(engine: &dyn Engine, name: &ClusterName) -> Result<(Vec<
 pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Vec<String>> {
     require_complete(engine, parts).await?;
     bindings::require_free(engine, parts).await?;
+    astray::reconnect(engine, &parts.cluster, parts.to_start().flatten()).await?;
     let mut started = Vec::new();
     for stage in parts.to_start() {
         let results = join_all(stage.iter().map(|container| start_container(engine, container, step))).await;

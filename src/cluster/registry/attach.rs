@@ -38,7 +38,7 @@ async fn connect_network(engine: &dyn Engine, registry: &Registry, cluster: &Clu
     let found = find(engine, &registry.name).await?;
     let found = found.ok_or_else(|| missing(format!("registry `{}`", registry.name)))?;
     let address = registry.address(&network.subnets);
-    engine.connect_network(&network.id, &found.container.id, &registry.alias(), address).await
+    engine.connect_network(&network.id, &found.container.id, &registry.alias(), address.as_slice()).await
 }
 
 /// The clusters whose configuration names a registry, or for the shared one does not refuse it.

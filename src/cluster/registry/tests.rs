@@ -185,7 +185,7 @@ async fn a_cluster_goes_and_its_registry_stays() {
     let (engine, result) = made(FakeEngine::new(&[]).with_image(image()), &registry("t-one", 5051)).await;
     result.unwrap();
     cluster(&engine, "t-a").await;
-    engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
+    engine.connect_network(&network_name("t-a"), "t-one", "alias", &[]).await.unwrap();
     let shared: SharedEngine = engine.clone();
     assert_eq!(find(&*shared, "t-one").await.unwrap().unwrap().clusters, ["t-a".parse().unwrap()]);
     clusters::delete(&shared, &Scope::Cluster("t-a".parse().unwrap())).await.unwrap();
@@ -258,7 +258,7 @@ async fn an_interrupted_run_removes_only_what_it_made() {
     delete(&shared, "t-one", false).await.unwrap();
     ensure(&other, &wanted, false).await.unwrap();
     cluster(&engine, "t-a").await;
-    engine.connect_network(&network_name("t-a"), "t-one", "alias", None).await.unwrap();
+    engine.connect_network(&network_name("t-a"), "t-one", "alias", &[]).await.unwrap();
     abandon(&shared, "t-one", "other").await.unwrap();
     // The images of the earlier registry stay.
     assert_eq!(engine.left(), ["container t-a-control-plane", "network coracle-t-a", "volume t-one"]);

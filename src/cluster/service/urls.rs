@@ -95,6 +95,7 @@ pub(super) enum Outlook {
 
 /// URLs of a Service: added and published host ports first, then the tunnel, load balancer and node addresses.
 pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name: &str, sight: &Sight) -> Result<Urls> {
+    require_name(name)?;
     let client = access::client(engine, cluster).await?;
     let deadline = Instant::now() + SETTLING;
     loop {
@@ -104,6 +105,20 @@ pub async fn urls(engine: &dyn Engine, cluster: &Cluster, namespace: &str, name:
             Err(failure) => return Err(failure.error),
         }
     }
+}
+
+/// Fails for what cannot be a Service's name, and would be another path of the API.
+pub(super) fn require_name(name: &str) -> Result<()> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.is_empty() && name.chars().all(is_allowed) {
+        return Ok(());
+    }
+    let error = Error::new(Code::UsageInvalid, format!("`{name}` is not the name of a Service"));
+    Err(match name.split_once('/') {
+        Some((namespace, name)) => error.hint(format!("`coracle url {name} --namespace {namespace}`")),
+        None => error
+            .hint("names have lower-case letters, digits and `-`; `kubectl get services --all-namespaces` lists them"),
+    })
 }
 
 /// The same, by a client of the cluster's API.

@@ -19,6 +19,7 @@ fn cluster(ports: Vec<PortBinding>) -> Cluster {
         addresses: Vec::new(),
         networks: Vec::new(),
         network_ids: Vec::new(),
+        volumes: Vec::new(),
         ports,
         created: 0,
     };

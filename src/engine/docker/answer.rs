@@ -99,6 +99,7 @@ pub(super) fn container_of(summary: ContainerSummary) -> Container {
         addresses: networks.values().flat_map(assigned).collect(),
         network_ids: networks.values().filter_map(|settings| settings.network_id.clone()).collect(),
         networks: networks.into_keys().collect(),
+        volumes: summary.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.name).collect(),
         ports: summary.ports.unwrap_or_default().into_iter().filter_map(port_of).collect(),
         created: summary.created.unwrap_or_default(),
     }

@@ -152,16 +152,10 @@ impl Engine for Guarded {
         self.guard(&format!("cannot remove network `{id}`"), self.engine.remove_network(id)).await
     }
 
-    async fn connect_network(
-        &self,
-        network: &str,
-        container: &str,
-        alias: &str,
-        address: Option<IpAddr>,
-    ) -> Result<()> {
+    async fn connect_network(&self, network: &str, container: &str, alias: &str, addresses: &[IpAddr]) -> Result<()> {
         self.guard(
             &format!("cannot connect `{container}` to network `{network}`"),
-            self.engine.connect_network(network, container, alias, address),
+            self.engine.connect_network(network, container, alias, addresses),
         )
         .await
     }

@@ -85,7 +85,7 @@ async fn every_call_to_an_engine_that_never_answers_ends() {
         ends("networks", engine.networks()),
         ends("create_network", engine.create_network(&network)),
         ends("remove_network", engine.remove_network("n")),
-        ends("connect_network", engine.connect_network("n", "c", "a", None)),
+        ends("connect_network", engine.connect_network("n", "c", "a", &[])),
         ends("disconnect_network", engine.disconnect_network("n", "c")),
         ends("create_container", engine.create_container(&spec)),
         ends("upload", engine.upload("c", Bytes::from_static(b"x"))),

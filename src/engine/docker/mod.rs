@@ -215,14 +215,8 @@ impl Engine for Docker {
         absent_is_fine(self.client.remove_network(id).await, &format!("cannot remove network `{id}`"))
     }
 
-    async fn connect_network(
-        &self,
-        network: &str,
-        container: &str,
-        alias: &str,
-        address: Option<IpAddr>,
-    ) -> Result<()> {
-        let connected = self.client.connect_network(network, translate::connection(container, alias, address)).await;
+    async fn connect_network(&self, network: &str, container: &str, alias: &str, addresses: &[IpAddr]) -> Result<()> {
+        let connected = self.client.connect_network(network, translate::connection(container, alias, addresses)).await;
         match connected {
             Err(source) if failure::is_connected(&source) => Ok(()),
             other => {

@@ -215,11 +215,11 @@ pub(super) fn login(login: &Login) -> DockerCredentials {
 }
 
 /// The body of a request that connects a container to a network.
-pub(super) fn connection(container: &str, alias: &str, address: Option<IpAddr>) -> NetworkConnectRequest {
-    let of = |v4: bool| address.filter(|address| address.is_ipv4() == v4).map(|address| address.to_string());
+pub(super) fn connection(container: &str, alias: &str, addresses: &[IpAddr]) -> NetworkConnectRequest {
+    let of = |v4: bool| addresses.iter().find(|address| address.is_ipv4() == v4).map(ToString::to_string);
     let settings = EndpointSettings {
         aliases: Some(vec![alias.to_owned()]),
-        ipam_config: address.is_some().then(|| EndpointIpamConfig {
+        ipam_config: (!addresses.is_empty()).then(|| EndpointIpamConfig {
             ipv4_address: of(true),
             ipv6_address: of(false),
             link_local_ips: None,

@@ -261,7 +261,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn connect_network(&self, network: &str, container: &str, _: &str, _: Option<IpAddr>) -> Result<()> {
+    async fn connect_network(&self, network: &str, container: &str, _: &str, _: &[IpAddr]) -> Result<()> {
         self.call(format!("connect_network {network} {container}"), |state| {
             let name = state.network(network).map(|network| network.name.clone());
             let name = name.ok_or_else(|| refused(format!("network {network} not found")))?;

@@ -169,6 +169,7 @@ impl Held {
             labels: self.spec.labels.clone(),
             addresses: self.spec.addresses.clone(),
             network_ids: connected.map(|network| network.id.clone()).collect(),
+            volumes: Vec::new(),
             networks: names,
             ports: if self.state == State::Running { self.spec.ports.clone() } else { Vec::new() },
             created: 1_800_000_000,

@@ -31,6 +31,14 @@ struct Index {
     manifests: Vec<Descriptor>,
 }
 
+/// Media types of images and of lists of images; entries of other types are no images, and need not be JSON.
+const IMAGE_TYPES: [&str; 4] = [
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+];
+
 /// Finds the images of a layout: `index.json` leads to manifests, by digest. What is no image is passed over.
 pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Contents> {
     #[derive(Deserialize)]
@@ -81,10 +89,10 @@ pub(crate) fn images(scan: &Scan, platform: &Platform) -> Result<Contents> {
 
 /// What an entry is if it is neither an image nor an index that has one.
 fn other_kind(scan: &Scan, entry: &Descriptor) -> Result<Option<String>> {
-    let value: serde_json::Value = match blob(scan, entry) {
-        Ok(value) => value,
-        // What is missing or damaged is reported where it is needed.
-        Err(_) => return Ok(None),
+    let Ok(value) = blob::<serde_json::Value>(scan, entry) else {
+        // What is missing or damaged of an image is reported where it is needed; anything else need not be JSON, or here.
+        let is_other = !entry.media_type.is_empty() && !IMAGE_TYPES.contains(&entry.media_type.as_str());
+        return Ok(is_other.then(|| entry.media_type.clone()));
     };
     if value.get("manifests").is_none() {
         if value.get("config").is_none() {

@@ -118,6 +118,9 @@ fn what_is_no_image_is_passed_over() {
     let attached = artifact(&mut oci, "a/b", "application/vnd.oci.empty.v1+json", "c/d");
     let index = oci.index(&[attached, image]);
     oci.list(index, &json!({"io.containerd.image.name": "app:1"}));
+    let missing = format!("sha256:{}", "0".repeat(64));
+    let note = json!({"mediaType": "application/xml", "digest": missing, "size": 4});
+    oci.list(note, &json!({"org.opencontainers.image.ref.name": "note"}));
     let found = scan(&*oci.build(), Check::Everything, &mut |_, _| Ok(())).unwrap();
     let contents = resolve(&found, &node()).unwrap();
     assert_eq!(names(&contents.images), ["docker.io/library/app:1"]);
@@ -130,6 +133,7 @@ fn what_is_no_image_is_passed_over() {
             ("Sha256-2.sig", "text/x-notes"),
             ("Sha256-3.sig", "application/vnd.dev.cosign.simplesigning.v1+json"),
             ("early", "a/early"),
+            ("note", "application/xml"),
         ]
     );
     let mut only = only;

@@ -96,9 +96,10 @@ async fn images_missing(engine: &dyn Engine, absent: &[&str]) -> Result<Error> {
     let error = Error::new(Code::ImageMissing, format!("{what} {names}"));
     let first = absent.first().copied().unwrap_or_default();
     let error = if similar.is_empty() { error } else { error.hint(format!("similar names: {}", similar.join(", "))) };
-    Ok(error.hint(format!(
-        "`docker images` lists the images of the engine; `docker pull {first}` or `docker build --tag {first} .` adds this one"
-    )))
+    // A digest is what an image turns out to have; nothing can be built under it.
+    let build = if first.contains('@') { String::new() } else { format!(" or `docker build --tag {first} .`") };
+    Ok(error
+        .hint(format!("`docker images` lists the images of the engine; `docker pull {first}`{build} adds this one")))
 }
 
 #[cfg(test)]

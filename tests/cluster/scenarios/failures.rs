@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::by_hand;
 use crate::Group;
 use crate::harness::cleanup;
 use crate::harness::cluster::{Cluster, FOREIGN};
@@ -36,6 +37,10 @@ pub const FAILURES: Group = Group {
         ("ids", super::ids::of_host),
         ("taken-names", super::ownership::taken_names),
         ("config-mistakes", config_mistakes),
+        ("all-mistakes", by_hand::all_mistakes),
+        ("entry-of-others", by_hand::entry_of_others),
+        ("pipe-as-kubeconfig", by_hand::pipe_as_kubeconfig),
+        ("deleted-meanwhile", by_hand::deleted_meanwhile),
         ("ctrl-c-at-once", ctrl_c_at_once),
         ("ctrl-c-at-standard-input", ctrl_c_at_standard_input),
         ("ctrl-c-at-every-step", ctrl_c_at_every_step),

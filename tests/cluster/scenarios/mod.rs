@@ -4,6 +4,7 @@ use crate::Group;
 
 mod addons;
 mod basics;
+mod by_hand;
 mod command_line;
 mod course;
 mod daily;
@@ -313,6 +314,7 @@ const ADDONS: Group = Group {
     create: addons::create,
     together: &[],
     scenarios: &[
+        ("object-of-others", by_hand::object_of_an_add_on),
         ("page", addons::page),
         ("enable-ingress", addons::enable_ingress),
         ("status", addons::status),

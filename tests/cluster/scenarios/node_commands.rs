@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{guarded, nodes, power};
+use super::{by_hand, guarded, nodes, power};
 use crate::Group;
 use crate::harness::cluster::{Cluster, PATIENCE, json};
 use crate::harness::guide::follow_page;
@@ -27,6 +27,7 @@ pub(super) const THREE: Group = Group {
         ("masquerading", nodes::masquerading),
         ("restart-worker", nodes::restart_worker),
         ("stop-node", power::node),
+        ("changed-container", by_hand::changed_container),
         ("deleted-nodes", guarded::deleted_nodes),
         ("node-add", add),
         ("node-remove", remove),

@@ -3,6 +3,7 @@
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
+use crate::cluster::astray;
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::lifecycle::node::members::{self, Members};
 use crate::cluster::run::Run;
@@ -44,6 +45,7 @@ pub(super) struct Before {
 
 /// Reads what the nodes of a cluster have.
 pub(super) async fn read(engine: &dyn Engine, cluster: Cluster, client: Client) -> Result<Before> {
+    astray::require_names(&cluster)?;
     let plane = cluster.control_plane().ok_or_else(|| not_complete(&cluster, "it has no control plane"))?;
     let (members, pki, proxy, end, networks, objects) = tokio::try_join!(
         members::read(engine, &cluster),

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
+use crate::harness::chance::is_long;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::guide::{follow, notices_what_reads, reads_pages};
 use crate::harness::run::{Output, ensure, eventually, run};
@@ -44,6 +45,7 @@ pub(crate) const COURSE: Group = Group {
         ("scheduling", alone::scheduling),
         ("disruptions", alone::disruptions),
         ("self-healing", alone::self_healing),
+        ("in-order", in_order),
         ("clean", clean),
     ],
 };
@@ -101,6 +103,33 @@ fn outside_namespaces(cluster: &Cluster) -> Result<String, String> {
     let mut lines: Vec<&str> = all.lines().chain(default.lines()).filter(is_lasting).collect();
     lines.sort_unstable();
     Ok(lines.join("\n"))
+}
+
+/// In the long run, all pages once more: one after the other as the index has them, and then from the last to the first.
+fn in_order(cluster: &Cluster) -> Result<(), String> {
+    if !is_long() {
+        return Ok(());
+    }
+    let pages = index()?;
+    for (turn, page) in pages.iter().chain(pages.iter().rev().skip(1)).enumerate() {
+        println!("        {page}");
+        let follower = cluster.beside(&format!("in-order-{turn}"))?;
+        // The page of Helm wants a program that is built for it.
+        let followed = if page == "helm.md" { helm::chart(&follower) } else { follow(&follower, page) };
+        followed.map_err(|error| format!("turn {}: {error}", turn + 1))?;
+    }
+    Ok(())
+}
+
+/// The pages of the index, without the last one, which has a cluster of its own.
+fn index() -> Result<Vec<String>, String> {
+    let index = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/README.md");
+    let text = std::fs::read_to_string(index).map_err(|error| error.to_string())?;
+    let page = |line: &str| Some(line.strip_prefix("| [")?.split_once("](")?.1.split_once(')')?.0.to_owned());
+    let mut pages: Vec<String> = text.lines().filter_map(page).collect();
+    let last = pages.pop();
+    ensure(last.as_deref() == Some("control-plane.md") && pages.len() >= 19, || format!("{pages:?}, {last:?}"))?;
+    Ok(pages)
 }
 
 /// No page has left anything to the next one, so that they can be taken in any order.
