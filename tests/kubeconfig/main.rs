@@ -220,7 +220,7 @@ fn a_file_that_nobody_may_write_stays_as_it_is() {
     let before = fs::read_to_string(&file).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     let errors = [
-        preflight(&location(&file)).unwrap_err(),
+        preflight(&location(&file), "coracle-dev").unwrap_err(),
         wait(merge(&location(&file), &entry("coracle-two"), true)).unwrap_err(),
         wait(remove(&location(&file), "coracle-dev")).unwrap_err(),
     ];
@@ -251,7 +251,7 @@ fn what_cannot_be_understood_is_reported_with_its_place_and_stays() {
     let text = "users:\n- name: coracle-dev\n\t- x\n";
     fs::write(&file, text).unwrap();
     let errors = [
-        preflight(&location(&file)).unwrap_err(),
+        preflight(&location(&file), "coracle-dev").unwrap_err(),
         wait(merge(&location(&file), &entry("coracle-dev"), true)).unwrap_err(),
         wait(remove(&location(&file), "coracle-dev")).unwrap_err(),
     ];
@@ -270,14 +270,17 @@ fn what_cannot_be_understood_is_reported_with_its_place_and_stays() {
 fn preflight_finds_what_would_fail_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let new = directory.path().join("made").join("config");
-    preflight(&location(&new)).unwrap();
+    preflight(&location(&new), "coracle-dev").unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    assert_eq!(preflight(&location(directory.path())).unwrap_err().code(), Code::FileFailed);
-    assert_eq!(preflight(&location(Path::new("/proc/none/config"))).unwrap_err().code(), Code::FileFailed);
-    preflight(&location(Path::new("/dev/null"))).unwrap();
+    assert_eq!(preflight(&location(directory.path()), "coracle-dev").unwrap_err().code(), Code::FileFailed);
+    assert_eq!(
+        preflight(&location(Path::new("/proc/none/config")), "coracle-dev").unwrap_err().code(),
+        Code::FileFailed
+    );
+    preflight(&location(Path::new("/dev/null")), "coracle-dev").unwrap();
     wait(merge(&location(Path::new("/dev/null")), &entry("coracle-dev"), true)).unwrap();
     fs::write(directory.path().join("config.lock"), "").unwrap();
-    let error = preflight(&location(&directory.path().join("config"))).unwrap_err();
+    let error = preflight(&location(&directory.path().join("config")), "coracle-dev").unwrap_err();
     assert_eq!(error.code(), Code::KubeconfigLocked);
 }
 

@@ -105,6 +105,10 @@ impl Reading<'_> {
         let mut object = without_directives(patch);
         object["apiVersion"] = json!(api);
         object["kind"] = json!(kind);
+        if object["metadata"]["name"].is_null() {
+            // What is patched has one.
+            object["metadata"]["name"] = json!(target);
+        }
         for wrong in schema::problems(&object, &self.image.images.kubernetes) {
             let at = yaml::place(text, number, &wrong.pointer, wrong.is_name);
             self.problem(&file.display().to_string(), text, at, wrong.message);

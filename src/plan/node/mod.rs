@@ -73,10 +73,7 @@ pub(crate) fn files(
     if !layout.cluster.networking.disable_default_cni {
         files.text(containerd::CNI_CONFIG, containerd::cni(node, image, facts.mtu));
     }
-    let patches = facts.patches_of(&node.config);
-    let mut configuration = kubelet::configuration(layout, Some(node), cgroup);
-    patches::apply(patches, patches::KUBELET, &mut configuration)?;
-    files.private("/var/lib/kubelet/config.yaml", yaml::to_string(&configuration)?);
+    files.private("/var/lib/kubelet/config.yaml", kubelet_configuration(layout, node, facts)?);
     for service in ["containerd", "kubelet"] {
         files.text(format!("/etc/systemd/system/{service}.service.d/40-memory.conf"), SMALL_HEAP);
     }
@@ -101,7 +98,7 @@ pub(crate) fn files(
     match node.config.role {
         Role::ControlPlane => {
             control_plane(&mut files, layout, node, pki, access)?;
-            for (path, manifest) in static_pods::manifests(layout, node, image, patches)? {
+            for (path, manifest) in static_pods::manifests(layout, node, image, facts.patches_of(&node.config))? {
                 files.private(path, manifest);
             }
         }
@@ -144,6 +141,13 @@ fn api_service_rules(layout: &Layout) -> String {
          type nat hook prerouting priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n  chain output {{\n    \
          type nat hook output priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
     )
+}
+
+/// The configuration of a node's kubelet, patched.
+fn kubelet_configuration(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Result<String> {
+    let mut configuration = kubelet::configuration(layout, Some(node), facts.engine.cgroup);
+    patches::apply(facts.patches_of(&node.config), patches::KUBELET, &mut configuration)?;
+    yaml::to_string(&configuration)
 }
 
 /// Adds the kubelet's client certificate, where rotation expects it, and its serving certificate.

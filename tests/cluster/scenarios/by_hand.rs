@@ -67,7 +67,7 @@ pub(super) fn all_mistakes(cluster: &Cluster) -> Result<(), String> {
 /// A `create` whose nodes somebody deletes ends at once, and not with `--wait`.
 pub(super) fn deleted_meanwhile(cluster: &Cluster) -> Result<(), String> {
     let running = start(cluster.command(&["create", "cluster"]), None)?;
-    eventually(PATIENCE, || contains(&running.said(), "Starting the control plane"))?;
+    eventually(PATIENCE, || cluster.in_node("pgrep kubelet"))?;
     cluster.coracle(&["delete", "cluster"])?;
     let output = running.finish(Duration::from_secs(60))?;
     ensure(output.code != 0, || output.told())?;
