@@ -116,7 +116,9 @@ fn directory_of_patches(cluster: &Cluster) -> Result<(), String> {
     with(cluster, &text, || {
         let pod = format!("pod/kube-scheduler-{}", cluster.node());
         let request = "jsonpath={.spec.containers[0].resources.requests.cpu}";
-        let cpu = cluster.kubectl(&["get", "--namespace=kube-system", &pod, "--output", request])?;
+        // The pod runs before the API knows of it.
+        let get = ["get", "--namespace=kube-system", &pod, "--output", request];
+        let cpu = eventually(PATIENCE, || cluster.kubectl(&get))?;
         ensure(cpu == "123m", || cpu)?;
         contains(&flags(cluster, "kube-apiserver")?, "--max-requests-inflight=321")?;
         ensure(configuration(cluster, &cluster.node())?["maxPods"] == 77, || "the kubelet has no patch".to_owned())?;
