@@ -10,7 +10,7 @@ use crate::cluster::contents::{self, Contents};
 use crate::cluster::health::wait::{conditions, until_dns_stays, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
-use crate::cluster::lifecycle::{bootstrap, facts, finished, kept_logs, preflight, provision, together};
+use crate::cluster::lifecycle::{bootstrap, facts, finished, ignored, kept_logs, preflight, provision, together};
 use crate::cluster::run::{Run, new_id};
 use crate::config::ClusterConfig;
 use crate::engine::finishing::run_to_end;
@@ -203,6 +203,11 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     watched(run, &client, &nodes, Some(&step), bootstrap::install(run, &client, layout, facts, pki)).await?;
     step.finish();
 
+    for node in nodes.iter().take(1) {
+        for warning in ignored::warnings(&*run.engine, node, &layout.cluster.containerd).await {
+            run.ui.warn(warning);
+        }
+    }
     if options.is_awaited {
         until_usable(run, &client, &nodes, &conditions(&layout.cluster).0).await?;
         until_dns_stays(run, &client, &nodes, &layout.cluster).await?;

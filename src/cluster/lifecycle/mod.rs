@@ -9,6 +9,7 @@ mod facts;
 mod finished;
 mod first_pods;
 pub mod garbage;
+mod ignored;
 mod kept_logs;
 mod kind_network;
 pub mod lifetime;
