@@ -3,8 +3,8 @@
 
 use crate::cluster::found::{Cluster, Node};
 use crate::config::ClusterName;
-use crate::engine::Engine;
 use crate::engine::spec::Container;
+use crate::engine::{Engine, REPLACED};
 use crate::error::{Code, Error, Result};
 use crate::plan::node::container::{network_name, own_volume};
 
@@ -55,6 +55,10 @@ pub(super) async fn reconnect(
 /// The name that a renamed node was made with, which its volume still has.
 fn former_name(node: &Node) -> Option<&str> {
     let volumes = &node.container.volumes;
+    if node.name.ends_with(REPLACED) {
+        // coracle itself has renamed it, to make another one in its place.
+        return None;
+    }
     if volumes.iter().any(|volume| *volume == own_volume(&node.name)) {
         return None;
     }
@@ -74,4 +78,48 @@ fn lost_address(node: &Node) -> Option<(String, String)> {
 
 fn has_address(node: &Node) -> bool {
     node.addresses.first().is_none_or(|address| node.container.addresses.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::found::group;
+    use crate::engine::spec::{Labels, State};
+    use crate::plan::labels;
+
+    fn node(name: &str, addresses: &[&str]) -> Node {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let container = Container {
+            id: String::new(),
+            name: name.to_owned(),
+            image: String::new(),
+            state: State::Running,
+            labels: Labels::from([
+                label(labels::CLUSTER, "dev"),
+                label(labels::ROLE, "worker"),
+                label(labels::ADDRESS, "172.18.0.4,fd00::4"),
+            ]),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            networks: Vec::new(),
+            network_ids: Vec::new(),
+            volumes: vec!["dev-volumes".to_owned(), "dev-worker-var".to_owned()],
+            ports: Vec::new(),
+            created: 0,
+        };
+        group(vec![container]).remove(0).nodes.remove(0)
+    }
+
+    #[test]
+    fn a_node_under_another_name_or_address_is_told_with_what_changes_it_back() {
+        let cluster = "dev".parse().unwrap();
+        let told = |name: &str, addresses: &[&str]| trouble(&node(name, addresses), &cluster);
+        assert!(told("dev-worker", &["172.18.0.4"]).is_none());
+        let renamed = told("dev-other", &["172.18.0.4"]).unwrap();
+        assert!(renamed.hints()[0].contains("docker rename dev-other dev-worker"), "{renamed:?}");
+        let moved = told("dev-worker", &["172.18.2.0"]).unwrap();
+        assert!(moved.message().contains("172.18.2.0, and not 172.18.0.4"), "{moved:?}");
+        // One that is being replaced, and one that is in no network.
+        assert!(told(&format!("dev-worker{REPLACED}"), &["172.18.0.4"]).is_none());
+        assert!(told("dev-worker", &[]).is_none());
+    }
 }

@@ -85,6 +85,15 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.ends_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(format!("the image {} must begin and end with a letter or a digit", quoted(text)));
     }
+    // Docker's grammar: the host of a registry and a tag may have capitals, what is between them may not.
+    let name = text.split('@').next().unwrap_or(text);
+    let (host, rest) = name.split_once('/').unwrap_or(("", name));
+    let is_host = host.contains(['.', ':']) || host == "localhost";
+    let path = if is_host { rest } else { name };
+    let path = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(path, |(path, _)| path);
+    if path.chars().any(|c| c.is_ascii_uppercase()) {
+        return Err(format!("the image {} has capitals in its name; they are allowed in a tag only", quoted(text)));
+    }
     Ok(text.to_owned())
 }
 

@@ -384,3 +384,13 @@ apiServer: {v: 5, list: [a, b], t: 'true'}
     let plain = ClusterConfig::new(ClusterName::default());
     assert_eq!(load(&plain.to_text().unwrap(), "x", &Overrides::default()).unwrap(), plain);
 }
+
+#[test]
+fn capitals_are_for_the_host_of_an_image_and_its_tag() {
+    for good in ["Reg.Example/a/b:V1", "localhost/a:X", "a/b@sha256:0123", "host:5000/a"] {
+        assert_eq!(syntax::image(good).as_deref(), Ok(good));
+    }
+    for bad in ["UPPER:x", "a/B:1", "reg.example/A"] {
+        assert!(syntax::image(bad).unwrap_err().contains("capitals"), "{bad}");
+    }
+}

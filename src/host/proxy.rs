@@ -32,6 +32,9 @@ pub(crate) fn for_nodes(settings: &ProxySettings, families: &[bool], here: bool)
     let mut warnings: Vec<String> = Vec::new();
     let mut usable = |url: &Option<String>| {
         let url = url.as_ref()?;
+        if let Some(flaw) = flaw(url) {
+            warnings.push(format!("the nodes get the proxy `{}`, but {flaw}", without_credentials(url)));
+        }
         let Some((host, port)) = on_this_machine(url, &name) else { return Some(url.clone()) };
         if families.iter().any(|v4| is_open(&listeners, port, *v4)) {
             return Some(with_host(url, host));
@@ -45,6 +48,21 @@ pub(crate) fn for_nodes(settings: &ProxySettings, families: &[bool], here: bool)
     };
     let (http, https) = (usable(&settings.http), usable(&settings.https));
     (ProxySettings { http, https, none: settings.none.clone() }, warnings)
+}
+
+/// Why programs would not take the URL of a proxy, if they would not.
+fn flaw(url: &str) -> Option<&'static str> {
+    if url.contains(char::is_whitespace) {
+        return Some("it contains a blank, with which programs in Go refuse it");
+    }
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let port = address.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+    if address.is_empty() {
+        return Some("it has no host");
+    }
+    port.is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()).then_some("its port is not one")
 }
 
 fn unusable(listeners: &[Listener], port: u16, here: bool) -> String {
@@ -214,5 +232,15 @@ mod tests {
         assert!(found.is_empty() && warnings[0].contains("on another one"), "{warnings:?}");
         drop(loopback);
         assert!(for_nodes(&settings, &[true], true).1[0].contains(&format!("nothing listens on port {closed}")));
+    }
+
+    #[test]
+    fn urls_that_programs_would_not_take_are_told() {
+        for (url, said) in [("http://h:3128 ", "a blank"), ("http://", "no host"), ("http://h:99999", "its port")] {
+            assert!(flaw(url).is_some_and(|flaw| flaw.contains(said)), "{url}");
+        }
+        for url in ["http://h:3128", "socks5://h", "h:3128/", "http://[fd00::1]:3128", "http://u:p@h:1", "[fd00::1]"] {
+            assert_eq!(flaw(url), None, "{url}");
+        }
     }
 }

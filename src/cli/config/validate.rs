@@ -34,7 +34,7 @@ pub(crate) struct Validate {
 /// What is known about a file.
 struct Checked {
     file: String,
-    /// The cluster that it describes, unless it has problems.
+    /// The cluster that it describes, as far as it can be read.
     cluster: Option<(ClusterConfig, Written)>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -80,16 +80,14 @@ async fn checked(path: &Path) -> Checked {
             return one;
         }
     };
-    match config::load(&written.text, &file, &Overrides { base_directory, ..Overrides::default() }) {
-        Ok(cluster) => {
-            one.warnings = config::warnings(&cluster);
-            // The file may be for another machine, so that what this one lacks is no mistake in it.
-            let missing = mounts::problems(&cluster).into_iter();
-            one.warnings.extend(missing.map(|(_, problem)| format!("{}: {}", problem.place, problem.message)));
-            one.cluster = Some((cluster, written));
-        }
-        Err(error) => one.problems = error.problems().to_vec(),
-    }
+    let overrides = Overrides { base_directory, ..Overrides::default() };
+    let (cluster, problems) = config::load_partly(&written.text, &file, &overrides);
+    one.problems = problems;
+    one.warnings = config::warnings(&cluster);
+    // The file may be for another machine, so that what this one lacks is no mistake in it.
+    let missing = mounts::problems(&cluster).into_iter();
+    one.warnings.extend(missing.map(|(_, problem)| format!("{}: {}", problem.place, problem.message)));
+    one.cluster = Some((cluster, written));
     one
 }
 
@@ -153,7 +151,7 @@ impl Checked {
             }
             value
         };
-        let cluster = self.cluster.as_ref().map(|(cluster, _)| cluster);
+        let cluster = self.cluster.as_ref().filter(|_| self.problems.is_empty()).map(|(cluster, _)| cluster);
         json!({
             "file": self.file,
             "valid": self.problems.is_empty(),

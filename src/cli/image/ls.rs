@@ -12,6 +12,9 @@ use crate::cli::output::{OutputFormat, Printed, Table, WideTableOption, size};
 use crate::error::{Result, counted};
 use crate::image::{self, Listed};
 
+/// Names of an image that a row shows, unless it is wide.
+const MAX_NAMES: usize = 3;
+
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     #[command(flatten)]
@@ -48,11 +51,22 @@ fn names(image: &Listed) -> Vec<&str> {
     if image.names.is_empty() { vec![&image.id] } else { image.names.iter().map(String::as_str).collect() }
 }
 
+/// The image's names as far as a row has room for them.
+fn shortened(image: &Listed, wide: bool) -> String {
+    match image.names.len() {
+        0 => "<none>".to_owned(),
+        count if count > MAX_NAMES && !wide => {
+            format!("{} and {} more names", image.names[..MAX_NAMES].join(", "), count - MAX_NAMES)
+        }
+        _ => image.title(),
+    }
+}
+
 fn table(images: &[Listed], nodes: &[String], wide: bool) -> Table {
     let mut table = Table::new(&["IMAGE", "ID", "SIZE", "NODES", "USED BY", "KEPT"]);
     for image in images {
         let id = if wide { &image.id } else { image::short(&image.id) };
-        let title = if image.names.is_empty() { "<none>".to_owned() } else { image.title() };
+        let title = shortened(image, wide);
         let everywhere = image.nodes.len() == nodes.len() && nodes.len() > 1 && !wide;
         let nodes = if everywhere { "all".to_owned() } else { image.nodes.join(", ") };
         let pods = match image.pods.len() {

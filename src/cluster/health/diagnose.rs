@@ -205,7 +205,9 @@ async fn component(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Fai
             continue;
         };
         let lines = container_log(engine, node, container).await;
-        let cause = lines.last().cloned().unwrap_or_else(|| format!("it exits at once with {}", code(end.code)));
+        // What was killed has no last words: the line before is about something else.
+        let said = lines.last().filter(|_| end.code != KILLED).cloned();
+        let cause = said.unwrap_or_else(|| format!("it exits at once with {}", code(end.code)));
         let failure = caused(component_error(node, container, cause), facts, lines, Outlook::Times(container.number));
         if container.number >= least || is_sure(&failure.error) {
             return Some(failure);

@@ -76,9 +76,14 @@ fn no_volumes(name: &ClusterName, volumes: &[Volume]) -> Result<()> {
 pub fn subnet(wanted: IpNet, networks: &[Network]) -> Result<()> {
     let overlaps = |other: &IpNet| wanted.contains(other) || other.contains(&wanted);
     let Some(network) = networks.iter().find(|network| network.subnets.iter().any(overlaps)) else { return Ok(()) };
+    // Docker's own network cannot be removed.
+    let or = match network.name.as_str() {
+        "bridge" => String::new(),
+        name => format!(", or remove that one: `docker network rm {name}`"),
+    };
     Err(Error::new(Code::SubnetClash, format!("subnet {wanted} is in use"))
         .because(format!("the engine's network `{}` uses it", network.name))
-        .hint(format!("set another `networking.nodeSubnet`, or remove that one: `docker network rm {}`", network.name)))
+        .hint(format!("set another `networking.nodeSubnet`{or}")))
 }
 
 /// Checks that no route of this host leads packets for a wanted subnet elsewhere.
