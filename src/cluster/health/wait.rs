@@ -8,9 +8,11 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::health::watch::watched;
 use crate::cluster::run::Run;
 use crate::config::{ClusterConfig, KubeProxyMode};
+use crate::engine::files::read_file;
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
 use crate::kubernetes::{Client, Failure, object, workload};
+use crate::plan::subnet::nth_address;
 use crate::ui::Step;
 
 /// Pause between two looks at a condition.
@@ -18,8 +20,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long CoreDNS is looked at where it may ask itself: its plugin `loop` finds that out within seconds after it is ready.
 const DNS_LOOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where the resolver of a node is the cluster's own DNS: the plugin tries for 30 s, and on a busy machine needs them.
+const SURE_DNS_LOOP_TIMEOUT: Duration = Duration::from_secs(40);
 const DNS_INTERVAL: Duration = Duration::from_millis(500);
 const DNS_PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
+
+/// The place of the cluster's DNS among the addresses of Services.
+const DNS: usize = 10;
 
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
@@ -63,17 +70,35 @@ pub async fn until_usable(run: &Run, client: &Client, nodes: &[String], conditio
 
 /// With a resolver of the user's own, CoreDNS may be ready, and find a moment later that its questions come back to it.
 pub async fn until_dns_stays(run: &Run, client: &Client, nodes: &[String], cluster: &ClusterConfig) -> Result<()> {
-    let is_own = |kubelet: &Value| kubelet["resolvConf"].is_string();
-    let by_flag = cluster.nodes.iter().any(|node| node.kubelet_flags.contains_key("resolv-conf"));
-    if !by_flag && !is_own(&cluster.kubelet) {
+    let of_cluster = cluster.kubelet["resolvConf"].as_str().map(|path| (None, path));
+    let by_flag = cluster.nodes.iter().zip(nodes).filter_map(|(node, name)| {
+        let flag = node.kubelet_flags.get("resolv-conf")?;
+        Some((Some(name), flag.values().first()?.as_str()))
+    });
+    let files: Vec<(Option<&String>, &str)> = of_cluster.into_iter().chain(by_flag).collect();
+    if files.is_empty() {
         return Ok(());
     }
-    watched(run, client, nodes, None, stays(client, run.deadline)).await
+    let dns = cluster.networking.service_subnet.iter().next().and_then(|subnet| nth_address(subnet, DNS));
+    let mut time = DNS_LOOP_TIMEOUT;
+    for (node, path) in files {
+        let Some(node) = node.or(nodes.first()) else { continue };
+        let text = read_file(&*run.engine, node, path).await.ok().flatten().unwrap_or_default();
+        if dns.is_some_and(|dns| asks(&String::from_utf8_lossy(&text), &dns.to_string())) {
+            time = SURE_DNS_LOOP_TIMEOUT;
+        }
+    }
+    watched(run, client, nodes, None, stays(client, Instant::now() + time, run.deadline)).await
 }
 
-/// Waits a moment; if CoreDNS ends meanwhile, until its failure is found, or to the deadline.
-async fn stays(client: &Client, deadline: Instant) -> Result<()> {
-    let end = Instant::now() + DNS_LOOP_TIMEOUT;
+/// Whether a resolver's configuration names this server.
+fn asks(text: &str, server: &str) -> bool {
+    text.lines().any(|line| line.split_whitespace().eq(["nameserver", server]))
+}
+
+/// Looks for a while; if CoreDNS ends meanwhile, until its failure is found, or to the deadline.
+async fn stays(client: &Client, end: Instant, deadline: Instant) -> Result<()> {
+    let end = end.min(deadline);
     loop {
         let has_ended = client.get(DNS_PODS).await.is_ok_and(|pods| object::items(&pods).iter().any(has_ended));
         if Instant::now() >= if has_ended { deadline } else { end } {
@@ -114,4 +139,15 @@ async fn until(client: &Client, conditions: &[Condition], deadline: Instant, ste
         step.settle(WAITING);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_is_the_clusters_own_dns_is_known() {
+        assert!(asks("search x\n nameserver  10.96.0.10 \n", "10.96.0.10"));
+        assert!(!asks("nameserver 10.96.0.100\n# nameserver 10.96.0.10\n", "10.96.0.10"));
+    }
 }
