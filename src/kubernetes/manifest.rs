@@ -103,17 +103,25 @@ async fn with_pod(client: &Client, object: &Value, error: Error) -> Error {
     }
 }
 
+/// An object, if it exists. A namespace that is not there is an answer here, and not one that comes soon.
+async fn find(client: &Client, path: &str, deadline: Instant) -> Result<Option<Value>> {
+    let ask = || async {
+        match client.get(path).await {
+            Err(Failure::Status(404, ..)) => Ok(None),
+            other => other.map(Some),
+        }
+    };
+    retry(deadline, ask).await.map_err(Error::from)
+}
+
 /// Those of the objects that exist without this label, by kind and name: somebody else made them.
 pub async fn unlabelled(client: &Client, objects: &[Value], label: &str, deadline: Instant) -> Result<Vec<String>> {
     let resources = Resources::new(client);
     let look = async |object: &Value| {
         // A kind that is not there yet has no objects.
         let Some(path) = retry(deadline, || resources.path(object)).await? else { return Ok(None) };
-        match retry(deadline, || client.get(&path)).await {
-            Ok(found) if found["metadata"]["labels"][label].is_null() => Ok(Some(title(object))),
-            Ok(_) | Err(Failure::Status(404, ..)) => Ok(None),
-            Err(failure) => Err(Error::from(failure)),
-        }
+        let found = find(client, &path, deadline).await?;
+        Ok::<_, Error>(found.filter(|found| found["metadata"]["labels"][label].is_null()).map(|_| title(object)))
     };
     let found = try_join_all(objects.iter().map(look)).await?;
     Ok(found.into_iter().flatten().collect())
@@ -125,11 +133,10 @@ pub async fn delete(client: &Client, objects: &[Value], label: (&str, &str), dea
     let mut paths = Vec::new();
     for object in objects.iter().rev() {
         let Some(path) = retry(deadline, || resources.path(object)).await? else { continue };
-        match retry(deadline, || client.get(&path)).await {
-            Ok(found) if found["metadata"]["labels"][label.0] == label.1 => paths.push((path, title(object))),
-            // Another object has taken its place, and stays.
-            Ok(_) | Err(Failure::Status(404, ..)) => {}
-            Err(failure) => return Err(failure.into()),
+        // Another object that has taken its place stays.
+        let found = find(client, &path, deadline).await?;
+        if found.is_some_and(|found| found["metadata"]["labels"][label.0] == label.1) {
+            paths.push((path, title(object)));
         }
     }
     let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});

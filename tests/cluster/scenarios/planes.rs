@@ -229,9 +229,12 @@ fn one(cluster: &Cluster, clients: &Clients, fault: Fault, place: Place) -> Resu
 
 /// How long the slowest request takes while all is well, also that of `status`: a machine may be busy with other things.
 fn usual(cluster: &Cluster, clients: &Clients) -> Result<Duration, String> {
-    let began = Instant::now();
-    cluster.coracle(&["status"])?;
-    let status = began.elapsed();
+    // What has just come back may not be ready for a moment once more.
+    let (began, status) = eventually(PATIENCE, || {
+        let began = Instant::now();
+        cluster.coracle(&["status"])?;
+        Ok((began, began.elapsed()))
+    })?;
     std::thread::sleep(Duration::from_secs(1).saturating_sub(status));
     let seen = Seen::of(&clients.since(began), began);
     Ok(status.max(seen.new).max(seen.read))
