@@ -57,7 +57,8 @@ impl Fault {
     fn begin(self, cluster: &Cluster, name: &str) -> Result<(), String> {
         match self {
             Self::Kill => docker(&["kill", name]).map(drop),
-            Self::Pause => docker(&["pause", name]).map(drop),
+            // On a busy machine, runc now and then gives up with "unable to freeze".
+            Self::Pause => eventually(PATIENCE, || docker(&["pause", name])).map(drop),
             Self::Disconnect => docker(&["network", "disconnect", &network(cluster), name]).map(drop),
             Self::Cut => {
                 let rules = "add table inet cut; \
