@@ -2,14 +2,13 @@
 //! node keeps the ones that it was made with, so that neither it nor its cluster works as before.
 
 use crate::cluster::found::{Cluster, Node};
-use crate::config::ClusterName;
 use crate::engine::spec::Container;
 use crate::engine::{Engine, REPLACED};
 use crate::error::{Code, Error, Result};
 use crate::plan::node::container::{network_name, own_volume};
 
 /// What was changed about a node, and how to change it back; nothing if all is as it was.
-pub(super) fn trouble(node: &Node, cluster: &ClusterName) -> Option<Error> {
+pub(super) fn trouble(node: &Node) -> Option<Error> {
     if let Some(before) = former_name(node) {
         return Some(
             Error::new(Code::StepFailed, format!("the container of node `{before}` is called `{}` now", node.name))
@@ -18,21 +17,16 @@ pub(super) fn trouble(node: &Node, cluster: &ClusterName) -> Option<Error> {
         );
     }
     let (address, now) = lost_address(node)?;
-    Some(
-        Error::new(Code::StepFailed, format!("its address is {now}, and not {address} any more"))
-            .because(format!(
-                "it was connected to a network by hand; `coracle node restart {}` gives it its address back",
-                node.name
-            ))
-            .on_node(&node.name)
-            .hint(format!("cluster `{cluster}` works again after `coracle node restart {}`", node.name)),
-    )
+    Some(Error::new(Code::StepFailed, format!("its address is {now}, and not {address} any more")).because(format!(
+        "it was connected to a network by hand; `coracle node restart {}` gives it its address back",
+        node.name
+    )))
 }
 
 /// Fails if the container of a node has another name than the node.
 pub(super) fn require_names(cluster: &Cluster) -> Result<()> {
     let renamed = cluster.nodes.iter().find(|node| former_name(node).is_some());
-    renamed.and_then(|node| trouble(node, &cluster.name)).map_or(Ok(()), Err)
+    renamed.and_then(trouble).map_or(Ok(()), Err)
 }
 
 /// Gives those of the containers their addresses back that are nodes and have lost them. Call it while they do not run: a
@@ -111,8 +105,7 @@ mod tests {
 
     #[test]
     fn a_node_under_another_name_or_address_is_told_with_what_changes_it_back() {
-        let cluster = "dev".parse().unwrap();
-        let told = |name: &str, addresses: &[&str]| trouble(&node(name, addresses), &cluster);
+        let told = |name: &str, addresses: &[&str]| trouble(&node(name, addresses));
         assert!(told("dev-worker", &["172.18.0.4"]).is_none());
         let renamed = told("dev-other", &["172.18.0.4"]).unwrap();
         assert!(renamed.hints()[0].contains("docker rename dev-other dev-worker"), "{renamed:?}");

@@ -55,9 +55,7 @@ fn flaw(url: &str) -> Option<&'static str> {
     if url.contains(char::is_whitespace) {
         return Some("it contains a blank, with which programs in Go refuse it");
     }
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let (_, address) = scheme_and_address(url);
     let port = address.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
     if address.is_empty() {
         return Some("it has no host");
@@ -85,11 +83,16 @@ fn is_open(listeners: &[Listener], port: u16, v4: bool) -> bool {
     })
 }
 
-/// The host in a URL and its port, if the host is this machine, whose own name is `name`.
-fn on_this_machine<'u>(url: &'u str, name: &str) -> Option<(&'u str, u16)> {
+/// The scheme of a URL, and its host with the port, if it has one.
+fn scheme_and_address(url: &str) -> (&str, &str) {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    (scheme, authority.rsplit_once('@').map_or(authority, |(_, address)| address))
+}
+
+/// The host in a URL and its port, if the host is this machine, whose own name is `name`.
+fn on_this_machine<'u>(url: &'u str, name: &str) -> Option<(&'u str, u16)> {
+    let (scheme, address) = scheme_and_address(url);
     let (host, port) = match address.rfind(':').filter(|colon| !address[*colon..].contains(']')) {
         Some(colon) => (&address[..colon], address[colon + 1..].parse().ok()?),
         None => (address, usual_port(scheme)),

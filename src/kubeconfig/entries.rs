@@ -36,10 +36,15 @@ impl Known {
 
     /// When the certificate of its user ends, if it has one that can be read.
     pub fn ends(&self) -> Option<OffsetDateTime> {
-        let pem = String::from_utf8(STANDARD.decode(self.certificate.as_ref()?).ok()?).ok()?;
-        let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-        not_after(&STANDARD.decode(body).ok()?)
+        not_after(&certificate(self.certificate.as_ref()?)?)
     }
+}
+
+/// The certificate (DER) in `client-certificate-data`, which is PEM in base64; `None` if it is something else.
+pub(super) fn certificate(data: &str) -> Option<Vec<u8>> {
+    let pem = String::from_utf8(STANDARD.decode(data).ok()?).ok()?;
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    pem.contains("-----BEGIN CERTIFICATE-----").then(|| STANDARD.decode(body).ok())?
 }
 
 /// The entries of clusters whose names begin with `prefix`; files that cannot be understood have none.

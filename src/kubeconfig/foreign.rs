@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::document::split_mark;
 use super::edit::{is_entry, items_of, root_of};
+use super::entries::certificate;
 use super::{Location, file};
 use crate::error::{Code, Error};
 use crate::yaml::outline::{Flaw, Node};
@@ -73,19 +71,15 @@ pub(super) fn sign(text: &str, name: &str) -> Result<Option<String>, Flaw> {
 
 /// Whether the user has a certificate, and not an administrator's.
 fn is_of_another_user(user: &Node) -> bool {
-    let decoded = |text: &str| STANDARD.decode(text).ok();
-    let pem = user.get("client-certificate-data").and_then(Node::text).and_then(decoded);
-    let Some(pem) = pem.and_then(|pem| String::from_utf8(pem).ok()) else { return false };
-    if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return false;
-    }
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-    decoded(&body)
-        .is_some_and(|certificate| !certificate.windows(ADMINISTRATOR.len()).any(|part| part == ADMINISTRATOR))
+    let own = user.get("client-certificate-data").and_then(Node::text).and_then(certificate);
+    own.is_some_and(|own| !own.windows(ADMINISTRATOR.len()).any(|part| part == ADMINISTRATOR))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]

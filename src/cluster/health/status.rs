@@ -160,7 +160,7 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
     }
     let mut nodes = nodes(cluster);
     for ((node, look), known) in nodes.iter_mut().zip(&looks).zip(&cluster.nodes) {
-        match astray::trouble(known, &cluster.name) {
+        match astray::trouble(known) {
             Some(trouble) if known.is_running() => {
                 (node.ready, node.cause) = (Some(false), Some(trouble.in_words()));
             }

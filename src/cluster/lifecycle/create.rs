@@ -203,7 +203,7 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     watched(run, &client, &nodes, Some(&step), bootstrap::install(run, &client, layout, facts, pki)).await?;
     step.finish();
 
-    for node in nodes.iter().take(1) {
+    if let Some(node) = nodes.first() {
         for warning in ignored::warnings(&*run.engine, node, &layout.cluster.containerd).await {
             run.ui.warn(warning);
         }
