@@ -70,6 +70,10 @@ pub(super) fn status(cluster: &Cluster) -> Result<(), String> {
     let (namespace, workload) = found.trim().split_once(' ').ok_or(format!("no workload of the add-on: {found}"))?;
     let namespace = format!("--namespace={namespace}");
     cluster.kubectl(&["set", "image", workload, &namespace, "*=t-no-such-image:1"])?;
+    // Before its controller has seen the change there is nothing to undo.
+    let images = "--output=jsonpath={.items[*].spec.containers[*].image}";
+    let changed =
+        eventually(PATIENCE, || contains(&cluster.kubectl(&["get", "pods", &namespace, images])?, "t-no-such"));
     let broken = eventually(PATIENCE, || {
         let said = cluster.coracle_output(&["status"])?;
         ensure(said.code == 1, || said.told())?;
@@ -77,6 +81,7 @@ pub(super) fn status(cluster: &Cluster) -> Result<(), String> {
     });
     cluster.kubectl(&["rollout", "undo", workload, &namespace])?;
     cluster.kubectl(&["rollout", "status", workload, &namespace, "--timeout=120s"])?;
+    changed?;
     let broken = broken?;
     ensure(broken.stdout.lines().any(|line| line.starts_with("Add-on ingress ") && !line.ends_with("works")), || {
         broken.told()

@@ -18,5 +18,5 @@ kind load docker-image "$IMAGE" --nodes there-is-no-such-node || echo "no such n
 kind load image-archive there-is-no-such-file || echo "no such file: $?"
 kubectl run loaded --image "$IMAGE" --image-pull-policy=Never
 kubectl wait pod/loaded --for=condition=Ready --timeout=120s
-kubectl delete pod loaded --wait=false
+kubectl delete pod loaded --now --wait=false
 rm image.tar

@@ -21,4 +21,4 @@ kubectl wait pod/mounted --for=condition=Ready --timeout=120s
 docker exec "$KIND_CLUSTER_NAME-worker" cat /shared/file
 docker exec "$KIND_CLUSTER_NAME-worker" sh -c 'echo "from the node" >/shared/back'
 cat shared/back
-kubectl delete pod mounted --wait=false
+kubectl delete pod mounted --now --wait=false
