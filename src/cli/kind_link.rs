@@ -37,7 +37,7 @@ impl Run for KindLink {
         let directory = self.directory.clone().unwrap_or_else(beside);
         let link = directory.join(NAME);
         if self.remove {
-            let removed = remove(&link)?;
+            let removed = remove(&link, &coracle)?;
             let also = if removed { "is removed" } else { "does not exist, so nothing was removed" };
             context.ui.note(format!("`{}` {also}", link.display()));
             return Ok(ExitCode::SUCCESS);
@@ -70,8 +70,8 @@ fn make(link: &Path, coracle: &Path) -> Result<()> {
             .with_cause(&source)
             .hint("name a directory that you can write to: `coracle kind-link DIR`")
     };
-    if is_ours(link)? {
-        if fs::canonicalize(link).is_ok_and(|target| target == coracle) {
+    if is_ours(link, coracle)? {
+        if leads_to(link, coracle) {
             return Ok(());
         }
         // It leads to a coracle that was moved or is another one.
@@ -81,11 +81,11 @@ fn make(link: &Path, coracle: &Path) -> Result<()> {
 }
 
 /// Removes the link; returns whether there was one.
-fn remove(link: &Path) -> Result<bool> {
+fn remove(link: &Path, coracle: &Path) -> Result<bool> {
     let failed = |source: io::Error| {
         Error::new(Code::FileFailed, format!("cannot remove the link `{}`", link.display())).with_cause(&source)
     };
-    let exists = is_ours(link)?;
+    let exists = is_ours(link, coracle)?;
     if exists {
         fs::remove_file(link).map_err(failed)?;
     }
@@ -93,14 +93,20 @@ fn remove(link: &Path) -> Result<bool> {
 }
 
 /// Whether there is a link to a coracle; an error if there is something else, which is not coracle's.
-fn is_ours(link: &Path) -> Result<bool> {
+/// This coracle may have another name, such as the one that it was downloaded with.
+fn is_ours(link: &Path, coracle: &Path) -> Result<bool> {
     match fs::symlink_metadata(link) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
         _ if fs::read_link(link).is_ok_and(|target| target.file_name() == Some(OsStr::new("coracle"))) => Ok(true),
+        Ok(found) if found.is_symlink() && leads_to(link, coracle) => Ok(true),
         _ => Err(Error::new(Code::FileFailed, format!("`{}` is not a link to coracle", link.display()))
             .because("it was not made by `coracle kind-link`, and is left as it is")
             .hint("name another directory, which comes earlier in PATH: `coracle kind-link DIR`")),
     }
+}
+
+fn leads_to(link: &Path, coracle: &Path) -> bool {
+    fs::canonicalize(link).is_ok_and(|target| target == coracle)
 }
 
 /// What `kind` means in a shell with this PATH.
@@ -118,24 +124,32 @@ mod tests {
         let (link, coracle) = (folder.path().join(NAME), folder.path().join("coracle"));
         fs::write(&coracle, "").unwrap();
         let coracle = fs::canonicalize(coracle).unwrap();
-        assert!(!remove(&link).unwrap());
+        assert!(!remove(&link, &coracle).unwrap());
         for _ in 0..2 {
             make(&link, &coracle).unwrap();
             assert_eq!(fs::read_link(&link).unwrap(), coracle);
         }
-        assert!(remove(&link).unwrap());
+        assert!(remove(&link, &coracle).unwrap());
         // One of a coracle that is no longer there.
         symlink("/nowhere/coracle", &link).unwrap();
         make(&link, &coracle).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), coracle);
-        assert!(remove(&link).unwrap());
+        assert!(remove(&link, &coracle).unwrap());
+        // This one, by the name of its download.
+        let download = coracle.with_file_name("coracle-linux-amd64");
+        fs::write(&download, "").unwrap();
+        for _ in 0..2 {
+            make(&link, &download).unwrap();
+        }
+        assert!(make(&link, &coracle).is_err());
+        assert!(remove(&link, &download).unwrap());
 
         symlink("/usr/bin/other", &link).unwrap();
-        assert!(make(&link, &coracle).is_err() && remove(&link).is_err());
+        assert!(make(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("/usr/bin/other"));
         fs::remove_file(&link).unwrap();
         fs::write(&link, "kind itself").unwrap();
-        assert!(make(&link, &coracle).is_err() && remove(&link).is_err());
+        assert!(make(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
         assert_eq!(fs::read_to_string(&link).unwrap(), "kind itself");
     }
 }
