@@ -58,7 +58,7 @@ mod trees;
 mod unreliable;
 mod workloads;
 
-pub(crate) use loading::STORE;
+pub(crate) use loading::{STORE, changes};
 
 /// Every group, the quickest one first.
 pub(crate) fn groups() -> Vec<Group> {
