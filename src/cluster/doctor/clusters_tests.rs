@@ -1,7 +1,6 @@
 //! What clusters that exist can lack, in an engine in memory.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
@@ -128,8 +127,11 @@ async fn a_kubectl_of_another_time_is_told() {
     }
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("kubectl");
-    std::fs::write(&program, "#!/bin/sh\necho '{\"clientVersion\": {\"gitVersion\": \"v1.30.1\"}}'\n").unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes it: a program that this one has open for writing cannot run, and a test beside may just start
+    // something that inherits the file.
+    let script = r#"printf '#!/bin/sh\necho %s\n' "'{\"clientVersion\": {\"gitVersion\": \"v1.30.1\"}}'" >"$0" && chmod 755 "$0""#;
+    let written = std::process::Command::new("sh").args(["-c", script]).arg(&program).status().unwrap();
+    assert!(written.success());
     assert_eq!(kubectl_version(&program).await.as_deref(), Some("v1.30.1"));
     assert_eq!(kubectl_version(&folder.path().join("absent")).await, None);
 }
