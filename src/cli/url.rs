@@ -15,7 +15,7 @@ use crate::cli::options::{NameOption, NamespaceOption, duration};
 use crate::cli::output::{Printed, ValueOption};
 use crate::cluster;
 use crate::cluster::service::urls::{self, Sight};
-use crate::cluster::service::wait::answering;
+use crate::cluster::service::wait::{accepting, answering};
 use crate::error::Result;
 use crate::ui::Step;
 
@@ -34,7 +34,7 @@ pub(crate) struct Url {
     /// Print every URL instead of the best one of each port
     #[arg(long)]
     all: bool,
-    /// How long to wait until the Service answers, such as `30s` [default: do not wait]
+    /// How long to wait until the Service answers, such as `30s` [default: a moment]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     wait: Option<Duration>,
     /// Print only URLs that need no route to the nodes, as if the engine ran in a virtual machine
@@ -78,6 +78,9 @@ impl Run for Url {
             urls.dedup_by(|next, kept| next.port == kept.port);
         }
         let names: Vec<&str> = urls.iter().map(|service| service.url.as_str()).collect();
+        if self.wait.is_none() && !self.all {
+            accepting(&names).await;
+        }
         let text = |_| names.iter().flat_map(|name| [name, "\n"]).collect::<String>();
         let printed = Printed { value: json!(urls), names: names.clone(), text: &text };
         context.ui.data(&printed.render(self.output.output)?)?;

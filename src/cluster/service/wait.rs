@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::access;
 use crate::cluster::found::Cluster;
@@ -15,6 +17,20 @@ use crate::kubernetes::{Client, object};
 
 /// Pause between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How long kube-proxy takes at most, on a machine that is not busy, until a new Service answers.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// Waits a moment until a connection to each of these URLs is accepted: a node that has just heard of a Service refuses it.
+pub async fn accepting(urls: &[&str]) {
+    let tcp = urls.iter().filter_map(|url| url.split_once("://").filter(|(scheme, _)| *scheme != "udp"));
+    let accepted = join_all(tcp.map(async |(_, rest)| {
+        let address = rest.split('/').next().unwrap_or(rest);
+        while TcpStream::connect(address).await.is_err() {
+            sleep(MOMENT / 40).await;
+        }
+    }));
+    let _ = timeout(MOMENT, accepted).await;
+}
 
 /// The URLs of a Service, once one of each port answers, which then is the first one.
 pub async fn answering(
@@ -128,6 +144,8 @@ async fn first_answer(urls: &[ServiceUrl]) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test]
@@ -142,5 +160,21 @@ mod tests {
             "http://127.0.0.1:1: connection refused"
         );
         assert_eq!(first_answer(&[url("udp://127.0.0.1:1".to_owned())]).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_at_first_is_tried_again_for_a_moment() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let url = format!("http://{free}");
+        let began = Instant::now();
+        let served = tokio::spawn(async move {
+            sleep(MOMENT / 10).await;
+            TcpListener::bind(free).await.unwrap().accept().await.unwrap();
+        });
+        accepting(&[url.as_str(), "udp://192.0.2.1:53"]).await;
+        assert!((MOMENT / 10..MOMENT).contains(&began.elapsed()));
+        served.await.unwrap();
+        accepting(&[url.as_str()]).await;
+        assert!(began.elapsed() >= MOMENT);
     }
 }
