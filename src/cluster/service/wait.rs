@@ -22,9 +22,7 @@ const MOMENT: Duration = Duration::from_secs(2);
 
 /// Waits a moment until a connection to each of these URLs is accepted: a node that has just heard of a Service refuses it.
 pub async fn accepting(urls: &[&str]) {
-    let tcp = urls.iter().filter_map(|url| url.split_once("://").filter(|(scheme, _)| *scheme != "udp"));
-    let accepted = join_all(tcp.map(async |(_, rest)| {
-        let address = rest.split('/').next().unwrap_or(rest);
+    let accepted = join_all(urls.iter().filter_map(|url| connectable(url)).map(async |address| {
         while TcpStream::connect(address).await.is_err() {
             sleep(MOMENT / 40).await;
         }
@@ -126,17 +124,21 @@ async fn answering_now(
     Ok(urls)
 }
 
+/// `HOST:PORT` of a URL that takes connections: whether a datagram arrives cannot be known without speaking its language.
+fn connectable(url: &str) -> Option<&str> {
+    url.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme)).map(|(_, address)| address)
+}
+
 /// The index of the first URL at which something answers, else what the best one said.
 async fn first_answer(urls: &[ServiceUrl]) -> Result<usize, String> {
     let mut first = None;
     for (index, ServiceUrl { url, .. }) in urls.iter().enumerate() {
-        match url.split_once("://") {
-            Some(("http" | "https", address)) => match answers(address).await {
+        match connectable(url) {
+            Some(address) => match answers(address).await {
                 Ok(()) => return Ok(index),
                 Err(cause) => drop(first.get_or_insert(format!("{url}: {cause}"))),
             },
-            // Whether a datagram arrives cannot be known without speaking its language.
-            _ => return Ok(index),
+            None => return Ok(index),
         }
     }
     first.map_or(Ok(0), Err)
