@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::sleep;
@@ -15,6 +16,7 @@ use crate::cli::options::NameOption;
 use crate::cli::output::{Printed, Table, ValueOption};
 use crate::cli::watch::Watch;
 use crate::cluster;
+use crate::cluster::access;
 use crate::cluster::health::status;
 use crate::cluster::inventory::Inventory;
 use crate::cluster::lifecycle::lifetime;
@@ -98,10 +100,11 @@ struct Overview {
 
 async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Overview> {
     let cluster = cluster::get(engine, name).await?;
+    let client = access::client(engine, &cluster).shared();
     let (limit, status, inventory) = tokio::join!(
         lifetime::limit(engine, &cluster),
-        status::status(engine, &cluster),
-        Inventory::of(engine, &cluster)
+        status::status(engine, &cluster, client.clone()),
+        Inventory::of(engine, &cluster, client)
     );
     let mut value = json!(status);
     value["expires"] = json!(age::expires(&limit));
@@ -128,12 +131,12 @@ fn text(status: &status::Status, inventory: &Inventory, end: &str) -> String {
         None => format!("API server answers at {}", status.endpoint),
         Some(cause) => format!("API server is not ready at {}: {cause}", status.endpoint),
     };
-    let beside = beside(inventory);
+    let beside = beside(status, inventory);
     format!("Cluster {}, Kubernetes {}, {api}\n{end}\n{table}{beside}", status.name, status.version)
 }
 
 /// Lines about what the cluster has beside its nodes, as far as that is known.
-fn beside(inventory: &Inventory) -> String {
+fn beside(status: &status::Status, inventory: &Inventory) -> String {
     let mut lines = String::new();
     let mut line = |text: String| {
         lines.push('\n');
@@ -146,10 +149,10 @@ fn beside(inventory: &Inventory) -> String {
     for registry in inventory.registries.iter().flatten() {
         line(format!("Registry {} ({}): {}", registry.name, registry.host, registry.state));
     }
-    if let Some(day) = inventory.certificates_expire.as_ref().and_then(|time| time.split('T').next()) {
+    if let Some(day) = status.certificates_expire.as_ref().and_then(|time| time.split('T').next()) {
         line(format!("Certificates: valid until {day}"));
     }
-    if let Some(disk) = inventory.disk {
+    if let Some(disk) = status.disk {
         line(format!("Disk: {} of {} GiB are free", disk.free >> 30, disk.size >> 30));
     }
     lines

@@ -40,9 +40,17 @@ impl Known {
     }
 }
 
+/// When a certificate (PEM) ends; `None` if it is something else.
+pub fn valid_until(pem: &str) -> Option<OffsetDateTime> {
+    not_after(&decoded(pem)?)
+}
+
 /// The certificate (DER) in `client-certificate-data`, which is PEM in base64; `None` if it is something else.
 pub(super) fn certificate(data: &str) -> Option<Vec<u8>> {
-    let pem = String::from_utf8(STANDARD.decode(data).ok()?).ok()?;
+    decoded(&String::from_utf8(STANDARD.decode(data).ok()?).ok()?)
+}
+
+fn decoded(pem: &str) -> Option<Vec<u8>> {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
     pem.contains("-----BEGIN CERTIFICATE-----").then(|| STANDARD.decode(body).ok())?
 }

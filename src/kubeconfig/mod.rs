@@ -27,7 +27,7 @@ pub use change::settle;
 use changes::Changes;
 pub use context::{files_with_own, namespace};
 use edit::Failure;
-pub use entries::{Known, known, open};
+pub use entries::{Known, known, open, valid_until};
 pub use foreign::{Foreign, foreign};
 pub use location::Location;
 use lock::Locks;

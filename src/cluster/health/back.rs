@@ -101,7 +101,7 @@ async fn look(
         }
     }
     for node in wanted.nodes {
-        match probe::faults(engine, node).await.map(|faults| faults.into_iter().next()) {
+        match probe::ask(engine, node).await.map(|found| found.faults.into_iter().next()) {
             Ok(None) => {}
             Ok(Some(fault)) => return Some(format!("{node}: {}: {}", fault.message(), fault.cause)),
             Err(error) => return Some(error.to_string()),

@@ -44,7 +44,7 @@ async fn reason(engine: &dyn Engine, client: &Client, nodes: &[String], error: &
     }
     let mut known = true;
     for node in nodes {
-        match probe::faults(engine, node).await.map(|faults| faults.into_iter().next()) {
+        match probe::ask(engine, node).await.map(|found| found.faults.into_iter().next()) {
             Ok(Some(fault)) => return Some(of_fault(engine, node, fault).await),
             Ok(None) => {}
             Err(_) => known = false,
@@ -92,7 +92,7 @@ pub(super) async fn of_way(engine: &dyn Engine, client: &Client, nodes: &[String
         None if ["refused", "unreachable", "no route"].iter().any(|word| cause.contains(word)) => {
             // With several control planes, one that works does not mean that their load balancer does.
             let [node, rest @ ..] = nodes else { return None };
-            let works = probe::faults(engine, node).await.is_ok_and(|faults| faults.is_empty());
+            let works = probe::ask(engine, node).await.is_ok_and(|found| found.faults.is_empty());
             (works && rest.iter().all(|other| !other.contains("control-plane")))
                 .then(|| causes::found(Cause::NotReached, &cause))?
         }

@@ -7,18 +7,22 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use crate::cluster::access;
 use crate::cluster::astray;
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::health::api::{self, Api};
 use crate::cluster::health::diagnose::find_failure;
-use crate::cluster::health::probe::{self, Fault};
+pub use crate::cluster::health::probe::Disk;
+use crate::cluster::health::probe::{self, Fault, Found};
 use crate::cluster::state::ClusterState;
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
+use crate::error::Result;
+use crate::kubernetes::Client;
 use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
 use crate::plan::labels::{self, ContainerRole};
@@ -52,6 +56,10 @@ pub struct Status {
     /// The forwarders behind ports that were added.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<NodeStatus>,
+    /// The engine's disk.
+    pub disk: Option<Disk>,
+    /// When the API server's certificate ends, in the form of RFC 3339.
+    pub certificates_expire: Option<String>,
 }
 
 /// The health of a node, or of the load balancer.
@@ -142,16 +150,18 @@ struct Said {
 #[derive(Debug, Default)]
 struct Look {
     faults: Vec<Fault>,
+    disk: Option<Disk>,
+    certificate_ends: Option<OffsetDateTime>,
     /// A failure that `create` would end with, in the failed component's own words.
     failure: Option<String>,
     /// The reason why the node could not be asked.
     unknown: Option<String>,
 }
 
-/// The health of a cluster: its containers, its API and all of its nodes are asked at once.
-pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
+/// The health of a cluster: its containers, its API, which `client` speaks with, and all of its nodes are asked at once.
+pub async fn status(engine: &dyn Engine, cluster: &Cluster, client: impl Future<Output = Result<Client>>) -> Status {
     let looks = join_all(cluster.nodes.iter().map(|node| look(engine, node)));
-    let (said, mut looks) = tokio::join!(ask(engine, cluster), looks);
+    let (said, mut looks) = tokio::join!(ask(cluster, client), looks);
     if matches!(said.api, Api::Silent(_)) || !front_runs(cluster) {
         // The fault is at the other end, then.
         for look in &mut looks {
@@ -200,6 +210,8 @@ pub async fn status(engine: &dyn Engine, cluster: &Cluster) -> Status {
         balancer,
         nodes,
         ports: ports(cluster),
+        disk: looks.iter().find_map(|look| look.disk),
+        certificates_expire: looks.iter().find_map(|look| look.certificate_ends?.format(&Rfc3339).ok()),
     }
 }
 
@@ -208,12 +220,12 @@ fn front_runs(cluster: &Cluster) -> bool {
     cluster.balancer.as_ref().is_none_or(Container::is_running)
 }
 
-async fn ask(engine: &dyn Engine, cluster: &Cluster) -> Said {
+async fn ask(cluster: &Cluster, client: impl Future<Output = Result<Client>>) -> Said {
     if !front_runs(cluster) {
         let silent = "nothing forwards to it";
         return Said { api: Api::Silent(silent.to_owned()), nodes: Err(silent.to_owned()) };
     }
-    match access::client(engine, cluster).await {
+    match client.await {
         Ok(client) => {
             let late = || format!("no answer within {} s", ANSWER.as_secs());
             // At once: an API server that is not ready may have a list, and one that is may have none.
@@ -233,23 +245,24 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     if !node.is_running() {
         return Look::default();
     }
-    let mut asked = pin!(probe::faults(engine, &node.name));
+    let mut asked = pin!(probe::ask(engine, &node.name));
     // What does not answer soon will hardly answer well: its logs are read while it is waited for.
-    let (faults, failure) = if let Ok(faults) = timeout(SOON, &mut asked).await {
-        (faults, None)
+    let (found, failure) = if let Ok(found) = timeout(SOON, &mut asked).await {
+        (found, None)
     } else {
         tokio::join!(asked, async { Some(find_failure(engine, &node.name).await) })
     };
-    let (faults, unknown) = match faults {
-        Ok(faults) => (faults, None),
-        Err(error) => (Vec::new(), Some(error.in_words())),
+    let (Found { faults, disk, certificate_ends }, unknown) = match found {
+        Ok(found) => (found, None),
+        Err(error) => (Found::default(), Some(error.in_words())),
     };
     let failure = match failure {
         _ if faults.is_empty() && unknown.is_none() => None,
         Some(failure) => failure,
         None => find_failure(engine, &node.name).await,
     };
-    Look { faults, failure: failure.map(|failure| failure.error.in_words()), unknown }
+    let failure = failure.map(|failure| failure.error.in_words());
+    Look { faults, disk, certificate_ends, failure, unknown }
 }
 
 /// Puts together what the API says of a node and what was found in it.

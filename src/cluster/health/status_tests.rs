@@ -48,7 +48,7 @@ fn a_node_is_well_only_if_every_component_is() {
     assert_eq!((ready, cause.as_deref()), (Some(false), Some("etcd does not answer: refused")));
     // What the log says stands in for the symptom, and the other symptoms stay.
     let failure = Some("etcd keeps failing: unknown flag".to_owned());
-    let look = Look { faults: vec![fault("etcd"), fault("kubelet")], failure, unknown: None };
+    let look = Look { faults: vec![fault("etcd"), fault("kubelet")], failure, ..Look::default() };
     let (ready, cause) = judged(Err("no answer"), &look);
     let told = "etcd keeps failing: unknown flag; the kubelet does not answer: refused";
     assert_eq!((ready, cause.as_deref()), (Some(false), Some(told)));
