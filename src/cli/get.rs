@@ -11,7 +11,7 @@ use crate::cli::age;
 use crate::cli::command::{Run, commands};
 use crate::cli::context::Context;
 use crate::cli::options::{InternalOption, NameOption};
-use crate::cli::output::{Printed, Table, WideTableOption};
+use crate::cli::output::{self, Printed, Table, WideTableOption};
 use crate::cli::port::List;
 use crate::cluster::found::Cluster;
 use crate::cluster::health::status;
@@ -19,6 +19,7 @@ use crate::cluster::lifecycle::lifetime::{self, Limit};
 use crate::cluster::{self, access};
 use crate::error::Result;
 use crate::kubeconfig;
+use crate::yaml;
 
 commands! {
     pub(crate) enum Get {
@@ -30,6 +31,8 @@ commands! {
         Ports(List),
         /// Print the kubeconfig of a cluster
         Kubeconfig(GetKubeconfig),
+        /// Print the configuration of a cluster, with the nodes that it has now
+        Config(GetConfig),
     }
 }
 
@@ -56,6 +59,18 @@ pub(crate) struct GetKubeconfig {
     name: NameOption,
     #[command(flatten)]
     address: InternalOption,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  coracle get config --name dev >dev.yaml
+  coracle create cluster --name other --config dev.yaml")]
+pub(crate) struct GetConfig {
+    #[command(flatten)]
+    name: NameOption,
+    /// Output format
+    #[arg(long, short, value_name = "FORMAT", value_parser = ["yaml", "json"], default_value = "yaml")]
+    output: String,
 }
 
 impl Run for GetClusters {
@@ -117,6 +132,17 @@ impl Run for GetKubeconfig {
         let cluster = cluster::get(&*engine, &self.name.get()?).await?;
         let entry = access::entry(&*engine, &cluster, self.address.internal).await?;
         context.ui.data(&kubeconfig::render(&entry)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Run for GetConfig {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (engine, _) = context.engine().await?;
+        let cluster = cluster::get(&*engine, &self.name.get()?).await?;
+        let value = cluster.require_configuration(&*engine).await?.effective()?;
+        let text = if self.output == "json" { output::json(&value)? } else { yaml::to_string(&value)? };
+        context.ui.data(&text)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -140,6 +140,14 @@ impl Cluster {
         let Some(text) = read_file(engine, &node.name, CLUSTER_CONFIG).await? else { return Ok(None) };
         config::load(&String::from_utf8_lossy(&text), CLUSTER_CONFIG, &Overrides::default()).map(Some)
     }
+
+    /// The effective configuration, from a control plane; an error if none has it.
+    pub async fn require_configuration(&self, engine: &dyn Engine) -> Result<config::ClusterConfig> {
+        self.configuration(engine).await?.ok_or_else(|| {
+            Error::new(Code::NotFound, format!("cluster `{}` has no configuration", self.name))
+                .because(format!("no control plane has `{CLUSTER_CONFIG}`"))
+        })
+    }
 }
 
 /// All clusters, by name.

@@ -68,7 +68,7 @@ fn added(cluster: &Cluster) -> String {
 }
 
 fn configuration(cluster: &Cluster) -> Result<String, String> {
-    cluster.in_node("cat /etc/coracle/cluster.yaml")
+    cluster.coracle(&["get", "config"])
 }
 
 /// When the containers of the nodes were started, and how often their pods were.
@@ -99,7 +99,9 @@ fn add(cluster: &Cluster) -> Result<(), String> {
     ensure(is_ready && object["metadata"]["labels"]["tier"] == "batch", || format!("{node} is {object}"))?;
     ensure(object["spec"]["taints"][0]["key"] == "batch", || format!("taints: {}", object["spec"]["taints"]))?;
     ensure(undisturbed(cluster)? == before, || "other nodes or pods were restarted".to_owned())?;
-    contains(&configuration(cluster)?, "tier: batch")?;
+    let config = configuration(cluster)?;
+    contains(&config, "tier: batch")?;
+    cluster.coracle(&["config", "validate", &cluster.write("now.yaml", &config)?])?;
     cluster.apply(PINNED)?;
     cluster.rolled_out("batch")?;
     let pods = cluster.kubectl_json(&["get", "pods", "--selector=app=batch"])?;

@@ -26,10 +26,7 @@ pub(super) struct Members {
 
 /// Reads the configuration of a cluster from its nodes.
 pub(super) async fn read(engine: &dyn Engine, cluster: &Cluster) -> Result<Members> {
-    let recorded = cluster.configuration(engine).await?.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("cluster `{}` has no configuration", cluster.name))
-            .because(format!("no control plane has `{CLUSTER_CONFIG}`"))
-    })?;
+    let recorded = cluster.require_configuration(engine).await?;
     let parts = cluster.nodes.iter().map(|node| read_file(engine, &node.name, NODE_CONFIG));
     let parts: Vec<Option<String>> = try_join_all(parts)
         .await?
