@@ -57,8 +57,11 @@ pub(crate) struct Source {
 /// Reads a configuration file, or standard input if it is called `-`.
 pub(crate) async fn configuration(path: &Path) -> Result<Source> {
     let file = path.display().to_string();
-    let failed =
-        |source: std::io::Error| Error::new(code(&source), format!("cannot read `{file}`")).with_cause(&source);
+    let failed = |source: std::io::Error| {
+        Error::new(code(&source), format!("cannot read `{file}`"))
+            .with_cause(&source)
+            .hint("correct the path; `coracle config init` writes a first configuration file")
+    };
     let text = if file == "-" { read().await? } else { std::fs::read_to_string(path).map_err(failed)? };
     let base_directory = base_directory(path, &text);
     Ok(Source { written: Written { file, text }, base_directory })

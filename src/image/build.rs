@@ -68,7 +68,8 @@ pub async fn build(build: &Build, address: &Address, output: Stdio) -> Result<()
     }
     let names: Vec<String> = build.tags.iter().map(Reference::familiar).collect();
     Err(Error::new(Code::BuildFailed, format!("image `{}` was not built", names.join(", ")))
-        .because(format!("`docker build` ended with {status}; see its output above")))
+        .because(format!("`docker build` ended with {status}; see its output above"))
+        .hint("correct what it names; `docker build` with the same arguments ends the same way"))
 }
 
 fn docker(address: &Address) -> Command {

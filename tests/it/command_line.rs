@@ -109,7 +109,7 @@ fn an_engine_that_only_answers_with_errors_is_told_in_its_own_words() {
     let said = coracle_with(["get", "clusters"], &[("DOCKER_HOST", &address)]);
     assert_eq!(said.code, 4, "{}", said.stderr);
     assert!(said.stderr.starts_with("error[engine-failed]"), "{}", said.stderr);
-    assert!(said.stderr.contains("the database is locked"), "{}", said.stderr);
+    assert!(said.stderr.contains("the database is locked") && said.stderr.contains("hint: "), "{}", said.stderr);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_file_that_does_not_exist_is_wrong_usage() {
     for arguments in [&["create", "cluster", "--config", "/no/such.yaml"][..], &["create", "cluster", "-c", "/"]] {
         let said = coracle(arguments);
         assert_eq!(said.code, 2, "{}", said.stderr);
-        assert!(said.stderr.contains("usage-invalid"), "{}", said.stderr);
+        assert!(said.stderr.contains("error[usage-invalid]") && said.stderr.contains("hint: "), "{}", said.stderr);
     }
 }
 

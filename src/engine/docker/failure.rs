@@ -52,7 +52,17 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
             );
     }
     let stopped = message.contains("is not running") || message.contains("is paused");
-    Error::new(Code::EngineFailed, what).because(message).with_reason(stopped.then_some(Reason::NotRunning))
+    let help = mount_help(&message).or_else(|| {
+        // What the engine did not expect itself.
+        let unexpected = status(source).is_some_and(|status| status >= 500) && !stopped;
+        unexpected.then_some("the engine's log may say more: `journalctl --unit=docker`")
+    });
+    let error =
+        Error::new(Code::EngineFailed, what).because(message).with_reason(stopped.then_some(Reason::NotRunning));
+    match help {
+        Some(help) => error.hint(help),
+        None => error,
+    }
 }
 
 /// What helps with an engine that was there; which one it is, `docker context ls` and the variables say.
@@ -237,19 +247,17 @@ pub(super) fn create(spec: &ContainerSpec, source: &Source) -> Error {
         Some(404) if message.to_lowercase().contains("no such image") => {
             Error::new(Code::ImageMissing, what).because(message).hint("build it: `coracle build node-image`")
         }
-        _ => mount_hint(failed(&what, source), &message),
+        _ => failed(&what, source),
     }
 }
 
-/// Adds what helps against a mount that the engine refuses, where this host could not tell before.
-fn mount_hint(error: Error, message: &str) -> Error {
+/// What helps against a mount that the engine refuses, where this host could not tell before.
+fn mount_help(message: &str) -> Option<&'static str> {
     if message.contains("bind source path does not exist") {
-        return error.hint("`hostPath` is a path of the engine's host: create it there, or correct it");
+        return Some("`hostPath` is a path of the engine's host: create it there, or correct it");
     }
-    if message.contains("not a shared mount") || message.contains("not a shared or slave mount") {
-        return error.hint("on the engine's host: `sudo mount --make-rshared MOUNT_POINT`; or omit `propagation`");
-    }
-    error
+    let is_private = message.contains("not a shared mount") || message.contains("not a shared or slave mount");
+    is_private.then_some("on the engine's host: `sudo mount --make-rshared MOUNT_POINT`; or omit `propagation`")
 }
 
 /// A container that could not be started.
@@ -257,7 +265,7 @@ pub(super) fn start(container: &str, source: &Source) -> Error {
     let message = message_of(source);
     let port = ["port is already allocated", "address already in use", "Ports are not available"];
     if !port.iter().any(|text| message.contains(text)) {
-        let error = mount_hint(failed(&format!("cannot start container `{container}`"), source), &message);
+        let error = failed(&format!("cannot start container `{container}`"), source);
         return match start_reason(&message) {
             Some(reason) => error.with_reason(reason),
             None => error,

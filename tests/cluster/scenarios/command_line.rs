@@ -8,6 +8,7 @@ use super::images::archive;
 use crate::harness::cleanup;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
+use crate::scenarios::failures::told;
 
 /// The namespace of the user's context counts, `config` changes what lasts, and plugins find the cluster.
 pub(super) fn kubectl(cluster: &Cluster) -> Result<(), String> {
@@ -55,9 +56,9 @@ pub(super) fn damaged_kubectl(cluster: &Cluster) -> Result<(), String> {
 
 /// An image for another platform is refused, also in the configuration of a cluster.
 pub(super) fn other_platform(cluster: &Cluster) -> Result<(), String> {
-    let told = |error: std::io::Error| error.to_string();
+    let as_text = |error: std::io::Error| error.to_string();
     let (image, path) = archive(cluster, "arm")?;
-    let mut bytes = std::fs::read(&path).map_err(told)?;
+    let mut bytes = std::fs::read(&path).map_err(as_text)?;
     let (from, to) = (&b"\"architecture\":\"amd64\""[..], &b"\"architecture\":\"arm64\""[..]);
     // An archive of `docker save` says it in the image's configuration and once for each layer, in any order.
     let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
@@ -65,13 +66,11 @@ pub(super) fn other_platform(cluster: &Cluster) -> Result<(), String> {
     for at in places {
         bytes[at..at + to.len()].copy_from_slice(to);
     }
-    std::fs::write(&path, bytes).map_err(told)?;
+    std::fs::write(&path, bytes).map_err(as_text)?;
     docker(&["load", "--input", &path])?;
     let said = format!("image `{image}` is for linux/arm64, but the nodes are linux/amd64");
     let output = cluster.coracle_output(&["load", "docker-image", &image])?;
-    ensure(output.code == 1, || output.told())?;
-    contains(&output.stderr, "error[load-failed]")?;
-    contains(&output.stderr, &said)?;
+    told(&output, "load-failed", 1, &[&said])?;
     let config = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nimages: ['{image}']\n");
     let path = cluster.write("arm.yaml", &config)?;
     let name = format!("{}arm-{}", cleanup::PREFIX, std::process::id());

@@ -238,6 +238,7 @@ fn node_exited(cluster: &Cluster) -> Result<(), String> {
     let event = failed.error()?;
     ensure(event["id"] == "node-exited", || failed.output.told())?;
     contains(&event.to_string(), "its container e")?;
+    ensure(event["hints"].as_array().is_some_and(|hints| !hints.is_empty()), || failed.output.told())?;
     failed.clean()
 }
 

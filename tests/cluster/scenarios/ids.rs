@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::cleanup;
 use crate::harness::cluster::{Cluster, PATIENCE};
 use crate::harness::engine::newest_image;
-use crate::harness::run::{contains, docker, ensure, eventually, run};
+use crate::harness::run::{docker, eventually, run};
 
 use super::failures::{nothing_left, told};
 
@@ -70,8 +70,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
     };
     cluster.write("build/Dockerfile", "FROM scratch\nCOPY absent /\n")?;
     let output = run(build(None), None, LIMIT)?;
-    ensure(output.code == 1, || output.told())?;
-    contains(&output.stderr, "error[build-failed]")?;
+    told(&output, "build-failed", 1, &[])?;
     fails(build(Some("/nonexistent")), "tool-missing", 4, &["`docker` is not installed", "load image-archive"])?;
 
     // A container of somebody else has the name of a forwarder.
@@ -82,9 +81,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
     let add = cluster.command(&["port", "add", &format!("{port}:80")]);
     let output = run(add, None, LIMIT)?;
     docker(&["rm", "--force", &name])?;
-    ensure(output.code == 1, || output.told())?;
-    contains(&output.stderr, "error[step-failed]")?;
-    contains(&output.stderr, &name)?;
+    told(&output, "step-failed", 1, &[&name])?;
 
     // Without its binding, the administrator may do nothing.
     let kubectl = "kubectl --kubeconfig=/etc/kubernetes/super-admin.conf";

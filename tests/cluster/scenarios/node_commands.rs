@@ -9,6 +9,7 @@ use crate::Group;
 use crate::harness::cluster::{Cluster, PATIENCE, json};
 use crate::harness::guide::follow_page;
 use crate::harness::run::{contains, docker, docker_output, ensure, eventually};
+use crate::scenarios::failures::told;
 
 /// One control plane and two workers.
 pub(super) const THREE: Group = Group {
@@ -159,6 +160,6 @@ fn remove(cluster: &Cluster) -> Result<(), String> {
     let again = cluster.coracle_output(&["node", "remove", &node])?;
     ensure(again.code == 3, || format!("removed twice: {}", again.code))?;
     let plane = cluster.coracle_output(&["node", "remove", &cluster.node(), "--force"])?;
-    contains(&plane.stderr, "error[node-in-use]")?;
+    told(&plane, "node-in-use", 3, &[])?;
     cluster.ready(PATIENCE)
 }
