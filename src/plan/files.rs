@@ -84,6 +84,13 @@ impl FileTree {
         self.0.insert(path.into(), File::Text { content: content.into(), mode: 0o755 });
     }
 
+    /// The files at these paths, as far as there are any.
+    #[must_use]
+    pub fn only(mut self, paths: &[&str]) -> Self {
+        self.0.retain(|path, _| paths.contains(&path.as_str()));
+        self
+    }
+
     /// Adds a certificate.
     pub fn certificate(
         &mut self,

@@ -37,6 +37,8 @@ pub struct Layout {
     pub version: String,
     /// The name or address of the engine's host, if it is another one.
     pub engine_host: Option<String>,
+    /// How many of the nodes, which are the first ones, existed before; 0 for a new cluster.
+    pub existed: usize,
 }
 
 /// The name of a node, its addresses and those of its pods.
@@ -140,6 +142,7 @@ impl Layout {
             allocation.take(&node.name, &node.addresses, &node.pod_cidrs);
         }
         allocation.take_addresses(existing.balancer.as_deref().unwrap_or_default());
+        let existed = existing.nodes.len();
         let mut nodes = Vec::new();
         for ExistingNode { name, addresses, pod_cidrs, config } in existing.nodes {
             nodes.push(NodeLayout { name, address: primary(&addresses)?, addresses, pod_cidrs, config });
@@ -170,12 +173,23 @@ impl Layout {
             api_port,
             version: version.to_owned(),
             engine_host: None,
+            existed,
         })
     }
 
     /// Control plane nodes, in the order of the nodes.
     pub fn control_planes(&self) -> impl Iterator<Item = &NodeLayout> {
         self.nodes.iter().filter(|node| node.config.role == Role::ControlPlane)
+    }
+
+    /// The control planes with which a node's etcd begins, and whether they are those of a cluster that exists: it is joined by
+    /// one member after the other, and each of them knows only those before it.
+    pub fn first_members(&self, node: &NodeLayout) -> (Vec<&NodeLayout>, bool) {
+        let place = self.nodes.iter().position(|other| other.name == node.name).unwrap_or_default();
+        let joins = self.existed > 0 && place >= self.existed;
+        let last = if joins { place } else { self.nodes.len() };
+        let all = self.nodes.iter().take(last + 1).filter(|node| node.config.role == Role::ControlPlane);
+        (all.collect(), joins)
     }
 
     /// The endpoint at which nodes reach the API: the load balancer's, or else that of the only control plane.
@@ -237,6 +251,11 @@ impl Layout {
     pub fn is_single(&self) -> bool {
         self.nodes.len() == 1
     }
+}
+
+/// The URL at which members of etcd reach the one at this address.
+pub fn peer_url(address: IpAddr) -> String {
+    format!("https://{}", SocketAddr::new(address, 2380))
 }
 
 /// The address at which a server is reached that listens on this one: the loopback address for a wildcard.

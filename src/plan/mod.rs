@@ -79,6 +79,21 @@ pub fn added(layout: &Layout, existing: usize, facts: &Facts, pki: &pki::Pki) ->
     new.map(plan).collect()
 }
 
+/// The load balancer of a layout that has one, and the files that change in each of the nodes that exist when it gets one. All
+/// nodes have `image`.
+pub fn balancer(
+    layout: &Layout,
+    image: &NodeImage,
+    facts: &Facts,
+    pki: &pki::Pki,
+) -> Result<Option<(NodePlan, Vec<FileTree>)>> {
+    let Some(balancer) = &layout.balancer else { return Ok(None) };
+    let access = access(layout, pki)?;
+    let existing = layout.nodes.iter().take(layout.existed);
+    let files = existing.map(|node| node::behind_balancer(layout, node, image, facts, pki, &access));
+    Ok(Some((beside::balancer::plan(layout, balancer, image, facts), files.collect::<Result<_>>()?)))
+}
+
 /// The API server, and new credentials for it.
 fn access(layout: &Layout, pki: &pki::Pki) -> Result<Access> {
     let admin =

@@ -14,6 +14,9 @@ use crate::plan::pki::Pki;
 use crate::plan::{Facts, Layout, patches};
 use crate::ui::Step;
 
+/// The network's manifest in a control plane.
+pub(super) const CNI_MANIFEST: &str = "/kind/manifests/default-cni.yaml";
+
 /// Waits until the API answers, and creates the Node objects before the kubelets register.
 pub(super) async fn register(
     client: &Client,
@@ -36,7 +39,7 @@ pub(super) async fn install(run: &Run, client: &Client, layout: &Layout, facts: 
         let bytes = read_file(&*run.engine, first, path).await?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
-    let cni = text("/kind/manifests/default-cni.yaml").await?;
+    let cni = text(CNI_MANIFEST).await?;
     let storage = text("/kind/manifests/default-storage.yaml").await?;
     let manifests = Manifests { cni, storage, crun: facts.images.iter().all(|image| image.crun) };
     let Some(image) = facts.images.first() else { return Ok(()) };

@@ -168,6 +168,10 @@ fn body(
             host_port: Some(port.host_port.to_string()),
         });
     }
+    // A port that the container did not have before is published only if it is exposed.
+    let mut exposed = body.exposed_ports.take().unwrap_or_default();
+    exposed.extend(map.keys().filter(|port| !exposed.contains(port)).cloned().collect::<Vec<_>>());
+    body.exposed_ports = Some(exposed);
     host.port_bindings = Some(map);
     let own = host.network_mode.clone().unwrap_or_default();
     let networks = found.network_settings.clone().unwrap_or_default().networks.unwrap_or_default();

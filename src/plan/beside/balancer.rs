@@ -12,7 +12,7 @@ use crate::plan::node::lifetime::{BALANCER_PROGRAM, balancer_files};
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
 /// HAProxy's configuration file in the load balancer.
-const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
+pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
 /// The load balancer's container and its file: HAProxy from the node image.
 pub(crate) fn plan(layout: &Layout, balancer: &BalancerLayout, image: &NodeImage, facts: &Facts) -> NodePlan {

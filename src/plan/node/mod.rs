@@ -111,6 +111,38 @@ pub(crate) fn files(
     Ok(files)
 }
 
+/// What changes in a control plane when a cluster of one gets more of them, and a load balancer in front: the certificate of the
+/// API server has more names, etcd has more patience, and the other components elect who works.
+const OF_PLANES: [&str; 8] = [
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    "/etc/kubernetes/pki/apiserver.crt",
+    "/etc/kubernetes/pki/apiserver.key",
+    "/etc/kubernetes/super-admin.conf",
+    API_SERVICE_RULES,
+];
+/// What changes in a worker then: the way to the API.
+const OF_WORKERS: [&str; 3] =
+    ["/etc/kubernetes/kubelet.conf", "/etc/systemd/system/kubelet.service.d/20-wait-for-api.conf", API_SERVICE_RULES];
+
+/// The files of a node that exists which change when its cluster gets a load balancer.
+pub(crate) fn behind_balancer(
+    layout: &Layout,
+    node: &NodeLayout,
+    image: &NodeImage,
+    facts: &Facts,
+    pki: &Pki,
+    access: &Access,
+) -> Result<FileTree> {
+    let all = files(layout, node, image, facts, pki, access)?;
+    Ok(match node.config.role {
+        Role::ControlPlane => all.only(&OF_PLANES),
+        Role::Worker => all.only(&OF_WORKERS),
+    })
+}
+
 /// What the entrypoint reads. Pods of an IPv6 cluster need a name server with an IPv6 address.
 fn node_environment(layout: &Layout, node: &NodeLayout) -> String {
     let mut lines = format!("CORACLE_NODE={}\nCORACLE_ADDRESS={}\n", node.name, node.address);

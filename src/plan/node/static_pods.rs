@@ -9,7 +9,7 @@ use crate::config::known::is_repeated;
 use crate::config::{Durability, ExtraVolume, Flags};
 use crate::error::Result;
 use crate::plan::facts::NodeImage;
-use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint};
+use crate::plan::layout::{API_PORT, Layout, NodeLayout, api_endpoint, peer_url};
 use crate::plan::node::flag_files::{HostPath, host_paths};
 use crate::plan::patches::{self, Patch};
 use crate::plan::pki::DIRECTORY as PKI;
@@ -17,6 +17,17 @@ use crate::yaml;
 
 /// The directory in which the kubelet looks for static pods.
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
+
+/// etcd's own client, in a control plane, without its command.
+pub const ETCDCTL: [&str; 7] = [
+    "etcdctl",
+    "--endpoints=https://127.0.0.1:2379",
+    "--cacert=/etc/kubernetes/pki/etcd/ca.crt",
+    "--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt",
+    "--key=/etc/kubernetes/pki/etcd/healthcheck-client.key",
+    "--command-timeout=10s",
+    "--write-out=json",
+];
 
 /// The four static pods of a control plane node: file name and manifest.
 pub fn manifests(
@@ -160,25 +171,25 @@ fn with_probed_address(mut arguments: Vec<String>) -> Vec<String> {
 }
 
 fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
-    let (client, peer) = (SocketAddr::new(node.address, 2379), SocketAddr::new(node.address, 2380));
+    let (client, peer) = (SocketAddr::new(node.address, 2379), peer_url(node.address));
     let data = layout
         .cluster
         .etcd
         .get("data-dir")
         .and_then(|value| value.values().first())
         .map_or("/var/lib/etcd", String::as_str);
-    let initial =
-        layout.control_planes().map(|plane| format!("{}=https://{}", plane.name, SocketAddr::new(plane.address, 2380)));
+    let (members, joins) = layout.first_members(node);
+    let initial = members.iter().map(|plane| format!("{}={}", plane.name, peer_url(plane.address)));
     let mut defaults = vec![
         ("name", node.name.clone()),
         ("data-dir", data.to_owned()),
         ("advertise-client-urls", format!("https://{client}")),
         ("listen-client-urls", format!("https://127.0.0.1:2379,https://{client}")),
-        ("initial-advertise-peer-urls", format!("https://{peer}")),
-        ("listen-peer-urls", format!("https://{peer}")),
+        ("initial-advertise-peer-urls", peer.clone()),
+        ("listen-peer-urls", peer),
         ("listen-metrics-urls", "http://127.0.0.1:2381".to_owned()),
         ("initial-cluster", initial.collect::<Vec<_>>().join(",")),
-        ("initial-cluster-state", "new".to_owned()),
+        ("initial-cluster-state", if joins { "existing" } else { "new" }.to_owned()),
         ("cert-file", pki("etcd/server.crt")),
         ("key-file", pki("etcd/server.key")),
         ("trusted-ca-file", pki("etcd/ca.crt")),

@@ -22,6 +22,9 @@ pub use agent::objects as agent;
 pub use documents::documents;
 pub use node::object as node;
 
+/// Where the pods of kube-proxy have the endpoint that they began with.
+const ENDPOINT_ANNOTATION: &str = "dev.coracle.endpoint";
+
 /// What the node images have that the plan does not contain.
 #[derive(Debug, Clone, Default)]
 pub struct Manifests {
@@ -44,6 +47,22 @@ fn system_namespace() -> Value {
 /// The class of pods that run with the second runtime of the node images.
 fn crun_class() -> Value {
     json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": CRUN}, "handler": CRUN})
+}
+
+/// The objects with the endpoint at which what runs on every node reaches the API; they are applied when it changes. The pods of
+/// kube-proxy read it when they start. `cni` is the manifest of the network in the nodes.
+pub fn ways(layout: &Layout, images: &Images, cni: &str) -> Result<Vec<Value>> {
+    let mut objects = agent::objects(layout, cni)?;
+    objects.retain(|object| object["kind"] == "DaemonSet");
+    if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
+        for mut object in kube_proxy::objects(layout, images)? {
+            if object["kind"] == "DaemonSet" {
+                object["spec"]["template"]["metadata"]["annotations"][ENDPOINT_ANNOTATION] = json!(layout.endpoint());
+            }
+            objects.extend(["ConfigMap", "DaemonSet"].iter().any(|kind| object["kind"] == *kind).then_some(object));
+        }
+    }
+    Ok(objects)
 }
 
 /// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.

@@ -14,6 +14,7 @@ mod early;
 mod engine;
 mod explain;
 mod failures;
+mod grow;
 mod guarded;
 mod health;
 mod hello;
@@ -84,6 +85,7 @@ pub(crate) fn groups() -> Vec<Group> {
         node_commands::THREE,
         load_balancer::LOAD_BALANCER,
         PLANES,
+        grow::GROW,
         course::COURSE,
         course::SETUP,
         older::OLDER,

@@ -1,6 +1,7 @@
 //! `node add`: nodes for a cluster that runs. Nothing of the other nodes changes but the list of nodes.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -12,15 +13,16 @@ use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::create::roll_back;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::node::images::{self, Images};
+use crate::cluster::lifecycle::node::planes::{self, Front};
 use crate::cluster::lifecycle::node::prepare::{self, Before};
 use crate::cluster::lifecycle::node::{forget, running, tell, wait};
-use crate::cluster::lifecycle::{facts, provision};
+use crate::cluster::lifecycle::{facts, patches, provision};
 use crate::cluster::ownership;
 use crate::cluster::registry;
 use crate::cluster::run::{Run, new_id};
 use crate::config::{self, ClusterConfig, ClusterName, Node, Registry, Role};
 use crate::engine::SharedEngine;
-use crate::engine::finishing::run_to_end;
+use crate::engine::finishing::{LastSteps, run_to_end};
 use crate::engine::spec::{ContainerSpec, Labels};
 use crate::error::{Code, Error, Problem, Reason, Result, counted};
 use crate::host::credentials;
@@ -70,17 +72,18 @@ pub async fn add(
     ui: &Ui,
     stop: &CancellationToken,
 ) -> Result<Added> {
-    if options.node.role == Role::ControlPlane {
-        return Err(Error::new(Code::UsageInvalid, "control planes cannot be added to a running cluster yet")
-            .hint("create a cluster with several: `coracle create cluster --control-planes 3`"));
-    }
     let id = new_id();
+    // From then on, the new nodes belong to the cluster, which needs them.
+    let settled = AtomicBool::new(false);
     let work = async |engine: SharedEngine| {
         let run = Run::new(&engine, ui, &*id, options.wait);
-        Box::pin(steps(&run, name, options)).await
+        Box::pin(steps(&run, name, options, &settled)).await
     };
     let error = match run_to_end(engine, stop, work).await {
         Ok(added) => return Ok(added),
+        Err(error) if settled.load(Ordering::SeqCst) => {
+            return Err(error.hint(format!("`coracle status --name {name}` shows what the cluster lacks")));
+        }
         Err(error) => error,
     };
     if let Err(left) = undo(engine, name, &id, &error).await {
@@ -92,6 +95,7 @@ pub async fn add(
 /// Removes the nodes of a run, and what the API has of them.
 async fn undo(engine: &SharedEngine, name: &ClusterName, id: &str, error: &Error) -> Result<()> {
     let made = engine.containers(&[format!("{}={id}", labels::RUN)]).await?;
+    planes::withdraw(engine, name, id).await?;
     roll_back(engine, id, error.reason() == Some(Reason::AnswerLost)).await?;
     if made.is_empty() {
         return Ok(());
@@ -105,8 +109,8 @@ async fn undo(engine: &SharedEngine, name: &ClusterName, id: &str, error: &Error
 }
 
 /// The whole way, top to bottom.
-async fn steps(run: &Run, name: &ClusterName, options: &Options) -> Result<Added> {
-    let (before, layout, facts, logins) = boot(run, name, options).await?;
+async fn steps(run: &Run, name: &ClusterName, options: &Options, settled: &AtomicBool) -> Result<Added> {
+    let Booted { before, layout, facts, logins, front } = boot(run, name, options).await?;
     let new: Vec<NodeLayout> = layout.nodes[before.existing.nodes.len()..].to_vec();
     let names: Vec<String> = new.iter().map(|node| node.name.clone()).collect();
     let step = run.ui.step(format!(
@@ -121,6 +125,11 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options) -> Result<Added
         wait::until_usable(&before.client, &names, run.deadline, &step, has_network).await
     };
     watched(run, &before.client, &names, Some(&step), ready).await?;
+    if let Some(front) = front {
+        let _last = LastSteps::current().begin();
+        settled.store(true, Ordering::SeqCst);
+        planes::take_over(run, &before, &front, &facts, &layout, &step).await?;
+    }
     tell(&*run.engine, name).await?;
     step.finish();
     let mut warnings = Vec::new();
@@ -136,6 +145,7 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options) -> Result<Added
     });
     let version = facts::version(&facts);
     warnings.extend(other_proxy(&before.cluster, &version));
+    warnings.extend(even(layout.control_planes().count()).filter(|_| options.node.role == Role::ControlPlane));
     Ok(Added { nodes: new, version, images, warnings })
 }
 
@@ -147,11 +157,33 @@ fn other_proxy(cluster: &Cluster, version: &str) -> Option<String> {
     ))
 }
 
+/// A warning for a number of control planes that protects from nothing more than one less.
+fn even(planes: usize) -> Option<String> {
+    let survives = (planes - 1) / 2;
+    planes.is_multiple_of(2).then(|| {
+        format!(
+            "with {planes} control planes the cluster survives the loss of {survives}, as with {}: etcd needs more than half of \
+             them; add one more",
+            planes - 1
+        )
+    })
+}
+
 /// Credentials for the registries that the other nodes have some for, and why there are none if the host has none.
 type Logins = (Vec<Registry>, Result<Vec<Login>>);
 
+/// Nodes that were started, and what they were planned from.
+struct Booted {
+    before: Before,
+    layout: Layout,
+    facts: Facts,
+    logins: Logins,
+    /// The load balancer that new control planes need.
+    front: Option<Front>,
+}
+
 /// Plans the nodes and starts them; again with what exists then, if another command was faster.
-async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<(Before, Layout, Facts, Logins)> {
+async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<Booted> {
     let mut attempt = 1;
     loop {
         let step = run.ui.step("Reading the cluster's state");
@@ -171,13 +203,15 @@ async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<(Befor
         for (plan, end) in plans.iter_mut().zip(before.end.iter().cycle()) {
             plan.files.text(EXPIRES, end);
         }
+        let front = front(&before, &layout, &facts, options)?;
         let shown = run.ui.step(format!("Adding {}", counted(plans.len(), "node")));
-        match start(run, &before, &plans, &shown).await {
+        match start(run, &before, &layout, &plans, front.as_ref(), &shown).await {
             Ok(()) => {
                 shown.finish();
-                return Ok((before, layout, facts, logins));
+                return Ok(Booted { before, layout, facts, logins, front });
             }
             Err(error) if attempt < MAX_ATTEMPTS && passes(&error, options) => {
+                planes::withdraw(&run.engine, name, &run.id).await?;
                 delete(&run.engine, &Scope::Run(run.id.clone())).await?;
                 attempt += 1;
             }
@@ -215,9 +249,17 @@ fn passes(error: &Error, options: &Options) -> bool {
 }
 
 /// Makes the containers and starts them.
-async fn start(run: &Run, before: &Before, plans: &[NodePlan], step: &Step) -> Result<()> {
+async fn start(
+    run: &Run,
+    before: &Before,
+    layout: &Layout,
+    plans: &[NodePlan],
+    front: Option<&Front>,
+    step: &Step,
+) -> Result<()> {
     let engine = &*run.engine;
-    let specs: Vec<ContainerSpec> = plans.iter().map(|plan| plan.spec.clone()).collect();
+    let balancer = front.filter(|_| before.cluster.balancer.is_none()).map(|front| &front.plan);
+    let specs: Vec<ContainerSpec> = plans.iter().chain(balancer).map(|plan| plan.spec.clone()).collect();
     let cluster = before.cluster.name.as_str();
     // The volumes that all nodes share are there already, and a container is another command's that was faster.
     let is_own = |found: &Labels| found.get(labels::CLUSTER).is_some_and(|name| name == cluster);
@@ -230,7 +272,16 @@ async fn start(run: &Run, before: &Before, plans: &[NodePlan], step: &Step) -> R
             engine.remove_volume(&volume.name).await.map_err(|error| error.with_reason(Reason::NameTaken))?;
         }
     }
-    provision::nodes(engine, plans, &before.network.id, step).await
+    let Some(front) = front else { return provision::nodes(engine, plans, &before.network.id, step).await };
+    planes::prepare(engine, before, front, step).await?;
+    planes::join(run, before, &layout.nodes[layout.existed..], plans, step).await
+}
+
+/// The load balancer that new control planes need, and what it changes in the nodes that exist.
+fn front(before: &Before, layout: &Layout, facts: &Facts, options: &Options) -> Result<Option<Front>> {
+    let Some(image) = facts.images.first().filter(|_| options.node.role == Role::ControlPlane) else { return Ok(None) };
+    let planned = plan::balancer(layout, image, facts, &before.pki)?;
+    Ok(planned.map(|(plan, files)| Front { plan, files }))
 }
 
 /// The facts for the new nodes.
@@ -245,7 +296,12 @@ async fn new_facts(
     let images = vec![image; options.count];
     let settings = (before.network.mtu, before.proxy.clone());
     let known = logins.1.as_deref().unwrap_or_default();
-    let facts = facts::for_added(run, only_new, options.local, known, settings, images).await?;
+    let mut facts = facts::for_added(run, only_new, options.local, known, settings, images).await?;
+    if options.node.role == Role::ControlPlane {
+        // Files of the control planes that exist are planned again.
+        let config = &before.members.config;
+        facts.patches.extend(patches::read(&run.ui, config, &vec![facts.images[0].clone(); config.nodes.len()])?);
+    }
     // Nodes end with their cluster, and are told apart by this label from those of one that is gone.
     Ok(Facts { expires: before.cluster.expires, ..facts })
 }
@@ -297,4 +353,16 @@ async fn has_network(before: &Before) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_even_number_of_control_planes_is_warned_of() {
+        assert_eq!((even(1), even(3), even(5)), (None, None, None));
+        assert!(even(2).unwrap().starts_with("with 2 control planes the cluster survives the loss of 0, as with 1"));
+        assert!(even(4).unwrap().starts_with("with 4 control planes the cluster survives the loss of 1, as with 3"));
+    }
 }

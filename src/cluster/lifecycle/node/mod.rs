@@ -2,9 +2,11 @@
 
 pub mod add;
 mod drain;
+mod etcd;
 mod images;
 pub mod list;
 mod members;
+mod planes;
 mod prepare;
 pub mod remove;
 mod wait;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::lifecycle::delete::{remove_container, remove_volume};
-use crate::cluster::lifecycle::node::{drain, forget, running, tell};
+use crate::cluster::lifecycle::node::{drain, forget, planes, running, tell};
 use crate::config::{ClusterName, Role};
 use crate::engine::SharedEngine;
 use crate::engine::finishing::{LastSteps, interrupted, run_to_end};
@@ -56,6 +56,9 @@ pub async fn remove(
     names.sort();
     names.dedup();
     let found = select(&cluster, &client, &names).await?;
+    if found.iter().any(|node| node.role == Role::ControlPlane) {
+        planes::require_others(&cluster, &names)?;
+    }
     let drained = if options.force {
         drain::Drained::default()
     } else {
@@ -66,6 +69,7 @@ pub async fn remove(
         // The pods are gone: the rest is quick, and half of it helps nobody.
         let _last = LastSteps::current().begin();
         let shown = ui.step(format!("Removing {}", names.join(", ")));
+        planes::leave(&engine, &cluster, &names).await?;
         take_away(&engine, &client, name, &found, &names).await?;
         tell(&*engine, name).await?;
         shown.finish();
@@ -82,7 +86,6 @@ async fn select<'c>(cluster: &'c Cluster, client: &Client, names: &[String]) -> 
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         match cluster.nodes.iter().find(|node| node.name == *name) {
-            Some(node) if node.role == Role::ControlPlane => return Err(control_plane(cluster, name)),
             Some(node) => found.push(node),
             None => match nodes::find_node(client, name).await? {
                 Some(object) if is_of(&cluster.name, &object) => {}
@@ -114,17 +117,6 @@ fn foreign(cluster: &Cluster, name: &str) -> Error {
     Error::new(Code::NodeInUse, format!("node `{name}` was not made by coracle"))
         .because(format!("cluster `{}` has no container for it", cluster.name))
         .hint(format!("remove it with the tool that made it, or only its Node object: `kubectl delete node {name}`"))
-}
-
-fn control_plane(cluster: &Cluster, name: &str) -> Error {
-    let planes = cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
-    let error = Error::new(Code::NodeInUse, format!("`{name}` is a control plane and cannot be removed"));
-    if planes == 1 {
-        return error
-            .because("it is the only one, so the cluster would be gone")
-            .hint(format!("delete the cluster: `coracle delete cluster --name {}`", cluster.name));
-    }
-    error.because("removing one of several control planes is not supported yet")
 }
 
 /// Evicts the pods; if that fails or is interrupted, pods may come again.
