@@ -1,5 +1,7 @@
 //! What must hold before a cluster is usable: named conditions, each with the reason why it does not hold yet.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::kubernetes::client::{Client, Failure};
@@ -12,6 +14,8 @@ pub enum Condition {
     ApiReady,
     /// This many Node objects exist, and all are Ready.
     NodesReady(usize),
+    /// This many API servers say of themselves that they are ready: each then adds its address to the Service `kubernetes`.
+    ServersReady(usize),
     /// CoreDNS has an available replica.
     DnsAvailable,
     /// kube-proxy runs on this many nodes, so that services have addresses that work.
@@ -23,6 +27,7 @@ pub enum Condition {
     StorageStarted,
 }
 
+const SERVERS: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes";
 const PROVISIONER: &str = "/apis/apps/v1/namespaces/local-path-storage/deployments/local-path-provisioner";
 const PROVISIONER_PODS: &str = "/api/v1/namespaces/local-path-storage/pods";
 
@@ -32,6 +37,7 @@ impl Condition {
         match self {
             Self::ApiReady => "the API server to be ready",
             Self::NodesReady(_) => "all nodes to be Ready",
+            Self::ServersReady(_) => "all API servers to be ready",
             Self::DnsAvailable => "CoreDNS to be available",
             Self::ServicesReachable(_) => "kube-proxy to run on all nodes",
             Self::DefaultServiceAccount => "the default ServiceAccount",
@@ -47,6 +53,7 @@ impl Condition {
                 Ok(None)
             }
             Self::NodesReady(count) => Ok(unready_nodes(&client.get("/api/v1/nodes").await?, count)),
+            Self::ServersReady(count) => Ok(unready_servers(&client.get(SERVERS).await?, count)),
             Self::DnsAvailable => {
                 let deployment = client.get("/apis/apps/v1/namespaces/kube-system/deployments/coredns").await?;
                 // One is enough, unlike in `workload::state`, which requires all of them.
@@ -92,6 +99,15 @@ fn unseen(pods: &Value) -> Option<String> {
     (!seen).then(|| "the scheduler has not seen its pod yet".to_owned())
 }
 
+/// The reason why not all of `count` API servers are ready. None at all is a cluster whose servers keep no such list, as with
+/// `endpoint-reconciler-type: none`.
+fn unready_servers(slices: &Value, count: usize) -> Option<String> {
+    let endpoints = object::items(slices).iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
+    let addresses: HashSet<&str> = endpoints.filter_map(|endpoint| endpoint["addresses"][0].as_str()).collect();
+    let ready = addresses.len();
+    (ready > 0 && ready < count).then(|| format!("{ready} of {count} are"))
+}
+
 /// The reason why not all of `count` nodes are Ready.
 fn unready_nodes(list: &Value, count: usize) -> Option<String> {
     let nodes = object::items(list);
@@ -133,6 +149,22 @@ mod tests {
         assert!(unseen(&pods(json!([]))).is_some() && unseen(&json!({"items": []})).is_some());
         let full = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]);
         assert_eq!(unseen(&pods(full)), None);
+    }
+
+    #[test]
+    fn every_api_server_adds_its_address() {
+        let slice = |addresses: &[&str]| {
+            let endpoints: Vec<Value> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
+            json!({"endpoints": endpoints})
+        };
+        let list = |slices: &[Value]| json!({"items": slices});
+        assert_eq!(unready_servers(&list(&[slice(&["10.0.0.2"])]), 3).unwrap(), "1 of 3 are");
+        assert_eq!(
+            unready_servers(&list(&[slice(&["10.0.0.2", "10.0.0.3"]), slice(&["10.0.0.2"])]), 3).unwrap(),
+            "2 of 3 are"
+        );
+        assert_eq!(unready_servers(&list(&[slice(&["10.0.0.2", "10.0.0.3", "10.0.0.4"])]), 3), None);
+        assert_eq!(unready_servers(&list(&[json!({"endpoints": null})]), 3), None);
     }
 
     #[test]

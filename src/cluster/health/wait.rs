@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::health::watch::watched;
 use crate::cluster::run::Run;
-use crate::config::{ClusterConfig, KubeProxyMode};
+use crate::config::{ClusterConfig, KubeProxyMode, Role};
 use crate::engine::files::read_file;
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
@@ -47,12 +47,14 @@ pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
     }
     let conditions = if missing.is_empty() {
         let nodes = cluster.nodes.len();
+        let servers = cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
         vec![
             Condition::NodesReady(nodes),
             Condition::DnsAvailable,
             Condition::DefaultServiceAccount,
             Condition::ServicesReachable(nodes),
             Condition::StorageStarted,
+            Condition::ServersReady(servers),
         ]
     } else {
         vec![Condition::ApiReady]
