@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Group;
+use crate::harness::chance;
 use crate::harness::cluster::Cluster;
 use crate::harness::engine::{build_registry, in_path, newest_image, script};
 use crate::harness::run::{Output, ensure, run};
@@ -22,6 +23,7 @@ pub const ENGINE: Group = Group {
         ("restart", restart),
         ("full", full),
         ("gone", gone),
+        ("plug", plug),
         ("hangs", hangs),
         ("dind", dind),
         ("inside", inside::inside),
@@ -56,6 +58,17 @@ fn full(cluster: &Cluster) -> Result<(), String> {
 /// An engine that is killed or stopped at each step that waits.
 fn gone(cluster: &Cluster) -> Result<(), String> {
     script(cluster, "scenarios/engine/gone.sh", &[]).map(drop)
+}
+
+/// The host loses its power: what was not on the disk is gone, and everything that was acknowledged is there.
+fn plug(cluster: &Cluster) -> Result<(), String> {
+    for program in ["perl", "ip", "iptables"] {
+        ensure(in_path(program).is_some(), || format!("pulling the plug needs {program}"))?;
+    }
+    let rounds = chance::rounds(1, 10).to_string();
+    let said = script(cluster, "scenarios/engine/plug.sh", &[Path::new(&rounds)])?;
+    said.lines().filter(|line| line.starts_with("round ")).for_each(|line| println!("        {line}"));
+    Ok(())
 }
 
 /// Settings of the engine and routes of its host, which nodes replace or `create` tells.
