@@ -136,6 +136,8 @@ pub struct Facts {
     pub engine: EngineInfo,
     /// The node image of each node, in the order of the nodes.
     pub images: Vec<NodeImage>,
+    /// The image of the load balancer, where that of the nodes has no HAProxy.
+    pub balancer: Option<NodeImage>,
     /// The largest packet in the engine's networks, bytes, if it is not the usual 1500.
     pub mtu: Option<u32>,
     /// Proxy settings for the nodes.
@@ -163,6 +165,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The image of the load balancer.
+    pub fn of_balancer(&self) -> Option<&NodeImage> {
+        self.balancer.as_ref().or_else(|| self.images.first())
+    }
+
     /// The patches of a node.
     pub fn patches_of(&self, node: &Node) -> &[Patch] {
         let own = node.patches.as_ref().and_then(|directory| self.patches.get(directory));

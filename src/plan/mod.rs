@@ -44,7 +44,7 @@ pub struct Plan {
 pub fn names(layout: &Layout, facts: &Facts) -> ownership::Names {
     let nodes = layout.nodes.iter().zip(&facts.images);
     let nodes = nodes.map(|(node, image)| node::container::node(layout, node, image, facts));
-    let balancer = layout.balancer.iter().zip(facts.images.first());
+    let balancer = layout.balancer.iter().zip(facts.of_balancer());
     let balancer = balancer.map(|(balancer, image)| beside::balancer::plan(layout, balancer, image, facts).spec);
     let containers: Vec<ContainerSpec> = nodes.chain(balancer).collect();
     ownership::Names::of(&containers).and_network(&node::container::network(layout, facts))
@@ -60,7 +60,7 @@ pub fn plan(layout: Layout, facts: &Facts, pki: &pki::Pki) -> Result<Plan> {
             files: node::files(&layout, node, image, facts, pki, &access)?,
         });
     }
-    if let (Some(balancer), Some(image)) = (&layout.balancer, facts.images.first()) {
+    if let (Some(balancer), Some(image)) = (&layout.balancer, facts.of_balancer()) {
         nodes.push(beside::balancer::plan(&layout, balancer, image, facts));
     }
     let network = node::container::network(&layout, facts);
@@ -91,7 +91,8 @@ pub fn balancer(
     let access = access(layout, pki)?;
     let existing = layout.nodes.iter().take(layout.existed);
     let files = existing.map(|node| node::behind_balancer(layout, node, image, facts, pki, &access));
-    Ok(Some((beside::balancer::plan(layout, balancer, image, facts), files.collect::<Result<_>>()?)))
+    let of_balancer = facts.balancer.as_ref().unwrap_or(image);
+    Ok(Some((beside::balancer::plan(layout, balancer, of_balancer, facts), files.collect::<Result<_>>()?)))
 }
 
 /// The API server, and new credentials for it.

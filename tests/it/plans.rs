@@ -29,6 +29,7 @@ fn image() -> NodeImage {
 pub(crate) fn facts(cgroup: CgroupVersion, privilege: Privilege, nodes: usize) -> Facts {
     Facts {
         mtu: None,
+        balancer: None,
         engine: EngineInfo {
             version: "28.0.0".to_owned(),
             os_type: coracle::engine::spec::OsType::Linux,

@@ -11,11 +11,11 @@ use crate::cluster::lifecycle::options::Options;
 use crate::cluster::lifecycle::{patches, preflight, upstream};
 use crate::cluster::registry::{self, authorities};
 use crate::cluster::run::Run;
-use crate::config::{ClusterConfig, Networking};
+use crate::config::{ClusterConfig, Networking, Role};
 use crate::engine::Engine;
 use crate::engine::place::Place;
 use crate::engine::spec::EngineInfo;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::host::{check, credentials, limits, mounts, ports};
 use crate::kubeconfig;
 use crate::node_image::choose;
@@ -108,7 +108,10 @@ async fn collected(
 ) -> Result<Facts> {
     check_platforms(&*run.engine, &engine, &images).await?;
     upstream::check(&run.ui, cluster, &images, options.written.as_ref())?;
-    of_host(run, cluster, options.local, &options.logins, engine, Prepared { mtu, proxy }, images).await
+    let planes = cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+    let balancer = if planes > 1 { balancer(run, &images).await? } else { None };
+    let facts = of_host(run, cluster, options.local, &options.logins, engine, Prepared { mtu, proxy }, images).await?;
+    Ok(Facts { balancer, ..facts })
 }
 
 /// What the engine's host gives to nodes with these images.
@@ -141,7 +144,23 @@ async fn of_host(
         // Small kernels of sandboxes and virtual machines come without modules.
         modules: !local || on_host("/lib/modules"),
         images,
+        balancer: None,
     })
+}
+
+/// The image of the load balancer, if the nodes have another one without HAProxy, such as kind's: coracle's own.
+pub(super) async fn balancer(run: &Run, images: &[NodeImage]) -> Result<Option<NodeImage>> {
+    let Some(image) = images.first().filter(|image| !image.shared_store) else { return Ok(None) };
+    if let Some(own) = choose::newest_local(&*run.engine).await? {
+        return choose::without_pulling(&run.engine, Some(&own), &run.id).await.map(|(own, _)| Some(own));
+    }
+    Err(Error::new(Code::ImageMissing, "no image has the load balancer that several control planes need")
+        .because(format!(
+            "it is HAProxy, which `{}` does not have, and coracle's own node image is not here",
+            image.reference
+        ))
+        .hint(choose::BUILD)
+        .hint("or create a cluster with one control plane"))
 }
 
 /// The facts for nodes that are added to a cluster: their images, packet size and proxy are known, and the rest is checked as

@@ -298,6 +298,9 @@ async fn new_facts(
     let known = logins.1.as_deref().unwrap_or_default();
     let mut facts = facts::for_added(run, only_new, options.local, known, settings, images).await?;
     if options.node.role == Role::ControlPlane {
+        if before.cluster.balancer.is_none() {
+            facts.balancer = facts::balancer(run, &facts.images).await?;
+        }
         // Files of the control planes that exist are planned again.
         let config = &before.members.config;
         facts.patches.extend(patches::read(&run.ui, config, &vec![facts.images[0].clone(); config.nodes.len()])?);

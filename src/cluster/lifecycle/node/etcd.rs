@@ -17,6 +17,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a change of the members may take, with etcd's 5 s and an election.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// Runs its arguments in the node, or, with images that have etcdctl with etcd only, as kind's, in etcd's container.
+const HERE_OR_IN_POD: &str = "if command -v \"$0\" >/dev/null; then exec \"$0\" \"$@\"; fi
+    crictl() { command crictl --runtime-endpoint=unix:///run/containerd/containerd.sock \"$@\"; }
+    crictl exec \"$(crictl ps --quiet --name='^etcd$' | head -n 1)\" \"$0\" \"$@\"";
+
 /// A member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Member {
@@ -123,7 +128,7 @@ pub(super) async fn hand_over(engine: &dyn Engine, node: &str, to: u64) -> Resul
 async fn etcdctl(engine: &dyn Engine, node: &str, arguments: &[&str]) -> Result<Vec<u8>> {
     let what = format!("`etcdctl {}` failed", arguments.join(" "));
     let failed = Error::new(Code::StepFailed, what).on_node(node);
-    run(engine, node, &[&ETCDCTL[..], arguments].concat(), None, failed).await
+    run(engine, node, &[&["sh", "-c", HERE_OR_IN_POD], &ETCDCTL[..], arguments].concat(), None, failed).await
 }
 
 fn read<T: for<'a> Deserialize<'a>>(node: &str, text: &[u8]) -> Result<T> {

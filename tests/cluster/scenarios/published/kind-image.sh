@@ -80,6 +80,8 @@ inside() {
         --no-unpack --digests - >/dev/null
     stop_containerd
     rm -rf /oci "$store" /usr/lib/coracle /usr/local/lib/coracle /tmp/*
+    # What only coracle's images have.
+    rm -f /usr/sbin/haproxy "$(command -v etcdctl)"
     mv /packed "$store"
 
     if [ -e /kind-base ]; then

@@ -97,6 +97,7 @@ fn from_registry(cluster: &Cluster) -> Result<(), String> {
     pulled(&output, &reference)?;
     works(cluster)?;
     loads(cluster)?;
+    second_plane(cluster)?;
     cluster.coracle(&["delete", "cluster"])?;
     nothing_left(cluster)?;
 
@@ -107,6 +108,17 @@ fn from_registry(cluster: &Cluster) -> Result<(), String> {
     drop(registry);
     let command = cluster.command(&["create", "cluster", "--image", &reference]);
     refused(cluster, command, "image-missing", 3, &[&reference, "connection refused", "coracle build node-image"])
+}
+
+/// Without HAProxy and etcdctl in the image, coracle's image gives the load balancer, and etcd's container the program.
+fn second_plane(cluster: &Cluster) -> Result<(), String> {
+    cluster.coracle(&["node", "add", "--role=control-plane"])?;
+    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    docker(&["kill", &format!("{}2", cluster.node())])?;
+    docker(&["start", &format!("{}2", cluster.node())])?;
+    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    cluster.coracle(&["node", "remove", &format!("{}2", cluster.node())])?;
+    eventually(PATIENCE, || cluster.coracle(&["status"])).map(drop)
 }
 
 /// The events say that the image was pulled, and how much of it was there.
