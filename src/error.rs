@@ -66,6 +66,8 @@ codes! {
     ClusterExists = "cluster-exists", 3;
     /// A registry already exists at another port, or its name is used by something else.
     RegistryExists = "registry-exists", 3;
+    /// A container or volume that coracle did not make has a name that it needs.
+    NameTaken = "name-taken", 3;
     /// This host has no credentials for a registry, or none that can be used.
     CredentialsMissing = "credentials-missing", 3;
     /// A named node, service or other object does not exist.

@@ -77,7 +77,7 @@ pub async fn add(run: &Run, cluster: &Cluster, texts: &[String], namespace: &str
     let is_own =
         |labels: &Labels| labels.contains_key(labels::TARGET) && labels.get(labels::CLUSTER) == Some(&ground.cluster);
     let names = Names::of(plans.iter().map(|plan| &plan.spec));
-    ownership::require_free(engine, &names, (Code::StepFailed, None), is_own).await?;
+    ownership::require_free(engine, &names, (Code::NameTaken, None), is_own).await?;
     let made = openings.iter().zip(&plans).map(async |(opening, plan)| {
         let Some(forwarder) = existing(cluster, opening) else {
             let id = engine.create_container(&plan.spec).await?;

@@ -115,13 +115,13 @@ pub async fn open(
     let is_own = |labels: &Labels| {
         has(labels, labels::CLUSTER, cluster.name.as_str()) && has(labels, labels::ROLE, ContainerRole::Tunnel.as_str())
     };
-    ownership::require_free(&**engine, &Names::of([&plan.spec]), (Code::StepFailed, None), is_own).await?;
+    ownership::require_free(&**engine, &Names::of([&plan.spec]), (Code::NameTaken, None), is_own).await?;
     remove(&**engine, &format!("{}={}", labels::CLUSTER, cluster.name)).await?;
     let network = plan.spec.network.clone().unwrap_or_default();
     let name = plan.spec.name.clone();
     provision::nodes(&**engine, &[plan], &network, step).await.map_err(|error| match error.reason() {
         Some(Reason::NameTaken) => {
-            error.with_code(Code::StepFailed).hint(format!("`docker inspect {name}` shows what has the name"))
+            error.with_code(Code::NameTaken).hint(format!("`docker inspect {name}` shows what has the name"))
         }
         _ => error,
     })

@@ -81,7 +81,14 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
     let add = cluster.command(&["port", "add", &format!("{port}:80")]);
     let output = run(add, None, LIMIT)?;
     docker(&["rm", "--force", &name])?;
-    told(&output, "step-failed", 1, &[&name])?;
+    told(&output, "name-taken", 3, &[&name, "docker rm"])?;
+
+    // A node without the program that lists its images.
+    let program = cluster.in_node("command -v crictl")?;
+    cluster.in_node(&format!("mv {} /root/t-ids-crictl", program.trim()))?;
+    let result = fails(cluster.command(&["image", "ls"]), "step-failed", 1, &["crictl", "node image"]);
+    cluster.in_node(&format!("mv /root/t-ids-crictl {}", program.trim()))?;
+    result?;
 
     // Without its binding, the administrator may do nothing.
     let kubectl = "kubectl --kubeconfig=/etc/kubernetes/super-admin.conf";
