@@ -15,7 +15,7 @@ use crate::cli::context::Context;
 use crate::cli::options::Global;
 use crate::error::{Code, Error};
 use crate::kubeconfig;
-use crate::ui::{Ui, UiOptions};
+use crate::ui::{Format, Ui, UiOptions};
 
 mod addon;
 mod age;
@@ -199,9 +199,9 @@ async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
     let mut grammar = Arguments::command();
     let parsed = grammar.try_get_matches_from_mut(&typed).and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
-        Ok((arguments, usage::ignored_name(&matches, &grammar, unread)))
+        Ok((arguments, usage::ignored_name(&matches, &grammar, unread), usage::wants_json(&matches)))
     });
-    let (arguments, ignored) = match parsed {
+    let (arguments, ignored, wants_json) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return usage::refuse(error, &typed, &grammar),
     };
@@ -223,19 +223,25 @@ async fn run_typed(typed: Vec<OsString>, unread: Option<&str>) -> ExitCode {
     }
     let terminated = Arc::new(AtomicBool::new(false));
     tokio::spawn(signals(context.stop.clone(), context.cleaning.clone(), ui.clone(), terminated.clone()));
+    // Commands that only look write no events, but a program that reads JSON wants to know why there is nothing to read.
+    let only_looks = wants_json && command.format() == Format::Plain;
     let result = context.run(Box::pin(command.run(&context))).await;
-    let code = result.unwrap_or_else(|error| ended(&ui, &typed, &by_signal(error, &terminated)));
+    let code = result.unwrap_or_else(|error| ended(&ui, &typed, only_looks, &by_signal(error, &terminated)));
     kubeconfig::settle(LAST_CHANGE);
     code
 }
 
 /// Tells why a command failed, and returns its exit code.
-fn ended(ui: &Ui, typed: &[OsString], error: &Error) -> ExitCode {
+fn ended(ui: &Ui, typed: &[OsString], only_looks: bool, error: &Error) -> ExitCode {
     if as_kind::is_called(typed) && as_kind::forgives(typed, error) {
         ui.note(as_kind::nothing(typed).unwrap_or_else(|| error.to_string()));
         return ExitCode::SUCCESS;
     }
-    ui.error(error);
+    if only_looks {
+        ui.error_as_data(error);
+    } else {
+        ui.error(error);
+    }
     ExitCode::from(error.code().exit_code())
 }
 

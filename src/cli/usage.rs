@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
+use crate::cli::output::OutputFormat;
 use crate::config::ClusterName;
 use crate::error::{Code, Error};
 use crate::ui::{Format, Ui, UiOptions};
@@ -170,11 +171,21 @@ fn wants_events(arguments: &[OsString], grammar: &Command) -> bool {
     let (_, leaf) = command(arguments, grammar);
     let output = leaf.get_arguments().find(|argument| argument.get_id() == "output");
     let formats: Vec<_> = output.map(clap::Arg::get_possible_values).unwrap_or_default();
-    let events = formats.first().is_some_and(|format| format.get_name() == "json");
+    let events = formats.iter().any(|format| format.get_name() == "json");
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let asked = words.windows(2).any(|pair| ["-o", "--output"].contains(&pair[0]) && pair[1] == "json")
         || words.iter().any(|word| ["-ojson", "-o=json", "--output=json"].contains(word));
     events && asked
+}
+
+/// Whether the command prints JSON.
+pub(super) fn wants_json(mut matches: &ArgMatches) -> bool {
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    let format = matches.try_get_one::<OutputFormat>("output").ok().flatten();
+    let word = matches.try_get_one::<String>("output").ok().flatten();
+    format.is_some_and(|format| *format == OutputFormat::Json) || word.is_some_and(|word| word == "json")
 }
 
 /// The warning that kind's variable names another cluster than the one that the command is about.
@@ -308,10 +319,14 @@ mod tests {
     #[test]
     fn mistakes_are_events_where_events_were_asked_for() {
         let grammar = Arguments::command();
-        for line in ["coracle create cluster -o json --x", "coracle load docker-image --output=json"] {
+        for line in [
+            "coracle create cluster -o json --x",
+            "coracle load docker-image --output=json",
+            "coracle get nodes -o json --x",
+        ] {
             assert!(wants_events(&words(line), &grammar), "{line}");
         }
-        for line in ["coracle create cluster --x", "coracle get nodes -o json --x", "coracle x -o json"] {
+        for line in ["coracle create cluster --x", "coracle get nodes -o yaml --x", "coracle x -o json"] {
             assert!(!wants_events(&words(line), &grammar), "{line}");
         }
     }

@@ -101,6 +101,14 @@ impl Ui {
         self.0.talk(&report::render(error, self.0.options().color));
     }
 
+    /// Writes the error of a command that prints JSON: also as an event, unless it has printed something already.
+    pub fn error_as_data(&self, error: &Error) {
+        if !self.0.has_data() {
+            self.0.event(report::event(error));
+        }
+        self.0.talk(&report::render(error, self.0.options().color));
+    }
+
     /// Writes the error as an event only, where its text has already been written.
     pub fn error_event(&self, error: &Error) {
         if self.0.is_json() {
@@ -174,6 +182,18 @@ mod tests {
         ui.detail("hidden");
         assert_eq!(capture.stdout(), "a: 1\n");
         assert_eq!(capture.stderr(), "done\nwarning: careful\nhint: run it\n");
+    }
+
+    #[test]
+    fn an_error_is_data_where_there_is_no_other() {
+        let error = Error::new(Code::NotFound, "there is none");
+        for (data, events) in [("", 1), ("{}", 0)] {
+            let (ui, capture) = Ui::captured(UiOptions::default());
+            ui.data(data).unwrap();
+            ui.error_as_data(&error);
+            assert_eq!(capture.stdout().matches(r#""event":"error""#).count(), events, "{}", capture.stdout());
+            assert_eq!(capture.stderr(), "error[not-found]: there is none\n");
+        }
     }
 
     #[test]

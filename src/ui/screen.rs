@@ -1,6 +1,7 @@
 //! What the user sees: lines on stderr around the tree of running steps, data and events on stdout.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -25,11 +26,20 @@ struct Inner {
     tree: Option<MultiProgress>,
     started: Instant,
     timings: Mutex<Vec<Timing>>,
+    /// Something was written to stdout as data.
+    has_data: AtomicBool,
 }
 
 impl Screen {
     pub(super) fn new(options: UiOptions, sink: Sink, tree: Option<MultiProgress>) -> Self {
-        Self(Arc::new(Inner { options, sink, tree, started: Instant::now(), timings: Mutex::default() }))
+        Self(Arc::new(Inner {
+            options,
+            sink,
+            tree,
+            started: Instant::now(),
+            timings: Mutex::default(),
+            has_data: AtomicBool::default(),
+        }))
     }
 
     pub(super) fn options(&self) -> UiOptions {
@@ -51,7 +61,13 @@ impl Screen {
 
     /// Writes to stdout, and returns the error if that fails.
     pub(super) fn data(&self, text: &[u8]) -> io::Result<()> {
+        self.0.has_data.fetch_or(!text.is_empty(), Ordering::Relaxed);
         self.undisturbed(|| self.0.sink.data(text))
+    }
+
+    /// Whether anything was written to stdout as data.
+    pub(super) fn has_data(&self) -> bool {
+        self.0.has_data.load(Ordering::Relaxed)
     }
 
     /// Writes an event with the time, to the millisecond.

@@ -155,6 +155,9 @@ fn json_errors_are_one_object_per_line_and_a_text_for_people() {
     for (arguments, code, id) in [
         (&["create", "cluster", "-o", "json"][..], 4, "engine-unreachable"),
         (&["create", "cluster", "-o", "json", "--no-such"], 2, "usage-invalid"),
+        (&["get", "clusters", "-o", "json"], 4, "engine-unreachable"),
+        (&["status", "--output=json"], 4, "engine-unreachable"),
+        (&["node", "list", "-o", "json", "--no-such"], 2, "usage-invalid"),
     ] {
         let said = coracle(arguments);
         assert_eq!(said.code, code, "{}", said.stderr);
