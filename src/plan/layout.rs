@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::config::{ClusterConfig, Node, Role};
 use crate::error::{Code, Error, Result};
 use crate::plan::allocation::Allocation;
-use crate::plan::subnet::{Division, NodeSubnets, nth_address};
+use crate::plan::subnet::{Division, NodeSubnets, service_address};
 
 /// The name of the engine's host in nodes and pods.
 pub const HOST_NAME: &str = "host.coracle.internal";
@@ -219,10 +219,9 @@ impl Layout {
         format!("https://{}", SocketAddr::new(address, self.api_port))
     }
 
-    /// The n-th address of the service subnet, of the primary family: 1 is the API, 10 is DNS.
+    /// The n-th address of Services, of the primary family.
     pub fn service_address(&self, n: usize) -> String {
-        let subnet = self.cluster.networking.service_subnet.iter().next();
-        subnet.and_then(|subnet| nth_address(subnet, n)).map(|address| address.to_string()).unwrap_or_default()
+        service_address(&self.cluster.networking, n).map(|address| address.to_string()).unwrap_or_default()
     }
 
     /// The addresses of the host in the cluster's network, one for each of the cluster's families.

@@ -78,6 +78,14 @@ pub fn nth_address(subnet: IpNet, n: usize) -> Option<IpAddr> {
     subnet.contains(&address).then_some(address)
 }
 
+/// The place of the cluster's DNS among the addresses of Services.
+pub const DNS: usize = 10;
+
+/// The n-th address of Services, of the primary family: 1 is the API, [`DNS`] its own.
+pub fn service_address(networking: &Networking, n: usize) -> Option<IpAddr> {
+    networking.service_subnet.iter().next().and_then(|subnet| nth_address(subnet, n))
+}
+
 /// The first `count` pairs of subnets to try for a network: those of the configuration, and free ones where it has none.
 pub fn choices(networking: &Networking, taken: &[IpNet], count: usize) -> Vec<NodeSubnets> {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());

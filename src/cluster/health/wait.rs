@@ -12,7 +12,7 @@ use crate::engine::files::read_file;
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::ready::Condition;
 use crate::kubernetes::{Client, Failure, object, workload};
-use crate::plan::subnet::nth_address;
+use crate::plan::subnet::{DNS, service_address};
 use crate::ui::Step;
 
 /// Pause between two looks at a condition.
@@ -24,9 +24,6 @@ const DNS_LOOP_TIMEOUT: Duration = Duration::from_secs(10);
 const SURE_DNS_LOOP_TIMEOUT: Duration = Duration::from_secs(40);
 const DNS_INTERVAL: Duration = Duration::from_millis(500);
 const DNS_PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
-
-/// The place of the cluster's DNS among the addresses of Services.
-const DNS: usize = 10;
 
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
@@ -81,7 +78,7 @@ pub async fn until_dns_stays(run: &Run, client: &Client, nodes: &[String], clust
     if files.is_empty() {
         return Ok(());
     }
-    let dns = cluster.networking.service_subnet.iter().next().and_then(|subnet| nth_address(subnet, DNS));
+    let dns = service_address(&cluster.networking, DNS);
     let mut time = DNS_LOOP_TIMEOUT;
     for (node, path) in files {
         let Some(node) = node.or(nodes.first()) else { continue };

@@ -21,14 +21,12 @@ use crate::host::ports;
 use crate::plan::beside::port::{Ground, Opening};
 use crate::plan::labels;
 use crate::plan::ownership::Names;
-use crate::plan::subnet::nth_address;
+use crate::plan::subnet::{DNS, service_address};
 
 /// How long it may take until a forwarder knows whether something answers.
 const CHECK: Duration = Duration::from_secs(2);
 /// Lines of a forwarder's output that are shown when it does not run.
 const LINES: u32 = 10;
-/// The place of the cluster's DNS in the subnet of Services.
-const DNS: usize = 10;
 
 /// A port that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,7 +58,7 @@ pub async fn add(run: &Run, cluster: &Cluster, texts: &[String], namespace: &str
     let node = cluster.nodes.first().ok_or_else(|| Error::new(Code::NotFound, "the cluster has no node"))?;
     let openings = openings(engine, cluster, texts, namespace, local).await?;
     let dns = cluster.configuration(engine).await?;
-    let dns = dns.and_then(|found| nth_address(found.networking.service_subnet.iter().next()?, DNS));
+    let dns = dns.and_then(|found| service_address(&found.networking, DNS));
     let ground = Ground {
         cluster: cluster.name.to_string(),
         image: node.container.image.clone(),

@@ -7,6 +7,7 @@ use crate::engine::spec::CgroupVersion;
 use crate::error::Result;
 use crate::plan::layout::{Layout, NodeLayout};
 use crate::plan::node::{credentials, resources};
+use crate::plan::subnet::DNS;
 use crate::yaml;
 
 /// The kubelet's configuration with the user's merge patch over it.
@@ -23,7 +24,7 @@ pub fn configuration(layout: &Layout, node: Option<&NodeLayout>, cgroup: CgroupV
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": if cgroup == CgroupVersion::V1 { "cgroupfs" } else { "systemd" },
-        "clusterDNS": [layout.service_address(10)],
+        "clusterDNS": [layout.service_address(DNS)],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         // The host has the disk, and what else is on it must neither evict pods nor remove images.

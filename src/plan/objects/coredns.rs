@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::plan::facts::Images;
 use crate::plan::layout::{HOST_NAME, Layout};
+use crate::plan::subnet::DNS;
 
 const COREFILE: &str = "\
 .:53 {
@@ -95,7 +96,7 @@ fn service(layout: &Layout) -> Value {
             "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
         },
         "spec": {
-            "clusterIP": layout.service_address(10),
+            "clusterIP": layout.service_address(DNS),
             "ports": [
                 {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
                 {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
