@@ -18,7 +18,7 @@ pub(super) struct CiOptions {
     /// Fold the output into groups on GitHub and GitLab, and write GitHub's summary [default: on if `CI` is `true`]
     #[arg(long)]
     ci: bool,
-    /// Write the steps and their results to this file, in `JUnit` format
+    /// Write the steps and their results to this file, in JUnit format
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

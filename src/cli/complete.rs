@@ -22,7 +22,7 @@ use crate::error::Result;
 /// The variable in which the script of a shell asks for completions.
 pub(super) const VARIABLE: &str = "CORACLE_COMPLETE";
 /// How long a shell waits for names at most: who presses Tab sees nothing meanwhile.
-const LIMIT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Answers a shell that asks, and ends the process.
 pub(super) fn answer(grammar: fn() -> clap::Command) {
@@ -172,7 +172,7 @@ fn ask(work: impl AsyncFnOnce(SharedEngine) -> Result<Vec<CompletionCandidate>>)
         let (engine, _) = connect(&Environment::from_process()).await?;
         work(engine).await
     };
-    let names = runtime.block_on(async { timeout(LIMIT, names).await });
+    let names = runtime.block_on(async { timeout(TIMEOUT, names).await });
     runtime.shutdown_background();
     names.ok().and_then(Result::ok).unwrap_or_default()
 }

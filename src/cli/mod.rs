@@ -90,7 +90,7 @@ commands! {
         /// Write, check, show and convert configuration files
         #[command(subcommand, arg_required_else_help = true)]
         Config(config::Config),
-        /// List clusters, nodes and ports, or print a kubeconfig
+        /// List clusters, nodes and ports, or print a kubeconfig or a configuration
         #[command(subcommand, arg_required_else_help = true)]
         Get(get::Get),
         /// Extend the lifetime of a cluster that was created with `--ttl`

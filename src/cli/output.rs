@@ -14,9 +14,8 @@ use crate::yaml;
 pub(crate) enum OutputFormat {
     /// A table with more columns
     Wide,
-    /// JSON
+    // Without a text, as their names say it all: help then stays as short as that of other commands.
     Json,
-    /// YAML
     Yaml,
     /// Names only
     Name,

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kubernetes::Client;
 
 /// How long each of them is looked for: who asks for the health of a cluster wants an answer.
-const LIMIT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// What was found; what could not be known is `None`.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +46,7 @@ impl Inventory {
     /// Looks for all of it at once; `client` speaks with the API.
     pub async fn of(engine: &dyn Engine, cluster: &Cluster, client: impl Future<Output = Result<Client>>) -> Self {
         let (addons, registries) =
-            tokio::join!(timeout(LIMIT, addons(client)), timeout(LIMIT, registries(engine, cluster)));
+            tokio::join!(timeout(TIMEOUT, addons(client)), timeout(TIMEOUT, registries(engine, cluster)));
         Self { addons: addons.ok().flatten(), registries: registries.ok().flatten() }
     }
 

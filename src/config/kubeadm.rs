@@ -170,7 +170,7 @@ fn instead(kind: &str, path: &[String], value: &Value) -> Option<String> {
         (_, ["apiServer" | "controllerManager" | "scheduler", "extraVolumes", ..]) => {
             "`extraMounts` in the node for the files that flags name".to_owned()
         }
-        // A flag that is not below `extraArgs`, which kubeadm ignores without a word.
+        // A flag that is not below `extraArgs`, which kubeadm silently ignores.
         (_, [component @ ("apiServer" | "controllerManager" | "scheduler"), flag]) if flag.contains('-') => {
             format!("`{component}: {}`", pair(flag))
         }

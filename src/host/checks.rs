@@ -186,7 +186,7 @@ list! {
     CpusTooMany = "cpus-too-many", Error, both: "`cpus` of the nodes against the engine's host",
         "the engine cannot give or limit so many", "set fewer `cpus`";
     UlimitTooHigh = "ulimit-too-high", Error, both: "`ulimits` of the nodes against those of the engine",
-        "the engine would lower the limit without a word", "set a lower limit";
+        "the engine would silently lower the limit", "set a lower limit";
     DeviceMissing = "device-missing", Error, both: "`devices` of the nodes",
         "the host or the engine has no such device", "correct the path or the name";
     SubnetInUse = "subnet-in-use", Error, both: "`nodeSubnet` compared with the engine's networks",
@@ -196,9 +196,9 @@ list! {
     CredentialsMissing = "credentials-missing", Error, both: "credentials of this host for registries with `login`",
         "the nodes could not pull from there", "`docker login HOST`";
     Leftovers = "leftovers", Warning, doctor: "leftovers of killed commands",
-        "it takes space, names and addresses", "`coracle gc`";
+        "they take space, names and addresses", "`coracle gc`";
     ClusterExpired = "cluster-expired", Warning, doctor: "clusters whose time is over",
-        "it takes space", "`coracle gc`, or `coracle extend NAME --ttl 2h` to keep it";
+        "they take space", "`coracle gc`, or `coracle extend NAME --ttl 2h` to keep one";
     ClusterUnfinished = "cluster-unfinished", Warning, doctor: "incomplete clusters, and leftovers that may still be in use",
         "`create` or `delete` was killed elsewhere", "`coracle delete cluster --name NAME`";
     ClusterStopped = "cluster-stopped", Note, doctor: "clusters that are stopped or paused",

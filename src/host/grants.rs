@@ -54,7 +54,7 @@ fn too_many_cpus(info: &EngineInfo, cpus: Cpus) -> Option<String> {
     Some(format!("{cpus} processors are more than the engine's host has, which is {most}"))
 }
 
-/// What is wrong with a limit that an engine without `CAP_SYS_RESOURCE` would lower without a word.
+/// What is wrong with a limit that an engine without `CAP_SYS_RESOURCE` would silently lower.
 fn too_high(name: &str, limit: Ulimit, most: i64) -> Option<String> {
     let is_higher = most != UNLIMITED && (limit.hard == UNLIMITED || limit.hard > most);
     is_higher.then(|| format!("`{name}` can be at most {most}: this engine cannot raise limits above its own"))

@@ -147,7 +147,7 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
             Err(_) if is_pipe => {
                 let what = format!("cannot write kubeconfig `{}`", path.display());
                 Err(Error::new(Code::FileFailed, what)
-                    .because("it is a pipe that nobody reads")
+                    .because("it is a pipe without a reader")
                     .hint("use a file with `--kubeconfig FILE`"))
             }
             _ => Ok(()),

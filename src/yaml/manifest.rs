@@ -1,6 +1,6 @@
 //! The documents of a manifest, as kubectl reads them.
 //!
-//! Where kubectl drops something without a word, such as what follows a `...`, this refuses it.
+//! Where kubectl silently drops something, such as what follows a `...`, this refuses it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

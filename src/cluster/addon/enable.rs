@@ -67,7 +67,7 @@ async fn refuse_others(target: &Target<'_>, addon: &Addon, objects: &[Value]) ->
     Err(Error::new(Code::AddonInUse, format!("add-on `{}` cannot be enabled", addon.name))
         .because("objects of these names exist that coracle did not make")
         .with_lines(others)
-        .hint("delete them if nobody needs them, or do without the add-on; nothing was changed"))
+        .hint("delete them if they are no longer needed, or do without the add-on; nothing was changed"))
 }
 
 /// Waits until add-ons work.

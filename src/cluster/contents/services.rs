@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::kubernetes::{Client, object};
 
 /// How long a Service may need when its pods are ready: kube-proxy and the agent make it reachable within a second or two.
-const LIMIT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Waits until the Services that have pods among the documents answer, and returns what is to be said of the others. A
 /// cluster whose pods are all ready is not removed because a Service leads nowhere.
@@ -32,7 +32,7 @@ pub(super) async fn wait(
     }
     let sight = &Sight::new(&run.engine.info().await?, run.engine.place());
     let cluster = found::get(&*run.engine, cluster).await?;
-    let deadline = run.deadline.min(Instant::now() + LIMIT);
+    let deadline = run.deadline.min(Instant::now() + TIMEOUT);
     let waits = names.iter().map(|(namespace, name)| settled(client, &cluster, (namespace, name), sight, deadline));
     Ok(join_all(waits).await.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect())
 }

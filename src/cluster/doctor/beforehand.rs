@@ -21,7 +21,7 @@ use crate::node_image::choose;
 use crate::plan::facts::USUAL_MTU;
 
 /// How long credential helpers may take; they may ask their user to unlock a key ring.
-const HELPERS: Duration = Duration::from_secs(1);
+const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Looks at what a cluster needs; without a configuration that was asked for, its name may be taken.
 pub(super) async fn findings(
@@ -95,5 +95,5 @@ async fn images(engine: &dyn Engine, config: &ClusterConfig, architecture: &str)
 /// Whether this host has the credentials that the configuration asks for; helpers that are slow are not waited for.
 async fn logins(request: &Request, config: &ClusterConfig) -> Result<()> {
     let asked = credentials::of_registries(request.docker_config.as_deref(), &config.registries);
-    timeout(HELPERS, asked).await.map_or(Ok(()), |logins| logins.map(drop))
+    timeout(HELPERS_TIMEOUT, asked).await.map_or(Ok(()), |logins| logins.map(drop))
 }

@@ -27,7 +27,7 @@ use crate::plan::labels;
 use crate::plan::node::container::network_name;
 
 /// How long kubectl may take to say its version.
-const KUBECTL: Duration = Duration::from_secs(1);
+const KUBECTL_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Failures = Vec<(Error, Option<Fix>)>;
 
@@ -177,7 +177,7 @@ async fn registries(engine: &dyn Engine) -> Result<Vec<Finding>> {
 async fn kubectl_version(program: &Path) -> Option<String> {
     let mut command = Command::new(program);
     command.args(["version", "--client", "--output=json"]).kill_on_drop(true);
-    let output = timeout(KUBECTL, command.output()).await.ok()?.ok()?;
+    let output = timeout(KUBECTL_TIMEOUT, command.output()).await.ok()?.ok()?;
     let said: Value = serde_json::from_slice(&output.stdout).ok()?;
     Some(said["clientVersion"]["gitVersion"].as_str()?.to_owned())
 }

@@ -89,7 +89,7 @@ list! {
     PortInNode = "port-in-node", None, false, port_in_node: "\"address already in use\" in a component's log, and who listens there",
         "another program in the node has the port", "choose another port for one of them in the configuration";
     Cgroups = "cgroups", None, true, cgroups: "what the kubelet says of cgroups",
-        "the kubelet cannot use the cgroups that it is told to use", "check `cgroupRoot`, `kubeReservedCgroup`, `systemReservedCgroup` and `failCgroupV1` in `kubelet`; `docker info` shows the version of the engine's cgroups";
+        "the kubelet cannot use the cgroups that it is configured to use", "check `cgroupRoot`, `kubeReservedCgroup`, `systemReservedCgroup` and `failCgroupV1` in `kubelet`; `docker info` shows the version of the engine's cgroups";
     DnsLoop = "dns-loop", None, true, dns_loop: "CoreDNS' plugin `loop`",
         "CoreDNS asks itself, because the resolver of its node leads back to it", "name another resolver in `resolvConf` of `kubelet`, or in `forward` of `coreDNS`";
     Proxy = "proxy", None, false, proxy: "calls of the kubelet to the API server",

@@ -75,7 +75,7 @@ pub async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Failure> {
     };
     let Some(inspected) = inspected else {
         let error = Error::new(Code::StepFailed, "the container of the node is gone").on_node(node);
-        let error = error.because("somebody removed it, as `coracle delete cluster` does");
+        let error = error.because("it was removed, for example by `coracle delete cluster`");
         return Some(Failure { error, outlook: Outlook::Final });
     };
     if let Some(failure) = stopped(engine, node, &inspected).await {

@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::kubernetes::Client;
 
 /// How long may be looked for the reason.
-const LIMIT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the API server may take to say whether it is ready.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The same, while there is time left: what does not answer then may only be slow.
@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// The failure that explains a missed deadline, else the error itself, with what is known and a hint.
 pub(super) async fn explained(engine: &dyn Engine, client: &Client, nodes: &[String], error: Error) -> Error {
-    let found = timeout(LIMIT, reason(engine, client, nodes, &error)).await;
+    let found = timeout(TIMEOUT, reason(engine, client, nodes, &error)).await;
     found.ok().flatten().unwrap_or_else(|| error.hint("give it more time with `--wait 10m`"))
 }
 

@@ -104,7 +104,7 @@ wait
 "#;
 /// How long a node may take for all answers; each of them may take three seconds, so that the health of a cluster is known
 /// within five.
-const LIMIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Free bytes below which nothing starts: ext4 counts 16 MiB as free that not even root can use.
 const MIN_FREE: u64 = 24 * 1024 * 1024;
 /// What a node's kubelet reaches only over the network.
@@ -184,8 +184,8 @@ pub(super) struct Found {
 /// What works in a node, and what does not. An error if the node cannot be asked: then nothing is known.
 pub(super) async fn ask(engine: &dyn Engine, node: &str) -> Result<Found> {
     let failed = || Error::new(Code::NotReady, "the state of the node cannot be read").on_node(node);
-    let asked = timeout(LIMIT, run(engine, node, &["sh", "-c", SCRIPT], None, failed())).await;
-    let output = asked.map_err(|_| failed().because(format!("no answer within {} s", LIMIT.as_secs())))??;
+    let asked = timeout(TIMEOUT, run(engine, node, &["sh", "-c", SCRIPT], None, failed())).await;
+    let output = asked.map_err(|_| failed().because(format!("no answer within {} s", TIMEOUT.as_secs())))??;
     let output = String::from_utf8_lossy(&output);
     // Silence is no sign of health.
     if output.lines().any(|line| line.starts_with("kubelet\t")) {

@@ -29,9 +29,9 @@ use crate::plan::labels::{self, ContainerRole};
 
 /// How long the API server may take to say how it is and which nodes there are: longer than its own checks, which give up
 /// after two seconds, and short enough to know the health of a cluster within five.
-const ANSWER: Duration = Duration::from_secs(4);
+const API_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a node's components may take to answer until its logs are read meanwhile.
-const SOON: Duration = Duration::from_secs(1);
+const COMPONENTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The health of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -227,10 +227,12 @@ async fn ask(cluster: &Cluster, client: impl Future<Output = Result<Client>>) ->
     }
     match client.await {
         Ok(client) => {
-            let late = || format!("no answer within {} s", ANSWER.as_secs());
+            let late = || format!("no answer within {} s", API_TIMEOUT.as_secs());
             // At once: an API server that is not ready may have a list, and one that is may have none.
-            let (api, nodes) =
-                tokio::join!(timeout(ANSWER, api::ask(&client)), timeout(ANSWER, client.get("/api/v1/nodes")));
+            let (api, nodes) = tokio::join!(
+                timeout(API_TIMEOUT, api::ask(&client)),
+                timeout(API_TIMEOUT, client.get("/api/v1/nodes"))
+            );
             let nodes = nodes.map_err(|_| late());
             Said {
                 api: api.unwrap_or_else(|_| Api::Silent(late())),
@@ -247,7 +249,7 @@ async fn look(engine: &dyn Engine, node: &Node) -> Look {
     }
     let mut asked = pin!(probe::ask(engine, &node.name));
     // What does not answer soon will hardly answer well: its logs are read while it is waited for.
-    let (found, failure) = if let Ok(found) = timeout(SOON, &mut asked).await {
+    let (found, failure) = if let Ok(found) = timeout(COMPONENTS_TIMEOUT, &mut asked).await {
         (found, None)
     } else {
         tokio::join!(asked, async { Some(find_failure(engine, &node.name).await) })

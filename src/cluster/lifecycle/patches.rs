@@ -99,7 +99,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Reports fields that the patched object cannot have: a kubelet passes them over without a word.
+    /// Reports fields that the patched object cannot have: a kubelet silently ignores them.
     fn check(&mut self, file: &Path, text: &str, number: usize, target: &str, patch: &Value) {
         let (api, kind) = if target == COREDNS { ("apps/v1", "Deployment") } else { ("v1", "Pod") };
         let mut object = without_directives(patch);

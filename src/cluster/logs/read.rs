@@ -231,7 +231,7 @@ async fn follow(
             let text: Vec<u8> = wanted.flat_map(|line| shown(log, logs.len() == 1, line)).collect();
             if !text.is_empty() && !show(&text)? {
                 // Ends the others too.
-                return Err(Error::new(Code::Interrupted, "nobody reads the log"));
+                return Err(Error::new(Code::Interrupted, "the reader of the log has gone"));
             }
         }
         drop(input);

@@ -24,7 +24,7 @@ use crate::plan::ownership::Names;
 use crate::plan::subnet::{DNS, service_address};
 
 /// How long it may take until a forwarder knows whether something answers.
-const CHECK: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines of a forwarder's output that are shown when it does not run.
 const LINES: u32 = 10;
 
@@ -116,7 +116,7 @@ async fn start(engine: &dyn Engine, id: &str, opening: &Opening, local: bool) ->
 /// What a forwarder says when it is asked: the node by which something answers, or why nothing does; `None` if it takes long.
 async fn check(engine: &dyn Engine, id: &str) -> Result<Option<Result<String, String>>> {
     let command = [PROGRAM, "forward", "check"];
-    let Ok(output) = timeout(CHECK, engine.exec(id, &command, None)).await else { return Ok(None) };
+    let Ok(output) = timeout(CHECK_TIMEOUT, engine.exec(id, &command, None)).await else { return Ok(None) };
     let output = match output {
         Ok(output) => output,
         Err(error) if error.reason() == Some(Reason::NotRunning) => {
@@ -135,7 +135,7 @@ fn opened(opening: &Opening, container: String, unchanged: bool, said: Option<Re
         // A node lives; whether a datagram is answered cannot be known without speaking its language.
         Some(Ok(node)) => ((opening.protocol != Protocol::Udp).then_some(true), Some(node), None),
         Some(Err(cause)) => (Some(false), None, Some(cause)),
-        None => (None, None, Some(format!("no answer within {} s", CHECK.as_secs()))),
+        None => (None, None, Some(format!("no answer within {} s", CHECK_TIMEOUT.as_secs()))),
     };
     Opened {
         host_address: opening.host.ip().to_string(),

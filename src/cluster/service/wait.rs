@@ -18,16 +18,16 @@ use crate::kubernetes::{Client, object};
 /// Pause between two looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How long kube-proxy takes at most, on a machine that is not busy, until a new Service answers.
-const MOMENT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Waits a moment until a connection to each of these URLs is accepted: a node that has just heard of a Service refuses it.
 pub async fn accepting(urls: &[&str]) {
     let accepted = join_all(urls.iter().filter_map(|url| connectable(url)).map(async |address| {
         while TcpStream::connect(address).await.is_err() {
-            sleep(MOMENT / 40).await;
+            sleep(CONNECT_TIMEOUT / 40).await;
         }
     }));
-    let _ = timeout(MOMENT, accepted).await;
+    let _ = timeout(CONNECT_TIMEOUT, accepted).await;
 }
 
 /// The URLs of a Service, once one of each port answers, which then is the first one.
@@ -170,13 +170,13 @@ mod tests {
         let url = format!("http://{free}");
         let began = Instant::now();
         let served = tokio::spawn(async move {
-            sleep(MOMENT / 10).await;
+            sleep(CONNECT_TIMEOUT / 10).await;
             TcpListener::bind(free).await.unwrap().accept().await.unwrap();
         });
         accepting(&[url.as_str(), "udp://192.0.2.1:53"]).await;
-        assert!((MOMENT / 10..MOMENT).contains(&began.elapsed()));
+        assert!((CONNECT_TIMEOUT / 10..CONNECT_TIMEOUT).contains(&began.elapsed()));
         served.await.unwrap();
         accepting(&[url.as_str()]).await;
-        assert!(began.elapsed() >= MOMENT);
+        assert!(began.elapsed() >= CONNECT_TIMEOUT);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coracle_shared::labels::LOADED;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -10,9 +11,9 @@ use crate::error::{Code, Error, Result};
 use crate::image::nodes::tools::{crictl, run};
 use crate::image::reference::Reference;
 
-/// Lists the names that are pinned, and those that were loaded.
+/// Lists the names that are pinned, and those that have the label of its argument.
 const PINNED: &str = "list() { ctr --namespace=k8s.io images list --quiet \"$1\"; }\n\
-                      list 'labels.\"io.cri-containerd.pinned\"==pinned' && echo -- && list 'labels.\"dev.coracle.loaded\"'";
+                      list 'labels.\"io.cri-containerd.pinned\"==pinned' && echo -- && list \"labels.\\\"$0\\\"\"";
 
 /// A node's image store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -318,7 +319,7 @@ async fn live_sandboxes(engine: &dyn Engine, node: &str) -> Result<BTreeSet<Stri
 
 /// The names that are pinned, and those that were loaded.
 async fn pinned_names(engine: &dyn Engine, node: &str) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let output = run(engine, node, "list the pinned images", &["sh", "-c", PINNED]).await?;
+    let output = run(engine, node, "list the pinned images", &["sh", "-c", PINNED, LOADED]).await?;
     let text = String::from_utf8_lossy(&output).into_owned();
     let set = |text: &str| text.lines().map(str::to_owned).collect();
     let (pinned, loaded) = text.split_once("--\n").unwrap_or((&text, ""));

@@ -63,7 +63,7 @@ fn answer(command: &[&str]) -> ExecOutput {
             .to_string()
         }
         ["crictl", _, _, "pods", "--state=ready", ..] => json!({"items": [{"id": "1"}, {"id": "2"}]}).to_string(),
-        ["sh", "-c", script] if script.contains("pinned\"==") => {
+        ["sh", "-c", script, _] if script.contains("pinned\"==") => {
             let names =
                 [full("app:1"), full("app:2"), "registry.k8s.io/pause:3".to_owned(), PAUSE.to_owned()].join("\n");
             format!("{names}\n--\n{}\n{}\n{}\n", full("app:1"), full("app:2"), full("mine:1"))

@@ -54,7 +54,7 @@ fn service(role: Role, idle_stop: Option<Period>) -> String {
         format!("Environment=IDLE_STOP={seconds} INTERVAL={interval} CONTROL_PLANE={plane}\n")
     });
     format!(
-        "[Unit]\nDescription=Ends the node when the cluster's time is over or nobody uses it\n\
+        "[Unit]\nDescription=Ends the node when the cluster's time is over or it is not used\n\
          Before=containerd.service kubelet.service\nStartLimitIntervalSec=0\n\n\
          [Service]\n{idle}ExecStartPre={PROGRAM} once\nExecStart={PROGRAM}\nRestart=always\nRestartSec=5\n\
          RuntimeDirectory=coracle-lifetime\nRuntimeDirectoryMode=0700\n"

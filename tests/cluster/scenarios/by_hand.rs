@@ -42,7 +42,7 @@ pub(super) fn pipe_as_kubeconfig(cluster: &Cluster) -> Result<(), String> {
     let path = pipe.display().to_string();
     let create = cluster.command(&["create", "cluster", "--kubeconfig", &path]);
     let output = run(create, None, Duration::from_secs(30))?;
-    told(&output, "file-failed", 1, &["a pipe that nobody reads"])
+    told(&output, "file-failed", 1, &["a pipe without a reader"])
 }
 
 /// What is wrong with the text, the host's paths, the fields of the kubelet and its flags, and the images, in one message.

@@ -15,7 +15,7 @@ use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::node::images::{self, Images};
 use crate::cluster::lifecycle::node::planes::{self, Front};
 use crate::cluster::lifecycle::node::prepare::{self, Before};
-use crate::cluster::lifecycle::node::{forget, running, tell, wait};
+use crate::cluster::lifecycle::node::{remove_objects, running, update_dependents, wait};
 use crate::cluster::lifecycle::{facts, patches, provision};
 use crate::cluster::ownership;
 use crate::cluster::registry;
@@ -103,9 +103,9 @@ async fn undo(engine: &SharedEngine, name: &ClusterName, id: &str, error: &Error
     let cluster = found::get(&**engine, name).await?;
     let client = access::client(&**engine, &cluster).await?;
     for container in &made {
-        forget(&client, &container.name).await?;
+        remove_objects(&client, &container.name).await?;
     }
-    tell(&**engine, name).await
+    update_dependents(&**engine, name).await
 }
 
 /// The whole way, top to bottom.
@@ -130,7 +130,7 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options, settled: &Atomi
         settled.store(true, Ordering::SeqCst);
         planes::take_over(run, &before, &front, &facts, &layout, &step).await?;
     }
-    tell(&*run.engine, name).await?;
+    update_dependents(&*run.engine, name).await?;
     step.finish();
     let mut warnings = Vec::new();
     if !has_network {

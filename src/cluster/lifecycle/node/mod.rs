@@ -23,14 +23,14 @@ use crate::kubernetes::{Client, drain as nodes};
 
 /// Tells what depends on the nodes which ones there are now: the control planes, which have the configuration, and the
 /// forwarders of ports that were added.
-async fn tell(engine: &dyn Engine, name: &ClusterName) -> Result<()> {
+async fn update_dependents(engine: &dyn Engine, name: &ClusterName) -> Result<()> {
     let cluster = found::get(engine, name).await?;
     members::record(engine, &cluster).await?;
     port::follow_nodes(engine, &cluster).await
 }
 
 /// Removes what the API has of a node whose container is gone.
-async fn forget(client: &Client, node: &str) -> Result<()> {
+async fn remove_objects(client: &Client, node: &str) -> Result<()> {
     nodes::remove_node(client, node, None).await?;
     // Their controllers would notice after a minute that these pods are gone.
     let pods = nodes::pods_on(client, node).await?;

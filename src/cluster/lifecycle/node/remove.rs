@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::lifecycle::delete::{remove_container, remove_volume};
-use crate::cluster::lifecycle::node::{drain, forget, planes, running, tell};
+use crate::cluster::lifecycle::node::{drain, planes, remove_objects, running, update_dependents};
 use crate::config::{ClusterName, Role};
 use crate::engine::SharedEngine;
 use crate::engine::finishing::{LastSteps, interrupted, run_to_end};
@@ -71,7 +71,7 @@ pub async fn remove(
         let shown = ui.step(format!("Removing {}", names.join(", ")));
         planes::leave(&engine, &cluster, &names).await?;
         take_away(&engine, &client, name, &found, &names).await?;
-        tell(&*engine, name).await?;
+        update_dependents(&*engine, name).await?;
         shown.finish();
         Ok(())
     };
@@ -162,7 +162,7 @@ async fn take_away(
     let volumes = volumes.iter().filter(|volume| own.contains(&volume.name));
     try_join_all(volumes.map(|volume| remove_volume(engine, volume))).await?;
     for name in names {
-        forget(client, name).await?;
+        remove_objects(client, name).await?;
     }
     Ok(())
 }
