@@ -146,6 +146,10 @@ impl Cluster {
         self.configuration(engine).await?.ok_or_else(|| {
             Error::new(Code::NotFound, format!("cluster `{}` has no configuration", self.name))
                 .because(format!("no control plane has `{CLUSTER_CONFIG}`"))
+                .hint(format!(
+                    "delete it if its creation was interrupted: `coracle delete cluster --name {}`",
+                    self.name
+                ))
         })
     }
 }

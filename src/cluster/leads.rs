@@ -32,6 +32,17 @@ pub(crate) fn add_to(files: &mut FileTree, location: &Location) {
     files.text(LIST, text(&places(location)));
 }
 
+/// Adds the list that a control plane has to the files of others.
+pub(crate) async fn copy<'f>(
+    engine: &dyn Engine,
+    plane: &str,
+    others: impl Iterator<Item = &'f mut FileTree>,
+) -> Result<()> {
+    let known = listed(engine, plane).await?;
+    others.for_each(|files| files.text(LIST, text(&known)));
+    Ok(())
+}
+
 /// Adds the files of `location` to the list of an existing cluster.
 pub async fn note(engine: &dyn Engine, cluster: &Cluster, location: &Location) -> Result<()> {
     let Some(node) = cluster.control_plane() else { return Ok(()) };

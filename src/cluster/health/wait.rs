@@ -44,15 +44,19 @@ pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
     }
     let conditions = if missing.is_empty() {
         let nodes = cluster.nodes.len();
-        let servers = cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
-        vec![
+        let mut conditions = vec![
             Condition::NodesReady(nodes),
             Condition::DnsAvailable,
             Condition::DefaultServiceAccount,
             Condition::ServicesReachable(nodes),
             Condition::StorageStarted,
-            Condition::ServersReady(servers),
-        ]
+        ];
+        // Each API server adds its address to a list, unless a flag of the user gives it another way.
+        if !cluster.api_server.contains_key("endpoint-reconciler-type") {
+            let servers = cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane).count();
+            conditions.push(Condition::ServersReady(servers));
+        }
+        conditions
     } else {
         vec![Condition::ApiReady]
     };

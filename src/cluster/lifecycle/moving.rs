@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cluster::lifecycle::bindings::{bindings, taken_now};
 use crate::cluster::lifecycle::parts::Parts;
+use crate::config::Role;
 use crate::engine::spec::{Container, Labels, PortBinding, Protocol, State};
 use crate::engine::{Engine, REPLACED};
 use crate::error::Result;
@@ -33,11 +34,54 @@ pub(super) async fn complete(engine: &dyn Engine, parts: &Parts) -> Result<bool>
     let half: Vec<Container> =
         parts.to_start().flatten().filter(|container| container.name.ends_with(REPLACED)).cloned().collect();
     for container in &half {
-        let inspected = engine.inspect(&container.id).await?;
-        let all = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-        engine.republish(&container.id, &all, &container.labels).await?;
+        engine.republish(&container.id, &published(engine, &container.id).await?, &container.labels).await?;
     }
     Ok(!half.is_empty())
+}
+
+/// Completes a `node add` that was killed while the load balancer took over the API's port: the control plane that had it gives
+/// it up. Returns what there is to start then; `None` if nothing was in the middle.
+pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Option<Parts>> {
+    let cluster = &parts.cluster;
+    let is_of_api = |port: &PortBinding| port.container_port == API_PORT;
+    let all = engine.containers(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
+    let role = ContainerRole::LoadBalancer.as_str();
+    let mut balancers = all.iter().filter(|other| other.labels.get(labels::ROLE).is_some_and(|of| of == role));
+    // Killed while the balancer was recreated: nothing but this command changes one that runs.
+    let half = balancers.clone().find(|balancer| balancer.name.ends_with(REPLACED));
+    let Some(balancer) = half.or(balancers.next()) else { return Ok(None) };
+    if half.is_none() && (balancer.is_running() || !published(engine, &balancer.id).await?.iter().any(is_of_api)) {
+        return Ok(None);
+    }
+    let mut of_api = Vec::new();
+    for node in cluster.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
+        let (api, own): (Vec<_>, Vec<_>) =
+            published(engine, &node.container.id).await?.into_iter().partition(|port| is_of_api(port));
+        if !api.is_empty() {
+            if node.is_running() {
+                engine.stop_container(&node.container.id, 0).await?;
+            }
+            engine.republish(&node.container.id, &own, &node.container.labels).await?;
+            of_api.extend(api);
+        }
+    }
+    if of_api.is_empty() {
+        return Ok(None);
+    }
+    if let Some(half) = half {
+        engine.republish(&half.id, &of_api, &half.labels).await?;
+    }
+    if parts.nodes.is_empty() {
+        Parts::of_cluster(engine, &cluster.name).await.map(Some)
+    } else {
+        Parts::of_nodes(engine, Some(&cluster.name), &parts.nodes).await.map(Some)
+    }
+}
+
+/// The ports of the host that a container has when it runs.
+async fn published(engine: &dyn Engine, container: &str) -> Result<Vec<PortBinding>> {
+    let inspected = engine.inspect(container).await?;
+    Ok(inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default())
 }
 
 /// Gives what is about to start free ports in the place of those that others have. Its containers are made anew, and are the
@@ -45,8 +89,7 @@ pub(super) async fn complete(engine: &dyn Engine, parts: &Parts) -> Result<bool>
 pub(super) async fn move_taken(engine: &dyn Engine, parts: &Parts) -> Result<Vec<Moved>> {
     let mut moved = Vec::new();
     for container in parts.to_start().flatten().filter(|container| container.state != State::Paused) {
-        let inspected = engine.inspect(&container.id).await?;
-        let own = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
+        let own = published(engine, &container.id).await?;
         let others = engine.containers(&[]).await?;
         let mut instead = BTreeMap::new();
         for (index, binding) in own.iter().enumerate() {
@@ -150,6 +193,46 @@ mod tests {
         let parts = Parts::of_cluster(&engine, &name).await.unwrap();
         assert_eq!(parts.cluster.nodes[0].name, "dev-worker");
         assert!(!complete(&engine, &parts).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_load_balancer_that_was_to_have_the_apis_port_gets_it() {
+        let engine = FakeEngine::new(&["node"]);
+        for (name, role) in [("dev-control-plane", "control-plane"), ("dev-load-balancer", "load-balancer")] {
+            let values = [(labels::CLUSTER, "dev"), (labels::ROLE, role)];
+            let labels = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let ports = vec![binding(40000, API_PORT), binding(40001, 80)];
+            let spec = ContainerSpec { labels, ports, ..ContainerSpec::new(name, "node") };
+            engine.create_container(&spec).await.unwrap();
+        }
+        engine.start_container("dev-control-plane").await.unwrap();
+        let parts = Parts::of_cluster(&engine, &"dev".parse().unwrap()).await.unwrap();
+        let now = take_over(&engine, &parts).await.unwrap().unwrap();
+        let names: Vec<&str> = now.to_start().flatten().map(|container| container.name.as_str()).collect();
+        assert_eq!(names, ["dev-load-balancer", "dev-control-plane"]);
+        let inspected = engine.inspect("dev-control-plane").await.unwrap().unwrap();
+        assert_eq!(bindings(&inspected.description), [binding(40001, 80)]);
+        assert!(take_over(&engine, &now).await.unwrap().is_none());
+
+        // Killed while the load balancer, which runs, was recreated with the port.
+        for (name, role, ports) in [
+            (format!("dev-load-balancer{REPLACED}"), "load-balancer", Vec::new()),
+            ("dev-control-plane".to_owned(), "control-plane", vec![binding(40000, API_PORT)]),
+        ] {
+            engine.remove_container(name.trim_end_matches(REPLACED)).await.unwrap();
+            let values = [(labels::CLUSTER, "dev"), (labels::ROLE, role)];
+            let labels = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            engine
+                .create_container(&ContainerSpec { labels, ports, ..ContainerSpec::new(&name, "node") })
+                .await
+                .unwrap();
+            engine.start_container(&name).await.unwrap();
+        }
+        let parts = Parts::of_cluster(&engine, &"dev".parse().unwrap()).await.unwrap();
+        let now = take_over(&engine, &parts).await.unwrap().unwrap();
+        assert_eq!(now.cluster.balancer.as_ref().unwrap().name, "dev-load-balancer");
+        assert_eq!(published(&engine, "dev-load-balancer").await.unwrap(), [binding(40000, API_PORT)]);
+        assert_eq!(published(&engine, "dev-control-plane").await.unwrap(), []);
     }
 
     #[test]

@@ -237,6 +237,28 @@ async fn start(engine: &dyn Engine, id: &str) -> Result<()> {
     }
 }
 
+/// Creates a container, which claims its name, and returns its ID; [`start_claimed`] starts it.
+pub async fn claim(engine: &dyn Engine, plan: &NodePlan, network: &str) -> Result<String> {
+    let spec = ContainerSpec { network: Some(network.to_owned()), ..plan.spec.clone() };
+    engine.create_container(&spec).await.map_err(|error| error.on_node(&spec.name))
+}
+
+/// Writes the files of a container that was claimed, and starts it.
+pub async fn start_claimed(
+    engine: &dyn Engine,
+    plan: &NodePlan,
+    network: &str,
+    container: String,
+    step: &Step,
+) -> Result<()> {
+    let mut plan = plan.clone();
+    plan.spec.network = Some(network.to_owned());
+    let name = plan.spec.name.clone();
+    boot(engine, plan, Some(container), &AtomicBool::new(false)).await?;
+    step.detail(&name, "started");
+    Ok(())
+}
+
 /// Creates the first container, which claims the cluster's name, then the others, and starts all at once.
 ///
 /// If all were created at once, each of two runs with one name could get one of the containers, and both would fail.

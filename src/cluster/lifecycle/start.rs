@@ -39,6 +39,8 @@ pub async fn move_ports(engine: &dyn Engine, name: &ClusterName) -> Result<(Vec<
 /// Starts what does not run of the parts, and returns the names of those containers.
 pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Vec<String>> {
     require_complete(engine, parts).await?;
+    let completed = moving::take_over(engine, parts).await?;
+    let parts = completed.as_ref().unwrap_or(parts);
     bindings::require_free(engine, parts).await?;
     astray::reconnect(engine, &parts.cluster, parts.to_start().flatten()).await?;
     let mut started = Vec::new();

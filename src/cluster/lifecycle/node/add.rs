@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::access;
 use crate::cluster::found::{self, Cluster};
 use crate::cluster::health::watch::watched;
+use crate::cluster::leads;
 use crate::cluster::lifecycle::create::roll_back;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::node::images::{self, Images};
 use crate::cluster::lifecycle::node::planes::{self, Front};
 use crate::cluster::lifecycle::node::prepare::{self, Before};
+use crate::cluster::lifecycle::node::takeover;
 use crate::cluster::lifecycle::node::{remove_objects, running, update_dependents, wait};
 use crate::cluster::lifecycle::{facts, patches, provision};
 use crate::cluster::ownership;
@@ -125,10 +127,12 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options, settled: &Atomi
         wait::until_usable(&before.client, &names, run.deadline, &step, has_network).await
     };
     watched(run, &before.client, &names, Some(&step), ready).await?;
+    // What lost its memory needs its credentials again.
+    let mut forgetful = names.clone();
     if let Some(front) = front {
         let _last = LastSteps::current().begin();
         settled.store(true, Ordering::SeqCst);
-        planes::take_over(run, &before, &front, &facts, &layout, &step).await?;
+        forgetful.extend(takeover::take_over(run, &before, &front, &facts, &layout, &step).await?);
     }
     update_dependents(&*run.engine, name).await?;
     step.finish();
@@ -136,7 +140,7 @@ async fn steps(run: &Run, name: &ClusterName, options: &Options, settled: &Atomi
     if !has_network {
         warnings.push("no CNI plugin is installed, so the new nodes are not Ready".to_owned());
     }
-    warnings.extend(log_in(run, name, &names, &logins).await.err().map(|error| {
+    warnings.extend(log_in(run, name, &forgetful, &logins).await.err().map(|error| {
         format!("the new nodes have no credentials for registries: {error}; `coracle registry login` pushes them")
     }));
     let images = images::follow(run, &before.cluster, &names).await.unwrap_or_else(|error| {
@@ -192,9 +196,12 @@ async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<Booted
         let new = vec![options.node.clone(); options.count];
         let only_new = ClusterConfig { nodes: new, ..before.members.config.clone() };
         let only_new = facts::choose_ports(&only_new, options.local)?;
-        let layout = before.layout(&only_new.nodes, facts::engine_host(&*run.engine));
+        let layout = before.layout(&only_new.nodes, before.engine_host(&*run.engine));
         let layout = layout.map_err(|error| of_options(error, &before.cluster))?;
         let image = before.image(run, options.node.image.as_deref(), options.docker_config.as_deref(), &step).await?;
+        if options.node.role == Role::ControlPlane {
+            before.require_version(&image)?;
+        }
         let logins = logins(run, &before, options).await?;
         let facts = new_facts(run, &before, &only_new, options, image, &logins).await;
         let facts = facts.map_err(|error| of_options(error, &before.cluster))?;
@@ -202,6 +209,9 @@ async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<Booted
         let mut plans = plan::added(&layout, before.existing.nodes.len(), &facts, &before.pki)?;
         for (plan, end) in plans.iter_mut().zip(before.end.iter().cycle()) {
             plan.files.text(EXPIRES, end);
+        }
+        if let Some(plane) = before.cluster.control_plane().filter(|_| options.node.role == Role::ControlPlane) {
+            leads::copy(&*run.engine, &plane.name, plans.iter_mut().map(|plan| &mut plan.files)).await?;
         }
         let front = front(&before, &layout, &facts, options)?;
         let shown = run.ui.step(format!("Adding {}", counted(plans.len(), "node")));
@@ -274,14 +284,19 @@ async fn start(
     }
     let Some(front) = front else { return provision::nodes(engine, plans, &before.network.id, step).await };
     planes::prepare(engine, before, front, step).await?;
-    planes::join(run, before, &layout.nodes[layout.existed..], plans, step).await
+    planes::join(run, before, &layout.nodes[layout.existed..], plans, step).await?;
+    planes::announce(engine, before, front).await
 }
 
 /// The load balancer that new control planes need, and what it changes in the nodes that exist.
 fn front(before: &Before, layout: &Layout, facts: &Facts, options: &Options) -> Result<Option<Front>> {
     let Some(image) = facts.images.first().filter(|_| options.node.role == Role::ControlPlane) else { return Ok(None) };
     let planned = plan::balancer(layout, image, facts, &before.pki)?;
-    Ok(planned.map(|(plan, files)| Front { plan, files }))
+    Ok(planned.map(|(mut plan, files)| {
+        // The time that the cluster has now, and not what it had when it was created.
+        before.end.iter().for_each(|end| plan.files.text(EXPIRES, end));
+        Front { plan, files }
+    }))
 }
 
 /// The facts for the new nodes.

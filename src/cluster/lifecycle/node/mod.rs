@@ -9,6 +9,7 @@ mod members;
 mod planes;
 mod prepare;
 pub mod remove;
+mod takeover;
 mod wait;
 
 use futures_util::future::try_join_all;

@@ -7,37 +7,25 @@ use tokio::time::sleep;
 
 use crate::cluster::found::{self, Cluster, Node};
 use crate::cluster::health::watch::watched;
-use crate::cluster::lifecycle::bindings::bindings;
-use crate::cluster::lifecycle::bootstrap::CNI_MANIFEST;
 use crate::cluster::lifecycle::delete::remove_container;
 use crate::cluster::lifecycle::node::etcd::{self, Member};
 use crate::cluster::lifecycle::node::prepare::Before;
-use crate::cluster::lifecycle::parts::Parts;
-use crate::cluster::lifecycle::{provision, start};
+use crate::cluster::lifecycle::provision;
 use crate::cluster::run::Run;
 use crate::cluster::upload::write_files;
 use crate::config::{ClusterName, Role};
 use crate::engine::files::{read_file, run};
-use crate::engine::spec::{Container, PortBinding};
+use crate::engine::spec::Container;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
-use crate::kubernetes::apply;
 use crate::plan::beside::balancer::CONFIG;
+use crate::plan::labels::{self, ContainerRole};
 use crate::plan::layout::API_PORT;
-use crate::plan::objects::ways;
-use crate::plan::{Facts, FileTree, Layout, NodeLayout, NodePlan, labels};
+use crate::plan::{FileTree, NodeLayout, NodePlan};
 use crate::ui::Step;
 
-/// Ends the pods of a node as its own stop would, but for those that serve the API: they go on until the node is killed, so
-/// that nobody waits for more than the start of a container.
-const END_PODS: &str = "systemctl stop kubelet; crictl ps --output=json |
-    jq --raw-output '.containers[] | select(.labels[\"io.kubernetes.pod.namespace\"] != \"kube-system\") | .id' |
-    xargs --no-run-if-empty --max-procs=0 --max-args=1 crictl stop --timeout=20 >/dev/null";
 /// How long the node of a member that was added may take to exist.
 const NODE_FOLLOWS: Duration = Duration::from_secs(5);
-/// Has a worker use the changed way to the API: its first pods, and its kubelet.
-const RESTART: &str =
-    "nft --file /etc/coracle/api-service.nft 2>/dev/null; systemctl daemon-reload && systemctl restart kubelet";
 /// Has HAProxy read its configuration again, which no connection notices.
 const RELOAD: [&str; 5] = ["pkill", "--signal", "USR2", "--oldest", "haproxy"];
 
@@ -49,17 +37,23 @@ pub(super) struct Front {
 }
 
 /// Whether the load balancer has the API's port of the host.
-fn leads(balancer: &Container) -> bool {
+pub(super) fn leads(balancer: &Container) -> bool {
     balancer.ports.iter().any(|port| port.container_port == API_PORT)
 }
 
-/// Starts the load balancer, still without the port of the host, or tells the one that exists of the new control planes.
+/// Starts the load balancer of a cluster that has none, still without the port of the host.
 pub(super) async fn prepare(engine: &dyn Engine, before: &Before, front: &Front, step: &Step) -> Result<()> {
-    let Some(balancer) = &before.cluster.balancer else {
-        let mut plan = front.plan.clone();
-        plan.spec.ports.clear();
-        return provision::nodes(engine, &[plan], &before.network.id, step).await;
-    };
+    if before.cluster.balancer.is_some() {
+        return Ok(());
+    }
+    let mut plan = front.plan.clone();
+    plan.spec.ports.clear();
+    provision::nodes(engine, &[plan], &before.network.id, step).await
+}
+
+/// Tells a load balancer that existed before of the new control planes.
+pub(super) async fn announce(engine: &dyn Engine, before: &Before, front: &Front) -> Result<()> {
+    let Some(balancer) = &before.cluster.balancer else { return Ok(()) };
     write_files(engine, &balancer.id, &front.plan.files.clone().only(&[CONFIG])).await?;
     reload(engine, &balancer.name).await
 }
@@ -75,9 +69,11 @@ pub(super) async fn join(
     let engine = &*run.engine;
     let via = &forget_strays(engine, &before.cluster).await?;
     for (node, plan) in new.iter().zip(plans) {
+        // The name first: of two commands that want it only one gets it, and only that one has a member of this name.
+        let container = provision::claim(engine, plan, &before.network.id).await?;
         let id = etcd::add(engine, via, &node.name, node.address).await?;
         let joined = async {
-            provision::nodes(engine, std::slice::from_ref(plan), &before.network.id, step).await?;
+            provision::start_claimed(engine, plan, &before.network.id, container, step).await?;
             step.detail(&node.name, "waiting until its etcd has all data");
             let votes = etcd::promote(engine, via, id, run.deadline);
             watched(run, &before.client, std::slice::from_ref(&node.name), Some(step), votes).await
@@ -128,80 +124,11 @@ async fn member<'c>(engine: &dyn Engine, cluster: &'c Cluster, but: &[String]) -
     Err(last)
 }
 
-/// Gives the API's port of the host to the load balancer. The control plane that had it is made anew without it; meanwhile the
-/// others answer.
-pub(super) async fn take_over(
-    run: &Run,
-    before: &Before,
-    front: &Front,
-    facts: &Facts,
-    layout: &Layout,
-    step: &Step,
-) -> Result<()> {
-    let engine = &*run.engine;
-    let balancer = found::get(engine, &before.cluster.name).await?.balancer;
-    let Some(balancer) = balancer.filter(|balancer| !leads(balancer)) else { return Ok(()) };
-    let Some((old, files)) = holder(&before.cluster, front) else { return Ok(()) };
-    step.detail(&balancer.name, "getting the API's port of the host");
-    let ready = engine.republish(&balancer.id, &front.plan.spec.ports, &balancer.labels).await?;
-    let others = etcd::members(engine, &old.name).await?;
-    if let Some(other) = others.iter().find(|member| !member.is_learner && !is_of(member, old)) {
-        // Otherwise the others elect one of them.
-        let _ = etcd::hand_over(engine, &old.name, other.id).await;
-    }
-    let failed = Error::new(Code::StepFailed, "its pods cannot be ended").on_node(&old.name);
-    run_in(engine, &old.name, &["sh", "-c", END_PODS], failed).await?;
-    engine.stop_container(&old.container.id, 0).await?;
-    if let Err(error) = engine.start_container(&ready).await {
-        engine.start_container(&old.container.id).await?;
-        return Err(error.on_node(&balancer.name));
-    }
-    step.detail(&old.name, "restarting behind the load balancer");
-    write_files(engine, &old.container.id, files).await?;
-    let inspected = engine.inspect(&old.container.id).await?;
-    let own = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-    let own: Vec<PortBinding> = own.into_iter().filter(|port| port.container_port != API_PORT).collect();
-    let anew = engine.republish(&old.container.id, &own, &old.container.labels).await?;
-    engine.start_container(&anew).await?;
-    lead_others(engine, &before.cluster, front).await?;
-    apply_ways(run, before, facts, layout).await?;
-    let parts = Parts::of_nodes(engine, Some(&before.cluster.name), std::slice::from_ref(&old.name)).await?;
-    start::until_usable(run, &parts).await.map(drop)
-}
-
-/// The control plane that publishes the API's port, and what changes in it.
-fn holder<'c>(cluster: &'c Cluster, front: &'c Front) -> Option<(&'c Node, &'c FileTree)> {
-    let mut nodes = cluster.nodes.iter().zip(&front.files);
-    nodes.find(|(node, _)| node.role == Role::ControlPlane && leads(&node.container))
-}
-
-fn is_of(member: &Member, node: &Node) -> bool {
+pub(super) fn is_of(member: &Member, node: &Node) -> bool {
     node.addresses.first().is_some_and(|address| member.is_of(&node.name, *address))
 }
 
-/// Has the workers that exist reach the API through the load balancer.
-async fn lead_others(engine: &dyn Engine, cluster: &Cluster, front: &Front) -> Result<()> {
-    let workers = cluster.nodes.iter().zip(&front.files).filter(|(node, _)| node.role == Role::Worker);
-    for (node, files) in workers.filter(|(node, _)| node.is_running()) {
-        write_files(engine, &node.container.id, files).await?;
-        let failed = Error::new(Code::StepFailed, "its kubelet cannot be restarted").on_node(&node.name);
-        run_in(engine, &node.name, &["sh", "-c", RESTART], failed).await?;
-    }
-    Ok(())
-}
-
-/// Has what runs on every node reach the API through the load balancer.
-async fn apply_ways(run: &Run, before: &Before, facts: &Facts, layout: &Layout) -> Result<()> {
-    let Some(image) = facts.images.first() else { return Ok(()) };
-    let via = before.cluster.control_plane().map(|node| node.name.as_str()).unwrap_or_default();
-    let cni = read_file(&*run.engine, via, CNI_MANIFEST).await?.unwrap_or_default();
-    for object in ways(layout, &image.images, &String::from_utf8_lossy(&cni))? {
-        apply::apply(&before.client, &object, run.deadline).await?;
-    }
-    Ok(())
-}
-
-async fn run_in(engine: &dyn Engine, node: &str, command: &[&str], failed: Error) -> Result<()> {
+pub(super) async fn run_in(engine: &dyn Engine, node: &str, command: &[&str], failed: Error) -> Result<()> {
     run(engine, node, command, None, failed).await.map(drop)
 }
 
@@ -234,13 +161,52 @@ pub(super) fn require_others(cluster: &Cluster, names: &[String]) -> Result<()> 
     Ok(())
 }
 
+/// Fails if etcd would refuse to let control planes of these names go: what is lost already counts among its members, also
+/// without a container.
+pub(super) async fn require_majority(engine: &dyn Engine, cluster: &Cluster, names: &[String]) -> Result<()> {
+    let (_, members) = member(engine, cluster, names).await?;
+    let voters: Vec<&Member> = members.iter().filter(|member| !member.is_learner).collect();
+    let state = |member: &&Member| {
+        let node = cluster.nodes.iter().find(|node| is_of(member, node));
+        let name = node.map_or(&member.name, |node| &node.name);
+        (node.is_some_and(Node::is_running), names.contains(name))
+    };
+    let states: Vec<(bool, bool)> = voters.iter().map(state).collect();
+    if can_go(&states) {
+        return Ok(());
+    }
+    let lost = voters.iter().zip(&states).filter(|(_, state)| **state == (false, false));
+    let lost: Vec<String> = lost.map(|(member, _)| format!("`{}`", member.name)).collect();
+    Err(Error::new(Code::NodeInUse, format!("cluster `{}` would lose its API", cluster.name))
+        .because(format!("etcd needs more than half of its members, and these do not run: {}", lost.join(", ")))
+        .hint(format!("remove them with the same command, or start them first: `coracle start {}`", cluster.name)))
+}
+
+/// Whether etcd lets members go, of which it is known whether they run and whether they are to go: those that do not run at
+/// any time, another one only while more than half of the rest are connected (`mayRemoveMember` of its server).
+fn can_go(voters: &[(bool, bool)]) -> bool {
+    let mut all = voters.iter().filter(|voter| **voter != (false, true)).count();
+    let mut active = voters.iter().filter(|(runs, _)| *runs).count();
+    for _ in voters.iter().filter(|voter| **voter == (true, true)) {
+        if active.saturating_sub(1) < 1 + all.saturating_sub(1) / 2 {
+            return false;
+        }
+        (all, active) = (all - 1, active - 1);
+    }
+    true
+}
+
 /// Takes control planes out of the load balancer and out of etcd, and removes the container of each at once: its API server has
 /// no data any more.
 pub(super) async fn leave(shared: &SharedEngine, cluster: &Cluster, names: &[String]) -> Result<()> {
     let engine = &**shared;
     let node_of = |name: &String| cluster.nodes.iter().find(|node| node.name == *name);
-    // A container that is gone may have been a control plane's.
-    if names.iter().all(|name| node_of(name).is_some_and(|node| node.role == Role::Worker)) {
+    // A container that is gone may have been a control plane's, where there are several.
+    let is_worker = |name: &String| match node_of(name) {
+        Some(node) => node.role == Role::Worker,
+        None => cluster.balancer.is_none(),
+    };
+    if names.iter().all(is_worker) {
         return Ok(());
     }
     let (via, members) = member(engine, cluster, names).await?;
@@ -254,7 +220,10 @@ pub(super) async fn leave(shared: &SharedEngine, cluster: &Cluster, names: &[Str
         }
     }
     let heir = members.iter().find(|member| is_of(member, via)).map(|member| member.id);
-    for name in names {
+    // Those that do not run first: etcd removes no other one while half of its members are lost.
+    let mut ordered: Vec<&String> = names.iter().collect();
+    ordered.sort_by_key(|name| node_of(name).is_some_and(Node::is_running));
+    for name in ordered {
         let node = node_of(name);
         let is_own = |member: &&Member| member.name == *name || node.is_some_and(|node| is_of(member, node));
         let Some(member) = members.iter().find(is_own) else { continue };
@@ -273,7 +242,13 @@ pub(super) async fn leave(shared: &SharedEngine, cluster: &Cluster, names: &[Str
 /// Takes the control planes that a run has made back out of a cluster, if it still exists.
 pub(super) async fn withdraw(engine: &SharedEngine, name: &ClusterName, run: &str) -> Result<()> {
     let made = engine.containers(&[format!("{}={run}", labels::RUN)]).await?;
-    let names: Vec<String> = made.into_iter().map(|container| container.name).collect();
+    let plane = ContainerRole::Node(Role::ControlPlane);
+    let is_plane =
+        |container: &Container| container.labels.get(labels::ROLE).is_some_and(|role| role == plane.as_str());
+    let names: Vec<String> = made.into_iter().filter(is_plane).map(|container| container.name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
     match found::get(&**engine, name).await {
         Ok(cluster) => leave(engine, &cluster, &names).await,
         Err(error) if error.code() == Code::ClusterNotFound => Ok(()),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::found::group;
-use crate::engine::spec::{Labels, Protocol, State};
+use crate::engine::spec::{Labels, PortBinding, Protocol, State};
 
 fn plane(name: &str, state: State, ports: Vec<PortBinding>) -> Container {
     let labels = [(labels::CLUSTER, "dev"), (labels::ROLE, "control-plane")];
@@ -71,4 +71,13 @@ backend checks
 ";
     let left = without(text, &["t-control-plane2".to_owned()]);
     assert_eq!(left, "backend a\n  server t-control-plane 1:1 track checks/t-control-plane\nbackend checks\n");
+}
+
+#[test]
+fn etcd_lets_go_what_is_lost_and_keeps_a_majority() {
+    let (stays, lost, goes, lost_goes) = ((true, false), (false, false), (true, true), (false, true));
+    assert!(can_go(&[stays, stays, goes]) && can_go(&[stays, goes, goes]) && can_go(&[stays, stays, lost_goes]));
+    assert!(can_go(&[stays, goes, lost_goes]), "the lost one goes first");
+    assert!(!can_go(&[stays, goes, lost]));
+    assert!(can_go(&[stays, stays, goes, goes, lost]) && !can_go(&[stays, goes, goes, lost]));
 }

@@ -1,10 +1,13 @@
 //! What must be known before nodes are added: what exists, the image, and what the host can give.
 
+use std::net::IpAddr;
+
 use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use crate::cluster::astray;
 use crate::cluster::found::{Cluster, Node};
+use crate::cluster::lifecycle::facts;
 use crate::cluster::lifecycle::node::members::{self, Members};
 use crate::cluster::run::Run;
 use crate::config::{self, ClusterConfig, Role};
@@ -134,6 +137,25 @@ impl Before {
         Ok(layout.on(engine_host))
     }
 
+    /// The host of the engine, if it is elsewhere; as the cluster knows it where this command runs beside the engine.
+    pub(super) fn engine_host(&self, engine: &dyn Engine) -> Option<String> {
+        facts::engine_host(engine).or_else(|| self.cluster.endpoint.as_deref().and_then(host_elsewhere))
+    }
+
+    /// Fails if a control plane of this image would not have the version of the cluster: it would change what the others run.
+    pub(super) fn require_version(&self, image: &NodeImage) -> Result<()> {
+        let own = &image.images.kubernetes;
+        match self.cluster.version.as_ref().filter(|version| *version != own) {
+            None => Ok(()),
+            Some(version) => Err(Error::new(
+                Code::ConfigInvalid,
+                format!("a control plane with Kubernetes {own} does not fit into this cluster"),
+            )
+            .because(format!("all control planes have the version of the cluster, which is {version}"))
+            .hint(format!("choose an image with Kubernetes {version}, or omit `--image`"))),
+        }
+    }
+
     /// The configuration with `new` nodes, checked as a whole.
     fn checked(&self, new: &[config::Node]) -> Result<ClusterConfig> {
         let text = self.members.with(new).to_text()?;
@@ -188,6 +210,13 @@ impl Before {
     }
 }
 
+/// The host in the URL of an API, unless it is this one.
+fn host_elsewhere(url: &str) -> Option<String> {
+    let host = url.strip_prefix("https://")?.rsplit_once(':')?.0.trim_matches(['[', ']']);
+    let is_here = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+    (!is_here).then(|| host.to_owned())
+}
+
 /// The directory of the Docker client's configuration.
 type Login<'a> = Option<&'a std::path::Path>;
 
@@ -218,6 +247,14 @@ fn skew(kubelet: &str, api_servers: &[&str]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_that_is_reached_by_the_name_of_its_host_stays_so() {
+        assert_eq!(host_elsewhere("https://box:6443").as_deref(), Some("box"));
+        assert_eq!(host_elsewhere("https://[fd00::1]:6443").as_deref(), Some("fd00::1"));
+        assert_eq!(host_elsewhere("https://127.0.0.1:6443"), None);
+        assert_eq!(host_elsewhere("https://[::1]:6443"), None);
+    }
 
     #[test]
     fn a_kubelet_is_never_newer_and_at_most_three_versions_older() {

@@ -58,6 +58,7 @@ pub async fn remove(
     let found = select(&cluster, &client, &names).await?;
     if found.iter().any(|node| node.role == Role::ControlPlane) {
         planes::require_others(&cluster, &names)?;
+        planes::require_majority(&**engine, &cluster, &names).await?;
     }
     let drained = if options.force {
         drain::Drained::default()
