@@ -184,11 +184,11 @@ impl Images {
 }
 
 fn build(settings: &Settings, image: &str, dockerfile: &str, size: u64) -> Result<()> {
-    let folder = settings.home.path().join("build");
-    noise(&folder.join("noise"), size)?;
-    std::fs::write(folder.join("Dockerfile"), dockerfile).map_err(told)?;
+    let directory = settings.home.path().join("build");
+    noise(&directory.join("noise"), size)?;
+    std::fs::write(directory.join("Dockerfile"), dockerfile).map_err(told)?;
     let mut command = Command::new("docker");
-    run(command.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]).arg(folder)).map(drop)
+    run(command.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]).arg(directory)).map(drop)
 }
 
 fn noise(path: &Path, size: u64) -> Result<()> {

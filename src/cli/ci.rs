@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn results_and_summary_are_files_that_readers_understand() {
-        let folder = tempfile::tempdir().unwrap();
-        let [results, summary] = ["junit.xml", "summary.md"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [results, summary] = ["junit.xml", "summary.md"].map(|name| directory.path().join(name));
         std::fs::write(&summary, "before\n").unwrap();
         let summary_path = summary.display().to_string();
         let options = CiOptions { ci: true, junit: Some(results.clone()) };

@@ -120,8 +120,8 @@ mod tests {
 
     #[test]
     fn only_a_link_to_coracle_is_replaced_or_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, coracle) = (folder.path().join(NAME), folder.path().join("coracle"));
+        let directory = tempfile::tempdir().unwrap();
+        let (link, coracle) = (directory.path().join(NAME), directory.path().join("coracle"));
         fs::write(&coracle, "").unwrap();
         let coracle = fs::canonicalize(coracle).unwrap();
         assert!(!remove(&link, &coracle).unwrap());

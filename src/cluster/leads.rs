@@ -132,8 +132,8 @@ mod tests {
             .create_container(&ContainerSpec { labels, ..ContainerSpec::new("dev-control-plane", "node") })
             .await
             .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let [first, second, other] = ["first", "second", "other"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second, other] = ["first", "second", "other"].map(|name| directory.path().join(name));
         let mut files = FileTree::default();
         let admin = kubelet::kubeconfig("https://172.18.0.3:6443", "authority", "admin", "certificate", "key").unwrap();
         files.text("/etc/kubernetes/admin.conf", admin);

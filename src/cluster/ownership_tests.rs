@@ -110,7 +110,7 @@ impl Way {
         cluster.nodes = roles.map(Node::new).to_vec();
         cluster.image = image.map(str::to_owned);
         cluster.registry = Some(LocalRegistry::Named(REGISTRY.to_owned()));
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let options = Options {
             wait: Duration::ZERO,
             retain,
@@ -119,7 +119,7 @@ impl Way {
             docker_config: None,
             is_awaited: true,
             written: None,
-            kubeconfig: Location::new(Some(&folder.path().join("config")), None, None).unwrap(),
+            kubeconfig: Location::new(Some(&directory.path().join("config")), None, None).unwrap(),
             proxy: ProxySettings::default(),
             local: false,
             logins: Vec::new(),

@@ -82,8 +82,8 @@ fn snap(info: &EngineInfo) -> Option<Error> {
 }
 
 fn memory(info: &EngineInfo, cluster: &ClusterConfig) -> Option<Error> {
-    let own = |role| if role == Role::ControlPlane { CONTROL_PLANE } else { WORKER };
-    let needed: u64 = cluster.nodes.iter().map(|node| own(node.role)).sum();
+    let memory_of = |role| if role == Role::ControlPlane { CONTROL_PLANE } else { WORKER };
+    let needed: u64 = cluster.nodes.iter().map(|node| memory_of(node.role)).sum();
     let has = u64::try_from(info.memory).ok().filter(|bytes| *bytes > 0)? >> 20;
     (has < needed).then(|| {
         odd(

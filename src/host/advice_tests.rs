@@ -109,11 +109,11 @@ fn a_disk_that_fills_up_is_told_before_it_is_full() {
 
 #[test]
 fn a_cache_that_is_not_there_yet_is_made_where_it_can_be() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(cache(&folder.path().join("a/b")).result.is_ok());
+    let directory = tempfile::tempdir().unwrap();
+    assert!(cache(&directory.path().join("a/b")).result.is_ok());
     // Not even root makes a directory in a file.
-    std::fs::write(folder.path().join("file"), "").unwrap();
-    let check = cache(&folder.path().join("file/coracle"));
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let check = cache(&directory.path().join("file/coracle"));
     assert_eq!(check.id, Id::Cache);
     let error = check.result.unwrap_err();
     assert!(error.hints()[0].contains("XDG_CACHE_HOME"), "{error:?}");

@@ -72,7 +72,7 @@ pub fn checks(directory: Option<&Path>, path: &OsStr) -> Vec<Check> {
     let helpers = config.cred_helpers.values().filter_map(Value::as_str).chain(config.creds_store.as_deref());
     let helpers: BTreeSet<String> =
         helpers.filter(|name| !name.is_empty()).map(|name| format!("docker-credential-{name}")).collect();
-    let is_here = |program: &str| std::env::split_paths(path).any(|folder| folder.join(program).is_file());
+    let is_here = |program: &str| std::env::split_paths(path).any(|directory| directory.join(program).is_file());
     let missing = helpers.iter().filter(|program| !is_here(program)).map(|program| {
         odd(
             format!("the credential helper `{program}` is not installed"),
@@ -102,10 +102,10 @@ mod tests {
 
     #[test]
     fn a_damaged_configuration_and_missing_helpers_are_told() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let told = |text: &str| {
-            std::fs::write(folder.path().join("config.json"), text).unwrap();
-            let failed = checks(Some(folder.path()), folder.path().as_os_str()).into_iter();
+            std::fs::write(directory.path().join("config.json"), text).unwrap();
+            let failed = checks(Some(directory.path()), directory.path().as_os_str()).into_iter();
             failed.filter_map(|check| Some((check.id, check.result.err()?.to_string()))).collect::<Vec<_>>()
         };
         assert!(told("{}").is_empty());
@@ -113,7 +113,7 @@ mod tests {
             matches!(&told("{\n\"auths\": hunter2}")[..], [(Id::DockerConfig, text)] if text.contains("at line 2"))
         );
         let config = r#"{"credsStore": "desktop", "credHelpers": {"a.example": "here", "b.example": "desktop"}}"#;
-        std::fs::write(folder.path().join("docker-credential-here"), "").unwrap();
+        std::fs::write(directory.path().join("docker-credential-here"), "").unwrap();
         let told = told(config);
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].0, Id::CredentialHelper);

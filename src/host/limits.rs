@@ -44,10 +44,14 @@ pub fn privilege(local: bool) -> Privilege {
 ///
 /// An engine that cannot raise limits gives at most its own, and most likely this process has the same.
 pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
-    let own = |resource| rustix::process::getrlimit(resource).maximum.and_then(|value| i64::try_from(value).ok());
+    let hard_limit =
+        |resource| rustix::process::getrlimit(resource).maximum.and_then(|value| i64::try_from(value).ok());
     let (files, processes) = match privilege {
         Privilege::Privileged => (MAX_FILES, -1),
-        _ => (own(Resource::Nofile).unwrap_or(MAX_FILES).min(MAX_FILES), own(Resource::Nproc).unwrap_or(-1)),
+        _ => (
+            hard_limit(Resource::Nofile).unwrap_or(MAX_FILES).min(MAX_FILES),
+            hard_limit(Resource::Nproc).unwrap_or(-1),
+        ),
     };
     BTreeMap::from([("nofile".to_owned(), files), ("nproc".to_owned(), processes)])
 }

@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn an_entry_tells_its_server_its_authority_and_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
         for year in [2031, 2061] {
             let entry = Entry {
                 name: "coracle-dev".to_owned(),
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn only_keys_that_every_user_can_read_are_open() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
         let location = Location::new(Some(&file), None, None).unwrap();
         let is_open = |mode, text: &str| {
             std::fs::write(&file, text).unwrap();

@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use crate::error::closest;
+use crate::kubernetes::object;
 
 static TYPES: LazyLock<Types> = LazyLock::new(|| Types::read(include_str!("types.txt")));
 /// The Kubernetes version of which these are all types.
@@ -178,7 +179,7 @@ impl Check {
 
     /// Names and labels, by the rules that hold for all kinds; those of RBAC may have any name.
     fn metadata(&mut self, object: &Value, any_name: bool) {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let name = object::name(object);
         if !any_name && !is_domain(name) {
             let message = format!(
                 "`metadata.name` must be made of lower-case letters, digits, `-` and `.`, not `{}`",

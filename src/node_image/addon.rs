@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn files_become_documents_of_one_stream() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.yaml"), "a: 1").unwrap();
-        std::fs::write(folder.path().join("b.yaml"), "b: 2\n").unwrap();
-        let text = manifests(folder.path(), &["a.yaml".to_owned(), "b.yaml".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.yaml"), "a: 1").unwrap();
+        std::fs::write(directory.path().join("b.yaml"), "b: 2\n").unwrap();
+        let text = manifests(directory.path(), &["a.yaml".to_owned(), "b.yaml".to_owned()]).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), "---\na: 1\n---\nb: 2\n\n");
     }
 }

@@ -27,7 +27,7 @@ struct Group {
     /// Variables of every coracle command.
     environment: &'static [(&'static str, &'static str)],
     create: Scenario,
-    /// Scenarios that leave each other alone: several run at once, each with a home folder of its own.
+    /// Scenarios that leave each other alone: several run at once, each with a home directory of its own.
     together: &'static [(&'static str, Scenario)],
     /// The other scenarios, one after the other.
     scenarios: &'static [(&'static str, Scenario)],

@@ -59,8 +59,8 @@ fn a_wrong_command_line_ends_with_2() {
 
 #[test]
 fn a_wrong_configuration_ends_with_2_and_shows_every_mistake() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("cluster.yaml");
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("cluster.yaml");
     std::fs::write(&path, "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworkin: {}\nnodes:\n  - role: boss\n")
         .unwrap();
     let said = coracle([OsStr::new("create"), OsStr::new("cluster"), OsStr::new("--config"), path.as_os_str()]);
@@ -73,15 +73,15 @@ fn a_wrong_configuration_ends_with_2_and_shows_every_mistake() {
 
 /// An engine that answers every request with this status.
 fn engine_that_says(status: &'static str) -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    let socket = folder.path().join("docker.sock");
+    let directory = TempDir::new().unwrap();
+    let socket = directory.path().join("docker.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || answer(stream, status));
         }
     });
-    (folder, format!("unix://{}", socket.display()))
+    (directory, format!("unix://{}", socket.display()))
 }
 
 fn answer(mut stream: std::os::unix::net::UnixStream, status: &str) {

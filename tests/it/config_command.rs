@@ -14,19 +14,19 @@ use crate::sources::read;
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 
-/// A folder with files.
-fn folder(files: &[(&str, &str)]) -> TempDir {
-    let folder = TempDir::new().unwrap();
+/// A directory with files.
+fn directory(files: &[(&str, &str)]) -> TempDir {
+    let directory = TempDir::new().unwrap();
     for (name, text) in files {
-        std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::write(directory.path().join(name), text).unwrap();
     }
-    folder
+    directory
 }
 
-/// Runs `coracle config`; `@NAME` is a file of the folder.
-fn config(folder: &Path, arguments: &[&str]) -> Said {
+/// Runs `coracle config`; `@NAME` is a file of the directory.
+fn config(directory: &Path, arguments: &[&str]) -> Said {
     let path = |argument: &&str| match argument.strip_prefix('@') {
-        Some(name) => folder.join(name).display().to_string(),
+        Some(name) => directory.join(name).display().to_string(),
         None => (*argument).to_owned(),
     };
     coracle(["config".to_owned()].into_iter().chain(arguments.iter().map(path)))
@@ -38,8 +38,8 @@ fn validate_tells_every_problem_of_every_file_and_ends_with_2() {
     let (bad, worse) = (format!("{HEAD}nodez: []\n"), format!("{HEAD}nodes:\n- role: boss\nname: A B\n"));
     let kind = read("tests/kind-files/mistakes.yaml");
     let files = [("good.yaml", good.as_str()), ("bad.yaml", &bad), ("worse.yaml", &worse), ("kind.yaml", &kind)];
-    let folder = folder(&files);
-    let said = config(folder.path(), &["validate", "@good.yaml", "@bad.yaml", "@worse.yaml", "@none.yaml"]);
+    let directory = directory(&files);
+    let said = config(directory.path(), &["validate", "@good.yaml", "@bad.yaml", "@worse.yaml", "@none.yaml"]);
     assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{}", said.stderr);
     for part in [
         "good.yaml` is valid: cluster `coracle`, 1 control plane, 1 worker\n",
@@ -51,12 +51,12 @@ fn validate_tells_every_problem_of_every_file_and_ends_with_2() {
     ] {
         assert!(said.stderr.contains(part), "`{part}` is missing in\n{}", said.stderr);
     }
-    let said = config(folder.path(), &["validate", "@kind.yaml"]);
+    let said = config(directory.path(), &["validate", "@kind.yaml"]);
     assert_eq!(said.code, 2);
     assert!(said.stderr.contains("kind.yaml` has 6 problems"), "{}", said.stderr);
-    let said = config(folder.path(), &["validate", "@good.yaml"]);
+    let said = config(directory.path(), &["validate", "@good.yaml"]);
     assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
-    assert_eq!(config(folder.path(), &["validate"]).code, 2);
+    assert_eq!(config(directory.path(), &["validate"]).code, 2);
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn validate_writes_json_for_programs() {
     let bad = format!(
         "{HEAD}kubelet: {{maxPods: 20}}\nnodes: [{{role: control-plane, extraMounts: [{{hostPath: gone, containerPath: /a}}]}}]\n"
     );
-    let folder = folder(&[("a.yaml", &bad), ("b.yaml", "kind: Cluster\n")]);
-    let said = config(folder.path(), &["validate", "-o", "json", "@a.yaml", "@b.yaml"]);
+    let directory = directory(&[("a.yaml", &bad), ("b.yaml", "kind: Cluster\n")]);
+    let said = config(directory.path(), &["validate", "-o", "json", "@a.yaml", "@b.yaml"]);
     assert_eq!(said.code, 2, "{}", said.stderr);
     let told: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(told["valid"], false);
@@ -82,7 +82,7 @@ fn validate_writes_json_for_programs() {
     let problem = &second["problems"][0];
     assert_eq!((&problem["line"], &problem["column"]), (&1.into(), &1.into()), "{problem}");
     assert!(problem["message"].as_str().unwrap().contains("apiVersion"), "{problem}");
-    let said = config(folder.path(), &["validate", "-o", "json", "@a.yaml"]);
+    let said = config(directory.path(), &["validate", "-o", "json", "@a.yaml"]);
     assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap()["valid"], true);
     assert_eq!(said.code, 0);
 }
@@ -90,55 +90,56 @@ fn validate_writes_json_for_programs() {
 #[test]
 fn view_prints_what_validates_and_says_the_same() {
     let text = format!("{HEAD}name: dev\nnodes: [{{role: control-plane}}, {{role: worker, cpus: 1.5}}]\n");
-    let folder = folder(&[("c.yaml", &text)]);
-    let said = config(folder.path(), &["view", "@c.yaml", "--workers", "2", "--image", "coracle/node:v1.36.3"]);
+    let directory = directory(&[("c.yaml", &text)]);
+    let said = config(directory.path(), &["view", "@c.yaml", "--workers", "2", "--image", "coracle/node:v1.36.3"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""));
     for line in ["name: dev", "image: coracle/node:v1.36.3", "durability: safe", "  podSubnet: 10.244.0.0/16"] {
         assert!(said.stdout.lines().any(|written| written == line), "`{line}` is missing in\n{}", said.stdout);
     }
-    std::fs::write(folder.path().join("viewed.yaml"), &said.stdout).unwrap();
-    assert_eq!(config(folder.path(), &["validate", "@viewed.yaml"]).code, 0);
-    let again = config(folder.path(), &["view", "@viewed.yaml"]);
+    std::fs::write(directory.path().join("viewed.yaml"), &said.stdout).unwrap();
+    assert_eq!(config(directory.path(), &["validate", "@viewed.yaml"]).code, 0);
+    let again = config(directory.path(), &["view", "@viewed.yaml"]);
     assert_eq!(again.stdout, said.stdout);
-    let json = config(folder.path(), &["view", "-o", "json", "@viewed.yaml"]);
+    let json = config(directory.path(), &["view", "-o", "json", "@viewed.yaml"]);
     let json: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json, crate::schema::json_of(&said.stdout));
-    assert!(config(folder.path(), &["view"]).stdout.contains("name: coracle\n"), "the default cluster");
-    assert_eq!(config(folder.path(), &["view", "--control-planes", "0"]).code, 2);
+    assert!(config(directory.path(), &["view"]).stdout.contains("name: coracle\n"), "the default cluster");
+    assert_eq!(config(directory.path(), &["view", "--control-planes", "0"]).code, 2);
 }
 
 #[test]
 fn convert_writes_a_file_that_validates_and_says_what_is_missing() {
     let kind = read("tests/kind-files/private-registry.yaml");
-    let folder = folder(&[("kind.yaml", &kind), ("ours.yaml", HEAD)]);
-    let said = config(folder.path(), &["convert", "@kind.yaml"]);
+    let directory = directory(&[("kind.yaml", &kind), ("ours.yaml", HEAD)]);
+    let said = config(directory.path(), &["convert", "@kind.yaml"]);
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(said.stderr.contains("run `docker login registry.test:5443`"), "{}", said.stderr);
     assert!(said.stderr.contains("keep the new file in"), "{}", said.stderr);
-    std::fs::write(folder.path().join("converted.yaml"), &said.stdout).unwrap();
-    let checked = config(folder.path(), &["validate", "@converted.yaml"]);
+    std::fs::write(directory.path().join("converted.yaml"), &said.stdout).unwrap();
+    let checked = config(directory.path(), &["validate", "@converted.yaml"]);
     assert_eq!(checked.code, 0, "{}\n{}", said.stdout, checked.stderr);
     let started = ["minikube", "start", "--nodes=2", "--cni", "calico", "--memory=2g"];
-    let said = config(folder.path(), &[&["convert", "--"][..], &started].concat());
+    let said = config(directory.path(), &[&["convert", "--"][..], &started].concat());
     assert!(said.code == 0 && said.stderr.contains("`--cni` is left out: install calico"), "{}", said.stderr);
-    std::fs::write(folder.path().join("converted.yaml"), &said.stdout).unwrap();
-    assert_eq!(config(folder.path(), &["validate", "@converted.yaml"]).code, 0, "{}", said.stdout);
-    let said = config(folder.path(), &["convert", "--", "minikube", "stop"]);
+    std::fs::write(directory.path().join("converted.yaml"), &said.stdout).unwrap();
+    assert_eq!(config(directory.path(), &["validate", "@converted.yaml"]).code, 0, "{}", said.stdout);
+    let said = config(directory.path(), &["convert", "--", "minikube", "stop"]);
     assert!(said.code == 2 && said.stderr.contains("only `minikube start`"), "{}", said.stderr);
-    let said = config(folder.path(), &["convert", "@ours.yaml"]);
+    let said = config(directory.path(), &["convert", "@ours.yaml"]);
     assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{}", said.stderr);
     assert!(said.stderr.contains("not a configuration file of kind"), "{}", said.stderr);
 }
 
 #[test]
 fn init_asks_nothing_without_a_terminal_and_overwrites_nothing() {
-    let folder = folder(&[]);
+    let directory = directory(&[]);
     let flags = ["--name", "dev", "--workers", "2", "--addon", "ingress", "--port", "8080:80", "--registry"];
-    let said = config(folder.path(), &[&["init", "@new.yaml", "--kubernetes-version", "1.36.3"][..], &flags].concat());
+    let said =
+        config(directory.path(), &[&["init", "@new.yaml", "--kubernetes-version", "1.36.3"][..], &flags].concat());
     assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{}", said.stderr);
     assert!(said.stderr.contains("coracle create cluster --config"), "{}", said.stderr);
-    let text = std::fs::read_to_string(folder.path().join("new.yaml")).unwrap();
-    let checked = config(folder.path(), &["validate", "@new.yaml"]);
+    let text = std::fs::read_to_string(directory.path().join("new.yaml")).unwrap();
+    let checked = config(directory.path(), &["validate", "@new.yaml"]);
     assert!(
         checked.code == 0 && checked.stderr.contains("cluster `dev`, 1 control plane, 2 workers"),
         "{}",
@@ -147,20 +148,20 @@ fn init_asks_nothing_without_a_terminal_and_overwrites_nothing() {
     for part in ["image: coracle/node:v1.36.3\n", "hostPort: 8080\n", "- ingress\n", "\nregistry: true\n", "\n# "] {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
-    let again = config(folder.path(), &["init", "@new.yaml"]);
+    let again = config(directory.path(), &["init", "@new.yaml"]);
     assert!(again.code == 2 && again.stderr.contains("--force"), "{}", again.stderr);
-    assert_eq!(std::fs::read_to_string(folder.path().join("new.yaml")).unwrap(), text);
-    assert_eq!(config(folder.path(), &["init", "@new.yaml", "--force"]).code, 0);
-    assert_ne!(std::fs::read_to_string(folder.path().join("new.yaml")).unwrap(), text);
-    let printed = config(folder.path(), &["init", "-", "--name", "dev"]);
+    assert_eq!(std::fs::read_to_string(directory.path().join("new.yaml")).unwrap(), text);
+    assert_eq!(config(directory.path(), &["init", "@new.yaml", "--force"]).code, 0);
+    assert_ne!(std::fs::read_to_string(directory.path().join("new.yaml")).unwrap(), text);
+    let printed = config(directory.path(), &["init", "-", "--name", "dev"]);
     assert!(printed.code == 0 && printed.stdout.contains("\nname: dev\n"), "{}", printed.stderr);
     for wrong in
         [&["--control-planes", "0"][..], &["--name", "A B"], &["--addon", "x"], &["--port", "x"], &["--workers", "100"]]
     {
-        let said = config(folder.path(), &[&["init", "@other.yaml"][..], wrong].concat());
+        let said = config(directory.path(), &[&["init", "@other.yaml"][..], wrong].concat());
         assert_eq!(said.code, 2, "{wrong:?}: {}", said.stderr);
     }
-    assert!(!folder.path().join("other.yaml").exists());
+    assert!(!directory.path().join("other.yaml").exists());
 }
 
 /// A command on a terminal, which util-linux's `script` makes.
@@ -213,10 +214,10 @@ impl Typed {
 
 #[test]
 fn init_asks_on_a_terminal() {
-    let folder = folder(&[]);
-    let path = folder.path().join("asked.yaml").display().to_string();
+    let directory = directory(&[]);
+    let path = directory.path().join("asked.yaml").display().to_string();
     let command = format!("{} config init {path}", env!("CARGO_BIN_EXE_coracle"));
-    let mut typed = Typed::start(&command, folder.path());
+    let mut typed = Typed::start(&command, directory.path());
     typed.answer("Name of the cluster", "A B\r");
     // What is no name is asked for again.
     for (question, keys) in [
@@ -237,9 +238,9 @@ fn init_asks_on_a_terminal() {
         assert!(text.contains(part), "`{part}` is missing in\n{text}\n{said}");
     }
     assert_eq!(text.matches("role: worker").count(), 2, "{text}");
-    assert!(config(folder.path(), &["validate", "@asked.yaml"]).code == 0, "{text}");
+    assert!(config(directory.path(), &["validate", "@asked.yaml"]).code == 0, "{text}");
     // A file that exists is asked about first, and stays unless the answer is yes.
-    let mut typed = Typed::start(&command, folder.path());
+    let mut typed = Typed::start(&command, directory.path());
     typed.answer("Replace it?", "n");
     let (code, said) = typed.end();
     assert_eq!(code, Some(2), "{said}");

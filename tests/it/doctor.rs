@@ -33,7 +33,7 @@ fn every_check_is_provoked_by_a_test() {
     let is_test = |path: &String| path.ends_with("tests.rs") || path.starts_with("tests/cluster/");
     let mut tests: String = ["src", "tests/cluster"]
         .iter()
-        .flat_map(|folder| files(folder, ".rs"))
+        .flat_map(|directory| files(directory, ".rs"))
         .filter(is_test)
         .map(|path| read(&path))
         .collect();

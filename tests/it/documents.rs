@@ -170,10 +170,10 @@ fn anchors(page: &str) -> Vec<String> {
 fn every_link_inside_the_repository_leads_somewhere() {
     let mut broken = Vec::new();
     for page in pages() {
-        let folder = root().join(&page).parent().unwrap().to_path_buf();
+        let directory = root().join(&page).parent().unwrap().to_path_buf();
         for link in links(&page).into_iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if path.is_empty() { root().join(&page) } else { folder.join(path) };
+            let target = if path.is_empty() { root().join(&page) } else { directory.join(path) };
             let Ok(target) = target.canonicalize() else {
                 broken.push(format!("{page}: {link}"));
                 continue;
@@ -193,9 +193,9 @@ fn every_page_can_be_reached_from_the_readme() {
     let mut next = 0;
     while let Some(page) = reached.get(next).cloned() {
         next += 1;
-        let folder = root().join(&page).parent().unwrap().to_path_buf();
+        let directory = root().join(&page).parent().unwrap().to_path_buf();
         for link in links(&page).iter().filter(|link| !link.contains("://")) {
-            let Ok(target) = folder.join(link.split('#').next().unwrap()).canonicalize() else { continue };
+            let Ok(target) = directory.join(link.split('#').next().unwrap()).canonicalize() else { continue };
             let mut found = vec![target.clone()];
             if target.is_dir() {
                 found = pages().iter().map(|page| root().join(page)).filter(|page| page.starts_with(&target)).collect();

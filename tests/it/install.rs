@@ -86,7 +86,7 @@ impl Machine {
             fs::create_dir(machine.path(name)).unwrap();
         }
         for program in HOST_PROGRAMS {
-            let found = ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(program));
+            let found = ["/bin", "/usr/bin"].map(|directory| Path::new(directory).join(program));
             let found = found.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{program} is not installed"));
             symlink(found, machine.path("bin").join(program)).unwrap();
         }

@@ -125,15 +125,15 @@ async fn a_kubectl_of_another_time_is_told() {
     for (version, told) in [("v1.34.1", 1), ("v1.35.0", 0), ("v1.37.2+k3s1", 0), ("v1.38.0", 1), ("unknown", 0)] {
         assert_eq!(skew(version, &clusters).len(), told, "{version}");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("kubectl");
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("kubectl");
     // Another process writes it: a program that this one has open for writing cannot run, and a test beside may just start
     // something that inherits the file.
     let script = r#"printf '#!/bin/sh\necho %s\n' "'{\"clientVersion\": {\"gitVersion\": \"v1.30.1\"}}'" >"$0" && chmod 755 "$0""#;
     let written = std::process::Command::new("sh").args(["-c", script]).arg(&program).status().unwrap();
     assert!(written.success());
     assert_eq!(kubectl_version(&program).await.as_deref(), Some("v1.30.1"));
-    assert_eq!(kubectl_version(&folder.path().join("absent")).await, None);
+    assert_eq!(kubectl_version(&directory.path().join("absent")).await, None);
 }
 
 #[test]

@@ -51,8 +51,8 @@ fn failed(findings: &[Finding]) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn entries_that_lead_nowhere_or_elsewhere_are_found_and_mended() {
-    let (engine, folder) = (engine().await, tempfile::tempdir().unwrap());
-    let file = folder.path().join("config");
+    let (engine, directory) = (engine().await, tempfile::tempdir().unwrap());
+    let file = directory.path().join("config");
     let location = location(&file);
     // Nothing listens at port 1; of another machine nobody knows what it has.
     for (cluster, server) in [("gone", "https://127.0.0.1:1"), ("away", "https://192.0.2.1:6443")] {
@@ -72,10 +72,10 @@ async fn entries_that_lead_nowhere_or_elsewhere_are_found_and_mended() {
 
 #[tokio::test]
 async fn an_entry_of_kind_that_leads_nowhere_is_told_and_left_alone() {
-    let (engine, folder) = (FakeEngine::new(&["node"]), tempfile::tempdir().unwrap());
+    let (engine, directory) = (FakeEngine::new(&["node"]), tempfile::tempdir().unwrap());
     let labels: Labels = [(labels::KIND_CLUSTER.to_owned(), "theirs".to_owned())].into();
     engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new("theirs", "node") }).await.unwrap();
-    let location = location(&folder.path().join("config"));
+    let location = location(&directory.path().join("config"));
     for name in ["kind-gone", "kind-theirs"] {
         let entry = Entry { name: name.to_owned(), ..entry("x", "https://127.0.0.1:1", "other", "certificate") };
         kubeconfig::merge(&location, &entry, true).await.unwrap();
@@ -88,8 +88,8 @@ async fn an_entry_of_kind_that_leads_nowhere_is_told_and_left_alone() {
 
 #[tokio::test]
 async fn a_certificate_near_its_end_is_told() {
-    let (engine, folder) = (engine().await, tempfile::tempdir().unwrap());
-    let location = location(&folder.path().join("config"));
+    let (engine, directory) = (engine().await, tempfile::tempdir().unwrap());
+    let location = location(&directory.path().join("config"));
     let clusters = found::list(&*engine).await.unwrap();
     for (days, told) in [(-3, 1), (3, 1), (300, 0)] {
         let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -105,17 +105,17 @@ async fn a_certificate_near_its_end_is_told() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_told_with_the_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("config");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config");
     let at = location(&file);
     assert_eq!(failed(&of_file(&at)), [""; 0]);
-    assert_eq!(failed(&of_file(&location(folder.path()))), ["kubeconfig-unusable"]);
+    assert_eq!(failed(&of_file(&location(directory.path()))), ["kubeconfig-unusable"]);
     fs::write(&file, "clusters: {").unwrap();
     assert_eq!(failed(&of_file(&at)), ["kubeconfig-invalid"]);
 
     fs::write(&file, "users: [{name: a, user: {token: secret}}]\n").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    let lock = folder.path().join("config.lock");
+    let lock = directory.path().join("config.lock");
     let held = File::create(&lock).unwrap();
     // Another program may still need a young one.
     let found = of_file(&at);

@@ -11,16 +11,16 @@ use crate::engine::spec::{AddressPool, Image, Labels, NetworkSpec};
 use crate::host::checks::Severity;
 use crate::plan::labels;
 
-fn request(folder: &Path, engine: Result<SharedEngine>, config: Option<&str>) -> Request {
-    std::fs::write(folder.join("config.json"), "{}").unwrap();
+fn request(directory: &Path, engine: Result<SharedEngine>, config: Option<&str>) -> Request {
+    std::fs::write(directory.join("config.json"), "{}").unwrap();
     Request {
         engine,
         config: config.map(|text| {
             let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{text}\n");
             load(&text, "c.yaml", &Overrides::default())
         }),
-        kubeconfig: Location::new(Some(&folder.join("kubeconfig")), None, None),
-        docker_config: Some(folder.to_owned()),
+        kubeconfig: Location::new(Some(&directory.join("kubeconfig")), None, None),
+        docker_config: Some(directory.to_owned()),
         proxy: ProxySettings::default(),
     }
 }
@@ -43,9 +43,9 @@ fn image(architecture: &str) -> Image {
 
 #[tokio::test]
 async fn every_check_of_the_list_is_looked_at() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image("amd64")));
-    let found = examine(&request(folder.path(), Ok(engine), Some("name: t-all"))).await;
+    let found = examine(&request(directory.path(), Ok(engine), Some("name: t-all"))).await;
     let seen: BTreeSet<Id> = found.iter().map(|finding| finding.check.id).collect();
     let missing: Vec<&Id> = Id::ALL.iter().filter(|id| !seen.contains(id)).collect();
     // Where the engine has other files than this process, its host cannot be looked at.
@@ -58,14 +58,14 @@ async fn every_check_of_the_list_is_looked_at() {
 
 #[tokio::test]
 async fn without_an_engine_the_rest_is_looked_at() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     for (code, id) in [
         (Code::EngineUnreachable, "engine-unreachable"),
         (Code::EnginePermission, "engine-permission"),
         (Code::EngineUnsupported, "engine-unsupported"),
         (Code::FileFailed, "engine-address"),
     ] {
-        let found = examine(&request(folder.path(), Err(Error::new(code, "no engine")), Some("nodes: []"))).await;
+        let found = examine(&request(directory.path(), Err(Error::new(code, "no engine")), Some("nodes: []"))).await;
         assert_eq!(failed(&found, Severity::Error), [id, "config-invalid"]);
         assert!(found.iter().any(|finding| finding.check.id == Id::DockerConfig));
     }
@@ -73,15 +73,15 @@ async fn without_an_engine_the_rest_is_looked_at() {
 
 #[tokio::test]
 async fn an_engine_that_fails_meanwhile_is_told() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let engine = Arc::new(FakeEngine::new(&[]).failing_at(2));
-    let found = examine(&request(folder.path(), Ok(engine), None)).await;
+    let found = examine(&request(directory.path(), Ok(engine), None)).await;
     assert_eq!(failed(&found, Severity::Error), ["engine-unreachable"]);
 }
 
 #[tokio::test]
 async fn a_configuration_is_checked_beyond_what_every_cluster_needs() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let engine = Arc::new(FakeEngine::new(&[]).with_image(image("arm64")));
@@ -94,7 +94,7 @@ async fn a_configuration_is_checked_beyond_what_every_cluster_needs() {
          nodes: [{{role: control-plane}}, {{role: control-plane}}, {{role: worker, image: 'a.example/absent:v1'}}]\n\
          registries: [{{host: a.example, login: true}}]"
     );
-    let found = examine(&request(folder.path(), Ok(engine), Some(&config))).await;
+    let found = examine(&request(directory.path(), Ok(engine), Some(&config))).await;
     let own = ["inotify-limit", "disk-full"];
     let errors: Vec<&str> = failed(&found, Severity::Error).into_iter().filter(|id| !own.contains(id)).collect();
     assert_eq!(errors, ["node-image-platform", "port-taken", "subnet-in-use", "credentials-missing"]);

@@ -36,9 +36,9 @@ async fn ids(engine: &FakeEngine, cluster: &ClusterConfig) -> Vec<&'static str> 
 
 #[tokio::test]
 async fn what_a_configuration_names_is_found_one_by_one_and_refused_together() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // The engine's files are here.
-    let info = EngineInfo { data_root: folder.path().display().to_string(), ..info() };
+    let info = EngineInfo { data_root: directory.path().display().to_string(), ..info() };
     let cluster = cluster(
         "nodes:\n- role: control-plane\n  memory: 9Gi\n  cpus: 3\n  devices: [/dev/absent]\n  \
          extraMounts: [{hostPath: /absent-on-this-host, containerPath: /a}]\n  \

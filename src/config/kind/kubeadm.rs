@@ -263,8 +263,8 @@ impl Settings {
                     }
                 }
                 ("certSANs", Value::List(names)) if component == "apiServer" => {
-                    let own = |name: &&Node| !["localhost", "127.0.0.1"].contains(&name.value.text().as_str());
-                    self.names(names.iter().filter(own).cloned().collect());
+                    let is_other = |name: &&Node| !["localhost", "127.0.0.1"].contains(&name.value.text().as_str());
+                    self.names(names.iter().filter(is_other).cloned().collect());
                 }
                 (name, _) if WITHOUT_EFFECT.contains(&name) => {}
                 (name, _) if name.contains('-') => {

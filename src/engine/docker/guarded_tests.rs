@@ -69,8 +69,8 @@ async fn ends<T>(what: &str, call: impl Future<Output = Result<T>>) {
 
 #[tokio::test]
 async fn every_call_to_an_engine_that_never_answers_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, server) = engine(&folder.path().join("s"), false).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, server) = engine(&directory.path().join("s"), false).await;
     let spec = ContainerSpec::new("c", "app");
     let network = NetworkSpec { name: "n".to_owned(), pools: Vec::new(), mtu: None, labels: BTreeMap::default() };
     let nothing = || -> ByteStream { futures_util::stream::pending().boxed() };
@@ -114,8 +114,8 @@ async fn every_call_to_an_engine_that_never_answers_ends() {
 
 #[tokio::test]
 async fn a_long_call_to_an_engine_that_answers_pings_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, server) = engine(&folder.path().join("s"), true).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, server) = engine(&directory.path().join("s"), true).await;
     let long = IMPATIENT.silence * 5;
     assert!(timeout(long, engine.pull_image("i", None, &|_, _| {})).await.is_err());
     server.abort();

@@ -32,7 +32,7 @@ impl Inside for FakeEngine {
 
     async fn find_path(&self, container: &str, path: &str) -> Result<Option<PathInfo>> {
         self.call(format!("find_path {container} {path}"), |state| {
-            let files = &state.find_mut(container)?.files;
+            let files = &state.get_mut(container)?.files;
             let below = format!("{}/", path.trim_end_matches('/'));
             let is_directory = files.keys().any(|name| name.starts_with(&below));
             let found = is_directory || files.contains_key(path);
@@ -51,14 +51,14 @@ impl Inside for FakeEngine {
             let unpacked = files::unpack(&bytes)?;
             let below = directory.trim_end_matches('/');
             let files = unpacked.into_iter().map(|(name, content)| (format!("{below}{name}"), content));
-            state.find_mut(container)?.files.extend(files);
+            state.get_mut(container)?.files.extend(files);
             Ok(())
         })
     }
 
     async fn republish(&self, container: &str, ports: &[PortBinding], labels: &Labels) -> Result<String> {
         self.call(format!("republish {container}"), |state| {
-            let held = state.find_mut(container)?;
+            let held = state.get_mut(container)?;
             (held.spec.ports, held.spec.labels, held.state) = (ports.to_vec(), labels.clone(), State::Created);
             held.spec.name = held.spec.name.trim_end_matches(REPLACED).to_owned();
             Ok(held.id.clone())
@@ -74,7 +74,7 @@ impl Inside for FakeEngine {
 
     async fn output(&self, container: &str, _options: OutputOptions) -> Result<Conversation> {
         let said =
-            self.call(format!("output {container}"), |state| state.find_mut(container).map(|held| held.id.clone()))?;
+            self.call(format!("output {container}"), |state| state.get_mut(container).map(|held| held.id.clone()))?;
         let output = futures_util::stream::iter([Ok(Said::Output(said.into()))]).boxed();
         Ok(Conversation { input: Box::pin(tokio::io::sink()), output })
     }

@@ -265,7 +265,7 @@ impl Engine for FakeEngine {
         self.call(format!("connect_network {network} {container}"), |state| {
             let name = state.network(network).map(|network| network.name.clone());
             let name = name.ok_or_else(|| refused(format!("network {network} not found")))?;
-            let held = state.find_mut(container)?;
+            let held = state.get_mut(container)?;
             held.connected.insert(name);
             Ok(())
         })
@@ -274,7 +274,7 @@ impl Engine for FakeEngine {
     async fn disconnect_network(&self, network: &str, container: &str) -> Result<()> {
         self.call(format!("disconnect_network {network} {container}"), |state| {
             let Some(name) = state.network(network).map(|network| network.name.clone()) else { return Ok(()) };
-            state.find_mut(container)?.connected.remove(&name);
+            state.get_mut(container)?.connected.remove(&name);
             Ok(())
         })
     }
@@ -286,14 +286,14 @@ impl Engine for FakeEngine {
     async fn upload(&self, container: &str, tar: Bytes) -> Result<()> {
         self.call(format!("upload {container}"), |state| {
             let files = files::unpack(&tar)?;
-            state.find_mut(container)?.files.extend(files);
+            state.get_mut(container)?.files.extend(files);
             Ok(())
         })
     }
 
     async fn download(&self, container: &str, path: &str) -> Result<Option<ByteStream>> {
         self.call(format!("download {container} {path}"), |state| {
-            let files = &state.find_mut(container)?.files;
+            let files = &state.get_mut(container)?.files;
             let answer = self.on_download.as_ref().and_then(|answer| answer(container, path));
             let found = answer.or_else(|| files::pack(files, path));
             Ok(found.as_deref().map(stream))
@@ -376,7 +376,7 @@ impl Engine for FakeEngine {
 
     async fn attach(&self, container: &str) -> Result<Conversation> {
         let command = self.call(format!("attach {container}"), |state| {
-            state.find_mut(container).map(|held| held.spec.command.clone().unwrap_or_default())
+            state.get_mut(container).map(|held| held.spec.command.clone().unwrap_or_default())
         })?;
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         Ok(files::conversation(container, &command, &self.on_converse))
@@ -384,7 +384,7 @@ impl Engine for FakeEngine {
 
     async fn logs(&self, container: &str, _tail: Option<u32>) -> Result<Vec<u8>> {
         self.call(format!("logs {container}"), |state| {
-            state.find_mut(container).map(|held| held.id.clone().into_bytes())
+            state.get_mut(container).map(|held| held.id.clone().into_bytes())
         })
     }
 

@@ -11,7 +11,7 @@ const FILE: &str = "etc/mine";
 impl FakeEngine {
     /// The container's program ends with this code, and the engine starts it again.
     pub(crate) fn restarts_after(&self, container: &str, code: i64) {
-        self.state.lock().unwrap().find_mut(container).unwrap().ends.push(code);
+        self.state.lock().unwrap().get_mut(container).unwrap().ends.push(code);
     }
 
     /// Adds an image.
@@ -36,7 +36,7 @@ impl FakeEngine {
                 let volume = Mount::Volume { name: format!("mine-of-{name}"), target: "/data".to_owned(), labels };
                 let spec = ContainerSpec { mounts: vec![volume], ..ContainerSpec::new(name, image) };
                 state.create_container(&spec).unwrap();
-                let held = state.find_mut(name).unwrap();
+                let held = state.get_mut(name).unwrap();
                 held.state = State::Running;
                 held.files.insert(FILE.to_owned(), b"mine".to_vec());
             }

@@ -76,7 +76,7 @@ impl Holdings {
         self.containers.iter().find(|held| held.spec.name == container || held.id == container)
     }
 
-    pub(crate) fn find_mut(&mut self, container: &str) -> Result<&mut Held> {
+    pub(crate) fn get_mut(&mut self, container: &str) -> Result<&mut Held> {
         let found = self.containers.iter_mut().find(|held| held.spec.name == container || held.id == container);
         found.ok_or_else(|| refused(format!("no such container: {container}")))
     }
@@ -123,19 +123,19 @@ impl Holdings {
     }
 
     pub(crate) fn start(&mut self, container: &str, taken: &[u16]) -> Result<()> {
-        let wanted: Vec<u16> = self.find_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
+        let wanted: Vec<u16> = self.get_mut(container)?.spec.ports.iter().map(|port| port.host_port).collect();
         let running = self.containers.iter().filter(|held| held.state == State::Running && held.spec.name != container);
         let used = running.flat_map(|held| &held.spec.ports).map(|port| port.host_port);
         if let Some(port) = used.chain(taken.iter().copied()).find(|port| wanted.contains(port)) {
             return Err(Error::new(Code::PortTaken, format!("port {port} is already allocated")));
         }
-        self.find_mut(container)?.state = State::Running;
+        self.get_mut(container)?.state = State::Running;
         Ok(())
     }
 
     /// A container in one of these states has another one from now on; one that does not exist has none.
     pub(crate) fn set(&mut self, container: &str, from: &[State], to: State) {
-        if let Ok(held) = self.find_mut(container)
+        if let Ok(held) = self.get_mut(container)
             && from.contains(&held.state)
         {
             held.state = to;

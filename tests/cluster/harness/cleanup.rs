@@ -15,7 +15,7 @@ const LEFTOVER_AGE: time::Duration = time::Duration::hours(1);
 static CLUSTERS: Mutex<Vec<(String, PathBuf)>> = Mutex::new(Vec::new());
 static OBJECTS: Mutex<Vec<(&'static str, String)>> = Mutex::new(Vec::new());
 
-/// Notes a cluster and its home folder.
+/// Notes a cluster and its home directory.
 pub fn register(cluster: &str, home: &Path) {
     CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner).push((cluster.to_owned(), home.to_owned()));
 }
@@ -37,7 +37,7 @@ fn delete(cluster: &str) {
     }
 }
 
-/// Removes a cluster and its home folder now.
+/// Removes a cluster and its home directory now.
 pub fn cluster(name: &str) {
     let mut clusters = CLUSTERS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(index) = clusters.iter().position(|(cluster, _)| cluster == name) else { return };

@@ -1,4 +1,4 @@
-//! A cluster under test, with a home folder and a kubeconfig of its own.
+//! A cluster under test, with a home directory and a kubeconfig of its own.
 
 use std::cell::RefCell;
 use std::fs::{File, Permissions};
@@ -61,7 +61,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The same cluster, for somebody with a home folder and a kubeconfig of their own.
+    /// The same cluster, for somebody with a home directory and a kubeconfig of their own.
     pub fn beside(&self, name: &str) -> Result<Self, String> {
         let home = self.home.join(name);
         std::fs::create_dir_all(home.join(".kube")).map_err(|error| error.to_string())?;
@@ -85,7 +85,7 @@ impl Cluster {
         self.home.join("kubeconfig")
     }
 
-    /// A file in this test's home folder.
+    /// A file in this test's home directory.
     pub fn write(&self, name: &str, content: &str) -> Result<String, String> {
         let path = self.home.join(name);
         std::fs::write(&path, content).map_err(|error| error.to_string())?;
@@ -176,7 +176,7 @@ impl Cluster {
     /// kubectl as the user has it; coracle's copy where there is none.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let found = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file()));
+            .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join("kubectl").is_file()));
         let mut command = if found {
             Command::new("kubectl")
         } else {
@@ -189,8 +189,8 @@ impl Cluster {
         command
     }
 
-    /// A script of bash as a user runs it: in a folder of its own, with `coracle` and `kubectl` at hand.
-    pub fn script(&self, script: &str, folder: &Path) -> Result<Command, String> {
+    /// A script of bash as a user runs it: in a directory of its own, with `coracle` and `kubectl` at hand.
+    pub fn script(&self, script: &str, directory: &Path) -> Result<Command, String> {
         let tools = self.home.join("bin");
         let told = |error: std::io::Error| error.to_string();
         if !tools.join("coracle").exists() {
@@ -203,7 +203,7 @@ impl Cluster {
         let script = format!(
             "command -v kubectl >/dev/null || kubectl() {{ coracle kubectl \"$@\"; }}\nset -euo pipefail\n{script}"
         );
-        command.args(["-c", &script]).current_dir(folder);
+        command.args(["-c", &script]).current_dir(directory);
         self.prepare(&mut command);
         command.env("PATH", format!("{}:{path}", tools.display())).env("CORACLE_CLUSTER_NAME", &self.name);
         Ok(command)

@@ -10,7 +10,7 @@ use super::run::{Output, docker, run};
 /// This program's file in a directory of PATH.
 pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
 /// Builds the registry's program, which takes minutes without a cache.
@@ -32,14 +32,14 @@ pub fn newest_image(repository: &str) -> Result<String, String> {
 pub fn script(cluster: &Cluster, script: &str, more: &[&Path]) -> Result<String, String> {
     let image = newest_image("coracle/node")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster").join(script);
-    let folder = cluster.home.join(script.file_name().unwrap_or_default());
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = cluster.home.join(script.file_name().unwrap_or_default());
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]).arg(script);
-    command.arg(&folder).args([super::coracle(), &image]).args(more);
+    command.arg(&directory).args([super::coracle(), &image]).args(more);
     command.env_remove("KUBECONFIG").env_remove("DOCKER_HOST").env_remove("CORACLE_CLUSTER_NAME");
     let said = run(command, None, Duration::from_secs(600)).and_then(Output::ok);
     // The engine's images are gigabytes.
-    let _ = std::fs::remove_dir_all(&folder);
+    let _ = std::fs::remove_dir_all(&directory);
     said
 }

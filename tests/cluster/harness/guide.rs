@@ -44,13 +44,13 @@ pub fn follow_page(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Res
         ensure(text.contains(word), || format!("{page} has no `{word}`"))?;
         text = text.replace(word, own);
     }
-    let folder = cluster.home.join("guide");
-    std::fs::create_dir_all(&folder).map_err(told)?;
+    let directory = cluster.home.join("guide");
+    std::fs::create_dir_all(&directory).map_err(told)?;
     // The pages start at the top of the repository; what they make must not land in it.
     for name in ["configs", "samples"] {
-        if !folder.join(name).exists() {
+        if !directory.join(name).exists() {
             let mut copy = Command::new("cp");
-            copy.arg("--recursive").arg(repository.join(name)).arg(&folder);
+            copy.arg("--recursive").arg(repository.join(name)).arg(&directory);
             run(copy, None, BLOCK_LIMIT)?.ok()?;
         }
     }
@@ -58,11 +58,11 @@ pub fn follow_page(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Res
     for block in blocks(&text) {
         let place = |error: String| format!("{page}:{}: {error}", block.line);
         if let Some((name, content)) = file(&block) {
-            std::fs::write(folder.join(name), content).map_err(|error| place(error.to_string()))?;
+            std::fs::write(directory.join(name), content).map_err(|error| place(error.to_string()))?;
         } else {
             match block.language {
-                "sh" => once(cluster, &folder, &block.text).map_err(place)?,
-                "console" => shown(cluster, &folder, &block.text).map_err(place)?,
+                "sh" => once(cluster, &directory, &block.text).map_err(place)?,
+                "console" => shown(cluster, &directory, &block.text).map_err(place)?,
                 _ => continue,
             }
             done += 1;
@@ -102,13 +102,13 @@ fn file<'b>(block: &'b Block<'_>) -> Option<(&'b str, &'b str)> {
 /// What the shell says when it has come to the end of a block.
 const END: &str = "the block has ended";
 
-fn once(cluster: &Cluster, folder: &Path, script: &str) -> Result<(), String> {
+fn once(cluster: &Cluster, directory: &Path, script: &str) -> Result<(), String> {
     let terminal = "[ -z \"$(declare -F kubectl)\" ] || export -f kubectl\n\
                     exec script --quiet --return --command 'bash --noprofile --norc --noediting -i' /dev/null";
     let typed = format!("PS1= PS2=; set -o errexit -o pipefail\n{script}\necho the block \"has\" ended; exit 0\n");
     let path = cluster.write("typed", &typed)?;
     let typed = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let output = run(cluster.script(terminal, folder)?, Some(typed), BLOCK_LIMIT)?;
+    let output = run(cluster.script(terminal, directory)?, Some(typed), BLOCK_LIMIT)?;
     ensure(output.code == 0 && output.stdout.contains(END), || output.told())
 }
 
@@ -122,7 +122,7 @@ pub fn notices_what_reads(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Each command of the block, until it prints what the page shows.
-fn shown(cluster: &Cluster, folder: &Path, text: &str) -> Result<(), String> {
+fn shown(cluster: &Cluster, directory: &Path, text: &str) -> Result<(), String> {
     let text = format!("\n{text}");
     for part in text.split("\n$ ").filter(|part| !part.trim().is_empty()) {
         let mut rest = part;
@@ -139,7 +139,7 @@ fn shown(cluster: &Cluster, folder: &Path, text: &str) -> Result<(), String> {
         eventually(PATIENCE, || {
             // In the order in which a terminal shows it.
             let script = format!("exec 2>&1\n{command}");
-            let printed = run(cluster.script(&script, folder)?, None, BLOCK_LIMIT)?.stdout;
+            let printed = run(cluster.script(&script, directory)?, None, BLOCK_LIMIT)?.stdout;
             ensure(matches(rest, &printed), || {
                 format!("`{}` printed\n{printed}and not\n{}", command.trim(), rest.trim_end())
             })

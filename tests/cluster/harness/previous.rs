@@ -42,10 +42,10 @@ fn build(built: &Path) -> Result<(), String> {
     if !run(exists, None, LIMIT).is_ok_and(|output| output.code == 0) {
         return Err(format!("{SKIPPED}this is no repository with commit {COMMIT}, and {BUILT} names no command"));
     }
-    let folder = built.parent().unwrap_or(built);
-    let (source, own) = (folder.join("source"), folder.join("target"));
+    let directory = built.parent().unwrap_or(built);
+    let (source, own) = (directory.join("source"), directory.join("target"));
     // Also what a run that was killed has left.
-    let _ = std::fs::remove_dir_all(folder);
+    let _ = std::fs::remove_dir_all(directory);
     shell(
         "mkdir -p \"$2\" && git -C \"$1\" archive \"$3\" | tar -x -C \"$2\"",
         &[repository.as_ref(), &source, COMMIT.as_ref()],

@@ -25,12 +25,12 @@ pub(super) fn kubectl(cluster: &Cluster) -> Result<(), String> {
     contains(&std::fs::read_to_string(own.kubeconfig()).map_err(told)?, "current-context: t-other")?;
     contains(&own.coracle(&["kubectl", "get", "pods", "--output=name"])?, "pod/coredns-")?;
 
-    let folder = own.home.join("plugins");
-    std::fs::create_dir_all(&folder).map_err(told)?;
+    let directory = own.home.join("plugins");
+    std::fs::create_dir_all(&directory).map_err(told)?;
     let plugin = own.write("plugins/kubectl-coredns", "#!/bin/sh\nexec kubectl get pods --output=name \"$@\"\n")?;
     std::fs::set_permissions(plugin, Permissions::from_mode(0o755)).map_err(told)?;
     let mut command = own.command(&["kubectl", "coredns", "--selector=k8s-app=kube-dns"]);
-    command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    command.env("PATH", format!("{}:/usr/bin:/bin", directory.display()));
     contains(&run(command, None, LIMIT)?.ok()?, "pod/coredns-")?;
 
     // Without the context in the user's files, a change is kept for this command, and a warning says so.

@@ -208,12 +208,12 @@ fn leftovers(cluster: &Cluster) -> Result<(), String> {
 
 /// A helper that the Docker configuration names and that is not installed, as after Docker Desktop.
 fn credential_helper(cluster: &Cluster) -> Result<(), String> {
-    let folder = cluster.home.join("docker-config");
-    std::fs::create_dir_all(&folder).map_err(told)?;
+    let directory = cluster.home.join("docker-config");
+    std::fs::create_dir_all(&directory).map_err(told)?;
     let look = |config: &str| {
-        std::fs::write(folder.join("config.json"), config).map_err(told)?;
+        std::fs::write(directory.join("config.json"), config).map_err(told)?;
         let mut command = cluster.command(&["doctor", "--output=json"]);
-        command.env("DOCKER_CONFIG", &folder);
+        command.env("DOCKER_CONFIG", &directory);
         run(command, None, LIMIT)
     };
     finding(&look(r#"{"credsStore": "t-absent"}"#)?, "credential-helper", "docker-credential-t-absent")?;

@@ -98,7 +98,7 @@ impl Failed {
     }
 }
 
-/// A cluster of its own, whose configuration is this; `FOLDER` in it stands for a folder with its files.
+/// A cluster of its own, whose configuration is this; `FOLDER` in it stands for a directory with its files.
 fn fail(cluster: &Cluster, config: &str, more: &[&str]) -> Result<Failed, String> {
     fail_as(cluster, config, more, &[])
 }

@@ -130,7 +130,7 @@ fn engine_permission(cluster: &Cluster) -> Result<(), String> {
     if !root || !socket {
         return Ok(());
     }
-    // The build folder may be closed to others.
+    // The build directory may be closed to others.
     let binary = cluster.home.join("coracle");
     std::fs::copy(crate::harness::coracle(), &binary).map_err(|error| error.to_string())?;
     let mut command = Command::new("setpriv");

@@ -61,10 +61,10 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
         &["garbage.tar", "docker save"],
     )?;
 
-    let folder = cluster.home.join("build");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = cluster.home.join("build");
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let build = |path: Option<&str>| {
-        let mut command = cluster.command(&["image", "build", "--tag", "t-ids:1", &folder.display().to_string()]);
+        let mut command = cluster.command(&["image", "build", "--tag", "t-ids:1", &directory.display().to_string()]);
         command.envs(path.map(|path| ("PATH", path)));
         command
     };

@@ -98,11 +98,11 @@ pub(super) fn prune(cluster: &Cluster) -> Result<(), String> {
 
 /// Builds the image of `restart` with this word in it, as the next version of the same name.
 fn build(cluster: &Cluster, image: &str, word: &str) -> Result<String, String> {
-    let folder = cluster.home.join("rolled");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = cluster.home.join("rolled");
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     cluster.write("rolled/Dockerfile", &format!("FROM {IMAGE}\nCOPY word /word\n"))?;
     cluster.write("rolled/word", word)?;
-    let output = cluster.coracle_output(&["image", "build", "--tag", image, &folder.display().to_string()])?;
+    let output = cluster.coracle_output(&["image", "build", "--tag", image, &directory.display().to_string()])?;
     // The next version takes its name away.
     let id = docker(&["image", "inspect", "--format={{.Id}}", image])?;
     cleanup::register_object("image", id.trim());

@@ -317,9 +317,9 @@ pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
     };
     cluster.kubectl(&["delete", "deployment,service", "who", "--ignore-not-found"])?;
     cluster.write("who.yaml", &block("yaml").ok_or("the page has no manifest")?)?;
-    let mut folders = vec![Path::new(crate::harness::coracle()).parent().ok_or("no folder")?.to_path_buf()];
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    let search = std::env::join_paths(folders).map_err(|error| error.to_string())?;
+    let mut directories = vec![Path::new(crate::harness::coracle()).parent().ok_or("no directory")?.to_path_buf()];
+    directories.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let search = std::env::join_paths(directories).map_err(|error| error.to_string())?;
     for block in page.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
         for line in
             block.lines().filter_map(|line| line.strip_prefix("$ ")).filter(|line| !line.contains("create cluster"))

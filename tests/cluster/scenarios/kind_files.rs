@@ -83,8 +83,8 @@ fn flags(cluster: &Cluster, component: &str) -> Result<String, String> {
 
 /// kubeadm's directory of patches, through a mount.
 fn directory_of_patches(cluster: &Cluster) -> Result<(), String> {
-    let folder = cluster.home.join("patches");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = cluster.home.join("patches");
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     let scheduler = |field: &str| {
         format!("spec:\n  containers:\n  - name: kube-scheduler\n    {field}:\n      requests: {{cpu: 123m}}\n")
     };

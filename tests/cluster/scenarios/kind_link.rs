@@ -1,4 +1,4 @@
-//! The command under the name `kind`: scripts as kind's users have them, in a folder of `tests/kind-scripts`.
+//! The command under the name `kind`: scripts as kind's users have them, in a directory of `tests/kind-scripts`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -88,8 +88,8 @@ fn create(cluster: &Cluster) -> Result<(), String> {
     cleanup::register_object("network", &session.network);
     let told = |error: std::io::Error| error.to_string();
     let tools = cluster.home.join("bin");
-    for folder in [&tools, &session.home()] {
-        std::fs::create_dir_all(folder).map_err(told)?;
+    for directory in [&tools, &session.home()] {
+        std::fs::create_dir_all(directory).map_err(told)?;
     }
     let link = tools.display().to_string();
     cluster.coracle(&["kind-link", &link])?;
@@ -191,10 +191,10 @@ fn e2e_framework(cluster: &Cluster) -> Result<(), String> {
     let session = Session::of(cluster)?;
     let name = format!("{}-e2e", cluster.name);
     cleanup::register(&name, &cluster.home);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e-framework");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e-framework");
     let config = cluster.write("e2e.yaml", "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n")?;
     let mut command = session.shell("go test -count=1 -v ./...")?;
-    command.current_dir(folder).env("CLUSTER", &name).env("IMAGE", &session.image).env("CONFIG", config);
+    command.current_dir(directory).env("CLUSTER", &name).env("IMAGE", &session.image).env("CONFIG", config);
     command.env("LOGS", cluster.home.join("e2e-logs")).env_remove("KIND_CLUSTER_NAME");
     for variable in ["GOPATH", "GOCACHE", "GOMODCACHE"] {
         let mut go = Command::new("go");

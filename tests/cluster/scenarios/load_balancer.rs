@@ -355,9 +355,9 @@ pub(super) fn cost(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/load-balancer.md");
     let page = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut folders = vec![Path::new(crate::harness::coracle()).parent().ok_or("no folder")?.to_path_buf()];
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    let search = std::env::join_paths(folders).map_err(|error| error.to_string())?;
+    let mut directories = vec![Path::new(crate::harness::coracle()).parent().ok_or("no directory")?.to_path_buf()];
+    directories.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let search = std::env::join_paths(directories).map_err(|error| error.to_string())?;
     let shell = |line: &str| {
         let mut command = cluster.shell(line);
         command.env("PATH", &search).current_dir(&cluster.home);

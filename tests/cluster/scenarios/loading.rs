@@ -21,14 +21,14 @@ fn image(cluster: &Cluster, tag: &str, layer: &[u8]) -> Result<String, String> {
     let told = |error: std::io::Error| error.to_string();
     let image = format!("{}{tag}:{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("image", &image);
-    let folder = cluster.home.join(tag);
-    std::fs::create_dir_all(&folder).map_err(told)?;
-    std::fs::write(folder.join("layer"), layer).map_err(told)?;
-    std::fs::write(folder.join("name"), &image).map_err(told)?;
-    let recipe = folder.join("Dockerfile").display().to_string();
+    let directory = cluster.home.join(tag);
+    std::fs::create_dir_all(&directory).map_err(told)?;
+    std::fs::write(directory.join("layer"), layer).map_err(told)?;
+    std::fs::write(directory.join("name"), &image).map_err(told)?;
+    let recipe = directory.join("Dockerfile").display().to_string();
     std::fs::write(&recipe, "FROM scratch\nCOPY layer /layer\nCOPY name /name\nCMD [\"/name\"]\n").map_err(told)?;
-    docker(&["build", "--quiet", "--tag", &image, &folder.display().to_string()])?;
-    std::fs::remove_dir_all(&folder).map_err(told)?;
+    docker(&["build", "--quiet", "--tag", &image, &directory.display().to_string()])?;
+    std::fs::remove_dir_all(&directory).map_err(told)?;
     Ok(image)
 }
 
@@ -153,9 +153,9 @@ pub(super) fn at_once(cluster: &Cluster) -> Result<(), String> {
 fn has(cluster: &Cluster, image: &str) -> Result<(), String> {
     let name = format!("docker.io/library/{image}");
     let said = cluster.in_node(&format!(
-        "set -e; folder=$(mktemp --directory); ctr --namespace k8s.io images mount {name} $folder >/dev/null
-        cat $folder/name; stat --format ' %s' $folder/layer
-        ctr --namespace k8s.io images unmount --rm $folder >/dev/null; rmdir $folder"
+        "set -e; directory=$(mktemp --directory); ctr --namespace k8s.io images mount {name} $directory >/dev/null
+        cat $directory/name; stat --format ' %s' $directory/layer
+        ctr --namespace k8s.io images unmount --rm $directory >/dev/null; rmdir $directory"
     ))?;
     ensure(said.starts_with(&format!("{image} ")), || format!("{name} in the node has: {said}"))
 }

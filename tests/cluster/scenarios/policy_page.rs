@@ -54,7 +54,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The manifests of the page are files in the folder of this test.
+/// The manifests of the page are files in the directory of this test.
 fn in_home(cluster: &Cluster, word: String) -> String {
     let path = cluster.home.join(&word);
     if word.ends_with("yaml") && path.is_file() { path.display().to_string() } else { word }

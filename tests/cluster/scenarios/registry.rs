@@ -176,13 +176,13 @@ pub(super) fn push(cluster: &Cluster) -> Result<(), String> {
     let worker = format!("{}-worker", cluster.name);
     runs(cluster, "first", &image, &cluster.node())?;
     runs(cluster, "second", &image, &worker)?;
-    let folder = cluster.home.join("app");
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let directory = cluster.home.join("app");
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
     cluster.write("app/Dockerfile", &format!("FROM {}\nCOPY change /change\n", hello::IMAGE))?;
     cluster.write("app/change", &host)?;
     let image = format!("{host}/team/app:2");
     cleanup::register_object("image", &image);
-    docker(&["build", "--quiet", "--tag", &image, &folder.display().to_string()])?;
+    docker(&["build", "--quiet", "--tag", &image, &directory.display().to_string()])?;
     let began = Instant::now();
     docker(&["push", "--quiet", &image])?;
     let pushed = began.elapsed();
@@ -374,8 +374,8 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.kubectl(&["exec", "still", "--", "echo", "runs on"])?, "runs on")?;
     let object = cluster.kubectl_output(&["get", "configmap", "local-registry-hosting", "--namespace=kube-public"])?;
     contains(&object.stderr, "NotFound")?;
-    let folders = cluster.in_node("ls /etc/containerd/certs.d")?;
-    ensure(!folders.contains(&host), || format!("a node still has {folders}"))?;
+    let directories = cluster.in_node("ls /etc/containerd/certs.d")?;
+    ensure(!directories.contains(&host), || format!("a node still has {directories}"))?;
     let volume = ["volume", "ls", "--quiet", "--filter", &format!("name={name}")];
     contains(&docker(&volume)?, &name)?;
     let done = cluster.coracle(&["registry", "delete", "--name", &name, "--volumes", "--output=json"])?;

@@ -131,10 +131,10 @@ pub(super) fn coracle_kubectl(cluster: &Cluster) -> Result<(), String> {
 
 /// `export logs` writes what one needs to find a fault.
 pub(super) fn export_logs(cluster: &Cluster) -> Result<(), String> {
-    let folder = cluster.home.join("logs");
-    cluster.coracle(&["export", "logs", &folder.display().to_string()])?;
+    let directory = cluster.home.join("logs");
+    cluster.coracle(&["export", "logs", &directory.display().to_string()])?;
     let mut files = Vec::new();
-    super::security::files_below(&folder, &mut files);
+    super::security::files_below(&directory, &mut files);
     let of_size = |part: &str| {
         let found = files.iter().any(|path| {
             path.display().to_string().contains(part) && path.metadata().is_ok_and(|metadata| metadata.len() > 0)

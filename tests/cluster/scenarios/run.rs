@@ -160,13 +160,13 @@ fn action(cluster: &Cluster) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let [output, state] = ["output", "state"].map(|name| cluster.home.join(name));
     let call = |script: &str| {
-        let folder = Path::new(coracle()).parent().unwrap_or(root);
+        let directory = Path::new(coracle()).parent().unwrap_or(root);
         let mut command = Command::new("node");
         command
             .arg(root.join("action").join(script))
             .env("HOME", &cluster.home)
             .env("KUBECONFIG", cluster.kubeconfig());
-        command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default()));
+        command.env("PATH", format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default()));
         command.env("GITHUB_OUTPUT", &output).env("GITHUB_STATE", &state);
         command
     };

@@ -163,9 +163,9 @@ pub(super) fn certificates(cluster: &Cluster) -> Result<(), String> {
     contains(&text, "TLS Web Server Authentication")
 }
 
-/// All files below a folder.
-pub(super) fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+/// All files below a directory.
+pub(super) fn files_below(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             files_below(&path, files);

@@ -64,8 +64,8 @@ fn nodes() -> String {
 fn arguments(cluster: &Cluster, program: &str) -> Result<String, String> {
     // The programs of the control plane are one file with many names: argv 0 tells them apart.
     let script = format!(
-        "for folder in /proc/[0-9]*; do first=$(tr '\\0' '\\n' <$folder/cmdline 2>/dev/null | sed -n 1p); \
-         [[ ${{first##*/}} == {program} ]] && tr '\\0' '\\n' <$folder/cmdline; done; true"
+        "for directory in /proc/[0-9]*; do first=$(tr '\\0' '\\n' <$directory/cmdline 2>/dev/null | sed -n 1p); \
+         [[ ${{first##*/}} == {program} ]] && tr '\\0' '\\n' <$directory/cmdline; done; true"
     );
     let found = cluster.in_node(&script)?;
     ensure(!found.is_empty(), || format!("there is no process {program}"))?;
@@ -184,7 +184,7 @@ fn pool(cluster: &Cluster) -> Result<BTreeMap<String, String>, String> {
     Ok(services.map(|service| (super::basics::name(service), address(service).unwrap_or_default())).collect())
 }
 
-/// A folder of the host is in the node, read-only.
+/// A directory of the host is in the node, read-only.
 pub(super) fn mounts(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.in_node("cat /shown/file")?, "of the host")?;
     let write = cluster.in_node("echo x >/shown/file");

@@ -22,7 +22,8 @@ pub(super) fn chart(cluster: &Cluster) -> Result<(), String> {
 
 fn helm() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(helm) = std::env::split_paths(&path).map(|folder| folder.join("helm")).find(|helm| helm.is_file()) {
+    if let Some(helm) = std::env::split_paths(&path).map(|directory| directory.join("helm")).find(|helm| helm.is_file())
+    {
         return Ok(helm);
     }
     let cache = dirs::cache_dir().ok_or("there is no cache directory")?.join("coracle/test-tools");

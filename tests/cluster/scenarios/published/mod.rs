@@ -56,13 +56,13 @@ impl Registry {
 }
 
 fn unpacked(home: &Path) -> Option<PathBuf> {
-    let folder = home.join("registry-package");
-    std::fs::create_dir_all(&folder).ok()?;
+    let directory = home.join("registry-package");
+    std::fs::create_dir_all(&directory).ok()?;
     let mut command = Command::new("sh");
     command.args(["-c", "apt-get download docker-registry && dpkg --extract docker-registry_*.deb ."]);
-    command.current_dir(&folder);
+    command.current_dir(&directory);
     run(command, None, TRANSFER).ok()?.ok().ok()?;
-    let program = folder.join("usr/bin/docker-registry");
+    let program = directory.join("usr/bin/docker-registry");
     program.is_file().then_some(program)
 }
 

@@ -66,16 +66,16 @@ pub(super) fn layer(random: &mut Random, below: &Tree, sparse: bool) -> Result<L
     Ok(Layer { sparse: tape.holes, tar: tape.finish()?, tree, inherited })
 }
 
-fn below(folder: &[u8], path: &[u8]) -> bool {
-    folder.is_empty() || path.len() > folder.len() && path.starts_with(folder) && path[folder.len()] == b'/'
+fn below(directory: &[u8], path: &[u8]) -> bool {
+    directory.is_empty() || path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
 }
 
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(&[], |place| &path[..place])
 }
 
-fn join(folder: &[u8], name: &[u8]) -> Path {
-    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
+fn join(directory: &[u8], name: &[u8]) -> Path {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 impl Work<'_> {
@@ -99,8 +99,8 @@ impl Work<'_> {
     }
 
     /// A directory for something new, maybe one that is not there yet and that no entry describes.
-    fn folder(&mut self) -> Path {
-        let mut folder = if self.random.one_in(3) {
+    fn directory(&mut self) -> Path {
+        let mut directory = if self.random.one_in(3) {
             Path::new()
         } else {
             self.pick(|_, _, kind| kind == EntryType::Directory).unwrap_or_default()
@@ -108,10 +108,10 @@ impl Work<'_> {
         if self.random.one_in(4) {
             for _ in 0..=self.random.below(2) {
                 let name = self.name();
-                folder = join(&folder, &name);
+                directory = join(&directory, &name);
             }
         }
-        folder
+        directory
     }
 
     fn name(&mut self) -> Vec<u8> {
@@ -139,11 +139,11 @@ impl Work<'_> {
         }
         self.parents(&above)?;
         let known = self.tree.entries.get(&above).cloned();
-        let folder = known.filter(|(kind, _)| *kind == EntryType::Directory);
-        let is_new = folder.is_none();
-        let mut attributes = folder.map_or(Attributes::PLAIN, |(_, attributes)| attributes);
+        let directory = known.filter(|(kind, _)| *kind == EntryType::Directory);
+        let is_new = directory.is_none();
+        let mut attributes = directory.map_or(Attributes::PLAIN, |(_, attributes)| attributes);
         // What is made in a directory with the set-group-ID bit gets that too.
-        let inherits = self.tree.entries.get(parent(&above)).is_some_and(|(_, folder)| folder.mode & 0o2000 != 0);
+        let inherits = self.tree.entries.get(parent(&above)).is_some_and(|(_, directory)| directory.mode & 0o2000 != 0);
         // The engine makes it anew, whatever the layers below have.
         if attributes.is_plain() && (is_new || !inherits) && self.random.one_in(2) {
             if inherits {
@@ -253,8 +253,8 @@ impl Work<'_> {
             2 => vec![b't'; 101 + self.random.below(900)],
             3 => "/ziel/größe".into(),
             _ => {
-                let folder = self.pick(|_, _, kind| kind == EntryType::Directory).unwrap_or_default();
-                [b"/", folder.as_slice()].concat()
+                let directory = self.pick(|_, _, kind| kind == EntryType::Directory).unwrap_or_default();
+                [b"/", directory.as_slice()].concat()
             }
         }
     }
@@ -262,8 +262,8 @@ impl Work<'_> {
     // ---- what a layer does ----
 
     fn add(&mut self) -> Result<(), String> {
-        let (folder, name) = (self.folder(), self.name());
-        self.add_at(&join(&folder, &name))
+        let (directory, name) = (self.directory(), self.name());
+        self.add_at(&join(&directory, &name))
     }
 
     fn add_at(&mut self, path: &[u8]) -> Result<(), String> {
@@ -296,8 +296,8 @@ impl Work<'_> {
 
     /// One more name of a file of this layer.
     fn link(&mut self) -> Result<(), String> {
-        let (folder, name) = (self.folder(), self.name());
-        let path = join(&folder, &name);
+        let (directory, name) = (self.directory(), self.name());
+        let path = join(&directory, &name);
         if self.files.is_empty() || self.tree.entries.contains_key(&path) || !self.is_free(&path) {
             return self.add();
         }

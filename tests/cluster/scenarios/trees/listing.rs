@@ -1,4 +1,4 @@
-//! All that can be known about the files below a folder, as text.
+//! All that can be known about the files below a directory, as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Files by path from the folder, and what they are.
+/// Files by path from the directory, and what they are.
 pub(super) type Listing = BTreeMap<String, String>;
 
-/// Lists a folder. The time of these directories is left out.
-pub(super) fn list(folder: &Path, timeless: impl Fn(&[u8]) -> bool) -> Result<Listing, String> {
+/// Lists a directory. The time of these directories is left out.
+pub(super) fn list(directory: &Path, timeless: impl Fn(&[u8]) -> bool) -> Result<Listing, String> {
     let mut found = Vec::new();
-    walk(folder, &mut found).map_err(|error| format!("{}: {error}", folder.display()))?;
+    walk(directory, &mut found).map_err(|error| format!("{}: {error}", directory.display()))?;
     let mut groups: BTreeMap<(u64, u64), String> = BTreeMap::new();
     let mut listing = Listing::new();
     for (path, metadata) in found {
-        let name = path.strip_prefix(folder).unwrap_or(&path).as_os_str().as_bytes();
+        let name = path.strip_prefix(directory).unwrap_or(&path).as_os_str().as_bytes();
         let shown = name.escape_ascii().to_string();
         let mut text = describe(&path, &metadata).map_err(|error| format!("{}: {error}", path.display()))?;
         if !(metadata.is_dir() && timeless(name)) {

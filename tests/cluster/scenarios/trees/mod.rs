@@ -205,8 +205,8 @@ fn unmount_in_node(cluster: &Cluster) -> Result<(), String> {
 
 /// What the engine's containers of these images show: its layers, mounted as it mounts them.
 fn of_engine(cluster: &Cluster, names: &[String], images: &[Image]) -> Result<Vec<Listing>, String> {
-    let folder = cluster.home.join("trees");
-    let empty = folder.join("empty");
+    let directory = cluster.home.join("trees");
+    let empty = directory.join("empty");
     std::fs::create_dir_all(&empty).map_err(|error| error.to_string())?;
     let arguments: Vec<&str> = ["image", "inspect"].into_iter().chain(names.iter().map(String::as_str)).collect();
     let inspected = json(&docker(&arguments)?)?;
@@ -217,7 +217,7 @@ fn of_engine(cluster: &Cluster, names: &[String], images: &[Image]) -> Result<Ve
         let layers: Vec<&str> = parts.into_iter().flatten().flat_map(|part| part.split(':')).collect();
         let depth = layers.iter().collect::<BTreeSet<_>>().len() - 1;
         ensure(depth == image.layers.len(), || format!("the engine has {depth} layers: {data}"))?;
-        let place = folder.join("mount");
+        let place = directory.join("mount");
         std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
         let options = format!("ro,lowerdir={}", layers.join(":"));
         let mut mount = Command::new("mount");
