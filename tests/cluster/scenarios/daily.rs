@@ -243,8 +243,11 @@ pub(super) fn completion(cluster: &Cluster) -> Result<(), String> {
         run(cluster.shell(&script), None, LIMIT)?.ok()
     };
     let has = |words: &[&str], expected: &str| {
-        let found = complete(words)?;
-        ensure(found.lines().any(|line| line == expected), || format!("{words:?} gave {found}"))
+        // A shell waits for a second; on a busy machine a node may need longer.
+        eventually(PATIENCE, || {
+            let found = complete(words)?;
+            ensure(found.lines().any(|line| line == expected), || format!("{words:?} gave {found}"))
+        })
     };
     let node = cluster.node();
     has(&["sta"], "status")?;
