@@ -20,14 +20,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The other way to go on.
 const MOVE: &str = "or give the cluster other ports: `coracle start --move-ports`";
 
+/// The ports of the host that a container has when it runs.
+pub(super) async fn published(engine: &dyn Engine, container: &str) -> Result<Vec<PortBinding>> {
+    let inspected = engine.inspect(container).await?;
+    Ok(inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default())
+}
+
 /// Checks that the ports of everything that starts are free, or soon are, before anything is started.
 pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<()> {
     let mut wanted = Vec::new();
     // What is paused has kept its ports.
     for container in parts.to_start().flatten().filter(|container| container.state != State::Paused) {
-        let inspected = engine.inspect(&container.id).await?;
-        let bindings = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-        wanted.extend(bindings.into_iter().map(|binding| (container.name.clone(), binding)));
+        wanted.extend(
+            published(engine, &container.id).await?.into_iter().map(|binding| (container.name.clone(), binding)),
+        );
     }
     if wanted.is_empty() {
         return Ok(());
@@ -51,9 +57,9 @@ pub async fn obstacle(engine: &dyn Engine, cluster: &Cluster, containers: &[Cont
     let mut wanted = Vec::new();
     let idle = |state| !matches!(state, State::Running | State::Restarting | State::Paused);
     for container in cluster.containers().filter(|container| idle(container.state)) {
-        let inspected = engine.inspect(&container.id).await?;
-        let bindings = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-        wanted.extend(bindings.into_iter().map(|binding| (container.name.clone(), binding)));
+        wanted.extend(
+            published(engine, &container.id).await?.into_iter().map(|binding| (container.name.clone(), binding)),
+        );
     }
     let taken = taken(&wanted, containers, engine.place().is_host());
     Ok((!taken.is_empty()).then(|| taken_error(&taken)))

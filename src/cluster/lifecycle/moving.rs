@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cluster::lifecycle::bindings::{bindings, taken_now};
+use crate::cluster::lifecycle::bindings::{published, taken_now};
 use crate::cluster::lifecycle::parts::Parts;
 use crate::config::Role;
 use crate::engine::spec::{Container, Labels, PortBinding, Protocol, State};
@@ -78,12 +78,6 @@ pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Opti
     }
 }
 
-/// The ports of the host that a container has when it runs.
-async fn published(engine: &dyn Engine, container: &str) -> Result<Vec<PortBinding>> {
-    let inspected = engine.inspect(container).await?;
-    Ok(inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default())
-}
-
 /// Gives what is about to start free ports in the place of those that others have. Its containers are made anew, and are the
 /// same in everything else.
 pub(super) async fn move_taken(engine: &dyn Engine, parts: &Parts) -> Result<Vec<Moved>> {
@@ -145,6 +139,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::cluster::lifecycle::bindings::bindings;
     use crate::engine::fake::FakeEngine;
     use crate::engine::spec::ContainerSpec;
 

@@ -1,7 +1,7 @@
 //! The load balancer takes over the API's port of the host from the control plane that was alone until then.
 
 use crate::cluster::found::{self, Cluster, Node};
-use crate::cluster::lifecycle::bindings::bindings;
+use crate::cluster::lifecycle::bindings::published;
 use crate::cluster::lifecycle::bootstrap::CNI_MANIFEST;
 use crate::cluster::lifecycle::node::etcd;
 use crate::cluster::lifecycle::node::planes::{Front, is_of, leads, run_in};
@@ -13,7 +13,7 @@ use crate::cluster::upload::write_files;
 use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::files::read_file;
-use crate::engine::spec::{Container, PortBinding};
+use crate::engine::spec::Container;
 use crate::error::{Code, Error, Result};
 use crate::kubernetes::apply;
 use crate::plan::layout::API_PORT;
@@ -63,9 +63,8 @@ pub(super) async fn take_over(
         return Err(error.on_node(&balancer.name));
     }
     step.detail(&old.name, "restarting behind the load balancer");
-    let inspected = engine.inspect(&old.container.id).await?;
-    let own = inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default();
-    let own: Vec<PortBinding> = own.into_iter().filter(|port| port.container_port != API_PORT).collect();
+    let mut own = published(engine, &old.container.id).await?;
+    own.retain(|port| port.container_port != API_PORT);
     let anew = engine.republish(&old.container.id, &own, &old.container.labels).await?;
     engine.start_container(&anew).await?;
     lead_others(engine, &before.cluster, front).await?;
