@@ -90,7 +90,7 @@ list! {
         "another program in the node has the port", "choose another port for one of them in the configuration";
     Cgroups = "cgroups", None, true, cgroups: "what the kubelet says of cgroups",
         "the kubelet cannot use the cgroups that it is configured to use", "check `cgroupRoot`, `kubeReservedCgroup`, `systemReservedCgroup` and `failCgroupV1` in `kubelet`; `docker info` shows the version of the engine's cgroups";
-    DnsLoop = "dns-loop", None, true, dns_loop: "CoreDNS' plugin `loop`",
+    DnsLoop = "dns-loop", None, true, dns_loop: "CoreDNS' plugin `loop`, and the resolver of its node",
         "CoreDNS asks itself, because the resolver of its node leads back to it", "name another resolver in `resolvConf` of `kubelet`, or in `forward` of `coreDNS`";
     Proxy = "proxy", None, false, proxy: "calls of the kubelet to the API server",
         "a proxy stands between the node and the API server", "exclude the cluster's addresses from the proxy with NO_PROXY; `systemctl show kubelet --property=Environment` in the node shows what it has";

@@ -5,6 +5,7 @@ mod ask;
 pub mod back;
 pub mod causes;
 pub mod diagnose;
+pub mod dns;
 mod explain;
 mod facts;
 mod lines;

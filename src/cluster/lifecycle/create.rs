@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::access;
 use crate::cluster::contents::{self, Contents};
-use crate::cluster::health::wait::{conditions, until_dns_stays, until_usable};
+use crate::cluster::health::dns::until_dns_stays;
+use crate::cluster::health::wait::{conditions, until_usable};
 use crate::cluster::health::watch::watched;
 use crate::cluster::lifecycle::delete::{Scope, delete};
 use crate::cluster::lifecycle::{bootstrap, facts, finished, ignored, kept_logs, preflight, provision, together};

@@ -177,7 +177,7 @@ const SLOW: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: slow
 fn dns_loop(cluster: &Cluster) -> Result<(), String> {
     let node = with_file(cluster, "/etc/t-resolv.conf", "nameserver 10.96.0.10\n")?;
     let failed = fail(cluster, &format!("kubelet: {{resolvConf: /etc/t-resolv.conf}}\nnodes: [{node}]"), &[])?;
-    failed.of("component-failed", "dns-loop", &["coredns keeps failing", "plugin/loop", "resolvConf"])
+    failed.of("component-failed", "dns-loop", &["CoreDNS asks itself", "resolvConf"])
 }
 
 fn proxy(cluster: &Cluster) -> Result<(), String> {
