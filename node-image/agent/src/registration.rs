@@ -1,4 +1,4 @@
-//! Restores this node's object after somebody has deleted it and the kubelet has created it again: its pod subnets, which
+//! Restores this node's object after someone has deleted it and the kubelet has created it again: its pod subnets, which
 //! the cluster gives anew, and the labels that the kubelet may not set, such as its role.
 
 use std::convert::Infallible;

@@ -34,7 +34,7 @@ const PODS: &str = "/api/v1/pods";
 const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 
 /// The time limit for a connection that passes; any other is dropped and never ends by itself.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PASS_TIMEOUT: Duration = Duration::from_millis(400);
 
 fn build_network() -> Network {
     let network = Network::new(&NAMESPACES);
@@ -141,13 +141,13 @@ fn listen(namespace: &str, port: u16) {
 fn connect(from: &str, to: &str) -> Option<TcpStream> {
     let to: SocketAddr = to.parse().unwrap();
     inside(from, move || {
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE).ok()?;
+        let mut stream = TcpStream::connect_timeout(&to, PASS_TIMEOUT).ok()?;
         echoes(&mut stream).then_some(stream)
     })
 }
 
 fn echoes(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PASS_TIMEOUT)).unwrap();
     stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok()
 }
 

@@ -1,7 +1,7 @@
 //! The forwarder (`coracle-agent forward`, in a container of its own): what arrives at its port goes to a node that works, at
 //! the node's own port or to a Service by its name. `coracle-agent forward check` says whether anything answers there.
 //!
-//! Nothing is polled: which node works and which address the Service has is found out when somebody connects.
+//! Nothing is polled: which node works and which address the Service has is found out when someone connects.
 
 mod name;
 mod target;

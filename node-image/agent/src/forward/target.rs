@@ -165,10 +165,10 @@ impl Targets {
 }
 
 fn read(path: &PathBuf) -> Result<(Forwarding, Option<SystemTime>), String> {
-    let said = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+    let failed = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
     let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let text = std::fs::read(path).map_err(|error| said(&error))?;
-    let forwarding: Forwarding = serde_json::from_slice(&text).map_err(|error| said(&error))?;
+    let text = std::fs::read(path).map_err(|error| failed(&error))?;
+    let forwarding: Forwarding = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     if forwarding.service.is_some() {
         way::open(&forwarding.nodes)?;
     }

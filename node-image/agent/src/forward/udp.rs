@@ -113,7 +113,7 @@ impl Conversation {
         }
         match self.targets.living(self.target).await {
             Ok(mut places) => {
-                // To whom nobody ever answered it may be one-way: its place is kept, because its pod knows the client. Else
+                // To whom no one ever answered it may be one-way: its place is kept, because its pod knows the client. Else
                 // another socket is another connection for kube-proxy, and may go to another pod.
                 let is_same = |place: &(UdpSocket, Candidate)| places.first() == Some(&place.1);
                 self.tries += 1;

@@ -204,9 +204,9 @@ fn every_form_gives_the_same_file_and_what_follows_it() {
         longest = longest.max(holes.parts.len());
         let content = holes.content();
         for form in FORMS {
-            let (folder, result) = unpacked(&holes.layer(form));
+            let (directory, result) = unpacked(&holes.layer(form));
             result.unwrap_or_else(|source| panic!("{form:?}, {holes:?}: {source}"));
-            let layer = folder.path().join("layer");
+            let layer = directory.path().join("layer");
             assert!(fs::read(layer.join("file")).unwrap() == content, "{form:?}, {holes:?}");
             assert_eq!(fs::read(layer.join("behind")).unwrap(), b"it");
             assert_eq!(fs::read_dir(layer).unwrap().count(), 2);
@@ -220,9 +220,9 @@ fn holes_take_no_space() {
     let size = 1 << 40;
     let holes = Holes { size, parts: vec![(0, 3), (size / 2, 4)], data: b"oneFour".to_vec() };
     for form in FORMS {
-        let (folder, result) = unpacked(&holes.layer(form));
+        let (directory, result) = unpacked(&holes.layer(form));
         result.unwrap();
-        let file = fs::metadata(folder.path().join("layer/file")).unwrap();
+        let file = fs::metadata(directory.path().join("layer/file")).unwrap();
         assert_eq!(file.len(), size, "{form:?}");
         assert!(file.blocks() * 512 <= 64 << 10, "{form:?}: {}", file.blocks());
     }
@@ -230,12 +230,12 @@ fn holes_take_no_space() {
 
 #[test]
 fn what_gnu_tar_packs_comes_out_as_it_went_in() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut content = vec![0; 700_000];
     for part in 0..30 {
         content[part * 20_480..part * 20_480 + 4096].fill(u8::try_from(part + 1).unwrap());
     }
-    let file = fs::File::create(folder.path().join("file")).unwrap();
+    let file = fs::File::create(directory.path().join("file")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &content[..4096], 0).unwrap();
     for part in 1..30 {
         let range = part * 20_480..part * 20_480 + 4096;
@@ -249,13 +249,13 @@ fn what_gnu_tar_packs_comes_out_as_it_went_in() {
         &["--format=posix", "--sparse-version=1.0"],
     ] {
         let mut command = Command::new("tar");
-        command.args(["--create", "--sparse"]).args(arguments).arg("--directory").arg(folder.path()).arg("file");
+        command.args(["--create", "--sparse"]).args(arguments).arg("--directory").arg(directory.path()).arg("file");
         // Another tar, or none: the test proves nothing here.
         let Some(packed) = command.output().ok().filter(|output| output.status.success()) else { return };
         assert!(packed.stdout.len() < 300_000, "{arguments:?}: it is not sparse");
-        let (folder, result) = unpacked(&packed.stdout);
+        let (directory, result) = unpacked(&packed.stdout);
         result.unwrap();
-        assert!(fs::read(folder.path().join("layer/file")).unwrap() == content, "{arguments:?}");
+        assert!(fs::read(directory.path().join("layer/file")).unwrap() == content, "{arguments:?}");
     }
 }
 
@@ -272,11 +272,11 @@ fn maps_that_do_not_fit_are_refused_with_the_reason() {
         (holes(max, &[(max - 1, 2), (max, 598)]), "impossible offset"),
     ] {
         for form in FORMS {
-            let (folder, result) = unpacked(&holes.layer(form));
+            let (directory, result) = unpacked(&holes.layer(form));
             let message = result.unwrap_err().to_string();
             let counted = message.contains(why);
             assert!(counted && message.contains("file` is damaged"), "{form:?}: {message}");
-            assert_eq!(fs::read_dir(folder.path().join("layer")).unwrap().count(), 0, "{form:?}");
+            assert_eq!(fs::read_dir(directory.path().join("layer")).unwrap().count(), 0, "{form:?}");
         }
     }
     let too_large = Holes { size: max, parts: vec![(0, 600)], data: vec![1; 600] };
@@ -321,9 +321,9 @@ fn a_version_that_nobody_knows_is_any_file() {
     records.extend(record("GNU.sparse.name", "other"));
     let mut layer = entry(EntryType::XHeader, "pax", &records);
     layer.extend(entry(EntryType::Regular, "file", b"content"));
-    let (folder, result) = unpacked(&end(layer));
+    let (directory, result) = unpacked(&end(layer));
     result.unwrap();
-    assert_eq!(fs::read(folder.path().join("layer/file")).unwrap(), b"content");
+    assert_eq!(fs::read(directory.path().join("layer/file")).unwrap(), b"content");
 }
 
 /// Changes of a few bytes each, anywhere in the headers and maps, with corrected checksums.
@@ -350,11 +350,11 @@ fn damaged_layers_never_panic_nor_write_outside_nor_take_more_space_than_they_ha
             layer.truncate(random.below(size));
         }
         correct(&mut layer);
-        let (folder, result) = unpacked(&layer);
+        let (directory, result) = unpacked(&layer);
         *if result.is_ok() { &mut taken } else { &mut refused } += 1;
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "round {round}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "round {round}");
         let most = size as u64 + (parts as u64 + 20) * (8 << 10);
-        let held = held(&folder.path().join("layer"));
+        let held = held(&directory.path().join("layer"));
         assert!(held <= most, "round {round}: {held} bytes of {most}");
     }
     assert!(refused > 300 && taken > 300, "{refused} were refused, {taken} taken");

@@ -295,15 +295,15 @@ fn what_old_archives_say_in_their_own_way_is_understood() {
         tar.resize(tar.len().next_multiple_of(512), 0);
     };
     // A directory is a file whose name ends with a slash; links have a size and no content; no time is no time.
-    add("folder/", 0, 0, &|_| {}, b"");
-    add("folder/file", 0, 3, &|header| header.as_old_mut().mtime = [0; 12], b"one");
-    let to_file = |header: &mut Header| header.as_old_mut().linkname[..11].copy_from_slice(b"folder/file");
-    add("folder/link", b'1', 3, &to_file, b"");
+    add("directory/", 0, 0, &|_| {}, b"");
+    add("directory/file", 0, 3, &|header| header.as_old_mut().mtime = [0; 12], b"one");
+    let to_file = |header: &mut Header| header.as_old_mut().linkname[..11].copy_from_slice(b"directory/file");
+    add("directory/link", b'1', 3, &to_file, b"");
     add("after", b'0', 3, &|_| {}, b"two");
     let target = tempfile::tempdir().unwrap();
     // Nothing is at its end, not even blocks of zeros.
     unpack(tar.as_slice(), target.path()).unwrap();
-    assert_eq!(text(&target, "folder/link"), "one");
+    assert_eq!(text(&target, "directory/link"), "one");
     assert_eq!(text(&target, "after"), "two");
     let behind = [tar, vec![0; 512], vec![1; 512]].concat();
     let message = unpack(behind.as_slice(), tempfile::tempdir().unwrap().path()).unwrap_err().to_string();

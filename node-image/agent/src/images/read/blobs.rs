@@ -16,7 +16,7 @@ const MAX_DEPTH: u8 = 4;
 
 /// containerd's content store.
 pub(crate) struct Blobs {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// An image of this store.
@@ -51,8 +51,8 @@ struct Document {
 }
 
 impl Blobs {
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.join("blobs/sha256") }
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self { directory: directory.join("blobs/sha256") }
     }
 
     /// The image with these layers among those that an ID leads to, which is that of a manifest or an index.
@@ -84,13 +84,13 @@ impl Blobs {
     }
 
     fn document(&self, id: &str) -> io::Result<Vec<u8>> {
-        let content = read_small(&self.folder.join(hex(id)?))?;
+        let content = read_small(&self.directory.join(hex(id)?))?;
         if digest(&content) == id { Ok(content) } else { Err(unexpected(format!("{id} is damaged"))) }
     }
 
     /// A layer, its size and how it is packed.
     pub(crate) fn layer(&self, digest: &str) -> io::Result<(File, u64, Packing)> {
-        let path = self.folder.join(hex(digest)?);
+        let path = self.directory.join(hex(digest)?);
         let mut head = Vec::new();
         File::open(&path)?.take(4).read_to_end(&mut head)?;
         let packing = match head[..] {
@@ -139,13 +139,13 @@ mod tests {
         }
 
         fn on_disk(&self) -> (tempfile::TempDir, Blobs) {
-            let folder = tempfile::tempdir().unwrap();
-            let blobs = Blobs::new(folder.path());
-            std::fs::create_dir_all(&blobs.folder).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let blobs = Blobs::new(directory.path());
+            std::fs::create_dir_all(&blobs.directory).unwrap();
             for content in &self.0 {
-                std::fs::write(blobs.folder.join(hex(&digest(content)).unwrap()), content).unwrap();
+                std::fs::write(blobs.directory.join(hex(&digest(content)).unwrap()), content).unwrap();
             }
-            (folder, blobs)
+            (directory, blobs)
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
         let absent = digest(b"another platform");
         let inner = store.index(&[&mine]);
         let index = store.index(&[&absent, &attestation, &other, &inner]);
-        let (_folder, blobs) = store.on_disk();
+        let (_directory, blobs) = store.on_disk();
         let found = blobs.image(&index, &wanted("sha256:mine")).unwrap();
         assert_eq!(digest(&found.manifest), mine);
         assert_eq!(found, blobs.image(&mine, &wanted("sha256:mine")).unwrap());
@@ -181,11 +181,11 @@ mod tests {
         for _ in 0..6 {
             deep = store.index(&[&deep]);
         }
-        let (_folder, blobs) = store.on_disk();
+        let (_directory, blobs) = store.on_disk();
         for id in [&digest(b"absent"), &noise, &deep, "sha256:/etc/passwd"] {
             blobs.image(id, &wanted("sha256:mine")).unwrap_err();
         }
-        std::fs::write(blobs.folder.join(hex(&image).unwrap()), "{}").unwrap();
+        std::fs::write(blobs.directory.join(hex(&image).unwrap()), "{}").unwrap();
         assert!(blobs.image(&image, &wanted("sha256:mine")).unwrap_err().to_string().contains("is damaged"));
     }
 }

@@ -109,9 +109,9 @@ fn find(places: &Places<'_>, reading: &ReadRequest) -> io::Result<Found> {
     let mut missing: BTreeSet<&str> = reading.layers.iter().map(String::as_str).collect();
     for wanted in &reading.images {
         if places.content.exists() {
-            find_blobs(&Blobs::new(places.content), wanted, &mut missing, &mut found)?;
+            add_from_content(&Blobs::new(places.content), wanted, &mut missing, &mut found)?;
         } else {
-            find_overlay(&Overlay::new(places.images, places.layers), wanted, &mut missing, &mut found)?;
+            add_from_overlay(&Overlay::new(places.images, places.layers), wanted, &mut missing, &mut found)?;
         }
     }
     match missing.first() {
@@ -120,7 +120,7 @@ fn find(places: &Places<'_>, reading: &ReadRequest) -> io::Result<Found> {
     }
 }
 
-fn find_overlay(
+fn add_from_overlay(
     store: &Overlay,
     wanted: &ImageRequest,
     missing: &mut BTreeSet<&str>,
@@ -138,7 +138,12 @@ fn find_overlay(
     Ok(())
 }
 
-fn find_blobs(store: &Blobs, wanted: &ImageRequest, missing: &mut BTreeSet<&str>, found: &mut Found) -> io::Result<()> {
+fn add_from_content(
+    store: &Blobs,
+    wanted: &ImageRequest,
+    missing: &mut BTreeSet<&str>,
+    found: &mut Found,
+) -> io::Result<()> {
     let image = store.image(&wanted.id, &wanted.diff_ids)?;
     for (digest, diff_id) in image.layers.iter().zip(&wanted.diff_ids) {
         if missing.remove(diff_id.as_str()) {

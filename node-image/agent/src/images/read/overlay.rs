@@ -86,14 +86,14 @@ mod tests {
 
     #[test]
     fn what_is_not_there_or_not_its_digest_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Overlay::new(folder.path(), folder.path());
+        let directory = tempfile::tempdir().unwrap();
+        let store = Overlay::new(directory.path(), directory.path());
         let id = digest(b"{}");
         store.image(&id).err().unwrap();
         for id in ["sha256:../../../etc/passwd", "latest", "sha256:", ""] {
             assert!(store.image(id).err().unwrap().to_string().contains("is not a digest"), "{id}");
         }
-        let content = folder.path().join("imagedb/content/sha256");
+        let content = directory.path().join("imagedb/content/sha256");
         fs::create_dir_all(&content).unwrap();
         fs::write(content.join(hex(&id).unwrap()), "{} ").unwrap();
         assert!(store.image(&id).err().unwrap().to_string().contains("is damaged"));

@@ -16,19 +16,19 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC).union(OFlags::DIRE
 
 /// A directory that its own links cannot leave.
 pub(crate) struct Rooted {
-    folder: OwnedFd,
+    directory: OwnedFd,
 }
 
 impl Rooted {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: openat(CWD, folder, DIRECTORY, Mode::empty())? })
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        Ok(Self { directory: openat(CWD, directory, DIRECTORY, Mode::empty())? })
     }
 
     /// Opens a file of this name, as if the directory were the root.
     pub(crate) fn file(&self, name: &[u8]) -> io::Result<File> {
         let path = Path::new(OsStr::from_bytes(name));
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        match openat2(&self.folder, path, READ, Mode::empty(), resolve) {
+        match openat2(&self.directory, path, READ, Mode::empty(), resolve) {
             // Kernels before 5.6, and engines with an older filter of system calls.
             Err(Errno::NOSYS | Errno::PERM) => self.step_by_step(path),
             opened => Ok(opened?.into()),
@@ -43,13 +43,13 @@ impl Rooted {
             Component::ParentDir | Component::Prefix(_) => Some(Err(Errno::XDEV)),
         });
         let mut name = parts.next().ok_or(Errno::ISDIR)??;
-        let mut folder = None;
+        let mut directory = None;
         for next in parts {
-            let above = folder.as_ref().unwrap_or(&self.folder);
-            folder = Some(openat(above, name, DIRECTORY, Mode::empty())?);
+            let above = directory.as_ref().unwrap_or(&self.directory);
+            directory = Some(openat(above, name, DIRECTORY, Mode::empty())?);
             name = next?;
         }
-        Ok(openat(folder.as_ref().unwrap_or(&self.folder), name, READ, Mode::empty())?.into())
+        Ok(openat(directory.as_ref().unwrap_or(&self.directory), name, READ, Mode::empty())?.into())
     }
 }
 
@@ -63,14 +63,14 @@ mod tests {
     #[test]
     fn both_ways_find_the_same_and_neither_leaves() {
         let place = tempfile::tempdir().unwrap();
-        let folder = place.path().join("folder");
-        std::fs::create_dir_all(folder.join("a/b")).unwrap();
-        std::fs::write(folder.join("a/b/file"), "inside").unwrap();
+        let directory = place.path().join("directory");
+        std::fs::create_dir_all(directory.join("a/b")).unwrap();
+        std::fs::write(directory.join("a/b/file"), "inside").unwrap();
         std::fs::write(place.path().join("file"), "outside").unwrap();
-        symlink("/a/b", folder.join("absolute")).unwrap();
-        symlink("../..", folder.join("up")).unwrap();
-        symlink(place.path().join("file"), folder.join("out")).unwrap();
-        let rooted = Rooted::open(&folder).unwrap();
+        symlink("/a/b", directory.join("absolute")).unwrap();
+        symlink("../..", directory.join("up")).unwrap();
+        symlink(place.path().join("file"), directory.join("out")).unwrap();
+        let rooted = Rooted::open(&directory).unwrap();
         for name in ["a/b/file", "./a//b/file", "/a/b/file"] {
             for file in [rooted.file(name.as_bytes()), rooted.step_by_step(Path::new(name))] {
                 let mut content = String::new();

@@ -162,19 +162,19 @@ mod tests {
     }
 
     fn layer(lines: &[String]) -> (tempfile::TempDir, Split) {
-        let folder = tempfile::tempdir().unwrap();
-        let files = folder.path().join("files");
+        let directory = tempfile::tempdir().unwrap();
+        let files = directory.path().join("files");
         std::fs::create_dir(&files).unwrap();
-        let split = folder.path().join("split.gz");
+        let split = directory.path().join("split.gz");
         std::fs::write(&split, packed(lines)).unwrap();
         let split = Split::open(&split, &files).unwrap();
-        (folder, split)
+        (directory, split)
     }
 
     #[test]
     fn a_tar_is_its_bytes_and_the_content_of_its_files_in_turn() {
         use std::os::unix::ffi::OsStrExt;
-        let (folder, split) = layer(&[
+        let (directory, split) = layer(&[
             bytes(b"head "),
             r#"{"type":1,"name":"a/\"b\"","size":5,"payload":"AAAAAAAAAAA=","position":1}"#.to_owned(),
             bytes(b" middle "),
@@ -183,7 +183,7 @@ mod tests {
             r#"{"type":1,"name_raw":"/w==","size":3,"payload":"","position":5}"#.to_owned(),
             bytes(b" end"),
         ]);
-        let files = folder.path().join("files");
+        let files = directory.path().join("files");
         std::fs::create_dir(files.join("a")).unwrap();
         std::fs::write(files.join("a/\"b\""), "first").unwrap();
         std::fs::write(files.join(std::ffi::OsStr::from_bytes(&[0xff])), "raw").unwrap();
@@ -196,24 +196,24 @@ mod tests {
     #[test]
     fn a_file_that_is_gone_or_has_changed_is_found_before_anything_is_sent() {
         let line = r#"{"type":1,"name":"file","size":5,"payload":"","position":0}"#.to_owned();
-        let (folder, split) = layer(std::slice::from_ref(&line));
+        let (directory, split) = layer(std::slice::from_ref(&line));
         assert_eq!(split.size(false).unwrap(), 5);
         split.size(true).unwrap_err();
-        std::fs::write(folder.path().join("files/file"), "longer").unwrap();
+        std::fs::write(directory.path().join("files/file"), "longer").unwrap();
         split.size(true).unwrap_err();
         split.write(&mut Vec::new()).unwrap_err();
-        std::fs::write(folder.path().join("files/file"), "right").unwrap();
+        std::fs::write(directory.path().join("files/file"), "right").unwrap();
         assert_eq!(split.size(true).unwrap(), 5);
     }
 
     #[test]
     fn no_name_leads_out_of_the_layer() {
-        for name in ["../outside", "/outside", "link", "folder/outside"] {
-            let (folder, split) = layer(&[format!(r#"{{"type":1,"name":"{name}","size":6,"position":0}}"#)]);
-            std::fs::write(folder.path().join("outside"), "secret").unwrap();
-            let files = folder.path().join("files");
-            std::os::unix::fs::symlink(folder.path().join("outside"), files.join("link")).unwrap();
-            std::os::unix::fs::symlink(folder.path(), files.join("folder")).unwrap();
+        for name in ["../outside", "/outside", "link", "directory/outside"] {
+            let (directory, split) = layer(&[format!(r#"{{"type":1,"name":"{name}","size":6,"position":0}}"#)]);
+            std::fs::write(directory.path().join("outside"), "secret").unwrap();
+            let files = directory.path().join("files");
+            std::os::unix::fs::symlink(directory.path().join("outside"), files.join("link")).unwrap();
+            std::os::unix::fs::symlink(directory.path(), files.join("directory")).unwrap();
             let mut tar = Vec::new();
             split.write(&mut tar).unwrap_err();
             assert_eq!(tar, b"");
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn damaged_lines_are_refused() {
         for line in ["{", r#"{"type":3,"position":0}"#, r#"{"type":2,"payload":"AAA","position":0}"#] {
-            let (_folder, split) = layer(&[line.to_owned()]);
+            let (_directory, split) = layer(&[line.to_owned()]);
             split.size(false).unwrap_err();
             split.write(&mut Vec::new()).unwrap_err();
         }
