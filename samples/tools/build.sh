@@ -9,16 +9,16 @@ if [ -z "$(docker image ls --quiet tools-base:v1)" ]; then
         exit 1
     }
     echo "Making tools-base:v1 from Debian packages"
-    folder=$(mktemp --directory)
-    trap 'rm -rf "$folder"' EXIT
+    directory=$(mktemp --directory)
+    trap 'rm -rf "$directory"' EXIT
     # The packages are unpacked, not configured: that needs no package manager in the image and halves it.
     mmdebstrap --quiet --variant=extract --format=tar --include=busybox,curl,dash,git,libc-bin,media-types,openssl,python3,tini \
-        bookworm "$folder/all.tar"
-    mkdir "$folder/root"
-    tar --extract --file="$folder/all.tar" --directory="$folder/root" --no-same-owner --exclude='./dev/*' \
+        bookworm "$directory/all.tar"
+    mkdir "$directory/root"
+    tar --extract --file="$directory/all.tar" --directory="$directory/root" --no-same-owner --exclude='./dev/*' \
         --exclude='./usr/share/doc/*' --exclude='./usr/share/locale/*' --exclude='./usr/share/man/*' \
         --exclude='*/perl/*' --exclude='*/perl-base/*' --exclude='./var/lib/apt/*' --exclude='./var/cache/apt/*'
-    tar --create --directory="$folder/root" --owner=0 --group=0 . |
+    tar --create --directory="$directory/root" --owner=0 --group=0 . |
         docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - tools-base:v1 >/dev/null
 fi
 
