@@ -133,6 +133,8 @@ pub enum Reason {
     NameTaken,
     /// The container is stopped or paused.
     NotRunning,
+    /// The kernel gave up on freezing the container's processes, and they go on.
+    NotFrozen,
     /// The engine cannot grant a capability that the container asks for.
     CapabilityMissing,
     /// Two networks have the name that the container asks for.

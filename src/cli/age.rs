@@ -41,7 +41,7 @@ pub(super) fn sentence(limit: &Limit, idle_stop: Option<&str>, now: OffsetDateTi
         Limit::Lifted => "Its limit was lifted; it lives until it is deleted\n".to_owned(),
         Limit::At(expiry) if expiry.is_over(now) => format!("It expired at {expiry}\n"),
         Limit::At(expiry) => format!("It expires at {expiry}, {}\n", left(limit, now)),
-        Limit::Unknown => "It has a time limit, but its nodes cannot be asked for it\n".to_owned(),
+        Limit::Unknown => "It has a time limit, but its nodes cannot be read to find out when it ends\n".to_owned(),
     };
     let idle = idle_stop.map_or_else(String::new, |period| format!("It stops after {period} without use\n"));
     time + &idle

@@ -8,7 +8,6 @@ use crate::cli::command::{Run, commands};
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::expired;
-use crate::cli::kubectl;
 use crate::cli::options::{KubeconfigOption, PositionalName, parse_name};
 use crate::cluster;
 use crate::cluster::leads::{self, Leads};
@@ -16,6 +15,7 @@ use crate::cluster::lifecycle::delete::{self, Scope};
 use crate::config::ClusterName;
 use crate::engine::{SharedEngine, helper};
 use crate::error::{Code, Error, Result};
+use crate::host;
 use crate::kubeconfig::{self, Foreign, Location};
 
 commands! {
@@ -124,7 +124,7 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
 
 /// Removes what leads to a cluster; returns whether the kubeconfig had an entry.
 async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
-    kubectl::forget(&context.ui, name);
+    host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| context.ui.warn(error.to_string()));
     let entry = kubeconfig::remove(location, &name.context()).await?;
     if let Some(Foreign { file, sign }) = kubeconfig::foreign(location, &name.context()) {
         let (file, entry) = (file.display(), name.context());

@@ -13,7 +13,6 @@ use crate::cli::command::Run;
 use crate::cli::context::Context;
 use crate::cli::create::configuration;
 use crate::cli::expired;
-use crate::cli::kubectl;
 use crate::cli::options::{KubeconfigOption, NameOption};
 use crate::cli::output::{Printed, ValueOption};
 use crate::cluster::doctor::{self, Finding, Fix, Request};
@@ -21,6 +20,7 @@ use crate::cluster::lifecycle::garbage::Fate;
 use crate::engine::SharedEngine;
 use crate::engine::address::{self, Environment};
 use crate::error::{Code, Error, Result, closest, counted};
+use crate::host;
 use crate::host::checks::{Id, Severity};
 use crate::host::proxy;
 use crate::plan::ProxySettings;
@@ -179,7 +179,8 @@ async fn apply(context: &Context, engine: Option<&SharedEngine>, fix: &Fix) -> R
         },
         (Fix::Forget { cluster, .. }, _) => {
             fix.apply(engine).await?;
-            kubectl::forget(&context.ui, cluster);
+            host::kubectl::remove_kubeconfig(cluster.as_str())
+                .unwrap_or_else(|error| context.ui.warn(error.to_string()));
         }
         _ => fix.apply(engine).await?,
     }

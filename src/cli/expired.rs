@@ -2,13 +2,13 @@
 
 use time::OffsetDateTime;
 
-use crate::cli::kubectl;
 use crate::cluster::leads::{self, Leads};
 use crate::cluster::lifecycle::delete;
 use crate::cluster::lifecycle::lifetime::{self, Kept, Over};
 use crate::config::ClusterName;
 use crate::engine::SharedEngine;
 use crate::error::Result;
+use crate::host;
 use crate::ui::Ui;
 
 /// Removes what is over. A failure is told, and keeps no command from its work: the next one tries again.
@@ -42,7 +42,7 @@ pub(super) async fn remove(ui: &Ui, engine: &SharedEngine, over: &Over) -> Resul
     if removed.is_empty() {
         return Ok(false);
     }
-    kubectl::forget(ui, name);
+    host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| ui.warn(error.to_string()));
     clear(ui, name, leads.as_ref()).await;
     Ok(true)
 }

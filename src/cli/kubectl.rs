@@ -14,12 +14,10 @@ use crate::cli::context::Context;
 use crate::cli::options::{KubeconfigOption, NameOption};
 use crate::cluster::found::Cluster;
 use crate::cluster::{self, access};
-use crate::config::ClusterName;
 use crate::engine::Engine;
 use crate::error::{Code, Error, OTHER_CACHE, Result};
 use crate::host;
 use crate::kubeconfig::{self, Entry};
-use crate::ui::Ui;
 
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -52,7 +50,7 @@ impl Run for Kubectl {
             ));
             context.ui.hint(format!("`coracle export kubeconfig --name {}` adds the context", cluster.name));
         }
-        let own = cache.join(KUBECONFIGS).join(cluster.name.as_str());
+        let own = host::kubectl::kubeconfig(&cache, cluster.name.as_str());
         let config = kubeconfigs(&entry, own, users, change_of(&self.arguments))?;
         // Returns only if it fails: kubectl takes the place of this process, with its signals and its exit code.
         // The kubeconfig is in the environment: an option could not stand before the name of a plugin.
@@ -99,9 +97,6 @@ fn asks_the_api(arguments: &[OsString]) -> bool {
         words.iter().take_while(|word| **word != "--").any(|word| ["-h", "--help", "--client"].contains(word));
     words.first().is_some_and(|first| !OFFLINE.contains(first)) && !is_help
 }
-
-/// Below the cache: the kubeconfig of each cluster.
-const KUBECONFIGS: &str = "kubeconfig";
 
 /// What a `kubectl config` command changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,18 +164,6 @@ fn search_path(binary: &Path, path: Option<&OsStr>) -> OsString {
     let directories = binary.parent().map(Path::to_owned).into_iter();
     let path = path.unwrap_or_default();
     std::env::join_paths(directories.chain(std::env::split_paths(path))).unwrap_or_else(|_| path.to_owned())
-}
-
-/// Removes the kubeconfig of a cluster that is deleted; warns if it cannot.
-pub(super) fn forget(ui: &Ui, cluster: &ClusterName) {
-    let Ok(cache) = host::kubectl::cache() else { return };
-    let path = cache.join(KUBECONFIGS).join(cluster.as_str());
-    match std::fs::remove_file(&path) {
-        Err(source) if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            ui.warn(format!("cannot remove `{}`: {source}", path.display()));
-        }
-        _ => {}
-    }
 }
 
 /// PATH with the cluster's kubectl first.

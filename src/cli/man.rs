@@ -11,8 +11,8 @@ use crate::error::{Code, Error, Result};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  coracle man | man -l -                           read the page about the command itself
-  coracle man ~/.local/share/man/man1              `man coracle-create-cluster` then finds every page")]
+  coracle man | man -l -               read the page about the command itself
+  coracle man ~/.local/share/man/man1  `man coracle-create-cluster` then finds every page")]
 pub(crate) struct Man {
     /// Directory for the pages of all commands [default: print the page of coracle itself]
     #[arg(value_name = "DIR")]

@@ -25,6 +25,7 @@ use crate::config::{ClusterConfig, Durability, Overrides};
 use crate::engine::SharedEngine;
 use crate::engine::finishing::interrupted;
 use crate::error::{Code, Error, Result};
+use crate::host;
 use crate::kubeconfig::Location;
 
 /// How long a command may take to end after a signal; a runner that gives up on its job waits little longer.
@@ -100,7 +101,7 @@ impl Run {
             ttl: Some(self.ttl.clone()),
             images: self.load.clone(),
             manifests: self.apply.iter().map(absolute).collect::<Result<_>>()?,
-            // Nobody will miss what is in a cluster that ends with its command.
+            // No one will miss what is in a cluster that ends with its command.
             usual_durability: Some(Durability::Ephemeral),
             ..Overrides::default()
         })
@@ -133,7 +134,7 @@ impl Run {
         steps.begin(ui, format!("Delete cluster `{name}`"), true);
         let step = ui.step(format!("Deleting cluster `{name}`"));
         let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
-        kubectl::forget(ui, &name);
+        host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| ui.warn(error.to_string()));
         if deleted.is_ok() {
             step.finish();
         }

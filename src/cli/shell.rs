@@ -61,7 +61,7 @@ impl Run for Shell {
             failed.with_cause(&source)
         })?;
         if !is_whole {
-            // The engine has no exit code of a command that nobody listens to any more; `| head` is no failure.
+            // The engine has no exit code of a command that no one listens to any more; `| head` is no failure.
             return Ok(ExitCode::SUCCESS);
         }
         let code = engine.exit_code(&id).await?;
@@ -98,7 +98,7 @@ fn take_terminal() -> Result<RawTerminal> {
         .map_err(|source| Error::new(Code::FileFailed, "cannot switch this terminal to raw mode").with_cause(&source))
 }
 
-/// Passes what is typed to the session and what it says to the user, until it ends; `false` if nobody reads it any more.
+/// Passes what is typed to the session and what it says to the user, until it ends; `false` if no one reads it any more.
 async fn hold(engine: &dyn Engine, session: Session, has_terminal: bool, ui: &Ui) -> std::io::Result<bool> {
     let Conversation { input, mut output } = session.ends;
     let show = async {

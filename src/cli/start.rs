@@ -22,10 +22,9 @@ use crate::ui::Format;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  coracle start dev             start the cluster `dev` and wait until it is usable
-  coracle start --all --wait 0s start every cluster and wait for none
-  coracle start dev --move-ports
-                                start `dev` on other ports if its own are taken")]
+  coracle start dev               start the cluster `dev` and wait until it is usable
+  coracle start --all --wait 0s   start every cluster and wait for none
+  coracle start dev --move-ports  start `dev` on other ports if its own are taken")]
 pub(crate) struct Start {
     #[command(flatten)]
     clusters: ClustersOption,
@@ -66,7 +65,7 @@ impl Run for Start {
     }
 }
 
-/// Gives a cluster other ports in the place of those that somebody has, and says so.
+/// Gives a cluster other ports in the place of those that someone has, and says so.
 async fn move_ports(context: &Context, engine: &SharedEngine, name: &ClusterName) -> Result<Vec<Moved>> {
     let work = async |engine: SharedEngine| start::move_ports(&*engine, name).await;
     let (moved, left) = Box::pin(context.run_to_end(engine, work)).await?;

@@ -68,7 +68,7 @@ impl Run for Status {
 }
 
 impl Status {
-    /// Shows the health until the command is interrupted, the cluster is gone, or nobody reads any more.
+    /// Shows the health until the command is interrupted, the cluster is gone, or no one reads any more.
     async fn watch(&self, context: &Context, engine: &dyn Engine, name: &ClusterName) -> Result<ExitCode> {
         let (mut watch, mut before) = (Watch::new(&context.ui), Value::Null);
         loop {

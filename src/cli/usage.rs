@@ -233,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn the_verbs_of_a_whole_cluster_are_those_of_the_grammar() {
+        let grammar = Arguments::command();
+        let has = |command: &Command, id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
+        let is_verb = |command: &&Command| has(command, "positional") && has(command, "all");
+        let mut verbs: Vec<&str> = grammar.get_subcommands().filter(is_verb).map(Command::get_name).collect();
+        let mut known = VERBS.to_vec();
+        verbs.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(verbs, known);
+    }
+
+    #[test]
     fn kinds_verbosity_is_understood() {
         let read = |line: &str| {
             let words = with_verbosity(words(line));

@@ -34,7 +34,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Shows the text of now. The value is whether anybody still reads it.
+    /// Shows the text of now. The value is whether anyone still reads it.
     pub(super) fn show(&mut self, text: &str) -> Result<bool> {
         let news = if self.draws {
             let size = terminal::size().unwrap_or((u16::MAX, u16::MAX));

@@ -1,4 +1,4 @@
-//! What somebody has changed by hand about the container of a node: its name, or its address in the cluster's network. The
+//! What someone has changed by hand about the container of a node: its name, or its address in the cluster's network. The
 //! node keeps the ones that it was made with, so that neither it nor its cluster works as before.
 
 use crate::cluster::found::{Cluster, Node};
@@ -105,14 +105,14 @@ mod tests {
 
     #[test]
     fn a_node_under_another_name_or_address_is_told_with_what_changes_it_back() {
-        let told = |name: &str, addresses: &[&str]| trouble(&node(name, addresses));
-        assert!(told("dev-worker", &["172.18.0.4"]).is_none());
-        let renamed = told("dev-other", &["172.18.0.4"]).unwrap();
+        let trouble_of = |name: &str, addresses: &[&str]| trouble(&node(name, addresses));
+        assert!(trouble_of("dev-worker", &["172.18.0.4"]).is_none());
+        let renamed = trouble_of("dev-other", &["172.18.0.4"]).unwrap();
         assert!(renamed.hints()[0].contains("docker rename dev-other dev-worker"), "{renamed:?}");
-        let moved = told("dev-worker", &["172.18.2.0"]).unwrap();
+        let moved = trouble_of("dev-worker", &["172.18.2.0"]).unwrap();
         assert!(moved.message().contains("172.18.2.0, and not 172.18.0.4"), "{moved:?}");
         // One that is being replaced, and one that is in no network.
-        assert!(told(&format!("dev-worker{REPLACED}"), &["172.18.0.4"]).is_none());
-        assert!(told("dev-worker", &[]).is_none());
+        assert!(trouble_of(&format!("dev-worker{REPLACED}"), &["172.18.0.4"]).is_none());
+        assert!(trouble_of("dev-worker", &[]).is_none());
     }
 }

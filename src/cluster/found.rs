@@ -22,7 +22,7 @@ pub struct Cluster {
     pub endpoint: Option<String>,
     /// When its time is over, if it was created with a limit; it may have got more time since.
     pub expires: Option<Expiry>,
-    /// After which time it stops if nobody uses it, such as `30m`.
+    /// After which time it stops if no one uses it, such as `30m`.
     pub idle_stop: Option<String>,
     /// Whether it looks like one of kind to tools and scripts.
     pub is_as_kind: bool,

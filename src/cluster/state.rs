@@ -158,16 +158,16 @@ mod tests {
 
     #[test]
     fn who_needs_the_api_of_what_does_not_run_is_told_how_to_go_on() {
-        let told = |parts: &[(&str, &str, State)]| match cluster(parts).require_api() {
+        let error_of = |parts: &[(&str, &str, State)]| match cluster(parts).require_api() {
             Ok(()) => String::new(),
             Err(error) => format!("{error}; {}", error.hints().join(" ")),
         };
         let plane = |state| ("p", "control-plane", state);
-        assert!(told(&[plane(State::Paused)]).contains("is paused; `coracle unpause dev`"));
-        assert!(told(&[plane(State::Exited)]).contains("is stopped; `coracle start dev`"));
-        assert_eq!(told(&[plane(State::Running), ("w", "worker", State::Exited)]), "");
+        assert!(error_of(&[plane(State::Paused)]).contains("is paused; `coracle unpause dev`"));
+        assert!(error_of(&[plane(State::Exited)]).contains("is stopped; `coracle start dev`"));
+        assert_eq!(error_of(&[plane(State::Running), ("w", "worker", State::Exited)]), "");
         assert!(
-            told(&[plane(State::Exited), ("w", "worker", State::Running)]).contains("control plane `p` is stopped")
+            error_of(&[plane(State::Exited), ("w", "worker", State::Running)]).contains("control plane `p` is stopped")
         );
         let three = |balancer, second, third| {
             [
@@ -177,8 +177,10 @@ mod tests {
                 ("p3", "control-plane", third),
             ]
         };
-        assert_eq!(told(&three(State::Running, State::Running, State::Exited)), "");
-        assert!(told(&three(State::Running, State::Paused, State::Exited)).contains("1 of 3 control planes run"));
-        assert!(told(&three(State::Exited, State::Running, State::Running)).contains("load balancer `b` is stopped"));
+        assert_eq!(error_of(&three(State::Running, State::Running, State::Exited)), "");
+        assert!(error_of(&three(State::Running, State::Paused, State::Exited)).contains("1 of 3 control planes run"));
+        assert!(
+            error_of(&three(State::Exited, State::Running, State::Running)).contains("load balancer `b` is stopped")
+        );
     }
 }

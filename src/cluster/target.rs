@@ -108,19 +108,19 @@ mod tests {
 
     #[test]
     fn who_wants_something_of_a_node_that_does_not_run_is_told_what_starts_it() {
-        let told = |plane, worker| {
+        let error_of = |plane, worker| {
             let all = clusters(&[("p", "control-plane", plane), ("w", "worker", worker)]);
             match choose(all, None, "w").unwrap().require_running() {
                 Ok(()) => String::new(),
                 Err(error) => format!("{}, {}", error.message(), error.hints()[0]),
             }
         };
-        assert_eq!(told(State::Exited, State::Running), "");
-        assert_eq!(told(State::Running, State::Exited), "`w` is stopped, `coracle node start w` starts it");
+        assert_eq!(error_of(State::Exited, State::Running), "");
+        assert_eq!(error_of(State::Running, State::Exited), "`w` is stopped, `coracle node start w` starts it");
         assert_eq!(
-            told(State::Exited, State::Exited),
+            error_of(State::Exited, State::Exited),
             "`w` is stopped, `coracle start dev` starts it, with all of its cluster"
         );
-        assert_eq!(told(State::Paused, State::Paused), "`w` is paused, `coracle unpause dev` resumes it");
+        assert_eq!(error_of(State::Paused, State::Paused), "`w` is paused, `coracle unpause dev` resumes it");
     }
 }

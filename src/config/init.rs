@@ -1,4 +1,4 @@
-//! The first configuration file of somebody who has none.
+//! The first configuration file of someone who has none.
 
 use serde_json::{Map, Value as Json, json};
 

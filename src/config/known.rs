@@ -6,7 +6,7 @@ use std::io::Read as _;
 use base64::Engine as _;
 use serde::Deserialize;
 
-/// No list is longer; what is in a label of somebody else's image may unpack to anything.
+/// No list is longer; what is in a label of someone else's image may unpack to anything.
 const MAX_SIZE: u64 = 4 << 20;
 
 /// The types of flags that are given once per value, because each value may contain commas: pflag's words for them.
@@ -50,7 +50,7 @@ impl Known {
 
     fn collect(&self, of_type: &str, above: &str, name: &str, found: &mut Vec<String>) {
         let Some(fields) = of_type.strip_prefix('#').and_then(|name| self.types.get(name)) else { return };
-        // No type of Kubernetes contains itself; this is for labels that somebody has made.
+        // No type of Kubernetes contains itself; this is for labels that someone has made.
         if above.matches('.').count() > 8 {
             return;
         }

@@ -1,4 +1,4 @@
-//! How long a cluster lives: until its time is over, and until nobody has used it for long enough.
+//! How long a cluster lives: until its time is over, and until no one has used it for long enough.
 
 use super::reader::{Fields, Reader};
 use super::{ClusterConfig, Period};

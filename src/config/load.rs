@@ -134,9 +134,14 @@ pub fn is_of_kind(text: &str) -> bool {
     matches!(tree::parse(text), Ok(Some(root)) if kind::is_of_kind(&root))
 }
 
+/// How many problems there are, in words.
+pub fn problem_count(problems: &[Problem]) -> String {
+    if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) }
+}
+
 /// The error with all problems of a configuration.
 pub fn invalid(file: &str, problems: Vec<Problem>) -> Error {
-    let count = if problems.len() == 1 { "a problem".to_owned() } else { format!("{} problems", problems.len()) };
+    let count = problem_count(&problems);
     let subject = if problems.iter().all(|problem| problem.place.starts_with("--")) {
         "the command line".to_owned()
     } else {

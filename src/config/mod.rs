@@ -46,7 +46,7 @@ pub use convert::{Converted, convert, convert_minikube};
 pub use dns::CoreDns;
 pub use etcd::Durability;
 pub use flags::{FlagValue, Flags};
-pub use load::{Overrides, invalid, is_of_kind, load, load_partly};
+pub use load::{Overrides, invalid, is_of_kind, load, load_partly, problem_count};
 pub use name::ClusterName;
 pub use node_flags::NodeFlags;
 pub use node_settings::{Cpus, HostAlias, Memory, NodeSettings, UNLIMITED, Ulimit, is_cdi};
@@ -118,10 +118,10 @@ pub struct ClusterConfig {
     /// Absolute paths of files and directories with objects that are applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<String>,
-    /// How long the cluster lives; `None` for as long as nobody deletes it.
+    /// How long the cluster lives; `None` for as long as no one deletes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Period>,
-    /// How long nobody may use the API until the nodes stop; `None` for ever.
+    /// How long no one may use the API until the nodes stop; `None` for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_stop: Option<Period>,
     /// A Docker network that nodes join besides their own. With it, the cluster looks like one of kind to tools and scripts:

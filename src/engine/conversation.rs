@@ -54,7 +54,7 @@ impl Conversation {
             }
             Ok::<_, std::io::Error>(())
         };
-        // When the command has ended, nobody reads what is left of the input.
+        // When the command has ended, no one reads what is left of the input.
         let wrote = {
             tokio::pin!(feed, gather);
             let mut wrote = Ok(());

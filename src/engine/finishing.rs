@@ -92,7 +92,7 @@ where
     result
 }
 
-/// A decorator: reading calls are passed on, and each changing call is a task of its own that nobody can drop.
+/// A decorator: reading calls are passed on, and each changing call is a task of its own that no one can drop.
 pub struct Finishing {
     engine: SharedEngine,
     calls: TaskTracker,

@@ -71,14 +71,11 @@ fn of_mount(line: &str) -> Option<String> {
 pub(super) async fn find(engine: &dyn Engine, address: &Address, own: &Surroundings) -> Result<Place> {
     for id in &own.ids {
         let Some(found) = engine.inspect(id).await? else { continue };
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let mode = text(&found.description["HostConfig"]["NetworkMode"]);
-        let name = text(&found.description["Name"]).trim_start_matches('/').to_owned();
-        return Ok(match mode.strip_prefix("container:") {
-            _ if mode == "host" => Place::Host,
+        return Ok(match found.network_mode.strip_prefix("container:") {
+            _ if found.network_mode == "host" => Place::Host,
             // Its network is that of another one.
             Some(other) => Place::Container { id: other.to_owned(), name: other.to_owned() },
-            None => Place::Container { id: text(&found.description["Id"]), name },
+            None => Place::Container { id: found.id, name: found.name },
         });
     }
     match address {
@@ -131,7 +128,7 @@ mod tests {
         let socket = Address::Unix("/s".into());
         let far = Address::Tcp { host: "docker".to_owned(), port: 2376, tls: None };
         let near = Address::Tcp { host: "127.0.0.1".to_owned(), port: 2375, tls: None };
-        // Documentation addresses are nobody's; those of the loopback are everybody's.
+        // Documentation addresses are no one's; those of the loopback are everyone's.
         let (away, here) = (with_bridge("198.51.100.0/24").await, with_bridge("127.0.0.0/8").await);
         let host = Surroundings::default();
         for address in [&socket, &near] {

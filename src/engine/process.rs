@@ -48,7 +48,7 @@ fn start(pid: u32) -> Option<u64> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?;
-    // One that has ended stays as a zombie until its parent asks for it, and in containers nobody may.
+    // One that has ended stays as a zombie until its parent asks for it, and in containers no one may.
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let mark = format!("{:x}-{:x}-{}", child.id(), start(child.id()).unwrap(), parts[2]);
         assert_eq!(life(&mark), Life::Lives);
-        // Nobody has asked for its end yet.
+        // No one has asked for its end yet.
         child.kill().unwrap();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while life(&mark) == Life::Lives && std::time::Instant::now() < end {

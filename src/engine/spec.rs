@@ -65,7 +65,6 @@ pub struct EngineInfo {
 pub struct Image {
     /// The image ID, `sha256:…`.
     pub id: String,
-    /// Its labels.
     pub labels: Labels,
     /// Uncompressed layer digests (diffIDs), lowest first.
     pub layers: Vec<String>,
@@ -84,7 +83,6 @@ pub struct Image {
 pub struct Login {
     /// The registry, as `docker login` names it.
     pub server: String,
-    /// User name.
     pub user: String,
     /// Password or token.
     pub password: String,
@@ -93,7 +91,6 @@ pub struct Login {
 /// The addresses of a network in one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AddressPool {
-    /// The subnet.
     pub subnet: IpNet,
     /// The host's address in it.
     pub gateway: IpAddr,
@@ -111,12 +108,10 @@ pub struct NetworkSpec {
     /// Maximum packet size, if not the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// Labels.
     pub labels: Labels,
 }
 
 impl NetworkSpec {
-    /// Its subnets.
     pub fn subnets(&self) -> Vec<IpNet> {
         self.pools.iter().map(|pool| pool.subnet).collect()
     }
@@ -125,15 +120,11 @@ impl NetworkSpec {
 /// A network of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// ID.
     pub id: String,
-    /// Name.
     pub name: String,
-    /// Subnets.
     pub subnets: Vec<IpNet>,
     /// The largest packet, bytes, if it is not the default of 1500.
     pub mtu: Option<u32>,
-    /// Labels.
     pub labels: Labels,
 }
 
@@ -228,7 +219,6 @@ pub struct ContainerSpec {
     pub stop_signal: Option<&'static str>,
     /// Environment, `NAME=value`.
     pub environment: Vec<String>,
-    /// Labels.
     pub labels: Labels,
     /// Network ID or name; `None` for the engine's default network.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,13 +228,10 @@ pub struct ContainerSpec {
     pub joins: Vec<String>,
     /// Fixed IPv4 or IPv6 addresses in the network.
     pub addresses: Vec<IpAddr>,
-    /// Mounts.
     pub mounts: Vec<Mount>,
     /// Paths with an empty file system in memory.
     pub tmpfs: Vec<String>,
-    /// Published ports.
     pub ports: Vec<PortBinding>,
-    /// Privileges.
     pub privilege: Privilege,
     /// Start it again when the engine or the host restarts.
     pub restart: bool,
@@ -323,15 +310,11 @@ impl ContainerSpec {
 /// A container as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// ID.
     pub id: String,
-    /// Name.
     pub name: String,
     /// Reference or ID of its image.
     pub image: String,
-    /// Its state.
     pub state: State,
-    /// Labels.
     pub labels: Labels,
     /// Addresses on its networks.
     pub addresses: Vec<IpAddr>,
@@ -341,7 +324,6 @@ pub struct Container {
     pub network_ids: Vec<String>,
     /// Names of its volumes.
     pub volumes: Vec<String>,
-    /// Published ports.
     pub ports: Vec<PortBinding>,
     /// Seconds since the epoch when it was created.
     pub created: i64,
@@ -357,6 +339,9 @@ impl Container {
 /// A container in detail.
 #[derive(Clone, PartialEq)]
 pub struct Inspected {
+    /// Its whole ID, by which the kernel tells of it.
+    pub id: String,
+    pub name: String,
     /// Its program runs, or the engine is about to start it again.
     pub running: bool,
     /// Exit code of its last end; 0 once the engine has started it again.
@@ -365,28 +350,28 @@ pub struct Inspected {
     pub restart_count: u64,
     /// ID of the image that it was made from.
     pub image: String,
-    /// Its labels.
     pub labels: Labels,
-    /// The engine's full description. It holds the values of environment variables, which may be secret.
+    /// When it was started last, by the clock of the engine's host, in the form of RFC 3339.
+    pub started_at: String,
+    /// The network that it was made for, such as `host`, or `container:` with the ID of the container whose network it uses.
+    pub network_mode: String,
+    /// The host's ports that it has when it runs.
+    pub ports: Vec<PortBinding>,
+    /// The engine's full description, to be written to a file. It holds the values of environment variables, which may be secret.
     pub description: serde_json::Value,
 }
 
 /// A volume of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
-    /// Name.
     pub name: String,
-    /// Labels.
     pub labels: Labels,
 }
 
 /// The result of a command in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExecOutput {
-    /// Exit code.
     pub exit_code: i64,
-    /// Standard output.
     pub stdout: Vec<u8>,
-    /// Standard error.
     pub stderr: Vec<u8>,
 }

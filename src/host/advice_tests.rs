@@ -27,26 +27,26 @@ fn an_engine_that_is_well_gets_no_advice() {
 
 #[test]
 fn each_weakness_of_an_engine_is_told() {
-    let told = |change: fn(&mut EngineInfo), nodes: &str| {
+    let advice = |change: fn(&mut EngineInfo), nodes: &str| {
         let mut info = info();
         change(&mut info);
         failed(of_engine(&info, &cluster(nodes)))
     };
     let one = "{role: control-plane}";
     assert_eq!(
-        told(|info| info.data_root = "/var/snap/docker/common/var-lib-docker".to_owned(), one)[0].0,
+        advice(|info| info.data_root = "/var/snap/docker/common/var-lib-docker".to_owned(), one)[0].0,
         "snap-engine"
     );
-    assert_eq!(told(|info| info.storage_driver = "vfs".to_owned(), one)[0].0, "slow-storage-driver");
-    assert_eq!(told(|info| info.cpus = 1, one)[0].0, "few-processors");
+    assert_eq!(advice(|info| info.storage_driver = "vfs".to_owned(), one)[0].0, "slow-storage-driver");
+    assert_eq!(advice(|info| info.cpus = 1, one)[0].0, "few-processors");
     let (id, words) =
-        told(|info| info.memory = 2 << 30, "{role: control-plane}, {role: control-plane}, {role: control-plane}")[0]
+        advice(|info| info.memory = 2 << 30, "{role: control-plane}, {role: control-plane}, {role: control-plane}")[0]
             .clone();
     assert_eq!(id, "little-memory");
     assert!(words.contains("2048 MiB") && words.contains("about 2304 MiB"), "{words}");
-    assert!(told(|info| info.memory = 2 << 30, one).is_empty());
+    assert!(advice(|info| info.memory = 2 << 30, one).is_empty());
     let half = "{role: control-plane, memory: 5Gi}, {role: worker, memory: 5Gi}";
-    let (id, words) = told(|_| {}, half)[0].clone();
+    let (id, words) = advice(|_| {}, half)[0].clone();
     assert_eq!(id, "memory-overcommitted");
     assert!(words.contains("10240 MiB") && words.contains("8192 MiB"), "{words}");
 }

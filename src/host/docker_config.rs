@@ -103,21 +103,21 @@ mod tests {
     #[test]
     fn a_damaged_configuration_and_missing_helpers_are_told() {
         let directory = tempfile::tempdir().unwrap();
-        let told = |text: &str| {
+        let problems_of = |text: &str| {
             std::fs::write(directory.path().join("config.json"), text).unwrap();
             let failed = checks(Some(directory.path()), directory.path().as_os_str()).into_iter();
             failed.filter_map(|check| Some((check.id, check.result.err()?.to_string()))).collect::<Vec<_>>()
         };
-        assert!(told("{}").is_empty());
+        assert!(problems_of("{}").is_empty());
         assert!(
-            matches!(&told("{\n\"auths\": hunter2}")[..], [(Id::DockerConfig, text)] if text.contains("at line 2"))
+            matches!(&problems_of("{\n\"auths\": hunter2}")[..], [(Id::DockerConfig, text)] if text.contains("at line 2"))
         );
         let config = r#"{"credsStore": "desktop", "credHelpers": {"a.example": "here", "b.example": "desktop"}}"#;
         std::fs::write(directory.path().join("docker-credential-here"), "").unwrap();
-        let told = told(config);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].0, Id::CredentialHelper);
-        assert!(told[0].1.contains("`docker-credential-desktop`"));
+        let found = problems_of(config);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, Id::CredentialHelper);
+        assert!(found[0].1.contains("`docker-credential-desktop`"));
         assert!(checks(None, OsStr::new("")).is_empty());
     }
 }

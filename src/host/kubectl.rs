@@ -27,6 +27,23 @@ pub fn path(cache: &Path, version: &str) -> PathBuf {
     cache.join("kubectl").join(version).join("kubectl")
 }
 
+/// Where the kubeconfig of a cluster is in the cache, which only its kubectl reads.
+pub fn kubeconfig(cache: &Path, cluster: &str) -> PathBuf {
+    cache.join("kubeconfig").join(cluster)
+}
+
+/// Removes the kubeconfig of a cluster that is deleted.
+pub fn remove_kubeconfig(cluster: &str) -> Result<()> {
+    let Ok(cache) = cache() else { return Ok(()) };
+    let path = kubeconfig(&cache, cluster);
+    match fs::remove_file(&path) {
+        Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(Error::new(Code::FileFailed, format!("cannot remove `{}`", path.display())).with_cause(&source))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the cache has this kubectl as it was copied, neither cut off nor changed since.
 pub fn is_whole(path: &Path) -> bool {
     check(path).unwrap_or(false)

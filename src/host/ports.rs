@@ -164,7 +164,7 @@ fn program_with(wanted: &Wanted) -> Option<String> {
     }))
 }
 
-/// A published port that somebody else has.
+/// A published port that someone else has.
 #[derive(Debug, Clone)]
 pub struct Taken<'a> {
     pub port: &'a PortBinding,

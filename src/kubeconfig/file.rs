@@ -17,7 +17,7 @@ const PERMISSIONS: u32 = 0o777;
 /// The bits of a mode by which anyone may write.
 const WRITABLE: u32 = 0o222;
 const DIRECTORY_MODE: u32 = 0o700;
-/// Opens a pipe only if somebody reads it.
+/// Opens a pipe only if someone reads it.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// The file that writes to `path` change: the end of its links, whether it exists or not.
@@ -117,7 +117,7 @@ fn finish(new: tempfile::NamedTempFile, target: &Path, text: &str, mode: u32) ->
 
 /// Writes in place, as kubectl does.
 pub(super) fn overwrite(target: &Path, text: &str) -> io::Result<()> {
-    // A pipe that nobody reads would never be opened.
+    // A pipe that no one reads would never be opened.
     let mut file = OpenOptions::new().write(true).truncate(true).custom_flags(NONBLOCK).open(target)?;
     file.write_all(text.as_bytes())
 }
@@ -173,7 +173,7 @@ pub(super) fn check_writable(path: &Path) -> Result<()> {
         .map_err(|source| failure("write", path, &source))
 }
 
-/// Refuses a file that nobody may write: it could be replaced, but its owner does not want it to change.
+/// Refuses a file that no one may write: it could be replaced, but its owner does not want it to change.
 fn check_not_protected(path: &Path, target: &Path) -> Result<()> {
     if fs::metadata(target).is_ok_and(|old| old.is_file() && old.mode() & WRITABLE == 0) {
         return Err(Error::new(Code::FileFailed, format!("cannot write kubeconfig `{}`", path.display()))

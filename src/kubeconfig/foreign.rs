@@ -1,4 +1,4 @@
-//! Entries that have the name of a cluster of coracle and are somebody else's: a name is no proof.
+//! Entries that have the name of a cluster of coracle and are someone else's: a name is no proof.
 
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_coracle_never_writes_is_somebody_elses() {
+    fn what_coracle_never_writes_is_someone_elses() {
         let text = |cluster: &str, user: &str| {
             format!(
                 "clusters:\n- {{name: coracle-a, cluster: {{server: x{cluster}}}}}\nusers:\n- {{name: coracle-a, user: {{{user}}}}}\n"

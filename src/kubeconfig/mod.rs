@@ -109,7 +109,7 @@ pub async fn remove_from(file: &Path, name: &str, authority: &str) -> Result<boo
 }
 
 /// Checks that [`merge`] can work for an entry of this name: that the files can be understood, changed, written and locked,
-/// and that none of them has such an entry of somebody else.
+/// and that none of them has such an entry of someone else.
 pub fn preflight(location: &Location, name: &str) -> Result<()> {
     preflight_within(location, lock::LOCK_TIMEOUT)?;
     match foreign(location, name) {

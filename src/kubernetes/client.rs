@@ -51,7 +51,7 @@ pub enum Failure {
 pub enum Outlook {
     /// It may succeed: the API server is starting, is busy or lacks something that is on its way.
     Passes,
-    /// It lacks something that the control plane makes by itself in its first seconds, or that nobody ever makes.
+    /// It lacks something that the control plane makes by itself in its first seconds, or that no one ever makes.
     Settles,
     /// It fails in the same way.
     Never,
@@ -83,7 +83,7 @@ impl Failure {
         }
     }
 
-    /// The connection broke on its way or before; a server that nobody runs refuses it instead, and another server has another
+    /// The connection broke on its way or before; a server that no one runs refuses it instead, and another server has another
     /// certificate.
     fn is_broken_connection(&self) -> bool {
         match self {

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pods_that_somebody_replaces_are_evicted() {
+    fn only_pods_that_someone_replaces_are_evicted() {
         let pod =
             |owner: Value, phase: &str| json!({"metadata": {"ownerReferences": owner}, "status": {"phase": phase}});
         let owner = |kind: &str| json!([{"kind": kind, "controller": true}]);

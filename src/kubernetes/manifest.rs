@@ -114,7 +114,7 @@ async fn find(client: &Client, path: &str, deadline: Instant) -> Result<Option<V
     retry(deadline, ask).await.map_err(Error::from)
 }
 
-/// Those of the objects that exist without this label, by kind and name: somebody else made them.
+/// Those of the objects that exist without this label, by kind and name: someone else made them.
 pub async fn unlabelled(client: &Client, objects: &[Value], label: &str, deadline: Instant) -> Result<Vec<String>> {
     let resources = Resources::new(client);
     let look = async |object: &Value| {

@@ -131,15 +131,15 @@ fn names_labels_and_selectors_that_cannot_be_are_told() {
     let workload = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "My_App", "labels": {"a b": "", "x": "-y", "": "z"}},
         "spec": {"selector": {"matchLabels": {"app": "a", "tier": "b"}}, "template": {"metadata": {"labels": {"app": "a"}}}}});
     let all: Vec<_> = problems(&workload, NOW).into_iter().map(|wrong| (wrong.pointer, wrong.is_name)).collect();
-    let told = |pointer: &str, is_name: bool| (pointer.to_owned(), is_name);
+    let value = |pointer: &str, is_name: bool| (pointer.to_owned(), is_name);
     assert_eq!(
         all,
         [
-            told("/metadata/name", false),
-            told("/metadata/labels/a b", true),
-            told("/metadata/labels/x", false),
-            told("/metadata/labels/", true),
-            told("/spec/selector/matchLabels/tier", true),
+            value("/metadata/name", false),
+            value("/metadata/labels/a b", true),
+            value("/metadata/labels/x", false),
+            value("/metadata/labels/", true),
+            value("/spec/selector/matchLabels/tier", true),
         ]
     );
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "system:My_Role",

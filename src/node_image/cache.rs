@@ -13,7 +13,7 @@ use crate::error::{Code, Error, OTHER_CACHE, Result};
 
 /// Where outputs are until they are whole.
 const UNFINISHED: &str = "unfinished-";
-/// After this time nobody is working on an unfinished output any more.
+/// After this time no one is working on an unfinished output any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A directory with one subdirectory per output, `NAME-HASH`, and a list of its files beside it. It may be removed at any
@@ -53,7 +53,7 @@ impl Cache {
         let done = done.and_then(|()| Ok(rustix::fs::syncfs(std::fs::File::open(unfinished.path())?)?));
         done.map_err(|source| unusable(&wanted, &source))?;
         match std::fs::rename(unfinished.path(), &wanted) {
-            // Somebody else made the same meanwhile.
+            // Someone else made the same meanwhile.
             Err(_) if wanted.is_dir() => {}
             other => other.map_err(|source| unusable(&wanted, &source))?,
         }

@@ -1,5 +1,6 @@
-//! The labels by which coracle recognises what it made. Every key and every role on what
-//! the engine has is defined here and nowhere else; `node-image/shared` has those inside nodes.
+//! The labels by which coracle recognises what it made: every role, and every key on what the engine has but two, which the
+//! engine needs itself and which are named here too. `node-image/shared` has those inside nodes, and `plan/objects` and
+//! `cluster/addon` those of objects in the API.
 
 use crate::config::{ClusterConfig, Role};
 use crate::engine::spec::Labels;

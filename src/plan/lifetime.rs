@@ -10,7 +10,7 @@ use crate::config::Period;
 
 /// The file in every node with the moment at which it ends: seconds since the epoch, then the same for people.
 pub const EXPIRES: &str = "/etc/coracle/expires";
-/// What the file has instead if somebody lifted the limit.
+/// What the file has instead if someone lifted the limit.
 const NEVER: &str = "never";
 
 /// A moment in whole seconds.

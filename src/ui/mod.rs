@@ -59,7 +59,7 @@ impl Ui {
         self.bytes(text.as_bytes()).map(drop)
     }
 
-    /// Writes bytes to stdout as they are. The value is whether anybody still reads them.
+    /// Writes bytes to stdout as they are. The value is whether anyone still reads them.
     pub fn bytes(&self, bytes: &[u8]) -> Result<bool> {
         match self.0.data(bytes) {
             Ok(()) => Ok(true),

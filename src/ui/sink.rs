@@ -39,13 +39,13 @@ impl Sink {
 
     /// Writes one JSON event as one line on stdout.
     pub(super) fn event(&self, event: &Value) {
-        // The command continues when the reader of its events has gone away: there is nobody left to tell.
+        // The command continues when the reader of its events has gone away: there is no one left to tell.
         let _ = write(&self.stdout, format!("{event}\n").as_bytes());
     }
 
     /// Writes to stderr.
     pub(super) fn talk(&self, text: &[u8]) {
-        // As above: without a stderr there is nobody to tell.
+        // As above: without a stderr there is no one to tell.
         let _ = write(&self.stderr, text);
     }
 }

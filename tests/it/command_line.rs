@@ -105,7 +105,7 @@ fn answer(mut stream: std::os::unix::net::UnixStream, status: &str) {
 
 #[test]
 fn an_engine_that_only_answers_with_errors_is_told_in_its_own_words() {
-    let (_folder, address) = engine_that_says("500 Internal Server Error");
+    let (_directory, address) = engine_that_says("500 Internal Server Error");
     let said = coracle_with(["get", "clusters"], &[("DOCKER_HOST", &address)]);
     assert_eq!(said.code, 4, "{}", said.stderr);
     assert!(said.stderr.starts_with("error[engine-failed]"), "{}", said.stderr);

@@ -19,9 +19,9 @@ use crate::ui::Format;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  coracle node add                                                       one worker
+  coracle node add                                 one worker
+  coracle node add --role control-plane --count 2  three control planes instead of one
   coracle node add --count 2 --label tier=batch --taint batch=yes:NoSchedule
-  coracle node add --role control-plane --count 2                        three control planes instead of one
   coracle node add --port 8080:30080 --mount ./data:/data")]
 pub(crate) struct Add {
     #[command(flatten)]

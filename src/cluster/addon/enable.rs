@@ -55,7 +55,7 @@ pub(crate) async fn apply(target: &Target<'_>, addons: &[Addon], wanted: &[Strin
     Ok(applied)
 }
 
-/// Fails if an object of an add-on already exists and is somebody else's: it would be changed now, and deleted when the add-on
+/// Fails if an object of an add-on already exists and is someone else's: it would be changed now, and deleted when the add-on
 /// is disabled.
 async fn refuse_others(target: &Target<'_>, addon: &Addon, objects: &[Value]) -> Result<()> {
     let marker = state::marker_of(&addon.name);

@@ -19,7 +19,7 @@ async fn node() -> (FakeEngine, Target) {
     (engine, target)
 }
 
-/// A directory with a program, a link and a file in a directory that nobody may write.
+/// A directory with a program, a link and a file in a directory that no one may write.
 fn tree() -> TempDir {
     let place = tempfile::tempdir().unwrap();
     let tree = place.path().join("tree");

@@ -151,13 +151,13 @@ fn a_node_that_is_started_again_and_again_is_told() {
         ports: Vec::new(),
         created: 0,
     };
-    let told = |state| {
+    let findings = |state| {
         let clusters = found::group(vec![container(state)]);
         let found = states(&clusters.iter().collect::<Vec<_>>());
         failed(&found).into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     };
-    assert_eq!(told(State::Restarting), ["node-restarting"]);
-    assert_eq!(told(State::Dead), ["cluster-stopped", "node-restarting"]);
-    assert_eq!(told(State::Paused), ["cluster-stopped"]);
-    assert_eq!(told(State::Running), [""; 0]);
+    assert_eq!(findings(State::Restarting), ["node-restarting"]);
+    assert_eq!(findings(State::Dead), ["cluster-stopped", "node-restarting"]);
+    assert_eq!(findings(State::Paused), ["cluster-stopped"]);
+    assert_eq!(findings(State::Running), [""; 0]);
 }

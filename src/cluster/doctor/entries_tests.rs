@@ -54,7 +54,7 @@ async fn entries_that_lead_nowhere_or_elsewhere_are_found_and_mended() {
     let (engine, directory) = (engine().await, tempfile::tempdir().unwrap());
     let file = directory.path().join("config");
     let location = location(&file);
-    // Nothing listens at port 1; of another machine nobody knows what it has.
+    // Nothing listens at port 1; of another machine no one knows what it has.
     for (cluster, server) in [("gone", "https://127.0.0.1:1"), ("away", "https://192.0.2.1:6443")] {
         kubeconfig::merge(&location, &entry(cluster, server, "other", "certificate"), true).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! What `doctor --fix` does: only what loses nothing that anybody needs.
+//! What `doctor --fix` does: only what loses nothing that anyone needs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

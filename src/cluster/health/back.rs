@@ -2,13 +2,14 @@
 //! and what looks well there may be dead: only what was said since counts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::health::api::{self, Api};
 use crate::cluster::health::probe;
+use crate::cluster::health::wait::pause_since;
 use crate::cluster::health::watch::watched;
 use crate::cluster::run::Run;
 use crate::engine::Engine;
@@ -17,8 +18,6 @@ use crate::kubernetes::ready::{Condition, unready};
 use crate::kubernetes::{Client, object, workload};
 use crate::ui::Step;
 
-/// Pause between two looks.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
 const NODES: &str = "/api/v1/nodes";
@@ -34,7 +33,7 @@ const DNS: &str = "kube-dns";
 pub struct Wanted<'a> {
     /// These nodes.
     pub nodes: &'a [String],
-    /// The cluster has a CNI plugin and kube-proxy from `create`; without them, nobody knows when a node is ready.
+    /// The cluster has a CNI plugin and kube-proxy from `create`; without them, no one knows when a node is ready.
     pub is_complete: bool,
     /// The cluster's DNS.
     pub dns: bool,
@@ -61,12 +60,13 @@ pub async fn until_answers(run: &Run, client: &Client, nodes: &[String], step: &
 
 /// Looks until nothing is missing.
 async fn until(deadline: Instant, step: &Step, look: impl AsyncFn() -> Option<String>) -> Result<()> {
+    let began = Instant::now();
     while let Some(cause) = look().await {
         step.detail(WAITING, &cause);
         if Instant::now() >= deadline {
             return Err(Error::new(Code::NotReady, "gave up waiting for the cluster").because(cause));
         }
-        sleep(POLL_INTERVAL).await;
+        sleep(pause_since(began)).await;
     }
     step.settle(WAITING);
     Ok(())
@@ -75,8 +75,7 @@ async fn until(deadline: Instant, step: &Step, look: impl AsyncFn() -> Option<St
 /// When a container was started last, by the clock of the engine's host, which is also that of its nodes.
 async fn started_at(engine: &dyn Engine, node: &str) -> Result<String> {
     let inspected = engine.inspect(node).await?;
-    let started = inspected.map(|inspected| inspected.description["State"]["StartedAt"].clone());
-    Ok(started.and_then(|started| started.as_str().map(str::to_owned)).unwrap_or_default())
+    Ok(inspected.map(|inspected| inspected.started_at).unwrap_or_default())
 }
 
 /// What is missing.
@@ -100,8 +99,9 @@ async fn look(
             return missing;
         }
     }
-    for node in wanted.nodes {
-        match probe::ask(engine, node).await.map(|found| found.faults.into_iter().next()) {
+    let asked = join_all(wanted.nodes.iter().map(|node| probe::ask(engine, node))).await;
+    for (node, found) in wanted.nodes.iter().zip(asked) {
+        match found.map(|found| found.faults.into_iter().next()) {
             Ok(None) => {}
             Ok(Some(fault)) => return Some(format!("{node}: {}: {}", fault.message(), fault.cause)),
             Err(error) => return Some(error.to_string()),

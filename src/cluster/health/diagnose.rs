@@ -101,7 +101,7 @@ pub async fn find_failure(engine: &dyn Engine, node: &str) -> Option<Failure> {
 
 /// The ID of a container, by which the kernel tells of it.
 pub(super) fn id(inspected: &Inspected) -> String {
-    inspected.description["Id"].as_str().filter(|id| !id.is_empty()).unwrap_or("no container").to_owned()
+    if inspected.id.is_empty() { "no container".to_owned() } else { inspected.id.clone() }
 }
 
 /// What the node itself shows.

@@ -50,7 +50,7 @@ pub(super) fn last_lines(text: &str, count: usize) -> Vec<String> {
     lines[lines.len().saturating_sub(count)..].iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// An exit code, with what it means where that is not known to everybody.
+/// An exit code, with what it means where that is not known to everyone.
 pub(super) fn code(code: i64) -> String {
     match code {
         137 => "137, which is SIGKILL: the kernel, when memory is short (`dmesg` shows it), or a person".to_owned(),

@@ -210,7 +210,7 @@ fn fault(line: &str) -> Option<Fault> {
     let (name, kind) = (fields.next()?, fields.next()?);
     let (error, answer) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
     match kind {
-        "absent" => Some(Fault::new(name, "is not there", "its manifest in /etc/kubernetes/manifests is gone")),
+        "absent" => Some(Fault::new(name, "is missing", "its manifest in /etc/kubernetes/manifests is gone")),
         "disk" if is_full(error) => Some(Fault::new(name, "is full", "no space left on device")),
         "disk" | "certificate" => None,
         // Other states, such as `unknown`, are of a systemd that does not answer, which the questions below find out.
@@ -275,7 +275,7 @@ mod tests {
                 "the kubelet does not answer: Timed out",
                 "etcd does not answer: Failed to connect",
                 "kube-apiserver is not ready: etcd failed",
-                "kube-scheduler is not there: its manifest in /etc/kubernetes/manifests is gone",
+                "kube-scheduler is missing: its manifest in /etc/kubernetes/manifests is gone",
             ]
         );
     }

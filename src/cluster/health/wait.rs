@@ -12,8 +12,9 @@ use crate::kubernetes::ready::Condition;
 use crate::kubernetes::{Client, Failure};
 use crate::ui::Step;
 
-/// Pause between two looks at a condition.
+/// Shortest and longest pause between two looks at what is waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
@@ -61,8 +62,14 @@ pub async fn until_usable(run: &Run, client: &Client, nodes: &[String], conditio
     Ok(())
 }
 
+/// The pause after a look in a wait that began then: on a slow machine, the looks must not take the time that the nodes need.
+pub(super) fn pause_since(began: Instant) -> Duration {
+    (began.elapsed() / 100).clamp(POLL_INTERVAL, MAX_POLL_INTERVAL)
+}
+
 /// Waits for conditions, one after the other.
 async fn until(client: &Client, conditions: &[Condition], deadline: Instant, step: &Step) -> Result<()> {
+    let began = Instant::now();
     for condition in conditions {
         loop {
             let cause = match condition.check(client).await {
@@ -77,7 +84,7 @@ async fn until(client: &Client, conditions: &[Condition], deadline: Instant, ste
                     Error::new(Code::NotReady, format!("gave up waiting for {}", condition.what())).because(cause)
                 );
             }
-            sleep(POLL_INTERVAL).await;
+            sleep(pause_since(began)).await;
         }
         step.settle(WAITING);
     }

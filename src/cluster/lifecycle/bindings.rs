@@ -1,9 +1,7 @@
-//! The host's ports of containers that are about to start: whether somebody took one meanwhile, and who.
+//! The host's ports of containers that are about to start: whether someone took one meanwhile, and who.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::found::Cluster;
@@ -23,7 +21,7 @@ const MOVE: &str = "or give the cluster other ports: `coracle start --move-ports
 /// The ports of the host that a container has when it runs.
 pub(super) async fn published(engine: &dyn Engine, container: &str) -> Result<Vec<PortBinding>> {
     let inspected = engine.inspect(container).await?;
-    Ok(inspected.map(|inspected| bindings(&inspected.description)).unwrap_or_default())
+    Ok(inspected.map(|inspected| inspected.ports).unwrap_or_default())
 }
 
 /// Checks that the ports of everything that starts are free, or soon are, before anything is started.
@@ -72,7 +70,7 @@ fn taken<'a>(wanted: &'a [(String, PortBinding)], containers: &[Container], loca
     wanted.iter().filter_map(find).collect()
 }
 
-/// Who has a port now, if somebody has it.
+/// Who has a port now, if someone has it.
 pub(super) fn taken_now(engine: &dyn Engine, binding: &PortBinding, containers: &[Container]) -> Option<String> {
     ports::taken(binding, containers, engine.place().is_host()).map(|taken| taken.user)
 }
@@ -100,39 +98,20 @@ fn taken_error(taken: &[(&str, Taken<'_>)]) -> Error {
         .hint(MOVE)
 }
 
-/// The bindings in the engine's description of a container, which has them also while it is stopped.
-pub(super) fn bindings(description: &Value) -> Vec<PortBinding> {
-    let Some(map) = description["HostConfig"]["PortBindings"].as_object() else { return Vec::new() };
-    let of = |(key, hosts): (&String, &Value)| {
-        let (port, protocol) = key.split_once('/')?;
-        let (container_port, protocol) = (port.parse().ok()?, protocol.parse().ok()?);
-        let binding = |host: &Value| {
-            let address = host["HostIp"].as_str().filter(|address| !address.is_empty()).unwrap_or("0.0.0.0");
-            let host_address: IpAddr = address.parse().ok()?;
-            let host_port = host["HostPort"].as_str()?.parse().ok()?;
-            Some(PortBinding { host_address, host_port, container_port, protocol })
-        };
-        Some(hosts.as_array()?.iter().filter_map(binding).collect::<Vec<_>>())
-    };
-    map.iter().filter_map(of).flatten().collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
-    use serde_json::json;
+    use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
     use super::*;
+    use crate::engine::spec::Protocol;
 
     #[test]
-    fn a_port_that_somebody_took_is_told_with_who_has_it() {
+    fn a_port_that_someone_took_is_told_with_who_has_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let ports = json!({"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}], "80/tcp": null});
-        let found = bindings(&json!({"HostConfig": {"PortBindings": ports}}));
-        assert_eq!((found.len(), found[0].host_port, found[0].container_port), (1, port, 6443));
-        let wanted = [("dev-control-plane".to_owned(), found[0].clone())];
+        let host_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let binding = PortBinding { host_address, host_port: port, container_port: 6443, protocol: Protocol::Tcp };
+        let wanted = [("dev-control-plane".to_owned(), binding)];
         let error = taken_error(&taken(&wanted, &[], true));
         assert_eq!(error.message(), format!("port {port} on 127.0.0.1 is taken"));
         assert!(error.cause().unwrap().contains(&format!("(process {})", std::process::id())), "{error}");

@@ -177,7 +177,7 @@ async fn the_logs_of_a_failed_create_are_kept_and_its_nodes_are_not() {
     let kept = std::fs::read_dir(directory.path().join("cache/logs")).unwrap().next().unwrap().unwrap();
     assert!(kept.file_name().to_string_lossy().starts_with("t-fake-2"), "{kept:?}");
     assert!(kept.path().join("t-fake-worker/inspect.json").exists());
-    // A cluster of somebody else that has the name is none of this run.
+    // A cluster of someone else that has the name is none of this run.
     options.retain = true;
     failure(&engine, &options).await;
     options.logs = Some(directory.path().join("others"));

@@ -244,7 +244,7 @@ fn untried_port() -> u16 {
     20_000 + u16::try_from((time ^ u128::from(std::process::id())) % 10_000).unwrap_or_default()
 }
 
-/// The configuration for the place that the cluster is made from: on another host nobody here reaches that host's 127.0.0.1.
+/// The configuration for the place that the cluster is made from: on another host no one here reaches that host's 127.0.0.1.
 pub(super) fn for_place(mut cluster: ClusterConfig, place: &Place, ui: &Ui) -> ClusterConfig {
     let address = &mut cluster.networking.api_server_address;
     if let Place::Elsewhere(host) = place

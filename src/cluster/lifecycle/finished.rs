@@ -53,7 +53,7 @@ pub(super) async fn of(engine: &dyn Engine, cluster: &Cluster) -> Result<Creatio
             Ok(Some(_)) => return Ok(Creation::Finished),
             Ok(None) => {}
             Err(error) if error.code() == Code::EngineUnreachable => return Err(error),
-            // Somebody is removing the container just now, and the engine its files.
+            // Someone is removing the container just now, and the engine its files.
             Err(_) => return Ok(Creation::Running),
         }
     }

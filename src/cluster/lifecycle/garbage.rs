@@ -1,4 +1,4 @@
-//! What killed commands have left: found by labels, and removed only where it is certain that nobody needs it any more.
+//! What killed commands have left: found by labels, and removed only where it is certain that no one needs it any more.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub enum Fate {
     Network(String),
     Image(Vec<String>),
     Directory(PathBuf),
-    /// It stays, because it is not certain that nobody needs it.
+    /// It stays, because it is not certain that no one needs it.
     Stays,
 }
 

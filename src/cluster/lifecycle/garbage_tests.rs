@@ -46,7 +46,7 @@ async fn only_what_certainly_nobody_needs_is_removed() {
     network(&fake, "t-torn", Some(&gone)).await;
     network(&fake, "t-beginning", Some(&own)).await;
     network(&fake, "t-unknown", None).await;
-    // Somebody else's.
+    // Someone else's.
     fake.create_container(&ContainerSpec::new("t-killed-worker", "node")).await.unwrap();
 
     let items = find(&engine, Vec::new()).await.unwrap();

@@ -54,7 +54,7 @@ mod tests {
     use crate::engine::fake::FakeEngine;
 
     #[tokio::test]
-    async fn the_network_of_somebody_else_is_used_as_it_is() {
+    async fn the_network_of_someone_else_is_used_as_it_is() {
         let engine = FakeEngine::new(&["node"]);
         engine.put("network kind");
         ensure(&engine, "kind", None).await.unwrap();

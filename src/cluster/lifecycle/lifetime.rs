@@ -156,7 +156,7 @@ pub async fn extend(
         write_files(engine, &container.id, &files).await.map_err(|error| error.on_node(&container.name))
     }))
     .await?;
-    // Somebody else may have removed it while it was over.
+    // Someone else may have removed it while it was over.
     let left = found::get(engine, name).await?;
     match containers.clone().find(|one| !left.containers().any(|other| other.id == one.id)) {
         Some(gone) => Err(Error::new(Code::StepFailed, format!("cluster `{name}` was removed meanwhile"))

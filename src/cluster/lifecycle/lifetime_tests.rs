@@ -89,7 +89,7 @@ async fn a_cluster_that_got_the_name_meanwhile_is_not_removed() {
     let node = cluster(&fake, "t-again", Some(moment(-600)), Limit::At(moment(-600))).await;
     engine.stop_container(&node, 1).await.unwrap();
     let scope = over(&*engine, now()).await.unwrap().remove(0).scope().unwrap();
-    // Another command removed it, and somebody made one of the same name.
+    // Another command removed it, and someone made one of the same name.
     delete(&engine, &scope).await.unwrap();
     assert_eq!(fake.left(), [""; 0]);
     cluster(&fake, "t-again", Some(moment(600)), Limit::At(moment(600))).await;

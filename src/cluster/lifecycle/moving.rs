@@ -1,9 +1,10 @@
-//! Ports of this host that somebody took while a cluster was stopped: others take their place.
+//! Ports of this host that someone took while a cluster was stopped: others take their place.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cluster::astray;
 use crate::cluster::lifecycle::bindings::{published, taken_now};
 use crate::cluster::lifecycle::parts::Parts;
 use crate::config::Role;
@@ -47,10 +48,10 @@ pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Opti
     let all = engine.containers(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
     let role = ContainerRole::LoadBalancer.as_str();
     let mut balancers = all.iter().filter(|other| other.labels.get(labels::ROLE).is_some_and(|of| of == role));
-    // Killed while the balancer was recreated: nothing but this command changes one that runs.
+    // Killed while the balancer was recreated.
     let half = balancers.clone().find(|balancer| balancer.name.ends_with(REPLACED));
     let Some(balancer) = half.or(balancers.next()) else { return Ok(None) };
-    if half.is_none() && (balancer.is_running() || !published(engine, &balancer.id).await?.iter().any(is_of_api)) {
+    if half.is_none() && !published(engine, &balancer.id).await?.iter().any(is_of_api) {
         return Ok(None);
     }
     let mut of_api = Vec::new();
@@ -61,6 +62,8 @@ pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Opti
             if node.is_running() {
                 engine.stop_container(&node.container.id, 0).await?;
             }
+            // It lost its port with its network.
+            astray::reconnect(engine, cluster, std::iter::once(&node.container)).await?;
             engine.republish(&node.container.id, &own, &node.container.labels).await?;
             of_api.extend(api);
         }
@@ -139,8 +142,8 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::cluster::lifecycle::bindings::bindings;
     use crate::engine::fake::FakeEngine;
+    use crate::engine::inside::Inside;
     use crate::engine::spec::ContainerSpec;
 
     fn binding(host_port: u16, container_port: u16) -> PortBinding {
@@ -169,7 +172,7 @@ mod tests {
         let parts = Parts::of_cluster(&engine, &name).await.unwrap();
         assert_eq!(parts.cluster.endpoint, Some(format!("https://127.0.0.1:{}", moved[0].to)));
         let inspected = engine.inspect("dev-control-plane").await.unwrap().unwrap();
-        let now = bindings(&inspected.description);
+        let now = inspected.ports;
         assert!(now.contains(&binding(moved[0].to, API_PORT)) && now.contains(&binding(free, 80)), "{now:?}");
         // Nothing is left to move.
         assert!(move_taken(&engine, &parts).await.unwrap().is_empty());
@@ -206,7 +209,7 @@ mod tests {
         let names: Vec<&str> = now.to_start().flatten().map(|container| container.name.as_str()).collect();
         assert_eq!(names, ["dev-load-balancer", "dev-control-plane"]);
         let inspected = engine.inspect("dev-control-plane").await.unwrap().unwrap();
-        assert_eq!(bindings(&inspected.description), [binding(40001, 80)]);
+        assert_eq!(inspected.ports, [binding(40001, 80)]);
         assert!(take_over(&engine, &now).await.unwrap().is_none());
 
         // Killed while the load balancer, which runs, was recreated with the port.
@@ -227,6 +230,14 @@ mod tests {
         let now = take_over(&engine, &parts).await.unwrap().unwrap();
         assert_eq!(now.cluster.balancer.as_ref().unwrap().name, "dev-load-balancer");
         assert_eq!(published(&engine, "dev-load-balancer").await.unwrap(), [binding(40000, API_PORT)]);
+        assert_eq!(published(&engine, "dev-control-plane").await.unwrap(), []);
+
+        // Killed when the load balancer had the port already, which the control plane has lost with its network.
+        engine.start_container("dev-load-balancer").await.unwrap();
+        let labels = engine.inspect("dev-control-plane").await.unwrap().unwrap().labels;
+        engine.republish("dev-control-plane", &[binding(40000, API_PORT)], &labels).await.unwrap();
+        let parts = Parts::of_cluster(&engine, &"dev".parse().unwrap()).await.unwrap();
+        assert!(take_over(&engine, &parts).await.unwrap().is_some());
         assert_eq!(published(&engine, "dev-control-plane").await.unwrap(), []);
     }
 

@@ -13,7 +13,7 @@ use crate::plan::labels::{self, ContainerRole};
 pub struct Parts {
     /// The cluster as it was found.
     pub cluster: Cluster,
-    /// What stops together, in this order; it starts in the reverse one. Nobody loses what is still needed: pods end while
+    /// What stops together, in this order; it starts in the reverse one. No one loses what is still needed: pods end while
     /// their API server runs, and control planes while the way to them is open.
     stages: [Vec<Container>; 3],
     /// Only these nodes, instead of all containers.

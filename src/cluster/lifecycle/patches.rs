@@ -23,7 +23,7 @@ pub(super) fn read(ui: &Ui, cluster: &ClusterConfig, images: &[NodeImage]) -> Re
         let mut reading = Reading { image, patches: Vec::new(), problems: Vec::new(), passed_over: Vec::new() };
         reading.directory(Path::new(directory));
         for (file, reason) in &reading.passed_over {
-            ui.warn(format!("`{file}` is not taken for a patch: {reason}"));
+            ui.warn(format!("`{file}` is not used as a patch: {reason}"));
         }
         let of_pods = |patch: &Patch| ![KUBELET, COREDNS].contains(&patch.target);
         if node.role == Role::Worker && reading.patches.iter().any(of_pods) {

@@ -11,7 +11,7 @@ use crate::cluster::run::Run;
 use crate::cluster::{access, found, state};
 use crate::engine::Engine;
 use crate::engine::spec::State;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::ui::Step;
 
 /// How long freezing is tried, and the pause between two attempts.
@@ -38,18 +38,14 @@ async fn freeze(engine: &dyn Engine, container: &str) -> Result<()> {
     let deadline = Instant::now() + FREEZE_TIMEOUT;
     loop {
         match engine.pause_container(container).await {
-            Err(error) if is_unfrozen(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            Err(error) if error.reason() == Some(Reason::NotFrozen) && Instant::now() < deadline => sleep(PAUSE).await,
             other => return other,
         }
     }
 }
 
-fn is_unfrozen(error: &Error) -> bool {
-    error.cause().is_some_and(|cause| cause.contains("unable to freeze"))
-}
-
 fn explained(error: Error) -> Error {
-    if is_unfrozen(&error) {
+    if error.reason() == Some(Reason::NotFrozen) {
         return error
             .hint("the machine is too busy to freeze so many processes at once; try again, or use `coracle stop`");
     }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::config::{ClusterConfig, ClusterName, Networking};
+use crate::config::{ClusterConfig, ClusterName, Networking, problem_count};
 use crate::engine::place::Place;
 use crate::engine::spec::{Container, EngineInfo, Image, Network, OsType, Volume};
 use crate::error::{Code, Error, Problem, Result};
@@ -166,11 +166,10 @@ pub fn platform(reference: &str, image: &Image, architecture: &str) -> Result<()
 
 /// The error of a configuration with what this host does not have.
 pub fn host(cluster: &ClusterConfig, problems: Vec<Problem>) -> Result<()> {
-    let count = match problems.len() {
-        0 => return Ok(()),
-        1 => "a problem".to_owned(),
-        count => format!("{count} problems"),
-    };
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let count = problem_count(&problems);
     let what = format!("the configuration of cluster `{}` has {count} on this host", cluster.name);
     Err(Error::new(Code::ConfigInvalid, what).with_problems(problems))
 }

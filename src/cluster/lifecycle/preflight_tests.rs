@@ -5,17 +5,17 @@ use crate::engine::fake::info;
 
 #[test]
 fn an_engine_that_cannot_run_nodes_is_refused() {
-    let told = |change: fn(&mut EngineInfo), place: Place| {
+    let problems = |change: fn(&mut EngineInfo), place: Place| {
         let mut info = info();
         change(&mut info);
         let failed = engine(&info, &place).into_iter().filter(|check| check.result.is_err());
         failed.map(|check| check.id).collect::<Vec<_>>()
     };
-    assert!(told(|_| {}, Place::Host).is_empty());
-    assert_eq!(told(|info| info.os_type = OsType::Windows, Place::Host), [Id::WindowsContainers]);
-    assert_eq!(told(|info| info.rootless = true, Place::Host), [Id::RootlessEngine]);
-    assert_eq!(told(|info| info.architecture = "riscv64".to_owned(), Place::Host), [Id::Architecture]);
-    assert_eq!(told(|_| {}, Place::Apart), [Id::EngineApart]);
+    assert!(problems(|_| {}, Place::Host).is_empty());
+    assert_eq!(problems(|info| info.os_type = OsType::Windows, Place::Host), [Id::WindowsContainers]);
+    assert_eq!(problems(|info| info.rootless = true, Place::Host), [Id::RootlessEngine]);
+    assert_eq!(problems(|info| info.architecture = "riscv64".to_owned(), Place::Host), [Id::Architecture]);
+    assert_eq!(problems(|_| {}, Place::Apart), [Id::EngineApart]);
 }
 
 #[test]

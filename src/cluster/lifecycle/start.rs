@@ -21,7 +21,7 @@ use crate::plan::CLUSTER_CONFIG;
 use crate::plan::node::credentials::Login;
 use crate::ui::Step;
 
-/// Gives what is about to start other ports in the place of those that somebody has taken meanwhile, and all kubeconfigs that
+/// Gives what is about to start other ports in the place of those that someone has taken meanwhile, and all kubeconfigs that
 /// have the cluster's entry its new address. Returns the ports, and those files that could not be corrected.
 pub async fn move_ports(engine: &dyn Engine, name: &ClusterName) -> Result<(Vec<Moved>, Vec<(PathBuf, Error)>)> {
     let mut parts = Parts::of_cluster(engine, name).await?;
@@ -113,7 +113,7 @@ pub async fn log_in(engine: &dyn Engine, parts: &Parts, docker_config: Option<&P
 
 /// Waits until what was started is usable again: by what it says now, and not by what it said before it was stopped.
 ///
-/// `false` if there is nobody to ask, because only some nodes of a stopped cluster were started.
+/// `false` if there is no one to ask, because only some nodes of a stopped cluster were started.
 pub async fn until_usable(run: &Run, parts: &Parts) -> Result<bool> {
     let engine = &*run.engine;
     let cluster = found::get(engine, &parts.cluster.name).await?;

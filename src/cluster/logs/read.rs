@@ -141,7 +141,7 @@ async fn journal(engine: &dyn Engine, node: &str, units: &[&str], options: Optio
     Err(Error::new(Code::StepFailed, "cannot read the journal").on_node(node).because(cause))
 }
 
-/// Starts a command in a node; one that follows ends when nobody reads it any more.
+/// Starts a command in a node; one that follows ends when no one reads it any more.
 async fn start(engine: &dyn Engine, node: &str, command: Vec<String>, follow: bool) -> Result<Session> {
     let guard = ["sh", "-c", WHILE_READ, "sh"].map(str::to_owned);
     let command = if follow { [guard.to_vec(), command].concat() } else { command };
@@ -209,7 +209,7 @@ async fn written(
     show(&text).map(drop)
 }
 
-/// What containers write, until nobody reads it any more.
+/// What containers write, until no one reads it any more.
 async fn follow(
     engine: &dyn Engine,
     node: &str,

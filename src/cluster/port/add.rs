@@ -100,7 +100,7 @@ pub async fn add(run: &Run, cluster: &Cluster, texts: &[String], namespace: &str
     try_join_all(opened).await
 }
 
-/// Starts a forwarder; somebody may have taken its port meanwhile.
+/// Starts a forwarder; someone may have taken its port meanwhile.
 async fn start(engine: &dyn Engine, id: &str, opening: &Opening, local: bool) -> Result<()> {
     let Err(error) = engine.start_container(id).await else { return Ok(()) };
     if error.code() != Code::PortTaken || !local {

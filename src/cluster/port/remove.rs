@@ -111,7 +111,7 @@ mod tests {
             let labels = Labels::from(labels.map(|(key, value)| (key.to_owned(), value.to_owned())));
             engine.create_container(&ContainerSpec { labels, ..ContainerSpec::new(name, "app") }).await.unwrap();
         }
-        // Somebody else's container that only has such a name.
+        // Someone else's container that only has such a name.
         engine.create_container(&ContainerSpec::new("dev-port-8080-tcp", "app")).await.unwrap();
         engine
     }

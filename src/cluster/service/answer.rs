@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection must last. The engine's proxy takes every connection, and closes it at once if nobody is behind it.
+/// How long a connection must last. The engine's proxy takes every connection, and closes it at once if no one is behind it.
 const LASTING: Duration = Duration::from_millis(300);
 
 /// Connects to `HOST:PORT`, and waits a moment whether the connection lasts.

@@ -60,7 +60,7 @@ impl Sight {
         match &self.place {
             Place::Host => Some(reachable_address(address).to_string()),
             Place::Elsewhere(host) if address.is_unspecified() => Some(host.clone()),
-            // They are of the engine's host: its own 127.0.0.1 is nobody else's.
+            // They are of the engine's host: its own 127.0.0.1 is no one else's.
             _ if address.is_loopback() || address.is_unspecified() => None,
             _ => Some(address.to_string()),
         }
@@ -87,7 +87,7 @@ pub(super) struct Unreachable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outlook {
     Never,
-    /// If somebody creates it.
+    /// If someone creates it.
     Unknown,
     /// What makes it reachable is at work.
     Soon,

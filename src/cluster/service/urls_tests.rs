@@ -178,18 +178,18 @@ fn a_service_that_never_has_a_url_says_why() {
 
 #[test]
 fn only_the_api_server_says_that_there_is_no_service() {
-    let told = |failure: Failure| {
+    let error_of = |failure: Failure| {
         let failure = not_read(&failure, "n", "s");
         let is_unknown = failure.outlook == Outlook::Unknown;
         assert_eq!(is_unknown, failure.error.code() == Code::NotFound);
         (failure.error.code(), failure.error.to_string())
     };
     let status = |code| Failure::Status(code, String::new(), "said".to_owned());
-    assert_eq!(told(status(404)).0, Code::NotFound);
-    let (code, text) = told(status(403));
+    assert_eq!(error_of(status(404)).0, Code::NotFound);
+    let (code, text) = error_of(status(403));
     assert!(code == Code::ApiFailed && text.contains("the API server is starting: said"), "{text}");
     assert_eq!(
-        told(Failure::Transport("refused".to_owned())),
+        error_of(Failure::Transport("refused".to_owned())),
         (Code::ApiFailed, "cannot look for Service `s`: refused".to_owned())
     );
 }

@@ -68,15 +68,33 @@ fn ahead(time: &str) -> Option<i64> {
 pub(super) fn inspected(details: ContainerInspectResponse) -> Inspected {
     let description = serde_json::to_value(&details).unwrap_or_default();
     let state = details.state.unwrap_or_default();
+    let host = details.host_config.unwrap_or_default();
     Inspected {
+        id: details.id.unwrap_or_default(),
+        name: details.name.map(|name| name.trim_start_matches('/').to_owned()).unwrap_or_default(),
         // Without a state, nothing says that it ended.
         running: state.running.unwrap_or(true),
         exit_code: state.exit_code.unwrap_or_default(),
         restart_count: details.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
         image: details.image.unwrap_or_default(),
         labels: details.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect(),
+        started_at: state.started_at.unwrap_or_default(),
+        network_mode: host.network_mode.unwrap_or_default(),
+        ports: host.port_bindings.unwrap_or_default().iter().flat_map(bindings).collect(),
         description,
     }
+}
+
+/// The host's ports that lead to a port of a container.
+fn bindings((key, hosts): (&String, &Option<Vec<bollard::models::PortBinding>>)) -> Vec<PortBinding> {
+    let Some((port, protocol)) = key.split_once('/') else { return Vec::new() };
+    let (Ok(container_port), Ok(protocol)) = (port.parse(), protocol.parse()) else { return Vec::new() };
+    let binding = |host: &bollard::models::PortBinding| {
+        let address = host.host_ip.as_deref().filter(|address| !address.is_empty()).unwrap_or("0.0.0.0");
+        let (host_address, host_port) = (address.parse().ok()?, host.host_port.as_deref()?.parse().ok()?);
+        Some(PortBinding { host_address, host_port, container_port, protocol })
+    };
+    hosts.iter().flatten().filter_map(binding).collect()
 }
 
 /// A container as a list of them shows it.
@@ -112,4 +130,28 @@ fn port_of(port: bollard::models::PortSummary) -> Option<PortBinding> {
         container_port: port.private_port,
         protocol: port.typ.and_then(|name| name.to_string().parse().ok()).unwrap_or(Protocol::Tcp),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_container_still_has_the_ports_that_it_was_made_with() {
+        let answer = serde_json::json!({
+            "Id": "0123", "Name": "/dev-control-plane",
+            "State": {"Running": false, "StartedAt": "2026-11-28T21:11:38.447874525Z"},
+            "HostConfig": {"NetworkMode": "coracle-dev", "PortBindings": {
+                "6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "40000"}], "53/udp": [{"HostIp": "", "HostPort": "53"}], "80/tcp": null,
+            }},
+        });
+        let mut found = inspected(serde_json::from_value(answer).unwrap());
+        found.ports.sort_by_key(|port| port.host_port);
+        let ports: Vec<_> =
+            found.ports.iter().map(|port| (port.host_address.to_string(), port.container_port)).collect();
+        assert_eq!(ports, [("0.0.0.0".to_owned(), 53), ("127.0.0.1".to_owned(), 6443)]);
+        assert_eq!((found.ports[0].protocol, found.running), (Protocol::Udp, false));
+        assert_eq!((found.name.as_str(), found.network_mode.as_str()), ("dev-control-plane", "coracle-dev"));
+        assert!(found.started_at.starts_with("2026-11-28T21:11:38"));
+    }
 }

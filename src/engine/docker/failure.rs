@@ -39,7 +39,7 @@ pub(super) fn failed(what: &str, source: &Source) -> Error {
     if is_gone(source) {
         return Error::new(Code::EngineUnreachable, "the Docker engine no longer answers")
             .because(format!("{what}: {}", chain(source)))
-            // Nobody listens: the request has reached no engine.
+            // No one listens: the request has reached no engine.
             .with_reason((!has_sign(source, &NOBODY)).then_some(Reason::AnswerLost))
             .hint(GONE);
     }
@@ -144,6 +144,13 @@ pub(super) fn is_being_removed(source: &Source) -> bool {
 /// The container is already paused.
 pub(super) fn is_paused(source: &Source) -> bool {
     message_of(source).contains("already paused")
+}
+
+/// A container that was not paused. With cgroup v1, the kernel gives up on processes that are just being made.
+pub(super) fn not_paused(container: &str, source: &Source) -> Error {
+    let is_unfrozen = message_of(source).contains("unable to freeze");
+    let error = failed(&format!("cannot pause container `{container}`"), source);
+    if is_unfrozen { error.with_reason(Some(Reason::NotFrozen)) } else { error }
 }
 
 /// The container is not paused, so that it need not be unpaused.
@@ -359,6 +366,8 @@ mod tests {
         let message = "network coracle-dev is ambiguous (2 matches found on name)";
         assert_eq!(start("0123", &answer(message)).reason(), Some(Reason::NetworkAmbiguous));
         assert_eq!(start("0123", &answer("no such file")).reason(), None);
+        let message = "Cannot pause container 0123: runc: unable to freeze: unknown";
+        assert_eq!(not_paused("0123", &answer(message)).reason(), Some(Reason::NotFrozen));
         let message = "Container 0123 is not running";
         assert_eq!(failed("cannot run `true`", &answer(message)).reason(), Some(Reason::NotRunning));
         let taken = Source::DockerResponseServerError { status_code: 409, message: "is already in use by".to_owned() };

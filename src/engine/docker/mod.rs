@@ -275,7 +275,7 @@ impl Engine for Docker {
     async fn start_container(&self, container: &str) -> Result<()> {
         let started = self.client.start_container(container, None::<query::StartContainerOptions>).await;
         match started {
-            // Somebody else was faster.
+            // Someone else was faster.
             Err(source) if failure::status(&source) == Some(304) => Ok(()),
             other => other.map_err(|source| failure::start(container, &source)),
         }
@@ -284,7 +284,7 @@ impl Engine for Docker {
     async fn pause_container(&self, container: &str) -> Result<()> {
         match self.client.pause_container(container).await {
             Err(source) if failure::is_paused(&source) => Ok(()),
-            other => other.map_err(|source| failed(&format!("cannot pause container `{container}`"), &source)),
+            other => other.map_err(|source| failure::not_paused(container, &source)),
         }
     }
 

@@ -185,9 +185,12 @@ fn body(
         ..EndpointSettings::default()
     };
     // The mode is its name or its ID; the engine wants the settings under the same word.
-    let (first, others): (Vec<_>, Vec<_>) = networks
-        .into_iter()
-        .partition(|(name, found)| *name == own || found.network_id.as_ref().is_some_and(|id| *id == own));
+    // One that was connected anew while it was stopped has no ID yet.
+    let is_only = networks.len() == 1;
+    let (first, others): (Vec<_>, Vec<_>) = networks.into_iter().partition(|(name, found)| {
+        let id = found.network_id.as_deref().unwrap_or_default();
+        *name == own || id == own || (is_only && id.is_empty())
+    });
     let first = first.into_iter().next().map(|(_, found)| [(own, settings(found))].into());
     let networks: BTreeMap<String, EndpointSettings> =
         others.into_iter().map(|(name, found)| (name, settings(found))).collect();
@@ -243,6 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_was_connected_anew_keeps_its_address() {
+        let found = json!({
+            "Id": "0123", "Config": {}, "HostConfig": {"NetworkMode": "818ca2"},
+            "NetworkSettings": {"Networks": {
+                "coracle-dev": {"NetworkID": "", "IPAMConfig": {"IPv4Address": "172.18.0.3"}, "Aliases": ["dev", "0123"]},
+            }},
+        });
+        let (body, others) = body(&serde_json::from_value(found).unwrap(), None, &[], &Labels::new()).unwrap();
+        let own = body.networking_config.unwrap().endpoints_config.unwrap().remove("818ca2").unwrap();
+        assert_eq!(own.ipam_config.unwrap().ipv4_address.as_deref(), Some("172.18.0.3"));
+        assert_eq!(own.aliases.unwrap(), ["dev"]);
+        assert!(others.is_empty());
+    }
+
+    #[test]
     fn a_tar_goes_below_a_directory_with_its_links() {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_ustar();
@@ -267,13 +285,13 @@ mod tests {
             let link = entry.link_name().unwrap().map(|link| link.display().to_string()).unwrap_or_default();
             found.push((entry.path().unwrap().display().to_string(), link, entry.header().mode().unwrap(), extensions));
         }
-        let one = |path: &str, link: &str, extensions| (path.to_owned(), link.to_owned(), 0o640, extensions);
+        let entry = |path: &str, link: &str, extensions| (path.to_owned(), link.to_owned(), 0o640, extensions);
         assert_eq!(
             found,
             [
-                one("etc/own/kept", "", 1),
-                one("etc/own/mtab", "../proc/self/mounts", 0),
-                one("etc/own/twin", "etc/own/kept", 0)
+                entry("etc/own/kept", "", 1),
+                entry("etc/own/mtab", "../proc/self/mounts", 0),
+                entry("etc/own/twin", "etc/own/kept", 0)
             ]
         );
     }

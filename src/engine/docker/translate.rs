@@ -143,7 +143,7 @@ fn device(path: &str) -> DeviceMapping {
     }
 }
 
-/// When the engine starts a container again: always, unless somebody stopped it, or only after a failure.
+/// When the engine starts a container again: always, unless someone stopped it, or only after a failure.
 fn restart_policy(ends: bool) -> RestartPolicy {
     let name = if ends { RestartPolicyNameEnum::ON_FAILURE } else { RestartPolicyNameEnum::UNLESS_STOPPED };
     RestartPolicy { name: Some(name), maximum_retry_count: None }

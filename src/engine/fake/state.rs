@@ -178,22 +178,19 @@ impl Held {
 
     pub(crate) fn inspected(&self) -> Inspected {
         let running = self.state == State::Running;
-        let ports = self.spec.ports.iter().map(|port| {
-            let host = serde_json::json!([{
-                "HostIp": port.host_address.to_string(), "HostPort": port.host_port.to_string(),
-            }]);
-            (format!("{}/{}", port.container_port, port.protocol), host)
-        });
-        let ports: serde_json::Map<String, serde_json::Value> = ports.collect();
         let description = serde_json::json!({
             "Id": self.id,
             "Name": format!("/{}", self.spec.name),
             "Image": self.spec.image,
             "State": {"Status": self.state, "Running": running, "ExitCode": 0},
             "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
-            "HostConfig": {"PortBindings": ports},
         });
         Inspected {
+            id: self.id.clone(),
+            name: self.spec.name.clone(),
+            started_at: String::new(),
+            network_mode: self.spec.network.clone().unwrap_or_default(),
+            ports: self.spec.ports.clone(),
             running,
             exit_code: 0,
             restart_count: self.ends.len() as u64,

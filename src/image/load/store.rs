@@ -78,7 +78,7 @@ pub(crate) fn is_save_wanted(choice: Option<&OsStr>) -> Result<bool> {
         None | Some("" | "store") => Ok(false),
         Some("save") => Ok(true),
         Some(other) => {
-            Err(Error::new(Code::UsageInvalid, format!("`{CHOICE}` is `{other}`, which is no source of images"))
+            Err(Error::new(Code::UsageInvalid, format!("`{CHOICE}` is `{other}`, which is not an image source"))
                 .hint(format!("set it to `store` or `save`, or `unset {CHOICE}`")))
         }
     }

@@ -18,7 +18,7 @@ done </proc/self/mountinfo
 "#;
 
 /// For one mount that the user shares with the host in both directions, the engine shares every volume of the container
-/// too: what is then mounted in `/var`, with the tokens of all pods, appears on the host, where nobody removes it again.
+/// too: what is then mounted in `/var`, with the tokens of all pods, appears on the host, where no one removes it again.
 /// What the engine itself has mounted below `/var` is on the host already, and an unmount here removes it there.
 const OWN: &str = r#"is_meant() {
   local one

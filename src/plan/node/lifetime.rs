@@ -1,4 +1,4 @@
-//! How a node ends by itself: when its cluster's time is over, or nobody has used its API for long enough. Pure.
+//! How a node ends by itself: when its cluster's time is over, or no one has used its API for long enough. Pure.
 
 use crate::config::{Period, Role};
 use crate::plan::facts::Facts;

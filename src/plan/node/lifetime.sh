@@ -1,12 +1,12 @@
 #!/bin/bash
-# Ends this node when its cluster's time is over, or nobody has used the cluster's API for long enough. With the exit code 0
+# Ends this node when its cluster's time is over, or no one has used the cluster's API for long enough. With the exit code 0
 # the engine does not start it again. Whatever cannot be read is no reason to end.
 #
 # IDLE_STOP, INTERVAL: seconds without use, and between two looks. CONTROL_PLANE: whether this node is one.
 set -o nounset
 
 readonly RUN=/run/coracle-lifetime
-# What asks the API though nobody uses the cluster, by the flow schemas of API Priority and Fairness.
+# What asks the API though no one uses the cluster, by the flow schemas of API Priority and Fairness.
 readonly OWN='^(exempt|probes|system-nodes|system-node-high|system-leader-election|workload-leader-election|endpoint-controller|kube-controller-manager|kube-scheduler|kube-system-service-accounts|coracle-own)$'
 
 # Ends the node, and this script with it.
@@ -118,7 +118,7 @@ looked=$started used=$started answered=$started first="" last=""
 look() {
   local now seen marked
   now=$(uptime)
-  # The machine slept, or the node was paused: nobody could use it.
+  # The machine slept, or the node was paused: no one could use it.
   ((now - looked > 3 * INTERVAL + 60)) && used=$now answered=$now
   looked=$now
   # Who creates a cluster wants to use it.

@@ -49,7 +49,7 @@ mod tests {
         files.text("/etc/containerd/config.toml", "");
         files.text("/etc/systemd/system/kubelet.service.d/40-memory.conf", "");
         files.text("/var/lib/kubelet/config.yaml", "");
-        let said = |path: &str| {
+        let error_of = |path: &str| {
             let mut node = layout(1, 0).nodes.remove(0);
             node.config.extra_mounts.push(ExtraMount {
                 host_path: "/home/user/x".to_owned(),
@@ -60,14 +60,14 @@ mod tests {
             check(&files, &node).map_err(|error| format!("{error}; {:?}", error.hints()))
         };
         for taken in ["/etc/containerd/config.toml", "/etc/systemd/system/kubelet.service.d", "/etc/systemd"] {
-            let error = said(taken).unwrap_err();
+            let error = error_of(taken).unwrap_err();
             assert!(error.contains(&format!("a mount at `{taken}`")), "{error}");
         }
-        assert!(said("/etc/containerd/config.toml").unwrap_err().contains("containerdConfigPatches"));
+        assert!(error_of("/etc/containerd/config.toml").unwrap_err().contains("containerdConfigPatches"));
         for free in
             ["/var/lib/kubelet", "/etc/containerd/certs.d", "/etc/systemd/system/kubelet.service.d/90-mine.conf"]
         {
-            assert_eq!(said(free), Ok(()));
+            assert_eq!(error_of(free), Ok(()));
         }
     }
 }

@@ -230,7 +230,7 @@ async fn boot(run: &Run, name: &ClusterName, options: &Options) -> Result<Booted
     }
 }
 
-/// What is wrong with a configuration, told to somebody who typed options and wrote no file.
+/// What is wrong with a configuration, told to someone who typed options and wrote no file.
 fn of_options(error: Error, cluster: &Cluster) -> Error {
     if error.problems().is_empty() {
         return error;

@@ -79,7 +79,7 @@ pub(super) async fn join(
             watched(run, &before.client, std::slice::from_ref(&node.name), Some(step), votes).await
         };
         if let Err(error) = joined.await {
-            // Without it, the others could lose their majority for somebody who never comes.
+            // Without it, the others could lose their majority for someone who never comes.
             let _ = etcd::remove(engine, via, id).await;
             return Err(error);
         }
@@ -116,7 +116,7 @@ async fn member<'c>(engine: &dyn Engine, cluster: &'c Cluster, but: &[String]) -
     for node in cluster.running().filter(|node| node.role == Role::ControlPlane && !but.contains(&node.name)) {
         match etcd::members(engine, &node.name).await {
             Ok(members) if members.iter().any(|member| is_of(member, node)) => return Ok((node, members)),
-            // What has left is asked by nobody any more.
+            // What has left is asked by no one any more.
             Ok(_) => {}
             Err(error) => last = error,
         }

@@ -67,7 +67,7 @@ pub async fn remove(
         empty(&client, &names, options.timeout, ui, stop).await?
     };
     let work = async |engine: SharedEngine| {
-        // The pods are gone: the rest is quick, and half of it helps nobody.
+        // The pods are gone: the rest is quick, and half of it helps no one.
         let _last = LastSteps::current().begin();
         let shown = ui.step(format!("Removing {}", names.join(", ")));
         planes::leave(&engine, &cluster, &names).await?;

@@ -21,11 +21,13 @@ use crate::plan::objects::ways;
 use crate::plan::{Facts, FileTree, Layout};
 use crate::ui::Step;
 
-/// Ends the pods of a node as its own stop would, but for those that serve the API: they go on until the node is killed, so
-/// that nobody waits for more than the start of a container.
+/// Ends the pods of a node as its own stop would, but for those that serve the API: they go on until the load balancer is ready
+/// to start, so that no one waits for more than that.
 const END_PODS: &str = "systemctl stop kubelet; crictl ps --output=json |
     jq --raw-output '.containers[] | select(.labels[\"io.kubernetes.pod.namespace\"] != \"kube-system\") | .id' |
     xargs --no-run-if-empty --max-procs=0 --max-args=1 crictl stop --timeout=20 >/dev/null";
+/// Ends the API server at once, so that whoever waits for its answer hears that none comes.
+const END_API: [&str; 4] = ["pkill", "--signal", "KILL", "kube-apiserver"];
 /// Has a worker use the changed way to the API: its first pods, and its kubelet.
 const RESTART: &str =
     "nft --file /etc/coracle/api-service.nft 2>/dev/null; systemctl daemon-reload && systemctl restart kubelet";
@@ -63,6 +65,8 @@ pub(super) async fn take_over(
         return Err(error.on_node(&balancer.name));
     }
     step.detail(&old.name, "restarting behind the load balancer");
+    engine.stop_container(&old.container.id, 0).await?;
+    reconnect(engine, old).await?;
     let mut own = published(engine, &old.container.id).await?;
     own.retain(|port| port.container_port != API_PORT);
     let anew = engine.republish(&old.container.id, &own, &old.container.labels).await?;
@@ -80,11 +84,26 @@ fn holder<'c>(cluster: &'c Cluster, front: &'c Front) -> Option<(&'c Node, &'c F
     nodes.find(|(node, _)| node.role == Role::ControlPlane && leads(&node.container))
 }
 
-/// Kills the control plane, and starts the load balancer with its port.
+/// Takes the port from the control plane, and starts the load balancer with it.
 async fn swap(engine: &dyn Engine, balancer: &Container, old: &Node, front: &Front) -> Result<()> {
     let ready = engine.republish(&balancer.id, &front.plan.spec.ports, &balancer.labels).await?;
-    engine.stop_container(&old.container.id, 0).await?;
+    // To end takes it a second or two. Without its only network it has no ports of the host either, and that is quick.
+    if let [network] = &old.container.networks[..] {
+        let failed = Error::new(Code::StepFailed, "its API server cannot be ended").on_node(&old.name);
+        let _ = run_in(engine, &old.name, &END_API, failed).await;
+        engine.disconnect_network(network, &old.container.id).await?;
+    } else {
+        engine.stop_container(&old.container.id, 0).await?;
+    }
     engine.start_container(&ready).await
+}
+
+/// Gives the control plane its network and its addresses back.
+async fn reconnect(engine: &dyn Engine, old: &Node) -> Result<()> {
+    match &old.container.networks[..] {
+        [network] => engine.connect_network(network, &old.container.id, &old.name, &old.addresses).await,
+        _ => Ok(()),
+    }
 }
 
 /// Everything as it was, as far as that can be had: the reason why the port could not change is the one that is told.
@@ -92,6 +111,7 @@ async fn give_back(engine: &dyn Engine, balancer: &Container, old: &Node) {
     if let Ok(without) = engine.republish(&balancer.name, &[], &balancer.labels).await {
         let _ = engine.start_container(&without).await;
     }
+    let _ = reconnect(engine, old).await;
     let _ = engine.start_container(&old.container.id).await;
     let failed = Error::new(Code::StepFailed, "its kubelet cannot be started");
     let _ = run_in(engine, &old.name, &["systemctl", "start", "kubelet"], failed).await;
