@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Compresses the agent to a third of its size; less well where nobody keeps the result.
+/// Compresses the agent to a third of its size; less well where no one keeps the result.
 fn compress(from: &Path, to: &Path) -> Result<()> {
     let level = if env::var("PROFILE")? == "release" { 19 } else { 1 };
     let program = fs::read(from).map_err(|error| unusable(from, &error))?;

@@ -45,11 +45,12 @@ const MAX_PARALLEL: usize = 4;
 /// The parts that run side by side, each of about the same length; the first one has every other group. What uses the shared
 /// registry, or images of the same names, is in the same part. Three parts took longer than two on two processors.
 ///
-/// The third part runs alone, afterwards: clusters whose time is over are removed by the next command of anybody, and what clients
+/// The third part runs alone, afterwards: clusters whose time is over are removed by the next command of anyone, and what clients
 /// wait for while control planes come and go says little on a machine that does other things.
 const PARTS: [&[&str]; 3] = [
     &[],
     &[
+        "explain",
         "kind-files",
         "published",
         "course",
@@ -126,8 +127,8 @@ fn group_of(group: &Group, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
         Ok(cluster) => cluster,
         Err(error) => return tally.add(&full("create"), 0.0, &Err(error)),
     };
-    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    cluster.environment = group.environment.iter().map(own).collect();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    cluster.environment = group.environment.iter().map(owned).collect();
     let (seconds, created) = timed(|| (group.create)(&cluster));
     if let Some(reason) = created.as_ref().err().filter(|error| error.starts_with(SKIPPED)) {
         println!("        {reason}: {}", group.name);
@@ -157,15 +158,15 @@ fn timed(scenario: impl FnOnce() -> Result<(), String>) -> (f64, Result<(), Stri
 
 /// Runs scenarios several at once, each in a namespace of its name.
 fn at_once(group: &str, scenarios: Vec<&(&'static str, Scenario)>, cluster: &Cluster, tally: &mut Tally) {
-    let own = |(name, scenario): &(&'static str, Scenario)| (*name, *scenario, cluster.beside(name));
-    let queue: Mutex<VecDeque<_>> = Mutex::new(scenarios.into_iter().map(own).collect());
+    let with_cluster = |(name, scenario): &(&'static str, Scenario)| (*name, *scenario, cluster.beside(name));
+    let queue: Mutex<VecDeque<_>> = Mutex::new(scenarios.into_iter().map(with_cluster).collect());
     let tally = Mutex::new(tally);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     std::thread::scope(|scope| {
         for _ in 0..MAX_PARALLEL {
             scope.spawn(|| {
-                while let Some((name, scenario, own)) = next() {
-                    let (seconds, result) = timed(|| own.and_then(|own| scenario(&own)));
+                while let Some((name, scenario, cluster)) = next() {
+                    let (seconds, result) = timed(|| cluster.and_then(|cluster| scenario(&cluster)));
                     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
                     tally.add(&format!("{group}/{name}"), seconds, &result);
                 }

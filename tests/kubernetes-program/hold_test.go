@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freePort returns a port at which nobody listens.
+// freePort returns a port at which no one listens.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

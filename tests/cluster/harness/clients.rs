@@ -20,7 +20,7 @@ const LABEL: &str = "written-by";
 /// Between two requests of a client, and before the same one is made again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long an attempt may take at most: longer than what the scenarios call too long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a client behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     fn patience(self) -> Duration {
-        if self == Self::Hurried { Duration::from_secs(1) } else { PATIENCE }
+        if self == Self::Hurried { Duration::from_secs(1) } else { ATTEMPT_TIMEOUT }
     }
 }
 

@@ -17,10 +17,10 @@ use super::run::{LIMIT, Output, docker, ensure, eventually, run, start};
 /// How long a command that creates a cluster may take, on a busy machine.
 const CREATE_LIMIT: Duration = Duration::from_secs(400);
 /// How long something in the cluster may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const EVENTUALLY_TIMEOUT: Duration = Duration::from_secs(90);
 /// The mode of the kubeconfig that is there before: a group may read it.
 pub const KUBECONFIG_MODE: u32 = 0o640;
-/// An entry of somebody else, which must survive everything.
+/// An entry of someone else, which must survive everything.
 pub const FOREIGN: &str = "apiVersion: v1
 kind: Config
 preferences: {}
@@ -61,7 +61,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The same cluster, for somebody with a home directory and a kubeconfig of their own.
+    /// The same cluster, for someone with a home directory and a kubeconfig of their own.
     pub fn beside(&self, name: &str) -> Result<Self, String> {
         let home = self.home.join(name);
         std::fs::create_dir_all(home.join(".kube")).map_err(|error| error.to_string())?;
@@ -192,10 +192,10 @@ impl Cluster {
     /// A script of bash as a user runs it: in a directory of its own, with `coracle` and `kubectl` at hand.
     pub fn script(&self, script: &str, directory: &Path) -> Result<Command, String> {
         let tools = self.home.join("bin");
-        let told = |error: std::io::Error| error.to_string();
+        let text = |error: std::io::Error| error.to_string();
         if !tools.join("coracle").exists() {
-            std::fs::create_dir_all(&tools).map_err(told)?;
-            std::os::unix::fs::symlink(super::coracle(), tools.join("coracle")).map_err(told)?;
+            std::fs::create_dir_all(&tools).map_err(text)?;
+            std::os::unix::fs::symlink(super::coracle(), tools.join("coracle")).map_err(text)?;
         }
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("bash");
@@ -235,7 +235,7 @@ impl Cluster {
         self.kubectl(&["rollout", "status", &format!("deployment/{deployment}"), "--timeout=100s"]).map(drop)
     }
 
-    /// Waits until what is in a name space has all its replicas.
+    /// Waits until what is in a namespace has all its replicas.
     pub fn rolled_out_in(&self, namespace: &str, what: &str) -> Result<(), String> {
         self.kubectl(&["rollout", "status", what, "--namespace", namespace, "--timeout=100s"]).map(drop)
     }
@@ -301,13 +301,13 @@ pub fn json(text: &str) -> Result<Value, String> {
 pub fn fetch(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` is not an http URL"))?;
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let told = |error: std::io::Error| format!("{url}: {error}");
+    let text = |error: std::io::Error| format!("{url}: {error}");
     let parsed = address.parse().map_err(|error| format!("{address}: {error}"))?;
-    let mut stream = TcpStream::connect_timeout(&parsed, Duration::from_secs(5)).map_err(told)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(told)?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(told)?;
+    let mut stream = TcpStream::connect_timeout(&parsed, Duration::from_secs(5)).map_err(text)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(text)?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {address}\r\n\r\n").map_err(text)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(told)?;
+    stream.read_to_string(&mut answer).map_err(text)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{url} answered `{answer}`"))?;
     if head.lines().next().is_some_and(|line| line.contains(" 200")) {
         Ok(body.to_owned())

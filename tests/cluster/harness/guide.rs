@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::cluster::{Cluster, PATIENCE};
+use super::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use super::run::{ensure, eventually, run};
 
 /// How long a block may take.
@@ -38,14 +38,14 @@ pub fn follow_as(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Resul
 pub fn follow_page(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Result<(), String> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = repository.join(page);
-    let told = |error: std::io::Error| format!("{page}: {error}");
-    let mut text = std::fs::read_to_string(&path).map_err(told)?;
+    let failed = |error: std::io::Error| format!("{page}: {error}");
+    let mut text = std::fs::read_to_string(&path).map_err(failed)?;
     for (word, own) in words {
         ensure(text.contains(word), || format!("{page} has no `{word}`"))?;
         text = text.replace(word, own);
     }
     let directory = cluster.home.join("guide");
-    std::fs::create_dir_all(&directory).map_err(told)?;
+    std::fs::create_dir_all(&directory).map_err(failed)?;
     // The pages start at the top of the repository; what they make must not land in it.
     for name in ["configs", "samples"] {
         if !directory.join(name).exists() {
@@ -136,7 +136,7 @@ fn shown(cluster: &Cluster, directory: &Path, text: &str) -> Result<(), String> 
                 break;
             }
         }
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             // In the order in which a terminal shows it.
             let script = format!("exec 2>&1\n{command}");
             let printed = run(cluster.script(&script, directory)?, None, BLOCK_LIMIT)?.stdout;

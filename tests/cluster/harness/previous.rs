@@ -14,12 +14,22 @@ const BUILT: &str = "CORACLE_TEST_PREVIOUS";
 /// Most of what the command is built of was built for this one; the rest takes five minutes on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
+/// Whether the command of that commit is already there.
+pub fn is_built() -> bool {
+    std::env::var_os(BUILT).is_some() || built().is_ok_and(|built| built.is_file())
+}
+
+/// Where it is kept.
+fn built() -> Result<PathBuf, String> {
+    Ok(target()?.join("previous").join(COMMIT).join("coracle"))
+}
+
 /// The command of that commit. It is built once and kept; the reason to skip where the repository does not have the commit.
 pub fn command() -> Result<PathBuf, String> {
     if let Some(built) = std::env::var_os(BUILT) {
         return Ok(PathBuf::from(built));
     }
-    let built = target()?.join("previous").join(COMMIT).join("coracle");
+    let built = built()?;
     if !built.is_file() {
         build(&built)?;
     }

@@ -140,19 +140,25 @@ pub fn docker_output(arguments: &[&str]) -> Result<Output, String> {
     run(command, None, LIMIT)
 }
 
+/// Shortest and longest pause between two attempts.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
 /// Tries until it works, and returns the last failure when the time is over.
+///
+/// An attempt often starts a program, and what is waited for needs the same processors: the pauses are an eighth of the wait.
 pub fn eventually<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let began = Instant::now();
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if began.elapsed() >= limit => return Err(format!("not within {limit:?}: {error}")),
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) => std::thread::sleep((began.elapsed() / 8).clamp(MIN_PAUSE, MAX_PAUSE)),
         }
     }
 }
 
-/// A port of this host that nobody has just now.
+/// A port of this host that no one has just now.
 pub fn free_port() -> Result<u16, String> {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(|error| error.to_string())

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::hello;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::guide::follow;
 use crate::harness::run::{contains, docker, ensure, eventually, run};
 
@@ -56,7 +56,7 @@ pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
 
 /// `status` names the add-ons, and which of them does not work.
 pub(super) fn status(cluster: &Cluster) -> Result<(), String> {
-    contains(&eventually(PATIENCE, || cluster.coracle(&["status"]))?, "\nAdd-on ingress ")?;
+    contains(&eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?, "\nAdd-on ingress ")?;
     let known = cluster.coracle_json(&["status", "--output=json"])?["addons"].clone();
     let is_there = |name: &str| known.as_array().into_iter().flatten().any(|addon| addon["name"] == name);
     ensure(is_there("ingress") && !is_there("metrics-server"), || format!("the add-ons are {known}"))?;
@@ -72,9 +72,10 @@ pub(super) fn status(cluster: &Cluster) -> Result<(), String> {
     cluster.kubectl(&["set", "image", workload, &namespace, "*=t-no-such-image:1"])?;
     // Before its controller has seen the change there is nothing to undo.
     let images = "--output=jsonpath={.items[*].spec.containers[*].image}";
-    let changed =
-        eventually(PATIENCE, || contains(&cluster.kubectl(&["get", "pods", &namespace, images])?, "t-no-such"));
-    let broken = eventually(PATIENCE, || {
+    let changed = eventually(EVENTUALLY_TIMEOUT, || {
+        contains(&cluster.kubectl(&["get", "pods", &namespace, images])?, "t-no-such")
+    });
+    let broken = eventually(EVENTUALLY_TIMEOUT, || {
         let said = cluster.coracle_output(&["status"])?;
         ensure(said.code == 1, || said.told())?;
         Ok(said)
@@ -103,7 +104,7 @@ pub(super) fn enable_ingress(cluster: &Cluster) -> Result<(), String> {
         let expected = if addon["name"] == "metrics-server" { &serde_json::Value::Null } else { &addon["version"] };
         ensure(addon["enabled"] == *expected, || format!("`addon list` said {addon}"))?;
     }
-    // Nobody could pull it again.
+    // No one could pull it again.
     let images = cluster.coracle_json(&["image", "ls", "--output=json"])?;
     let of_ingress = |image: &&serde_json::Value| image["names"].to_string().contains("coracle/addon-ingress:");
     let image = images.as_array().into_iter().flatten().find(of_ingress);
@@ -160,7 +161,7 @@ pub(super) fn nothing_left(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["addon", "disable", "metrics-server", "ingress", "gateway-api", "--force"])?;
     let before = std::fs::read_to_string(cluster.home.join("before")).map_err(|error| error.to_string())?;
     let before: BTreeSet<String> = before.lines().map(str::to_owned).collect();
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let after = objects(cluster)?;
         let new: Vec<_> = after.difference(&before).collect();
         let gone: Vec<_> = before.difference(&after).collect();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::harness::cluster::{Cluster, KUBECONFIG_MODE, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, KUBECONFIG_MODE};
 use crate::harness::run::{contains, ensure, eventually};
 
 /// NodePort 30080 leads to a host port that coracle chooses.
@@ -26,7 +26,7 @@ pub(super) fn create(cluster: &Cluster) -> Result<(), String> {
     contains(&said, &format!("coracle-{}", cluster.name))
 }
 
-/// The new context is the current one, and somebody else's entry is still there.
+/// The new context is the current one, and someone else's entry is still there.
 pub(super) fn context(cluster: &Cluster) -> Result<(), String> {
     let current = cluster.kubectl(&["config", "current-context"])?;
     ensure(current.trim() == format!("coracle-{}", cluster.name), || format!("the current context is {current}"))?;
@@ -51,7 +51,7 @@ pub(super) fn pods_and_node(cluster: &Cluster) -> Result<(), String> {
 
 /// Waits until there are at least this many pods, all of them running and ready.
 pub(super) fn running_pods(cluster: &Cluster, least: usize) -> Result<(), String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let pods = cluster.kubectl_json(&["get", "pods", "--all-namespaces"])?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let waiting: Vec<_> = pods.iter().filter(|pod| !is_true(pod, "Ready")).map(name).collect();

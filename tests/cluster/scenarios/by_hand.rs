@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{contains, docker, ensure, eventually, run, start};
 
 use super::failures::told;
 
-/// An entry that has the name of a cluster of coracle and belongs to somebody else.
+/// An entry that has the name of a cluster of coracle and belongs to someone else.
 fn foreign_entry(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\nclusters:\n- name: coracle-{name}\n  cluster: {{server: https://prod.example:6443}}\n\
@@ -33,12 +33,12 @@ pub(super) fn entry_of_others(cluster: &Cluster) -> Result<(), String> {
     })
 }
 
-/// A pipe that nobody reads is no kubeconfig, and nothing waits for it.
+/// A pipe that no one reads is no kubeconfig, and nothing waits for it.
 pub(super) fn pipe_as_kubeconfig(cluster: &Cluster) -> Result<(), String> {
     let pipe = cluster.home.join("pipe");
     let mut make = std::process::Command::new("mkfifo");
     make.arg(&pipe);
-    run(make, None, PATIENCE)?.ok()?;
+    run(make, None, EVENTUALLY_TIMEOUT)?.ok()?;
     let path = pipe.display().to_string();
     let create = cluster.command(&["create", "cluster", "--kubeconfig", &path]);
     let output = run(create, None, Duration::from_secs(30))?;
@@ -64,10 +64,10 @@ pub(super) fn all_mistakes(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// A `create` whose nodes somebody deletes ends at once, and not with `--wait`.
+/// A `create` whose nodes someone deletes ends at once, and not with `--wait`.
 pub(super) fn deleted_meanwhile(cluster: &Cluster) -> Result<(), String> {
     let running = start(cluster.command(&["create", "cluster"]), None)?;
-    eventually(PATIENCE, || cluster.in_node("pgrep kubelet"))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.in_node("pgrep kubelet"))?;
     cluster.coracle(&["delete", "cluster"])?;
     let output = running.finish(Duration::from_secs(60))?;
     ensure(output.code != 0, || output.told())?;
@@ -94,7 +94,7 @@ pub(super) fn changed_container(cluster: &Cluster) -> Result<(), String> {
     ensure(status.code == 1, || status.told())?;
     contains(&status.stdout, &format!("`coracle node restart {node}` gives it its address back"))?;
     cluster.coracle(&["node", "restart", &node])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     cluster.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]).map(drop)
 }
 

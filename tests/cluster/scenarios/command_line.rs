@@ -6,29 +6,29 @@ use std::os::unix::fs::PermissionsExt;
 use super::hello;
 use super::images::archive;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
 use crate::scenarios::failures::told;
 
 /// The namespace of the user's context counts, `config` changes what lasts, and plugins find the cluster.
 pub(super) fn kubectl(cluster: &Cluster) -> Result<(), String> {
-    let told = |error: std::io::Error| error.to_string();
+    let text = |error: std::io::Error| error.to_string();
     let own = cluster.in_namespace("t-kubectl")?;
     let namespace = || own.coracle(&["kubectl", "config", "view", "--minify", "--output=jsonpath={..namespace}"]);
     ensure(namespace()? == "t-kubectl", || "the namespace of the context does not count".to_owned())?;
     own.coracle(&["kubectl", "config", "set-context", "--current", "--namespace=kube-system"])?;
-    contains(&std::fs::read_to_string(own.kubeconfig()).map_err(told)?, "namespace: kube-system")?;
+    contains(&std::fs::read_to_string(own.kubeconfig()).map_err(text)?, "namespace: kube-system")?;
     contains(&own.coracle(&["kubectl", "get", "pods", "--output=name"])?, "pod/coredns-")?;
     // The current context of kubectl is another matter.
     own.coracle(&["kubectl", "config", "set-context", "t-other", "--cluster=none"])?;
     own.coracle(&["kubectl", "config", "use-context", "t-other"])?;
-    contains(&std::fs::read_to_string(own.kubeconfig()).map_err(told)?, "current-context: t-other")?;
+    contains(&std::fs::read_to_string(own.kubeconfig()).map_err(text)?, "current-context: t-other")?;
     contains(&own.coracle(&["kubectl", "get", "pods", "--output=name"])?, "pod/coredns-")?;
 
     let directory = own.home.join("plugins");
-    std::fs::create_dir_all(&directory).map_err(told)?;
+    std::fs::create_dir_all(&directory).map_err(text)?;
     let plugin = own.write("plugins/kubectl-coredns", "#!/bin/sh\nexec kubectl get pods --output=name \"$@\"\n")?;
-    std::fs::set_permissions(plugin, Permissions::from_mode(0o755)).map_err(told)?;
+    std::fs::set_permissions(plugin, Permissions::from_mode(0o755)).map_err(text)?;
     let mut command = own.command(&["kubectl", "coredns", "--selector=k8s-app=kube-dns"]);
     command.env("PATH", format!("{}:/usr/bin:/bin", directory.display()));
     contains(&run(command, None, LIMIT)?.ok()?, "pod/coredns-")?;
@@ -43,15 +43,15 @@ pub(super) fn kubectl(cluster: &Cluster) -> Result<(), String> {
 
 /// A copy of kubectl that is empty or cut off is replaced.
 pub(super) fn damaged_kubectl(cluster: &Cluster) -> Result<(), String> {
-    let told = |error: std::io::Error| error.to_string();
+    let text = |error: std::io::Error| error.to_string();
     cluster.coracle(&["kubectl", "version"])?;
-    let versions = std::fs::read_dir(cluster.home.join(".cache/coracle/kubectl")).map_err(told)?;
+    let versions = std::fs::read_dir(cluster.home.join(".cache/coracle/kubectl")).map_err(text)?;
     let copies: Vec<_> = versions.flatten().map(|entry| entry.path().join("kubectl")).collect();
     ensure(copies.len() == 1, || format!("there are {copies:?}"))?;
-    let size = std::fs::metadata(&copies[0]).map_err(told)?.len();
-    std::fs::OpenOptions::new().write(true).open(&copies[0]).and_then(|file| file.set_len(size / 2)).map_err(told)?;
+    let size = std::fs::metadata(&copies[0]).map_err(text)?.len();
+    std::fs::OpenOptions::new().write(true).open(&copies[0]).and_then(|file| file.set_len(size / 2)).map_err(text)?;
     contains(&cluster.coracle(&["kubectl", "get", "nodes"])?, &cluster.node())?;
-    ensure(std::fs::metadata(&copies[0]).map_err(told)?.len() == size, || "it is still cut off".to_owned())
+    ensure(std::fs::metadata(&copies[0]).map_err(text)?.len() == size, || "it is still cut off".to_owned())
 }
 
 /// An image for another platform is refused, also in the configuration of a cluster.
@@ -88,7 +88,7 @@ pub(super) fn image_of_deleted_pod(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["load", "docker-image", &image])?;
     let image_option = format!("--image={image}");
     cluster.kubectl(&["run", "t-gone", &image_option, "--restart=Never", "--image-pull-policy=Never"])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let phase = cluster.kubectl(&["get", "pod", "t-gone", "--output=jsonpath={.status.phase}"])?;
         ensure(phase == "Running", || format!("the pod is {phase}"))
     })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
 
 /// `logs` of units, pods and containers, also while the API does not answer.
@@ -27,7 +27,7 @@ pub(super) fn logs(cluster: &Cluster) -> Result<(), String> {
     contains(&etcd, "{\"level\":")?;
     ensure(!etcd.contains(" stderr F "), || "the lines are as the runtime writes them".to_owned())?;
     ensure(pod.starts_with(&etcd[..200.min(etcd.len())]), || "the pod has another log than its container".to_owned())?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     // Several containers of one name: each line says whose it is.
     cluster.kubectl(&["rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=100s"])?;
     contains(&cluster.coracle(&["logs", &node, "coredns"])?, "CoreDNS-")?;
@@ -62,15 +62,15 @@ pub(super) fn logs_follow(cluster: &Cluster) -> Result<(), String> {
         "-c",
         &script,
     ])?;
-    eventually(PATIENCE, || contains(&cluster.coracle(&["logs", &node, &name])?, "starts"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.coracle(&["logs", &node, &name])?, "starts"))?;
     let following = start(cluster.command(&["logs", "--follow", &node, &name]), None)?;
     let journal = start(cluster.command(&["logs", "-f", "--since=1s", &node, "kubelet"]), None)?;
     let line = format!("{name} starts\n");
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let said = following.said();
         ensure(said.matches(&line).count() >= 2, || format!("only one start was seen: {said}"))
     })?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         ensure(journal.said().contains(&name), || "the kubelet says nothing of the pod".to_owned())
     })?;
     contains(&cluster.coracle(&["logs", "--previous", &node, &name])?, &line)?;
@@ -180,8 +180,8 @@ pub(super) fn events(cluster: &Cluster) -> Result<(), String> {
     let watching = start(cluster.command(&["events", "--namespace", &namespace, "--watch", "-o", "json"]), None)?;
     let pod = ["run", "absent", "--image=localhost:1/absent", "--namespace", &namespace];
     // Its ServiceAccount comes a moment later.
-    eventually(PATIENCE, || cluster.kubectl(&pod))?;
-    let text = eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || cluster.kubectl(&pod))?;
+    let text = eventually(EVENTUALLY_TIMEOUT, || {
         let text = cluster.coracle(&["events", "--namespace", &namespace])?;
         let warning = text.lines().find(|line| line.starts_with('!') && line.contains("pod/absent"));
         ensure(warning.is_some(), || format!("no warning in {text}"))?;
@@ -192,7 +192,7 @@ pub(super) fn events(cluster: &Cluster) -> Result<(), String> {
     let events = cluster.coracle_json(&["events", "--namespace", &namespace, "-o", "json"])?;
     let times: Vec<&str> = events.as_array().into_iter().flatten().filter_map(|event| event["time"].as_str()).collect();
     ensure(times.len() >= 2 && times.is_sorted_by_key(|time| &time[..19]), || format!("times are {times:?}"))?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let said = watching.said();
         let found: Result<Vec<Value>, String> = said.lines().map(json).collect();
         let is_warning = |event: &Value| event["warning"] == true && event["name"] == "absent";
@@ -244,7 +244,7 @@ pub(super) fn completion(cluster: &Cluster) -> Result<(), String> {
     };
     let has = |words: &[&str], expected: &str| {
         // A shell waits for a second; on a busy machine a node may need longer.
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             let found = complete(words)?;
             ensure(found.lines().any(|line| line == expected), || format!("{words:?} gave {found}"))
         })
@@ -278,7 +278,7 @@ pub(super) fn completion(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn paused_node(cluster: &Cluster) -> Result<(), String> {
     let node = cluster.node();
     let watching = start(cluster.command(&["status", "--watch"]), None)?;
-    eventually(PATIENCE, || contains(&watching.said(), "running"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&watching.said(), "running"))?;
     let before = watching.said();
     cluster.coracle(&["pause"])?;
     for arguments in [&["logs", &node][..], &["shell", &node], &["cp", &format!("{node}:/tmp/x"), "x"], &["events"]] {
@@ -288,7 +288,7 @@ pub(super) fn paused_node(cluster: &Cluster) -> Result<(), String> {
     }
     let top = cluster.coracle(&["top"])?;
     contains(&top, "paused")?;
-    let seen = eventually(PATIENCE, || {
+    let seen = eventually(EVENTUALLY_TIMEOUT, || {
         let said = watching.said();
         contains(&said[before.len()..], "paused")
     });
@@ -297,5 +297,5 @@ pub(super) fn paused_node(cluster: &Cluster) -> Result<(), String> {
     watching.signal("INT")?;
     let output = watching.finish(LIMIT)?;
     ensure(output.code == 130, || output.told())?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }

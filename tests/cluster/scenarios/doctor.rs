@@ -160,7 +160,7 @@ fn inotify(cluster: &Cluster) -> Result<(), String> {
     contains(&output.stdout, "error inotify-limit: ")?;
     contains(&output.stdout, "do: `sudo sysctl fs.inotify.max_user_instances=")?;
     contains(&output.stderr, "`coracle doctor --fix`")?;
-    // Nobody can be asked.
+    // No one can be asked.
     let fix = [&doctor[..], &["--fix"]].concat();
     let output = run(with_few_instances(cluster, &limit, &fix), None, LIMIT)?;
     ensure(output.code == 4, || output.told())?;
@@ -174,7 +174,7 @@ fn inotify(cluster: &Cluster) -> Result<(), String> {
     ensure(raised >= 512, || format!("the limit is {raised}"))
 }
 
-/// What a command left that was killed is found, and removed; what somebody may need is only told.
+/// What a command left that was killed is found, and removed; what someone may need is only told.
 fn leftovers(cluster: &Cluster) -> Result<(), String> {
     let name = format!("{}doctor-left-{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("volume", &name);
@@ -246,7 +246,7 @@ pub(super) fn kubeconfig(cluster: &Cluster) -> Result<(), String> {
     let output = doctor(&["--fix", "--yes"])?;
     contains(&output.stdout, "Afterwards:\n3 checks passed")?;
     let after = text()?;
-    // kubectl has removed the comments above; the entry of somebody else is there.
+    // kubectl has removed the comments above; the entry of someone else is there.
     let is_right = !after.contains(&gone) && after.contains("https://foreign.example:6443");
     ensure(is_right, || "an entry is missing, or left".to_owned())?;
     own.kubectl(&["get", "nodes"]).map(drop)

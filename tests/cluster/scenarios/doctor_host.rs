@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::doctor::{finding, has};
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{LIMIT, Output, contains, docker, ensure, eventually, run};
 
 /// The command in namespaces of its own, after a script that changes them; `None` for who is not root.
@@ -122,7 +122,7 @@ pub(super) fn astray(cluster: &Cluster) -> Result<(), String> {
     let found = cluster.coracle_output(&looks).and_then(|output| finding(&output, "network-astray", &cluster.name));
     change("del")?.ok()?;
     contains(&found?.to_string(), "ip rule add to")?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let output = cluster.coracle_output(&looks)?;
         ensure(!output.stdout.contains(&format!("`{}`", cluster.name)), || output.told())
     })

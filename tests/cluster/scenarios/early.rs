@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{docker, ensure, eventually};
 
 const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
 const SELECTOR: &str = "--selector=kubernetes.io/bootstrapping=rbac-defaults";
-/// Without it, nobody may do anything while the others are missing.
+/// Without it, no one may do anything while the others are missing.
 const KEPT: &str = "cluster-admin";
 
-/// What a new cluster costs, whatever the machine: requests to the API server until somebody asks for their number, and events
+/// What a new cluster costs, whatever the machine: requests to the API server until someone asks for their number, and events
 /// of the node's container at the engine. Measured on 28 November 2026; half as much again is too much.
 const REQUESTS: u64 = 800;
 const EVENTS: usize = 40;
@@ -69,14 +69,14 @@ pub(super) fn roles(cluster: &Cluster) -> Result<(), String> {
     }
     // One role is left, and so nothing is written early: the API server makes all that is missing itself.
     cluster.in_node("crictl stop $(crictl ps --quiet --name kube-apiserver)")?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let after = stored(cluster)?;
         for (key, value) in &before {
             ensure(after.get(key) == Some(value), || format!("{key:?} was {value}, and is {:?}", after.get(key)))?;
         }
         ensure(after.len() == before.len(), || format!("{} and {}", before.len(), after.len()))
     })?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     ensure(self::written(cluster, &cluster.node())? == 0, || "roles were written although some were there".to_owned())
 }
 

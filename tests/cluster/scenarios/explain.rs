@@ -98,7 +98,7 @@ impl Failed {
     }
 }
 
-/// A cluster of its own, whose configuration is this; `FOLDER` in it stands for a directory with its files.
+/// A cluster of its own, whose configuration is this; `DIRECTORY` in it stands for a directory with its files.
 fn fail(cluster: &Cluster, config: &str, more: &[&str]) -> Result<Failed, String> {
     fail_as(cluster, config, more, &[])
 }
@@ -109,7 +109,7 @@ fn fail_as(cluster: &Cluster, config: &str, more: &[&str], variables: &[(&str, &
     own.name = format!("{}x-{purpose}-{}", cleanup::PREFIX, std::process::id());
     cleanup::register(&own.name, &own.home);
     let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{config}\n");
-    let path = own.write("cluster.yaml", &text.replace("FOLDER", &cluster.home.display().to_string()))?;
+    let path = own.write("cluster.yaml", &text.replace("DIRECTORY", &cluster.home.display().to_string()))?;
     let mut command = own.command(&["create", "cluster", "--config", &path, "--output=json"]);
     command.args(more).envs(variables.iter().copied());
     let output = run(command, None, QUICK)?;
@@ -119,7 +119,7 @@ fn fail_as(cluster: &Cluster, config: &str, more: &[&str], variables: &[(&str, &
 /// One node with a file of this content at this path.
 fn with_file(cluster: &Cluster, path: &str, content: &str) -> Result<String, String> {
     cluster.write("file", content)?;
-    Ok(format!("{{role: control-plane, extraMounts: [{{hostPath: FOLDER/file, containerPath: {path}}}]}}"))
+    Ok(format!("{{role: control-plane, extraMounts: [{{hostPath: DIRECTORY/file, containerPath: {path}}}]}}"))
 }
 
 /// The same with settings for the kubelet's unit.
@@ -158,13 +158,13 @@ fn disk_pressure(cluster: &Cluster) -> Result<(), String> {
         return Ok(());
     }
     cluster.write("slow.yaml", SLOW)?;
-    let config = "kubelet: {evictionHard: {nodefs.available: 99%}}\nmanifests: [FOLDER/slow.yaml]";
+    let config = "kubelet: {evictionHard: {nodefs.available: 99%}}\nmanifests: [DIRECTORY/slow.yaml]";
     fail(cluster, config, &[])?.of("disk-full", "disk-pressure", &["evictionHard", "ephemeral-storage"])
 }
 
 fn memory_pressure(cluster: &Cluster) -> Result<(), String> {
     cluster.write("slow.yaml", SLOW)?;
-    let config = "kubelet: {evictionHard: {memory.available: 99%}}\nmanifests: [FOLDER/slow.yaml]";
+    let config = "kubelet: {evictionHard: {memory.available: 99%}}\nmanifests: [DIRECTORY/slow.yaml]";
     fail(cluster, config, &[])?.of("not-ready", "memory-pressure", &["evictionHard"])
 }
 
@@ -211,7 +211,7 @@ fn cni(cluster: &Cluster) -> Result<(), String> {
     failed.of("not-ready", "cni", &["00-t.conflist", "/etc/cni/net.d"])
 }
 
-/// A webhook that nobody serves, and a Deployment whose pods it refuses.
+/// A webhook that no one serves, and a Deployment whose pods it refuses.
 fn webhook(cluster: &Cluster) -> Result<(), String> {
     if is_left_out() {
         return Ok(());
@@ -221,11 +221,11 @@ fn webhook(cluster: &Cluster) -> Result<(), String> {
         sideEffects: None\n  failurePolicy: Fail\n  clientConfig: {service: {namespace: default, name: gate, port: 443}}\n  \
         rules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}]\n---\n";
     cluster.write("hook.yaml", &format!("{hook}{SLOW}"))?;
-    let failed = fail(cluster, "manifests: [FOLDER/hook.yaml]", &[WAIT])?;
+    let failed = fail(cluster, "manifests: [DIRECTORY/hook.yaml]", &[WAIT])?;
     failed.of("not-ready", "webhook", &["pods.gate.example", "failurePolicy: Ignore", "namespaceSelector"])
 }
 
-/// An admission plugin has every image pulled, and nobody has coracle's own.
+/// An admission plugin has every image pulled, and no one has coracle's own.
 fn image(cluster: &Cluster) -> Result<(), String> {
     let failed = fail(cluster, "apiServer: {enable-admission-plugins: 'NodeRestriction,AlwaysPullImages'}", &[])?;
     failed.of("image-missing", "image", &["but the kubelet pulls it anyway", "AlwaysPullImages"])
@@ -334,7 +334,7 @@ impl Drop for Server {
     }
 }
 
-/// What goes to the API server's port ends at another server, whose certificate is of somebody else.
+/// What goes to the API server's port ends at another server, whose certificate is of someone else.
 fn other_cluster(cluster: &Cluster) -> Result<(), String> {
     let (port, other) = (free_port()?, free_port()?);
     let (key, certificate) = (cluster.home.join("other.key"), cluster.home.join("other.pem"));

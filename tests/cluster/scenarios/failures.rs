@@ -187,7 +187,7 @@ fn subnet_clash(cluster: &Cluster) -> Result<(), String> {
     result
 }
 
-/// The data of a cluster whose containers somebody removed is not started again.
+/// The data of a cluster whose containers someone removed is not started again.
 fn old_volumes(cluster: &Cluster) -> Result<(), String> {
     let volume = format!("{}-control-plane-var", cluster.name);
     cleanup::register_object("volume", &volume);
@@ -221,8 +221,8 @@ fn creating(cluster: &Cluster, step: usize) -> Result<Running, String> {
     let running = start(cluster.command(&["create", "cluster", "--output", "json"]), None)?;
     eventually(QUICK, || {
         let steps = begun(&running.said());
-        let said = || format!("step {step} has not begun: {}", running.said());
-        ensure(steps.len() >= step, said)
+        let text = || format!("step {step} has not begun: {}", running.said());
+        ensure(steps.len() >= step, text)
     })?;
     Ok(running)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Group;
 use crate::harness::clients::{Attempt, Clients, Kind};
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{contains, docker, ensure, eventually};
 use crate::scenarios::hello;
 
@@ -77,7 +77,7 @@ fn up(cluster: &Cluster) -> Result<(), String> {
     let server = server(cluster)?;
     while_written(cluster, "up", || cluster.coracle(&["node", "add", "--role=control-plane", "--count=2"]).map(drop))?;
     ensure(self::server(cluster)? == server, || "the API has another address".to_owned())?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     for node in ["", "2", "3"] {
         has_members(&format!("{}{node}", cluster.node()), 3)?;
     }
@@ -98,19 +98,19 @@ const MEMBERS: &str = "cd /etc/kubernetes/pki/etcd && etcdctl --cacert=ca.crt --
 /// Now the first control plane is like the others: the cluster goes on without it.
 fn any_is_lost(cluster: &Cluster) -> Result<(), String> {
     docker(&["kill", &cluster.node()])?;
-    eventually(PATIENCE, || cluster.kubectl(&["create", "configmap", "without-the-first"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.kubectl(&["create", "configmap", "without-the-first"]))?;
     // The kubelet of the worker reaches the API through the load balancer now.
     cluster.kubectl(&["rollout", "restart", "deployment/hello-world"])?;
     cluster.rolled_out("hello-world")?;
     docker(&["start", &cluster.node()])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"])).map(drop)
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"])).map(drop)
 }
 
 /// The last one is kept, and so is everything that was written.
 fn down(cluster: &Cluster) -> Result<(), String> {
     let (first, third) = (cluster.node(), format!("{}3", cluster.node()));
     while_written(cluster, "down", || cluster.coracle(&["node", "remove", &first, &third]).map(drop))?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     cluster.kubectl(&["get", "configmap", "without-the-first"])?;
     let last = cluster.coracle_output(&["node", "remove", &format!("{first}2")])?;
     ensure(last.code != 0, || last.told())?;
@@ -124,15 +124,15 @@ fn again(cluster: &Cluster) -> Result<(), String> {
     })?;
     cluster.coracle(&["stop"])?;
     cluster.coracle(&["start"])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     cluster.kubectl(&["get", "configmap", "without-the-first"]).map(drop)
 }
 
-/// A control plane whose container somebody has removed leaves etcd too.
+/// A control plane whose container someone has removed leaves etcd too.
 fn removed_container(cluster: &Cluster) -> Result<(), String> {
     let third = format!("{}3", cluster.node());
     docker(&["rm", "--force", "--volumes", &third])?;
     cluster.coracle(&["node", "remove", &third])?;
     has_members(&format!("{}2", cluster.node()), 2)?;
-    eventually(PATIENCE, || cluster.coracle(&["status"])).map(drop)
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"])).map(drop)
 }

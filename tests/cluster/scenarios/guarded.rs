@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::cluster::{Cluster, PATIENCE, address_of};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, address_of};
 use crate::harness::run::{docker, ensure, eventually};
 
 /// Sends forged heartbeats for two seconds: from the node `FROM` to the node `TO`, which says that `NAME` only starts.
@@ -58,14 +58,14 @@ pub(super) fn deleted_nodes(cluster: &Cluster) -> Result<(), String> {
         let before = look()?;
         cluster.kubectl(&["delete", "node", &node])?;
         docker(&["exec", &node, "systemctl", "restart", "kubelet"])?;
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             let after = look()?;
             ensure(after == before, || format!("{node} was {before:?} and is {after:?}"))
         })?;
     }
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     for node in [cluster.node(), format!("{}-worker", cluster.name)] {
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             let pods =
                 cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns"])?;
             let pods = pods["items"].as_array().cloned().unwrap_or_default();
@@ -87,13 +87,13 @@ pub(super) fn patient_controllers(cluster: &Cluster) -> Result<(), String> {
     };
     let killed = restarts()?;
     cluster.in_node("mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/")?;
-    let without = eventually(PATIENCE, || {
+    let without = eventually(EVENTUALLY_TIMEOUT, || {
         let left = cluster.in_node("crictl ps -q --name kube-apiserver")?;
         ensure(left.trim().is_empty(), || "the API server still runs".to_owned())
     });
     let waited = without.and_then(|()| cluster.in_node("pkill -KILL -x kube-controller || true")).and_then(|_| {
         // Its successor runs for longer than it would wait by itself.
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             ensure(restarts()? != killed, || "it was not killed".to_owned())?;
             let age = cluster.in_node(
                 "id=$(crictl ps -q --state Running --name kube-controller-manager) && \
@@ -107,8 +107,8 @@ pub(super) fn patient_controllers(cluster: &Cluster) -> Result<(), String> {
     cluster.in_node("mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/")?;
     waited?;
     let began = Instant::now();
-    cluster.ready(PATIENCE)?;
-    eventually(PATIENCE, || {
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
+    eventually(EVENTUALLY_TIMEOUT, || {
         cluster.in_node("curl --silent --fail --insecure https://127.0.0.1:10257/healthz").map(drop)
     })?;
     let after = restarts()?;

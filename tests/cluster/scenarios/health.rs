@@ -1,6 +1,6 @@
 //! What does not work is named, and what is not known is neither well nor ill.
 
-use crate::harness::cluster::{Cluster, PATIENCE, address_of, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, address_of, fetch};
 use crate::harness::run::{contains, docker, ensure};
 
 /// `status` fails, and says these parts.
@@ -15,7 +15,7 @@ pub(super) fn every_component(cluster: &Cluster) -> Result<(), String> {
     let (third, balancer) = (format!("{}3", cluster.node()), format!("{}-load-balancer", cluster.name));
     let manifest = "/etc/kubernetes/manifests/kube-scheduler.yaml";
     docker(&["exec", &third, "mv", manifest, "/root"])?;
-    let said = ill(cluster, &[&format!("{third}   control-plane   running     no      kube-scheduler is not there")]);
+    let said = ill(cluster, &[&format!("{third}   control-plane   running     no      kube-scheduler is missing")]);
     docker(&["exec", &third, "mv", "/root/kube-scheduler.yaml", manifest])?;
     said?;
     docker(&["exec", &third, "systemctl", "stop", "kubelet"])?;
@@ -34,7 +34,7 @@ pub(super) fn every_component(cluster: &Cluster) -> Result<(), String> {
     said?;
     let listed = cluster.coracle(&["get", "nodes"])?;
     ensure(listed.lines().any(|line| line.starts_with(&balancer)), || format!("the balancer is not listed: {listed}"))?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }
 
 /// A Service has no URL, and these are parts of the reason.

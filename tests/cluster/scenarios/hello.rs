@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, answers};
 use crate::harness::run::{contains, ensure, eventually, run};
 
 /// The image of the sample.
@@ -42,21 +42,21 @@ pub(super) fn load(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn page(cluster: &Cluster) -> Result<(), String> {
     let published = cluster.host_port(30080)?;
     contains(&published, "127.0.0.1:")?;
-    answers(&format!("http://{published}/"), PATIENCE)?;
-    answers(&format!("http://{}:30080/", cluster.address()?), PATIENCE)?;
+    answers(&format!("http://{published}/"), EVENTUALLY_TIMEOUT)?;
+    answers(&format!("http://{}:30080/", cluster.address()?), EVENTUALLY_TIMEOUT)?;
     let url = cluster.coracle(&["url", "hello-world"])?;
     ensure(url.trim() == format!("http://{published}"), || format!("`coracle url` printed {url}"))?;
     let all = cluster.coracle(&["url", "hello-world", "--all"])?;
     ensure(all.lines().count() >= 2, || format!("`coracle url --all` printed {all}"))?;
     for url in all.lines() {
-        answers(url, PATIENCE)?;
+        answers(url, EVENTUALLY_TIMEOUT)?;
     }
     let json = cluster.coracle_json(&["url", "hello-world", "--output=json"])?;
     ensure(json[0]["url"] == url.trim(), || format!("`coracle url -o json` printed {json}"))?;
     // Both replicas serve: the page names the pod. kube-proxy may hear of the second one a moment later.
     let mut pods = std::collections::BTreeSet::new();
-    eventually(PATIENCE, || {
-        pods.insert(answers(url.trim(), PATIENCE)?);
+    eventually(EVENTUALLY_TIMEOUT, || {
+        pods.insert(answers(url.trim(), EVENTUALLY_TIMEOUT)?);
         ensure(pods.len() == 2, || format!("only one of two pods answers: {pods:?}"))
     })?;
     let none = cluster.coracle_output(&["url", "kubernetes"])?;

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::engine::newest_image;
 use crate::harness::run::{docker, eventually, run};
 
@@ -73,7 +73,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
     told(&output, "build-failed", 1, &[])?;
     fails(build(Some("/nonexistent")), "tool-missing", 4, &["`docker` is not installed", "load image-archive"])?;
 
-    // A container of somebody else has the name of a forwarder.
+    // A container of someone else has the name of a forwarder.
     let port = super::explain::free_port()?;
     let name = format!("{}-port-{port}-tcp", cluster.name);
     cleanup::register_object("container", &name);
@@ -94,10 +94,10 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Result<(), String> {
     let kubectl = "kubectl --kubeconfig=/etc/kubernetes/super-admin.conf";
     let binding = "clusterrolebinding kubeadm:cluster-admins";
     cluster.in_node(&format!("{kubectl} get {binding} --output=json >/root/t-ids && {kubectl} delete {binding}"))?;
-    let result = eventually(PATIENCE, || {
+    let result = eventually(EVENTUALLY_TIMEOUT, || {
         fails(cluster.command(&["events"]), "api-failed", 1, &["cannot list the events", "forbidden"])
     });
     cluster.in_node(&format!("{kubectl} create --filename=/root/t-ids && rm /root/t-ids"))?;
     result?;
-    eventually(PATIENCE, || cluster.coracle(&["events"]).map(drop))
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["events"]).map(drop))
 }

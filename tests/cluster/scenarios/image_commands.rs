@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::hello::IMAGE;
 use super::images::archive;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
 /// The images that `image ls` shows, as JSON.
@@ -147,7 +147,7 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     ensure(done["restarted"] == serde_json::json!(expected), || format!("these were restarted: {done}"))?;
     ensure(cluster.kubectl(&word)? == "two", || "the restarted pod runs the old image".to_owned())?;
     // The pod of before may still be listed.
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let first = cluster.kubectl(&["logs", "deployment/rolled-first", "--container=first"])?;
         ensure(first == "two", || format!("the init container said {first}"))
     })?;
@@ -182,7 +182,7 @@ pub(super) fn garbage(cluster: &Cluster) -> Result<(), String> {
     ensure(before.iter().any(is_gone), || format!("{gone} is not there: {before:?}"))?;
     // It looks when it starts, and then every 5 minutes.
     cluster.in_node("systemctl restart kubelet")?;
-    let after = eventually(PATIENCE, || {
+    let after = eventually(EVENTUALLY_TIMEOUT, || {
         let names = names()?;
         ensure(!names.iter().any(is_gone), || "the kubelet has not removed what nothing uses".to_owned())
             .map(|()| names)
@@ -190,5 +190,5 @@ pub(super) fn garbage(cluster: &Cluster) -> Result<(), String> {
     let expected: Vec<String> = before.into_iter().filter(|name| !is_gone(name)).collect();
     ensure(after == expected, || format!("the kubelet left {after:?} of {expected:?}"))?;
     contains(&after.join(" "), &kept)?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::basics::{is_true, name};
-use crate::harness::cluster::{Cluster, PATIENCE, address_of, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, address_of, fetch};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
 
 /// A page on both families that names its pod and who asks, in a pod on each node, and its Service on all families.
@@ -108,11 +108,11 @@ fn nodes(cluster: &Cluster) -> Result<Vec<(String, Vec<IpAddr>)>, String> {
 pub(super) fn pods(cluster: &Cluster) -> Result<Vec<(String, String, Vec<IpAddr>)>, String> {
     let pods = cluster.kubectl_json(&["get", "pods", "--selector=app=who"])?;
     let pods = pods["items"].as_array().cloned().unwrap_or_default();
-    let one = |pod: &Value| {
+    let addresses_of = |pod: &Value| {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
         Ok((name(pod), node, addresses(&pod["status"]["podIPs"], |one| one["ip"].as_str())?))
     };
-    pods.iter().map(one).collect()
+    pods.iter().map(addresses_of).collect()
 }
 
 pub(super) fn service_addresses(cluster: &Cluster) -> Result<Vec<IpAddr>, String> {
@@ -159,7 +159,7 @@ pub(super) fn pods_reach_pods(cluster: &Cluster) -> Result<(), String> {
     let pods = pods(cluster)?;
     for (from, to) in [(0, 1), (1, 0)] {
         for (own, address) in pods[from].2.iter().zip(&pods[to].2) {
-            let page = eventually(PATIENCE, || from_pod(cluster, &pods[from].0, &url(address, 8080)))?;
+            let page = eventually(EVENTUALLY_TIMEOUT, || from_pod(cluster, &pods[from].0, &url(address, 8080)))?;
             contains(&page, &format!("this is {}, hello {own}\n", pods[to].0))?;
         }
     }
@@ -172,7 +172,7 @@ pub(super) fn service(cluster: &Cluster) -> Result<(), String> {
     for address in service_addresses(cluster)? {
         for (from, ..) in &pods {
             for (to, ..) in &pods {
-                eventually(PATIENCE, || contains(&from_pod(cluster, from, &url(&address, 80))?, to))?;
+                eventually(EVENTUALLY_TIMEOUT, || contains(&from_pod(cluster, from, &url(&address, 80))?, to))?;
             }
         }
     }
@@ -189,7 +189,7 @@ pub(super) fn load_balancer(cluster: &Cluster) -> Result<(), String> {
     ))?;
     let path = "--output=jsonpath={.status.loadBalancer.ingress[*].ip}";
     let expected = service_addresses(cluster)?;
-    let addresses: Vec<IpAddr> = eventually(PATIENCE, || {
+    let addresses: Vec<IpAddr> = eventually(EVENTUALLY_TIMEOUT, || {
         let text = cluster.kubectl(&["get", "service", "balanced", path])?;
         let addresses: Vec<IpAddr> = text.split_whitespace().filter_map(|address| address.parse().ok()).collect();
         let families = |all: &[IpAddr]| all.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>();
@@ -197,7 +197,7 @@ pub(super) fn load_balancer(cluster: &Cluster) -> Result<(), String> {
         Ok(addresses)
     })?;
     for address in addresses {
-        contains(&eventually(PATIENCE, || fetch(&url(&address, 80)))?, "this is who")?;
+        contains(&eventually(EVENTUALLY_TIMEOUT, || fetch(&url(&address, 80)))?, "this is who")?;
     }
     Ok(())
 }
@@ -210,9 +210,9 @@ pub(super) fn names(cluster: &Cluster) -> Result<(), String> {
     let mut texts: Vec<String> = expected.iter().map(ToString::to_string).collect();
     texts.sort();
     for (pod, ..) in pods(cluster)? {
-        let found = eventually(PATIENCE, || cluster.python(&pod, script))?;
+        let found = eventually(EVENTUALLY_TIMEOUT, || cluster.python(&pod, script))?;
         ensure(found.trim() == format!("{texts:?}").replace('"', "'"), || format!("{found} instead of {texts:?}"))?;
-        eventually(PATIENCE, || contains(&from_pod(cluster, &pod, "http://who/")?, "hello"))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&from_pod(cluster, &pod, "http://who/")?, "hello"))?;
     }
     Ok(())
 }
@@ -224,7 +224,7 @@ pub(super) fn outside_names(cluster: &Cluster) -> Result<(), String> {
     let address = address.split(',').next_back().unwrap_or_default();
     let script = format!("import socket; print(socket.getaddrinfo('{worker}', 80, socket.AF_INET6)[0][4][0])");
     for (pod, ..) in pods(cluster)? {
-        eventually(PATIENCE, || contains(&cluster.python(&pod, &script)?, address))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.python(&pod, &script)?, address))?;
     }
     contains(&cluster.in_node(&format!("getent ahostsv6 {worker}"))?, address)?;
     // A pod with the node's own resolver, and a question by TCP.
@@ -243,14 +243,14 @@ pub(super) fn outside_names(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn node_ports(cluster: &Cluster) -> Result<(), String> {
     for (node, found) in nodes(cluster)? {
         for address in found {
-            let page = eventually(PATIENCE, || fetch(&url(&address, 30082)));
+            let page = eventually(EVENTUALLY_TIMEOUT, || fetch(&url(&address, 30082)));
             contains(&page.map_err(|error| format!("{node}: {error}"))?, "hello")?;
         }
     }
     let all = cluster.coracle(&["url", "who", "--all"])?;
     let expected = if families_of(cluster).len() == 1 { "http://[::1]:" } else { "http://[" };
     contains(&all, expected)?;
-    all.lines().try_for_each(|url| contains(&eventually(PATIENCE, || fetch(url))?, "hello"))
+    all.lines().try_for_each(|url| contains(&eventually(EVENTUALLY_TIMEOUT, || fetch(url))?, "hello"))
 }
 
 /// A server outside of the cluster, on the host, sees the address of the pod's node.
@@ -291,14 +291,14 @@ pub(super) fn restart_worker(cluster: &Cluster) -> Result<(), String> {
     let worker = format!("{}-worker", cluster.name);
     let before = nodes(cluster)?;
     docker(&["restart", &worker])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let pods = cluster.kubectl_json(&["get", "pods", "--selector=app=who"])?;
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let on_worker = pods.iter().find(|pod| pod["spec"]["nodeName"] == *worker).ok_or("no pod is on the worker")?;
         let restarts = on_worker["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
         ensure(restarts > 0 && is_true(on_worker, "Ready"), || "its pod is not back yet".to_owned())
     })?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     ensure(nodes(cluster)? == before, || "its addresses have changed".to_owned())?;
     pods_reach_pods(cluster)?;
     names(cluster)?;

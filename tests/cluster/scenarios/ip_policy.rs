@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::ip_family::{addresses, families_of, pods, service_addresses, url};
-use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, start};
 
 /// How long the quickest of three pods may take. The aim is 1.5 s on an idle machine.
@@ -78,7 +78,7 @@ fn host(cluster: &Cluster, like: IpAddr) -> Result<IpAddr, String> {
 
 /// The addresses of the Service `near`.
 fn near(cluster: &Cluster) -> Result<Vec<IpAddr>, String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let service = cluster.kubectl_json(&["get", "service", "near"])?;
         let found = addresses(&service["status"]["loadBalancer"]["ingress"], |one| one["ip"].as_str())?;
         let families = families_of(cluster).len();
@@ -95,7 +95,7 @@ pub(super) fn local(cluster: &Cluster) -> Result<(), String> {
          ipFamilyPolicy: {families}, selector: {{app: who}}, ports: [{{port: 80, targetPort: 8080}}]}}\n"
     ))?;
     for address in near(cluster)? {
-        let page = eventually(PATIENCE, || fetch(&url(&address, 80)))?;
+        let page = eventually(EVENTUALLY_TIMEOUT, || fetch(&url(&address, 80)))?;
         contains(&page, &format!("hello {}\n", host(cluster, address)?))?;
         let pods = pods(cluster)?;
         let (_, node, _) = pods.iter().find(|(pod, ..)| page.contains(pod)).ok_or_else(|| format!("{page}?"))?;
@@ -105,7 +105,7 @@ pub(super) fn local(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// The usual recipes hold for each family: deny all, allow from a label, from a name space, and from the host's address.
+/// The usual recipes hold for each family: deny all, allow from a label, from a namespace, and from the host's address.
 pub(super) fn policies(cluster: &Cluster) -> Result<(), String> {
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: friends}}\n---\n{}",
@@ -133,7 +133,7 @@ pub(super) fn policies(cluster: &Cluster) -> Result<(), String> {
     expect(cluster, "allow from a label", [true, false, false])?;
     let namespace = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: friends}}}";
     cluster.apply(&policy("namespace", namespace))?;
-    expect(cluster, "allow from a name space", [true, false, true])?;
+    expect(cluster, "allow from a namespace", [true, false, true])?;
     host_passes(false)?;
     let mut blocks = Vec::new();
     for address in &balanced {
@@ -165,13 +165,13 @@ pub(super) fn pod_start(cluster: &Cluster) -> Result<(), String> {
     for name in ["quick-1", "quick-2", "quick-3"] {
         let began = Instant::now();
         cluster.apply(&pod("default", name, &script))?;
-        eventually(PATIENCE, || {
+        eventually(EVENTUALLY_TIMEOUT, || {
             let runs = |line: &str| line.starts_with(name) && line.ends_with("Running");
             ensure(watch.said().lines().any(runs), || format!("{name} does not run: {}", watch.said()))
         })?;
         quickest = quickest.min(began.elapsed());
         println!("        {name}: runs after {:.2?}", began.elapsed());
-        let waited: f64 = eventually(PATIENCE, || {
+        let waited: f64 = eventually(EVENTUALLY_TIMEOUT, || {
             let said = cluster.kubectl(&["logs", name])?;
             said.trim().parse().map_err(|_| format!("{name} said `{said}`"))
         })?;

@@ -1,7 +1,7 @@
 //! A node that is added by kubeadm, as to any cluster.
 
 use super::hello;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
 /// What the command of `kubeadm token create` adds is a node of the cluster. Images and add-ons reach it when they are
@@ -14,10 +14,10 @@ pub(super) fn joined(cluster: &Cluster) -> Result<(), String> {
     docker(&["exec", &node, "bash", "-c", &format!("{} --ignore-preflight-errors=all", join.trim())])?;
     contains(&cluster.coracle(&["get", "nodes"])?, &node)?;
     let ready = || cluster.kubectl(&["wait", "node", &node, "--for=condition=Ready", "--timeout=90s"]);
-    eventually(PATIENCE, ready)?;
+    eventually(EVENTUALLY_TIMEOUT, ready)?;
     addon(cluster, &node)?;
 
-    eventually(PATIENCE, ready)?;
+    eventually(EVENTUALLY_TIMEOUT, ready)?;
     cluster.coracle(&["load", "docker-image", hello::IMAGE])?;
     let place = format!("{{\"spec\": {{\"nodeName\": \"{node}\"}}}}");
     let place = format!("--overrides={place}");
@@ -26,7 +26,7 @@ pub(super) fn joined(cluster: &Cluster) -> Result<(), String> {
     let address = cluster.kubectl(&["get", "pod/there", "--output=jsonpath={.status.podIP}"])?;
     let fetch = format!("curl --silent --fail --max-time 5 http://{address}:8080/");
     // From the other node, over a route that the agent made.
-    eventually(PATIENCE, || contains(&cluster.in_node(&fetch)?, "Hello, world!")).map(drop)
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.in_node(&fetch)?, "Hello, world!")).map(drop)
 }
 
 /// A node that does not run gets nothing; one that does has the add-on's image when it is enabled again, also after a restart.
@@ -37,10 +37,10 @@ fn addon(cluster: &Cluster, node: &str) -> Result<(), String> {
     docker(&["start", node])?;
     ensure(passed_over.code == 0, || passed_over.told())?;
     contains(&passed_over.stderr, &format!("Node {node} is not running and gets no images"))?;
-    ensure(!eventually(PATIENCE, has)?, || "it has the image already".to_owned())?;
+    ensure(!eventually(EVENTUALLY_TIMEOUT, has)?, || "it has the image already".to_owned())?;
     cluster.coracle(&["addon", "enable", "metrics-server"])?;
     docker(&["restart", "--time=5", node])?;
-    ensure(eventually(PATIENCE, has)?, || "it has no image".to_owned())
+    ensure(eventually(EVENTUALLY_TIMEOUT, has)?, || "it has no image".to_owned())
 }
 
 /// A container like the first node's, labelled as one of the cluster, with nothing of Kubernetes in it but the programs.
@@ -82,5 +82,5 @@ fn boot(cluster: &Cluster, name: &str) -> Result<(), String> {
     docker(&["cp", &format!("{}:/etc/containerd/config.toml", cluster.node()), &settings])?;
     docker(&["cp", &settings, &format!("{name}:/etc/containerd/config.toml")])?;
     docker(&["start", name])?;
-    eventually(PATIENCE, || docker(&["exec", name, "crictl", "info"])).map(drop)
+    eventually(EVENTUALLY_TIMEOUT, || docker(&["exec", name, "crictl", "info"])).map(drop)
 }

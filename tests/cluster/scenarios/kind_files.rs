@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Group;
 use crate::harness::chance::rounds;
-use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch};
 use crate::harness::run::{contains, docker, ensure, eventually, free_port};
 
 macro_rules! file {
@@ -65,7 +65,7 @@ fn audit_policy(cluster: &Cluster) -> Result<(), String> {
     cluster.write("audit-policy.file.yaml", file!("audit-policy.file"))?;
     with(cluster, file!("audit-policy"), || {
         let log = "cat /var/log/kubernetes/kube-apiserver-audit.log";
-        let lines = eventually(PATIENCE, || {
+        let lines = eventually(EVENTUALLY_TIMEOUT, || {
             let lines = cluster.in_node(log)?;
             ensure(lines.lines().count() > 10, || format!("the audit log has {} lines", lines.lines().count()))?;
             Ok(lines)
@@ -78,7 +78,7 @@ fn audit_policy(cluster: &Cluster) -> Result<(), String> {
 /// The command line of a component of the first node, one argument a line.
 fn flags(cluster: &Cluster, component: &str) -> Result<String, String> {
     let script = format!("pid=$(pgrep --oldest --full '^{component} ') && tr '\\0' '\\n' < /proc/$pid/cmdline");
-    eventually(PATIENCE, || cluster.in_node(&script))
+    eventually(EVENTUALLY_TIMEOUT, || cluster.in_node(&script))
 }
 
 /// kubeadm's directory of patches, through a mount.
@@ -118,7 +118,7 @@ fn directory_of_patches(cluster: &Cluster) -> Result<(), String> {
         let request = "jsonpath={.spec.containers[0].resources.requests.cpu}";
         // The pod runs before the API knows of it.
         let get = ["get", "--namespace=kube-system", &pod, "--output", request];
-        let cpu = eventually(PATIENCE, || cluster.kubectl(&get))?;
+        let cpu = eventually(EVENTUALLY_TIMEOUT, || cluster.kubectl(&get))?;
         ensure(cpu == "123m", || cpu)?;
         contains(&flags(cluster, "kube-apiserver")?, "--max-requests-inflight=321")?;
         ensure(configuration(cluster, &cluster.node())?["maxPods"] == 77, || "the kubelet has no patch".to_owned())?;
@@ -145,7 +145,7 @@ fn extra_args(cluster: &Cluster) -> Result<(), String> {
         let address = cluster.address()?;
         contains(&fetch(&format!("http://{address}:2381/metrics"))?, "etcd_server_has_leader 1")?;
         // kube-proxy may not listen yet where the cluster's DNS has its first answers.
-        eventually(PATIENCE, || contains(&fetch(&format!("http://{address}:10249/healthz"))?, "ok"))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&fetch(&format!("http://{address}:10249/healthz"))?, "ok"))?;
         let listeners = cluster.in_node("ss --no-header --listening --tcp --numeric 2>/dev/null || netstat -ltn")?;
         for port in ["10257", "10259"] {
             let wanted = [format!("*:{port}"), format!("0.0.0.0:{port}")];
@@ -208,7 +208,7 @@ fn ingress_ready(cluster: &Cluster) -> Result<(), String> {
         cluster.in_node("printf 'HTTP/1.0 200 OK\\r\\n\\r\\nHello, world!' > /tmp/page")?;
         cluster
             .in_node("setsid socat TCP-LISTEN:80,fork,reuseaddr OPEN:/tmp/page,rdonly >/dev/null 2>&1 & sleep 0.5")?;
-        contains(&eventually(PATIENCE, || fetch("http://127.0.0.1:28080/"))?, "Hello")
+        contains(&eventually(EVENTUALLY_TIMEOUT, || fetch("http://127.0.0.1:28080/"))?, "Hello")
     })
 }
 
@@ -273,13 +273,13 @@ fn old_version(cluster: &Cluster) -> Result<(), String> {
         contains(&cluster.said.borrow(), "kind's old version v1alpha3")?;
         contains(&flags(cluster, "kube-apiserver")?, "--profiling=false")?;
         cluster.in_node("setsid socat UDP-LISTEN:30950,fork EXEC:'echo answered' >/dev/null 2>&1 & sleep 0.2")?;
-        let told = |error: std::io::Error| error.to_string();
-        let socket = UdpSocket::bind("127.0.0.1:0").map_err(told)?;
-        socket.set_read_timeout(Some(Duration::from_secs(2))).map_err(told)?;
-        eventually(PATIENCE, || {
-            socket.send_to(b"asked", ("127.0.0.1", port)).map_err(told)?;
+        let text = |error: std::io::Error| error.to_string();
+        let socket = UdpSocket::bind("127.0.0.1:0").map_err(text)?;
+        socket.set_read_timeout(Some(Duration::from_secs(2))).map_err(text)?;
+        eventually(EVENTUALLY_TIMEOUT, || {
+            socket.send_to(b"asked", ("127.0.0.1", port)).map_err(text)?;
             let mut answer = [0; 64];
-            let length = socket.recv(&mut answer).map_err(told)?;
+            let length = socket.recv(&mut answer).map_err(text)?;
             contains(&String::from_utf8_lossy(&answer[..length]), "answered")
         })
     })

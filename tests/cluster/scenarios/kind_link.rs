@@ -10,7 +10,7 @@ use serde_json::json;
 use super::hello;
 use crate::Group;
 use crate::harness::chance::is_long;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::engine::{build_registry, newest_image};
 use crate::harness::run::{contains, docker, ensure, free_port, run};
 use crate::harness::{cleanup, coracle};
@@ -82,19 +82,19 @@ impl<'c> Session<'c> {
     }
 }
 
-/// The link is made beside coracle, and one of somebody else is left alone; then the first scripts make the cluster.
+/// The link is made beside coracle, and one of someone else is left alone; then the first scripts make the cluster.
 fn create(cluster: &Cluster) -> Result<(), String> {
     let session = Session::of(cluster)?;
     cleanup::register_object("network", &session.network);
-    let told = |error: std::io::Error| error.to_string();
+    let text = |error: std::io::Error| error.to_string();
     let tools = cluster.home.join("bin");
     for directory in [&tools, &session.home()] {
-        std::fs::create_dir_all(directory).map_err(told)?;
+        std::fs::create_dir_all(directory).map_err(text)?;
     }
     let link = tools.display().to_string();
     cluster.coracle(&["kind-link", &link])?;
-    let target = std::fs::read_link(tools.join("kind")).map_err(told)?;
-    let own = std::fs::canonicalize(coracle()).map_err(told)?;
+    let target = std::fs::read_link(tools.join("kind")).map_err(text)?;
+    let own = std::fs::canonicalize(coracle()).map_err(text)?;
     ensure(target == own, || format!("the link leads to {}", target.display()))?;
     cluster.write("kind", "somebody's own")?;
     let refused = cluster.coracle_output(&["kind-link", &cluster.home.display().to_string()])?;
@@ -166,7 +166,7 @@ fn node_add(cluster: &Cluster) -> Result<(), String> {
 /// Scripts stop and start a node's container; both networks are there again.
 fn node_restart(cluster: &Cluster) -> Result<(), String> {
     docker(&["restart", "--time=1", &format!("{}-worker", cluster.name)])?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     Session::of(cluster)?.run("08")
 }
 

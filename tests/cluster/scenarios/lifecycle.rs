@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, answers};
 use crate::harness::run::{contains, docker, ensure, eventually, run};
 
 /// `docker restart`: the same cluster again, with the same data, at the same addresses.
@@ -17,7 +17,7 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
         super::hello::deploy(cluster)?;
         cluster.coracle(&["url", "hello-world"])
     })?;
-    answers(&url, PATIENCE)?;
+    answers(&url, EVENTUALLY_TIMEOUT)?;
     super::workloads::storage(cluster)?;
     let identity = || cluster.kubectl(&["get", "node", "--output=jsonpath={.items[0].metadata.uid}"]);
     let before = identity()?;
@@ -26,11 +26,11 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     command.args(["restart", &cluster.node()]);
     run(command, None, Duration::from_secs(120))?.ok()?;
     let stopped = began.elapsed();
-    eventually(PATIENCE, || cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]))?;
     let api = began.elapsed();
-    answers(&url, PATIENCE)?;
+    answers(&url, EVENTUALLY_TIMEOUT)?;
     let page = began.elapsed();
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     println!(
         "        restart: container {:.1} s, API {:.1} s, page {:.1} s, all Ready {:.1} s after `docker restart` began",
         stopped.as_secs_f64(),
@@ -44,12 +44,14 @@ pub(super) fn restart(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.kubectl(&["get", "configmap", "before-restart", "--output=yaml"])?, "key: value")?;
     // Pods that run, not only the state from before: a new one starts and DNS answers.
     let pod = "deployment/hello-world";
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let script = "import socket; print(socket.gethostbyname('kubernetes.default.svc.cluster.local'))";
         contains(&cluster.python(pod, script)?, "10.96.0.1")
     })?;
     // The volume is there again, in the pod that was there before.
-    eventually(PATIENCE, || contains(&cluster.kubectl(&["exec", "keeper", "--", "cat", "/data/file"])?, "kept"))?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        contains(&cluster.kubectl(&["exec", "keeper", "--", "cat", "/data/file"])?, "kept")
+    })?;
     cluster.kubectl(&["rollout", "restart", pod])?;
     cluster.rolled_out("hello-world")?;
     super::basics::running_pods(cluster, 7)
@@ -63,12 +65,12 @@ pub(super) fn crash(cluster: &Cluster) -> Result<(), String> {
         println!("        skipped: only root may kill it");
         return Ok(());
     }
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let now = docker(&["inspect", "--format={{.State.Pid}} {{.State.StartedAt}}", &cluster.node()])?;
         ensure(now != first && !now.starts_with("0 "), || "the node does not come back".to_owned())
     })?;
-    cluster.ready(PATIENCE)?;
-    answers(&cluster.coracle(&["url", "hello-world", "--wait=90s"])?, PATIENCE).map(drop)
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
+    answers(&cluster.coracle(&["url", "hello-world", "--wait=90s"])?, EVENTUALLY_TIMEOUT).map(drop)
 }
 
 /// `delete cluster` takes what is the cluster's, and nothing else.
@@ -101,7 +103,7 @@ pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {
     contains(&again.stderr, "There is no cluster")
 }
 
-/// Deletes the cluster; nothing of it is left, and somebody else's kubeconfig entries are.
+/// Deletes the cluster; nothing of it is left, and someone else's kubeconfig entries are.
 pub(super) fn gone(cluster: &Cluster) -> Result<(), String> {
     let began = Instant::now();
     cluster.coracle(&["delete", "cluster"])?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::Group;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{contains, docker, ensure, eventually, start};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
@@ -12,7 +12,7 @@ const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
 /// How long the group's cluster is not used until it stops.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A cluster that stops when nobody uses it, and others beside it.
+/// A cluster that stops when no one uses it, and others beside it.
 pub const LIFETIME: Group = Group {
     name: "lifetime",
     environment: &[],
@@ -26,7 +26,7 @@ fn create(cluster: &Cluster) -> Result<(), String> {
     cluster.kubectl(&["create", "configmap", "kept"]).map(drop)
 }
 
-/// A name of this group's own, and of nobody else; the end of the program removes what has it.
+/// A name of this group's own, and of no one else; the end of the program removes what has it.
 fn another(cluster: &Cluster, word: &str) -> String {
     let name = format!("{}{word}-{}", cleanup::PREFIX, std::process::id());
     cleanup::register(&name, &cluster.home.join(word));
@@ -51,7 +51,7 @@ fn nothing_left(name: &str) -> Result<(), String> {
 
 /// A container of a cluster that is being created.
 fn first_container(name: &str) -> Result<String, String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let made = labelled("container", name)?;
         ensure(!made.trim().is_empty(), || "no container yet".to_owned()).map(|()| made)
     })
@@ -62,7 +62,7 @@ fn ended(node: &str) -> Result<(), String> {
     ensure(state.trim() == "exited 0", || format!("{node}: {state}"))
 }
 
-/// `gc` removes what a killed `create` has left, and nothing of one that goes on, of a finished cluster or of somebody else.
+/// `gc` removes what a killed `create` has left, and nothing of one that goes on, of a finished cluster or of someone else.
 fn gc(cluster: &Cluster) -> Result<(), String> {
     let (killed, going) = (another(cluster, "killed"), another(cluster, "going"));
     let foreign = format!("{}gc-foreign-{}", cleanup::PREFIX, std::process::id());
@@ -84,7 +84,7 @@ fn gc(cluster: &Cluster) -> Result<(), String> {
     nothing_left(&killed)?;
     ensure(labelled("container", &going)?.contains(made.trim()), || format!("gc took the node of {going}"))?;
     second.signal("INT")?;
-    let end = second.finish(PATIENCE)?;
+    let end = second.finish(EVENTUALLY_TIMEOUT)?;
     ensure(end.code == 130, || end.told())?;
     nothing_left(&going)?;
     docker(&["network", "inspect", &foreign])?;
@@ -93,10 +93,10 @@ fn gc(cluster: &Cluster) -> Result<(), String> {
 
 /// Without use the node stops for good, and comes back with its data.
 fn idle_stop(cluster: &Cluster) -> Result<(), String> {
-    eventually(PATIENCE, || ended(&cluster.node()))?;
+    eventually(EVENTUALLY_TIMEOUT, || ended(&cluster.node()))?;
     contains(&cluster.coracle(&["get", "clusters"])?, "stopped")?;
     docker(&["start", &cluster.node()])?;
-    eventually(PATIENCE, || cluster.coracle(&["kubectl", "get", "configmap", "kept"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["kubectl", "get", "configmap", "kept"]))?;
     // Whether it is well already is not what this is about.
     let status = cluster.coracle_output(&["status", "--output=json"])?;
     contains(&status.stdout, &format!("\"idleStop\": \"{}s\"", IDLE.as_secs()))
@@ -123,10 +123,10 @@ fn ttl(cluster: &Cluster) -> Result<(), String> {
     // On a slow machine its time is over before it is ready.
     let created = cluster.coracle_output(&["create", "cluster", &name, "--ttl=10s", "--wait=0s", "--retain"])?;
     ensure(created.code == 0 || created.stderr.contains("the cluster expired at"), || created.told())?;
-    eventually(PATIENCE, || ended(&node))?;
+    eventually(EVENTUALLY_TIMEOUT, || ended(&node))?;
     // Whoever starts it: it ends before anything in it begins.
     docker(&["start", &node])?;
-    eventually(PATIENCE, || ended(&node))?;
+    eventually(EVENTUALLY_TIMEOUT, || ended(&node))?;
     cluster.coracle(&["extend", &name, "--ttl=2h"])?;
     let clusters = cluster.coracle_json(&["get", "clusters", "--output=json"])?;
     let of = |name: &str| clusters.as_array().and_then(|all| all.iter().find(|one| one["name"] == name).cloned());

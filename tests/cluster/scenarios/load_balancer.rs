@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Group;
-use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run};
 
 use super::{guarded, health, nodes, ports};
@@ -96,7 +96,7 @@ fn status(cluster: &Cluster, name: &str) -> Result<String, String> {
 
 /// The address of a service, once it has one.
 fn address(cluster: &Cluster, name: &str) -> Result<String, String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let address = status(cluster, name)?;
         ensure(!address.is_empty(), || format!("service {name} has no address"))?;
         Ok(address)
@@ -110,7 +110,7 @@ fn has(node: &str, address: &str) -> Result<bool, String> {
 
 /// The nodes that have the address; exactly one in the end.
 fn owner(cluster: &Cluster, address: &str) -> Result<String, String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let all = ["control-plane", "worker", "worker2"].map(|node| format!("{}-{node}", cluster.name));
         let mut owners = Vec::new();
         for node in all {
@@ -128,12 +128,12 @@ fn owner(cluster: &Cluster, address: &str) -> Result<String, String> {
 
 /// What a datagram is answered with.
 pub(super) fn udp(address: &str) -> Result<String, String> {
-    let told = |error: std::io::Error| format!("udp {address}: {error}");
-    let socket = UdpSocket::bind("0.0.0.0:0").map_err(told)?;
-    socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(told)?;
-    socket.send_to(b"hello", address).map_err(told)?;
+    let text = |error: std::io::Error| format!("udp {address}: {error}");
+    let socket = UdpSocket::bind("0.0.0.0:0").map_err(text)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(text)?;
+    socket.send_to(b"hello", address).map_err(text)?;
     let mut answer = [0; 512];
-    let (length, from) = socket.recv_from(&mut answer).map_err(told)?;
+    let (length, from) = socket.recv_from(&mut answer).map_err(text)?;
     ensure(from.to_string() == address, || format!("{from} answered instead of {address}"))?;
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
@@ -149,9 +149,9 @@ pub(super) fn answers(cluster: &Cluster) -> Result<(), String> {
     cluster.apply(ECHO)?;
     cluster.kubectl(&["rollout", "status", "daemonset/echo", "--timeout=100s"])?;
     let address = address(cluster, "echo")?;
-    let page = eventually(PATIENCE, || fetch(&format!("http://{address}:80/")))?;
+    let page = eventually(EVENTUALLY_TIMEOUT, || fetch(&format!("http://{address}:80/")))?;
     contains(&page, &cluster.name)?;
-    contains(&eventually(PATIENCE, || udp(&format!("{address}:53")))?, &cluster.name)?;
+    contains(&eventually(EVENTUALLY_TIMEOUT, || udp(&format!("{address}:53")))?, &cluster.name)?;
     let owner = owner(cluster, &address)?;
     ensure(owner != cluster.node(), || "the control plane answers".to_owned())?;
     for node in ["control-plane", "worker", "worker2"] {
@@ -162,7 +162,7 @@ pub(super) fn answers(cluster: &Cluster) -> Result<(), String> {
         "import urllib.request; print(urllib.request.urlopen('http://{address}:80/', timeout=5).read().decode())"
     );
     // The rules of that pod's node may come a moment later than those of the node that was asked before.
-    eventually(PATIENCE, || contains(&cluster.python("daemonset/echo", &tcp)?, &cluster.name))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.python("daemonset/echo", &tcp)?, &cluster.name))?;
     let datagram = format!(
         "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); \
          s.sendto(b'x', ('{address}', 53)); print(s.recv(512).decode())"
@@ -175,8 +175,8 @@ pub(super) fn answers(cluster: &Cluster) -> Result<(), String> {
     contains(&url, &format!("http://{address}:80"))?;
     let patch = r#"[{"op": "replace", "path": "/spec/ports/0/port", "value": 8000}]"#;
     cluster.kubectl(&["patch", "service", "echo", "--type=json", "--patch", patch])?;
-    eventually(PATIENCE, || fetch(&format!("http://{address}:8000/")))?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || fetch(&format!("http://{address}:8000/")))?;
+    eventually(EVENTUALLY_TIMEOUT, || {
         ensure(fetch(&format!("http://{address}:80/")).is_err(), || "the old port still answers".to_owned())
     })?;
     ensure(status(cluster, "echo")? == address, || "the address changed with the port".to_owned())
@@ -186,7 +186,7 @@ pub(super) fn answers(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn local(cluster: &Cluster) -> Result<(), String> {
     cluster.apply(&service("near", ", externalTrafficPolicy: Local, allocateLoadBalancerNodePorts: false"))?;
     let address = address(cluster, "near")?;
-    let page = eventually(PATIENCE, || fetch(&format!("http://{address}:80/")))?;
+    let page = eventually(EVENTUALLY_TIMEOUT, || fetch(&format!("http://{address}:80/")))?;
     let format = "{{(index .IPAM.Config 0).Gateway}}";
     let host = docker(&["network", "inspect", "--format", format, &format!("coracle-{}", cluster.name)])?;
     let before = owner(cluster, &address)?;
@@ -198,7 +198,7 @@ pub(super) fn local(cluster: &Cluster) -> Result<(), String> {
     let affinity = r#"{"spec":{"template":{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":
         {"nodeSelectorTerms":[{"matchExpressions":[{"key":"echo","operator":"DoesNotExist"}]}]}}}}}}}"#;
     cluster.kubectl(&["patch", "daemonset", "echo", "--patch", affinity])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let page = fetch(&format!("http://{address}:80/"))?;
         ensure(!page.starts_with(&format!("{before} ")) && page.ends_with(host.trim()), || format!("it answers {page}"))
     })?;
@@ -217,7 +217,7 @@ pub(super) fn allocation(cluster: &Cluster) -> Result<(), String> {
     cluster.apply(&service("waiting", &format!(", loadBalancerIP: {taken}")))?;
     let ours = address(cluster, "ours")?;
     ensure(ours != taken, || format!("{ours} was given twice"))?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let event =
             ["get", "events", "--field-selector=involvedObject.name=waiting", "--output=jsonpath={.items[*].message}"];
         contains(&cluster.kubectl(&event)?, &format!("loadBalancerIP {taken} is in use by default/echo"))
@@ -228,18 +228,18 @@ pub(super) fn allocation(cluster: &Cluster) -> Result<(), String> {
     }
     // An address that is free again goes to who waits for it; the type decides.
     cluster.kubectl(&["patch", "service", "echo", "--patch", r#"{"spec": {"type": "ClusterIP"}}"#])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let (old, new) = (status(cluster, "echo")?, status(cluster, "waiting")?);
         ensure(old.is_empty() && new == taken, || format!("echo has `{old}`, waiting has `{new}`"))
     })?;
-    eventually(PATIENCE, || contains(&fetch(&format!("http://{taken}:80/"))?, &cluster.name))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&fetch(&format!("http://{taken}:80/"))?, &cluster.name))?;
     cluster.kubectl(&["delete", "service", "waiting", "ours", "other"])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let there = ["worker", "worker2"].map(|node| has(&cluster_node(cluster, node), &taken));
         ensure(there == [Ok(false), Ok(false)], || format!("{taken} is still there: {there:?}"))
     })?;
     // kube-proxy takes its rules away a moment later.
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         ensure(fetch(&format!("http://{taken}:80/")).is_err(), || format!("{taken} still answers"))
     })?;
     cluster.kubectl(&["patch", "service", "echo", "--patch", r#"{"spec": {"type": "LoadBalancer"}}"#])?;
@@ -271,7 +271,7 @@ fn quick(address: &SocketAddr) -> std::io::Result<usize> {
 
 fn takeover(cluster: &Cluster, how: &str, act: &[&str], undo: &[&str]) -> Result<(), String> {
     let address = address(cluster, "echo")?;
-    eventually(PATIENCE, || fetch(&format!("http://{address}:8000/")))?;
+    eventually(EVENTUALLY_TIMEOUT, || fetch(&format!("http://{address}:8000/")))?;
     let before = owner(cluster, &address)?;
     let began = Instant::now();
     docker(&[act, &[&before]].concat())?;
@@ -280,9 +280,9 @@ fn takeover(cluster: &Cluster, how: &str, act: &[&str], undo: &[&str]) -> Result
     let gap = result?;
     println!("        takeover after {how}: {:.1} s", gap.as_secs_f64());
     ensure(gap <= TAKEOVER, || format!("after {how} nobody answered for {gap:?}"))?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     // The address comes back to its node, and does not stop answering for longer than a moment.
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let now = owner(cluster, &address)?;
         ensure(now == before, || format!("{now} has {address}"))
     })?;
@@ -296,7 +296,7 @@ pub(super) fn node_lost(cluster: &Cluster) -> Result<(), String> {
     let before = owner(cluster, &address)?;
     cluster.kubectl(&["label", "node", &before, "echo=no"])?;
     cluster.kubectl(&["rollout", "status", "daemonset/echo", "--timeout=100s"])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let pods = cluster.kubectl(&["get", "pods", "--selector=app=echo", "--output=name"])?;
         ensure(pods.lines().count() == 1, || format!("the pods are {pods}"))
     })?;
@@ -310,11 +310,11 @@ pub(super) fn node_lost(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn agent_restart(cluster: &Cluster) -> Result<(), String> {
     let address = address(cluster, "echo")?;
     let before = owner(cluster, &address)?;
-    eventually(PATIENCE, || fetch(&format!("http://{address}:8000/")))?;
+    eventually(EVENTUALLY_TIMEOUT, || fetch(&format!("http://{address}:8000/")))?;
     let set = "daemonset/coracle-agent";
     cluster.kubectl(&["--namespace=kube-system", "rollout", "restart", set])?;
     let mut failed = 0;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         if fetch(&format!("http://{address}:8000/")).is_err() {
             failed += 1;
         }
@@ -372,7 +372,7 @@ pub(super) fn documentation(cluster: &Cluster) -> Result<(), String> {
             "console" => {
                 for example in format!("\n{text}").split("\n$ ").skip(1) {
                     let (line, shown) = example.split_once('\n').unwrap_or((example, ""));
-                    eventually(PATIENCE, || {
+                    eventually(EVENTUALLY_TIMEOUT, || {
                         prints(&shell(line)?, shown).map_err(|error| format!("`{line}`: {error}"))
                     })?;
                 }

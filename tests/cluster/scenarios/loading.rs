@@ -5,7 +5,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{LIMIT, docker, ensure, eventually, start};
 
 /// Size of the layer that makes a load last, bytes.
@@ -18,17 +18,17 @@ find /var/lib/containerd/dev.coracle.staging -mindepth 1 2>/dev/null || true";
 
 /// Makes an image of random bytes, the second layer its name.
 fn image(cluster: &Cluster, tag: &str, layer: &[u8]) -> Result<String, String> {
-    let told = |error: std::io::Error| error.to_string();
+    let text = |error: std::io::Error| error.to_string();
     let image = format!("{}{tag}:{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("image", &image);
     let directory = cluster.home.join(tag);
-    std::fs::create_dir_all(&directory).map_err(told)?;
-    std::fs::write(directory.join("layer"), layer).map_err(told)?;
-    std::fs::write(directory.join("name"), &image).map_err(told)?;
+    std::fs::create_dir_all(&directory).map_err(text)?;
+    std::fs::write(directory.join("layer"), layer).map_err(text)?;
+    std::fs::write(directory.join("name"), &image).map_err(text)?;
     let recipe = directory.join("Dockerfile").display().to_string();
-    std::fs::write(&recipe, "FROM scratch\nCOPY layer /layer\nCOPY name /name\nCMD [\"/name\"]\n").map_err(told)?;
+    std::fs::write(&recipe, "FROM scratch\nCOPY layer /layer\nCOPY name /name\nCMD [\"/name\"]\n").map_err(text)?;
     docker(&["build", "--quiet", "--tag", &image, &directory.display().to_string()])?;
-    std::fs::remove_dir_all(&directory).map_err(told)?;
+    std::fs::remove_dir_all(&directory).map_err(text)?;
     Ok(image)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
                 cut += 1;
             }
             let when = format!("{signal} after {milliseconds} ms of a load by `{source}`");
-            eventually(PATIENCE, || {
+            eventually(EVENTUALLY_TIMEOUT, || {
                 let after = cluster.in_node(STORE)?;
                 // The command was cut off after the node had all of the image.
                 if after.lines().any(|line| line.ends_with(&format!("/{image}"))) {
@@ -69,7 +69,7 @@ pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
                 }
                 let changes = changes(&before, &after);
                 ensure(changes.is_empty(), || format!("{when}: {}", changes.join(", ")))?;
-                // One that nobody could start any more goes with the next load.
+                // One that no one could start any more goes with the next load.
                 let helpers = helpers(cluster)?;
                 ensure(helpers.iter().all(|helper| helper.ends_with(" created")), || format!("{when} left {helpers:?}"))
             })?;
@@ -78,7 +78,7 @@ pub(super) fn interrupted(cluster: &Cluster) -> Result<(), String> {
     ensure(cut >= 4, || format!("only {cut} loads were cut off"))?;
     cluster.coracle(&["load", "docker-image", &image])?;
     has(cluster, &image)?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         if helpers(cluster)?.is_empty() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
 const HEAD: &str = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n";
@@ -35,7 +35,7 @@ pub(super) fn host(cluster: &Cluster) -> Result<(), String> {
     });
     let url = format!("http://host.coracle.internal:{port}/");
     let fetch = ["exec", "deployment/hello-world", "--", "wget", "-q", "-O", "-", &url];
-    eventually(PATIENCE, || contains(&cluster.kubectl(&fetch)?, "the host is here"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.kubectl(&fetch)?, "the host is here"))?;
     contains(&cluster.in_node(&format!("curl --silent --max-time 5 {url}"))?, "the host is here")
 }
 
@@ -46,7 +46,7 @@ fn look_up(cluster: &Cluster, name: &str) -> Result<String, String> {
 /// Pods and nodes look in the search domain, and find what a server of the configuration says.
 pub(super) fn search(cluster: &Cluster) -> Result<(), String> {
     for name in ["db", "db.corp.example"] {
-        eventually(PATIENCE, || contains(&look_up(cluster, name)?, "192.0.2.7"))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&look_up(cluster, name)?, "192.0.2.7"))?;
     }
     let resolver = cluster.kubectl(&["exec", "deployment/hello-world", "--", "cat", "/etc/resolv.conf"])?;
     contains(&resolver, "search default.svc.cluster.local svc.cluster.local cluster.local corp.example")?;
@@ -56,7 +56,7 @@ pub(super) fn search(cluster: &Cluster) -> Result<(), String> {
 /// A plugin of the configuration works beside those that are there anyway.
 pub(super) fn plugins(cluster: &Cluster) -> Result<(), String> {
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
-    eventually(PATIENCE, || contains(&look_up(cluster, "api.example")?, &address))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&look_up(cluster, "api.example")?, &address))?;
     contains(&look_up(cluster, "hello-world.default.svc.cluster.local")?, "10.96.")
 }
 

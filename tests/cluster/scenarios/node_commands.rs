@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{by_hand, guarded, nodes, power};
 use crate::Group;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::guide::follow_page;
 use crate::harness::run::{contains, docker, docker_output, ensure, eventually};
 use crate::scenarios::failures::told;
@@ -83,7 +83,7 @@ fn undisturbed(cluster: &Cluster) -> Result<String, String> {
     Ok(docker(&words)? + &pods)
 }
 
-/// A worker is added: it is usable when the command ends, and has its label, its taint and the loaded image; nobody else
+/// A worker is added: it is usable when the command ends, and has its label, its taint and the loaded image; no one else
 /// notices; the cluster's configuration has it.
 fn add(cluster: &Cluster) -> Result<(), String> {
     let before = undisturbed(cluster)?;
@@ -129,8 +129,8 @@ fn deleted(cluster: &Cluster) -> Result<(), String> {
     let before = look()?;
     cluster.kubectl(&["delete", "node", &node])?;
     docker(&["exec", &node, "systemctl", "restart", "kubelet"])?;
-    eventually(PATIENCE, || ensure(look()? == before, || format!("{node} was {before:?}")))?;
-    cluster.ready(PATIENCE)
+    eventually(EVENTUALLY_TIMEOUT, || ensure(look()? == before, || format!("{node} was {before:?}")))?;
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }
 
 /// A budget keeps the node, and is named; without it the node's pods go elsewhere, and nothing of the node is left.
@@ -161,5 +161,5 @@ fn remove(cluster: &Cluster) -> Result<(), String> {
     ensure(again.code == 3, || format!("removed twice: {}", again.code))?;
     let plane = cluster.coracle_output(&["node", "remove", &cluster.node(), "--force"])?;
     told(&plane, "node-in-use", 3, &[])?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::basics::{is_true, name, running_pods};
 
-use crate::harness::cluster::{Cluster, PATIENCE, address_of, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, address_of, answers};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
 pub(super) fn create_three(cluster: &Cluster) -> Result<(), String> {
@@ -100,7 +100,9 @@ pub(super) fn pod_address(cluster: &Cluster) -> Result<(), String> {
     let pods = pods(cluster)?;
     for (from, to) in [(0, 1), (1, 0)] {
         let address = pods[to]["status"]["podIP"].as_str().unwrap_or_default();
-        let page = eventually(PATIENCE, || from_pod(cluster, &name(&pods[from]), &format!("http://{address}:8080/")))?;
+        let page = eventually(EVENTUALLY_TIMEOUT, || {
+            from_pod(cluster, &name(&pods[from]), &format!("http://{address}:8080/"))
+        })?;
         contains(&page, &name(&pods[to]))?;
         // No address is changed on the way from pod to pod.
         let script =
@@ -115,7 +117,7 @@ fn both_answer(cluster: &Cluster, url: &str) -> Result<(), String> {
     let pods = pods(cluster)?;
     for from in &pods {
         for to in &pods {
-            eventually(PATIENCE, || contains(&from_pod(cluster, &name(from), url)?, &name(to)))?;
+            eventually(EVENTUALLY_TIMEOUT, || contains(&from_pod(cluster, &name(from), url)?, &name(to)))?;
         }
     }
     Ok(())
@@ -139,7 +141,7 @@ pub(super) fn outside_name(cluster: &Cluster) -> Result<(), String> {
     let address = address_of(&worker)?;
     for pod in pods(cluster)? {
         let script = format!("import socket; print(socket.gethostbyname('{worker}'))");
-        eventually(PATIENCE, || contains(&cluster.python(&name(&pod), &script)?, &address))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.python(&name(&pod), &script)?, &address))?;
     }
     Ok(())
 }
@@ -148,9 +150,9 @@ pub(super) fn outside_name(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn node_ports(cluster: &Cluster) -> Result<(), String> {
     for node in ["control-plane", "worker", "worker2"] {
         let address = address_of(&format!("{}-{node}", cluster.name))?;
-        answers(&format!("http://{address}:30081/"), PATIENCE).map_err(|error| format!("{node}: {error}"))?;
+        answers(&format!("http://{address}:30081/"), EVENTUALLY_TIMEOUT).map_err(|error| format!("{node}: {error}"))?;
     }
-    answers(&cluster.coracle(&["url", "hello"])?, PATIENCE).map(drop)
+    answers(&cluster.coracle(&["url", "hello"])?, EVENTUALLY_TIMEOUT).map(drop)
 }
 
 /// A server outside of the cluster, on the host, sees the address of the pod's node.
@@ -178,14 +180,14 @@ pub(super) fn restart_worker(cluster: &Cluster) -> Result<(), String> {
     let worker = format!("{}-worker", cluster.name);
     let began = Instant::now();
     docker(&["restart", &worker])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let pods = pods(cluster)?;
         ensure(pods.len() == 2 && pods.iter().all(|pod| is_true(pod, "Ready")), || "a pod is not ready".to_owned())?;
         let restarted = pods.iter().find(|pod| pod["spec"]["nodeName"] == *worker).ok_or("no pod is on the worker")?;
         let count = restarted["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or_default();
         ensure(count >= 1, || "its pod was not restarted yet".to_owned())
     })?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     println!("        worker restart: pods ready {:.1} s after `docker restart` began", began.elapsed().as_secs_f64());
     pod_address(cluster)?;
     dns_name(cluster)?;
@@ -206,8 +208,9 @@ pub(super) fn planes_ready(cluster: &Cluster) -> Result<(), String> {
         --key=/etc/kubernetes/pki/etcd/server.key member list";
     let pod = format!("etcd-{}", cluster.node());
     // The kubelet tells the API of the pods that it runs by itself a moment after the node is Ready.
-    let members =
-        eventually(PATIENCE, || cluster.kubectl(&["exec", "--namespace=kube-system", &pod, "--", "sh", "-c", script]))?;
+    let members = eventually(EVENTUALLY_TIMEOUT, || {
+        cluster.kubectl(&["exec", "--namespace=kube-system", &pod, "--", "sh", "-c", script])
+    })?;
     ensure(members.lines().count() == 3, || format!("etcd has these members: {members}"))
 }
 
@@ -221,7 +224,7 @@ pub(super) fn balancer(cluster: &Cluster) -> Result<(), String> {
     docker(&["stop", "--time=8", &balancer])?;
     ensure(began.elapsed() < Duration::from_secs(5), || format!("the balancer stopped after {:?}", began.elapsed()))?;
     docker(&["start", &balancer])?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }
 
 pub(super) fn delete(cluster: &Cluster) -> Result<(), String> {

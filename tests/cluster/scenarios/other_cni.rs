@@ -1,13 +1,13 @@
-//! A CNI plugin of somebody else, and services without kube-proxy.
+//! A CNI plugin of someone else, and services without kube-proxy.
 
 use serde_json::Value;
 
 use super::basics::{is_true, name};
 use crate::Group;
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, answers};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
-/// A control plane and a worker for a CNI plugin of somebody else.
+/// A control plane and a worker for a CNI plugin of someone else.
 pub const OTHER_CNI: Group = Group {
     name: "other-cni",
     environment: &[],
@@ -95,7 +95,7 @@ fn nodes(cluster: &Cluster) -> Result<Vec<Value>, String> {
 /// Nothing of coracle's network is there: nodes wait, CoreDNS too, and `create` has said so.
 pub(super) fn nothing_yet(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.said.borrow(), "nodes become Ready after you install one")?;
-    eventually(PATIENCE, || ensure(nodes(cluster)?.len() == 2, || "a node is not registered".to_owned()))?;
+    eventually(EVENTUALLY_TIMEOUT, || ensure(nodes(cluster)?.len() == 2, || "a node is not registered".to_owned()))?;
     for node in nodes(cluster)? {
         ensure(!is_true(&node, "Ready"), || format!("{} is Ready without a network", name(&node)))?;
         contains(&node["status"]["conditions"].to_string(), "cni plugin not initialized")?;
@@ -119,7 +119,7 @@ pub(super) fn nothing_yet(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn installed(cluster: &Cluster) -> Result<(), String> {
     let version = nodes(cluster)?[0]["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default().to_owned();
     cluster.apply(&BRIDGE.replace("VERSION", &version))?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     let dns = ["rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=90s"];
     cluster.kubectl(&dns).map(drop)
 }
@@ -141,13 +141,13 @@ pub(super) fn works(cluster: &Cluster) -> Result<(), String> {
         let address = pods[to]["status"]["podIP"].as_str().unwrap_or_default();
         for url in [format!("http://{address}:8080/"), "http://hello-world/".to_owned()] {
             let script = format!("import urllib.request as r; print(r.urlopen('{url}', timeout=5).read().decode())");
-            eventually(PATIENCE, || contains(&cluster.python(&name(pods[from]), &script)?, "Hello, world!"))?;
+            eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.python(&name(pods[from]), &script)?, "Hello, world!"))?;
         }
     }
     for node in nodes(cluster)? {
         contains(&docker(&["exec", &name(&node), "ip", "-brief", "address", "show", "cni0"])?, "10.244.")?;
     }
-    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE).map(drop)
+    answers(&cluster.coracle(&["url", "hello-world"])?, EVENTUALLY_TIMEOUT).map(drop)
 }
 
 pub(super) fn create_without_proxy(cluster: &Cluster) -> Result<(), String> {
@@ -157,10 +157,10 @@ pub(super) fn create_without_proxy(cluster: &Cluster) -> Result<(), String> {
     )
 }
 
-/// Without kube-proxy pods reach each other by address, and no service answers until somebody makes it.
+/// Without kube-proxy pods reach each other by address, and no service answers until someone makes it.
 pub(super) fn no_services(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.said.borrow(), "kube-proxy is not installed (kubeProxyMode: none)")?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     let sets = cluster.kubectl(&["get", "daemonsets", "--namespace=kube-system", "--output=name"])?;
     ensure(!sets.contains("kube-proxy"), || format!("these run: {sets}"))?;
     super::hello::deploy(cluster)?;
@@ -169,7 +169,7 @@ pub(super) fn no_services(cluster: &Cluster) -> Result<(), String> {
     let address = pod["status"]["podIP"].as_str().unwrap_or_default();
     // From the other node, over the agent's route.
     let fetch = format!("curl --silent --fail --max-time 5 http://{address}:8080/");
-    eventually(PATIENCE, || contains(&cluster.in_node(&fetch)?, "Hello, world!"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.in_node(&fetch)?, "Hello, world!"))?;
     let service = cluster.kubectl(&["get", "service", "hello-world", "--output=jsonpath={.spec.clusterIP}"])?;
     // Whoever is at this address outside of the cluster may answer, but not the pod.
     let elsewhere = cluster.in_node(&format!("curl --silent --max-time 2 http://{service}/; true"))?;

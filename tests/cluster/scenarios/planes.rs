@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::chance::{self, Chance};
 use crate::harness::clients::{Attempt, Clients, Kind, parts};
-use crate::harness::cluster::{Cluster, PATIENCE, address_of, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, address_of, json};
 use crate::harness::run::{docker, ensure, eventually};
 
 /// What a machine that also does other things may take of what docs/reference/survival.md promises.
@@ -58,7 +58,7 @@ impl Fault {
         match self {
             Self::Kill => docker(&["kill", name]).map(drop),
             // On a busy machine, runc now and then gives up with "unable to freeze".
-            Self::Pause => eventually(PATIENCE, || docker(&["pause", name])).map(drop),
+            Self::Pause => eventually(EVENTUALLY_TIMEOUT, || docker(&["pause", name])).map(drop),
             Self::Disconnect => docker(&["network", "disconnect", &network(cluster), name]).map(drop),
             Self::Cut => {
                 let rules = "add table inet cut; \
@@ -201,7 +201,7 @@ fn one(cluster: &Cluster, clients: &Clients, fault: Fault, place: Place) -> Resu
         seen = Seen::of(&clients.since(since), since);
     }
     let back = Instant::now();
-    cluster.ready(PATIENCE * 2)?;
+    cluster.ready(EVENTUALLY_TIMEOUT * 2)?;
     let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
     println!(
         "        {fault:?} {place:?}: new request {} s ({} s without a limit, read {} s), under way {} s, {} attempts failed, \
@@ -231,7 +231,7 @@ fn one(cluster: &Cluster, clients: &Clients, fault: Fault, place: Place) -> Resu
 /// How long the slowest request takes while all is well, also that of `status`: a machine may be busy with other things.
 fn usual(cluster: &Cluster, clients: &Clients) -> Result<Duration, String> {
     // What has just come back may not be ready for a moment once more.
-    let (began, status) = eventually(PATIENCE, || {
+    let (began, status) = eventually(EVENTUALLY_TIMEOUT, || {
         let began = Instant::now();
         cluster.coracle(&["status"])?;
         Ok((began, began.elapsed()))
@@ -247,7 +247,7 @@ fn known(cluster: &Cluster, fault: Fault, name: &str) -> Result<Option<Duration>
         return Ok(None);
     }
     let began = Instant::now();
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let status = cluster.coracle_output(&["status", "--output=json"])?;
         ensure(status.code == 1, || status.told())?;
         blamed(&status.stdout, name, fault.cause())
@@ -271,7 +271,7 @@ pub(super) fn one_etcd(cluster: &Cluster) -> Result<(), String> {
     let in_third = |script: &str| docker(&["exec", third, "bash", "-c", script]);
     let manifest = "/etc/kubernetes/manifests/etcd.yaml";
     for (break_it, mend, cause) in [
-        (format!("mv {manifest} /root"), format!("mv /root/etcd.yaml {manifest}"), "etcd is not there"),
+        (format!("mv {manifest} /root"), format!("mv /root/etcd.yaml {manifest}"), "etcd is missing"),
         ("kill -STOP $(pidof etcd)".to_owned(), "kill -CONT $(pidof etcd)".to_owned(), "etcd does not answer"),
     ] {
         in_third(&break_it)?;
@@ -288,7 +288,7 @@ pub(super) fn one_etcd(cluster: &Cluster) -> Result<(), String> {
         known?;
         answer?;
         println!("        {cause}: known after {:.1} s", took.as_secs_f64());
-        cluster.ready(PATIENCE * 2)?;
+        cluster.ready(EVENTUALLY_TIMEOUT * 2)?;
     }
     Ok(())
 }
@@ -306,7 +306,7 @@ pub(super) fn stop_start(cluster: &Cluster) -> Result<(), String> {
         cluster.coracle(&["start"])?;
         times.push(format!("{:.1} and {:.1}", stopped.as_secs_f64(), began.elapsed().as_secs_f64()));
         // While clients write and other tests run beside it, an etcd may be late once.
-        eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+        eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     }
     let count = clients.finish(cluster)?;
     println!("        {count} acknowledged writes are there; stop and start took {} s", times.join(", "));

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hello::{self, IMAGE};
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{contains, ensure, eventually, start};
 
 /// How long it may take until a change is seen everywhere, several looks included.
@@ -266,7 +266,7 @@ pub(super) fn within_a_second(cluster: &Cluster) -> Result<(), String> {
     expect(cluster, "client", &[("web", true)])?;
     let arguments = ["exec", "--namespace", "shop", "client", "--", "python3", "-c", WATCH, &target];
     let watch = start(cluster.kubectl_command(&arguments), None)?;
-    eventually(PATIENCE, || contains(&watch.said(), "watching"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&watch.said(), "watching"))?;
     cluster.kubectl(&[
         "patch",
         "networkpolicy",
@@ -287,7 +287,7 @@ pub(super) fn within_a_second(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Probes come from the node: a pod that nobody may connect to stays ready and is not restarted.
+/// Probes come from the node: a pod that no one may connect to stays ready and is not restarted.
 pub(super) fn probes(cluster: &Cluster) -> Result<(), String> {
     policies(cluster, &[("deny", "{podSelector: {}, policyTypes: [Ingress, Egress]}")])?;
     let probe = "{tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}";
@@ -313,7 +313,7 @@ pub(super) fn from_the_first_packet(cluster: &Cluster) -> Result<(), String> {
     let pods = names.map(|name| pod("shop", name, &worker, 8080, EAGER, &target));
     cluster.apply(&pods.join("---\n"))?;
     for name in names {
-        let said = eventually(PATIENCE, || {
+        let said = eventually(EVENTUALLY_TIMEOUT, || {
             let said = cluster.kubectl(&["logs", "--namespace=shop", name])?;
             contains(&said, "passed").map(|()| said)
         })?;
@@ -334,7 +334,7 @@ pub(super) fn without_the_agent(cluster: &Cluster) -> Result<(), String> {
     };
     select(r#""yes""#)?;
     let agents = ["get", "pods", "--namespace=kube-system", "--selector=app=coracle-agent", "--output=name"];
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let left = cluster.kubectl(&agents)?;
         ensure(left.trim().is_empty(), || format!("still there: {left}"))
     })?;

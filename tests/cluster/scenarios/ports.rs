@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch};
 use crate::harness::run::{contains, docker, ensure, eventually, free_port, start};
 
 use super::load_balancer::udp;
@@ -105,21 +105,21 @@ fn restarts(cluster: &Cluster, ports: &Ports) -> Result<(), String> {
     for (port, protocol) in [(ports.by_name, "tcp"), (ports.udp, "udp")] {
         docker(&["restart", "--time=1", &format!("{}-port-{port}-{protocol}", cluster.name)])?;
     }
-    eventually(PATIENCE, || ports.answer(cluster))?;
+    eventually(EVENTUALLY_TIMEOUT, || ports.answer(cluster))?;
     docker(&["kill", &node])?;
     eventually(TAKEOVER, || fetch(&format!("http://127.0.0.1:{}/", ports.by_node)))?;
     docker(&["start", &node])?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     let address = || cluster.kubectl(&["get", "service", "ported", "--output=jsonpath={.spec.clusterIP}"]);
     let before = address()?;
     cluster.kubectl(&["delete", "service", "ported"])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let is_gone = fetch(&format!("http://127.0.0.1:{}/", ports.by_name)).is_err();
         ensure(is_gone, || "the port of a Service that is gone answers".to_owned())
     })?;
     cluster.apply(SERVICE)?;
     ensure(address()? != before, || "the Service has the same address again, so nothing is shown".to_owned())?;
-    eventually(PATIENCE, || ports.answer(cluster))
+    eventually(EVENTUALLY_TIMEOUT, || ports.answer(cluster))
 }
 
 /// One is removed and its port is free; the others go with the cluster.
@@ -139,7 +139,7 @@ pub(super) fn tunnel(cluster: &Cluster) -> Result<(), String> {
     ensure(refused.code != 0, || format!("there is a URL without a tunnel: {}", refused.stdout))?;
     contains(&refused.stderr, "coracle tunnel echo")?;
     let tunnel = start(cluster.command(&["tunnel", "echo"]), None)?;
-    let said = eventually(PATIENCE, || {
+    let said = eventually(EVENTUALLY_TIMEOUT, || {
         let said = tunnel.said();
         ensure(said.lines().count() == 2, || format!("`coracle tunnel` said {said}"))?;
         Ok(said)
@@ -148,8 +148,8 @@ pub(super) fn tunnel(cluster: &Cluster) -> Result<(), String> {
     for url in urls.lines() {
         contains(&said, url)?;
         match url.strip_prefix("udp://") {
-            Some(address) => contains(&eventually(PATIENCE, || udp(address))?, &cluster.name)?,
-            None => contains(&eventually(PATIENCE, || fetch(url))?, &cluster.name)?,
+            Some(address) => contains(&eventually(EVENTUALLY_TIMEOUT, || udp(address))?, &cluster.name)?,
+            None => contains(&eventually(EVENTUALLY_TIMEOUT, || fetch(url))?, &cluster.name)?,
         }
     }
     tunnel.signal("INT")?;

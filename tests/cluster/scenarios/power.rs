@@ -4,18 +4,20 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::harness::chance;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{LIMIT, contains, docker, ensure, eventually, run, start};
 
 /// What ends at once, and not after the time of a request: on a machine that also does other things.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const MAX_ANSWER: Duration = Duration::from_secs(3);
 
 /// Commands that need the API end at once with the way to go on.
 fn refused(cluster: &Cluster, state: &str, hint: &str) -> Result<(), String> {
     for command in [&["url", "web"][..], &["addon", "list"], &["kubectl", "get", "nodes"], &["tunnel"]] {
         let began = Instant::now();
         let output = cluster.coracle_output(command)?;
-        ensure(output.code == 5 && began.elapsed() < AT_ONCE, || format!("{:?}: {}", began.elapsed(), output.told()))?;
+        ensure(output.code == 5 && began.elapsed() < MAX_ANSWER, || {
+            format!("{:?}: {}", began.elapsed(), output.told())
+        })?;
         contains(&output.stderr, &format!("error[cluster-stopped]: cluster `{}` is {state}", cluster.name))?;
         contains(&output.stderr, hint)?;
     }
@@ -48,7 +50,7 @@ pub(super) fn stop_start(cluster: &Cluster) -> Result<(), String> {
     let mut times = Vec::new();
     let rounds = chance::rounds(2, 50);
     let work = (0..rounds).try_for_each(|_| {
-        eventually(PATIENCE, || cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]))?;
+        eventually(EVENTUALLY_TIMEOUT, || cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"]))?;
         let began = Instant::now();
         cluster.coracle(&["stop"])?;
         let (stopped, began) = (began.elapsed(), Instant::now());
@@ -80,7 +82,7 @@ pub(super) fn rest(cluster: &Cluster) -> Result<(), String> {
     pause(cluster)
 }
 
-/// What is stopped says so, and a port that somebody took meanwhile is named with who has it.
+/// What is stopped says so, and a port that someone took meanwhile is named with who has it.
 fn port_taken(cluster: &Cluster) -> Result<(), String> {
     let port: u16 = cluster.host_port(6443)?.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or("no port")?;
     cluster.kubectl(&["create", "configmap", "before-move", "--from-literal=key=value"])?;
@@ -142,7 +144,7 @@ fn pause(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["pause"])?;
     cluster.coracle(&["stop"])?;
     cluster.coracle(&["start"])?;
-    cluster.ready(PATIENCE)
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }
 
 /// A worker stops and starts by its name, and the others go on.

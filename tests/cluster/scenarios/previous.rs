@@ -4,8 +4,10 @@ use serde_json::Value;
 
 use super::{hello, nodes, reports};
 use crate::Group;
+use crate::harness::SKIPPED;
+use crate::harness::chance::is_long;
 use crate::harness::cluster::{Cluster, json};
-use crate::harness::previous::command;
+use crate::harness::previous::{command, is_built};
 use crate::harness::run::{LIMIT, contains, ensure, run};
 
 /// One control plane and one worker, made by the previous command and handled by this one.
@@ -39,6 +41,8 @@ nodes:
 ";
 
 fn create(cluster: &Cluster) -> Result<(), String> {
+    // Compiling that command takes a tenth of the time of all clusters.
+    ensure(is_long() || is_built(), || format!("{SKIPPED}left to the long run"))?;
     let command = command()?;
     // On a busy machine that command may give up on a component that failed while another one started. It removes what it
     // made then, and is not what is tested here.

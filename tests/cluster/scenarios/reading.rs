@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, fetch, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch, json};
 use crate::harness::run::{contains, ensure, eventually};
 
 use super::mistakes::nothing_of;
@@ -127,7 +127,9 @@ fn type_of<'d>(definitions: &'d Value, schema: &'d Value, types: &mut BTreeMap<&
 /// etcd offers its metrics where it was told to, and is still asked for its health; odd search domains reach the node.
 pub(super) fn metrics_and_search(cluster: &Cluster) -> Result<(), String> {
     let address = cluster.address()?;
-    eventually(PATIENCE, || contains(&fetch(&format!("http://{address}:2391/metrics"))?, "etcd_server_has_leader 1"))?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        contains(&fetch(&format!("http://{address}:2391/metrics"))?, "etcd_server_has_leader 1")
+    })?;
     contains(&cluster.in_node("cat /etc/resolv.conf")?, "_sites.Corp.Example")?;
     contains(&cluster.in_node("cat /etc/resolv.conf")?, "lab.example.")
 }
@@ -151,7 +153,7 @@ pub(super) fn wait(cluster: &Cluster) -> Result<(), String> {
     ensure(begun.code == 0, || begun.told())?;
     contains(&begun.stderr, "is starting")?;
     contains(&begun.stderr, "coracle status")?;
-    eventually(PATIENCE, || cluster.coracle(&["status", "--name", &name]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status", "--name", &name]))?;
     cluster.coracle(&["delete", "cluster", "--name", &name, "--kubeconfig", &kubeconfig]).map(drop)
 }
 

@@ -13,7 +13,7 @@ use coracle::plan::pki::{Pki, Usage};
 use super::hello;
 use super::registry_pages::pulls_with_progress;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::engine::build_registry;
 use crate::harness::run::{Output, contains, docker, docker_output, ensure, eventually, free_port, run};
 
@@ -50,9 +50,9 @@ fn with_helper(cluster: &Cluster, arguments: &[&str]) -> Result<Output, String> 
 /// A Docker configuration in the test's home: one registry by a helper, the others in the file.
 fn docker_configuration(cluster: &Cluster, password: &str) -> Result<(), String> {
     use base64::Engine as _;
-    let told = |error: std::io::Error| error.to_string();
-    std::fs::create_dir_all(cluster.home.join(".docker")).map_err(told)?;
-    std::fs::create_dir_all(cluster.home.join("helpers")).map_err(told)?;
+    let text = |error: std::io::Error| error.to_string();
+    std::fs::create_dir_all(cluster.home.join(".docker")).map_err(text)?;
+    std::fs::create_dir_all(cluster.home.join("helpers")).map_err(text)?;
     let packed = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{password}"));
     let config = serde_json::json!({
         "credHelpers": {"mirror.test:5443": HELPER},
@@ -64,15 +64,15 @@ fn docker_configuration(cluster: &Cluster, password: &str) -> Result<(), String>
          echo '{{\"ServerURL\": \"\", \"Username\": \"{USER}\", \"Secret\": \"{PASSWORD}\"}}'\n"
     );
     let path = cluster.write(&format!("helpers/docker-credential-{HELPER}"), &script)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(told)
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(text)
 }
 
 /// The CA of the mirror, and its certificate for all of its names.
 fn certificates(cluster: &Cluster) -> Result<(), String> {
-    let told = |error: coracle::error::Error| error.to_string();
-    let pki = Pki::generate(time::OffsetDateTime::now_utc()).map_err(told)?;
+    let text = |error: coracle::error::Error| error.to_string();
+    let pki = Pki::generate(time::OffsetDateTime::now_utc()).map_err(text)?;
     let names = ["mirror.test", "private.test"];
-    let pair = pki.issue(&pki.kubernetes, "mirror", None, Usage::Server, &names, &[]).map_err(told)?;
+    let pair = pki.issue(&pki.kubernetes, "mirror", None, Usage::Server, &names, &[]).map_err(text)?;
     cluster.write("ca.crt", &pki.kubernetes.pair.certificate)?;
     cluster.write("tls.crt", &pair.certificate)?;
     cluster.write("tls.key", &pair.key).map(drop)
@@ -152,7 +152,7 @@ pub(super) fn runs(cluster: &Cluster, pod: &str, image: &str, node: &str) -> Res
 }
 
 fn is_running(cluster: &Cluster, pod: &str) -> Result<(), String> {
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let phase =
             cluster.kubectl(&["get", "pod", pod, "--output=jsonpath={.status.phase} {.status.containerStatuses}"])?;
         ensure(phase.starts_with("Running"), || format!("{pod}: {phase}"))
@@ -205,7 +205,7 @@ pub(super) fn prune(cluster: &Cluster) -> Result<(), String> {
         cleanup::register_object("image", docker(&["image", "inspect", "--format={{.Id}}", &moved])?.trim());
         docker(&["push", "--quiet", &moved])
     };
-    // Nobody can make it smaller, so it counts as it is.
+    // No one can make it smaller, so it counts as it is.
     let mut noise = vec![0; 20 << 20];
     let filled = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut noise));
     filled.and_then(|()| std::fs::write(cluster.home.join("app/change"), &noise)).map_err(|error| error.to_string())?;
@@ -282,11 +282,11 @@ pub(super) fn image_pull(cluster: &Cluster) -> Result<(), String> {
 pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     let (image, worker) = ("private.test:5443/team/app:1", format!("{}-worker", cluster.name));
     start(cluster, "private", image, &worker, "Always")?;
-    eventually(PATIENCE, || contains(&cluster.kubectl(&["describe", "pod", "private"])?, "authorization"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.kubectl(&["describe", "pod", "private"])?, "authorization"))?;
     let missing = cluster.coracle_output(&["registry", "login", "nobody.test"])?;
     ensure(missing.code == 3, || missing.told())?;
     contains(&missing.stderr, "docker login nobody.test")?;
-    // Nobody but the registry knows that a password is wrong.
+    // No one but the registry knows that a password is wrong.
     docker_configuration(cluster, "t-wrong")?;
     cluster.coracle(&["registry", "login", "private.test:5443"])?;
     let refused = cluster.coracle_output(&["image", "pull", image])?;
@@ -309,7 +309,7 @@ pub(super) fn login(cluster: &Cluster) -> Result<(), String> {
     let written = in_worker(&format!("grep -rlF {PASSWORD} /etc /usr/local /var/lib/kubelet || true"))?;
     ensure(written.is_empty(), || format!("the password is in {written}"))?;
     docker(&["restart", "--time=1", &worker])?;
-    eventually(PATIENCE, || in_worker("systemctl is-active kubelet").map(drop))?;
+    eventually(EVENTUALLY_TIMEOUT, || in_worker("systemctl is-active kubelet").map(drop))?;
     let gone = docker_output(&["exec", &worker, "cat", file])?;
     ensure(gone.code != 0, || "the credentials survived".to_owned())?;
     // What was pulled stays usable.

@@ -55,11 +55,11 @@ pub(super) fn image_page(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["image", "rm", &image, "--force"]).map(drop)
 }
 
-/// A port that somebody has: said at once, with what to do next, and nothing is left.
+/// A port that someone has: said at once, with what to do next, and nothing is left.
 pub(super) fn port_taken(cluster: &Cluster) -> Result<(), String> {
-    let told = |error: std::io::Error| error.to_string();
-    let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told)?;
-    let port = program.local_addr().map_err(told)?.port().to_string();
+    let text = |error: std::io::Error| error.to_string();
+    let program = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
+    let port = program.local_addr().map_err(text)?.port().to_string();
     let name = format!("{}taken-{}", cleanup::PREFIX, std::process::id());
     cleanup::register_object("volume", &name);
     cleanup::register_object("container", &name);
@@ -100,7 +100,7 @@ pub(super) fn pulls_with_progress(cluster: &Cluster, image: &str) -> Result<(), 
     cluster.coracle(&["image", "rm", image]).map(drop)
 }
 
-/// A file of kind for a private registry whose certificate nobody knows: pods get its images, with the file's password.
+/// A file of kind for a private registry whose certificate no one knows: pods get its images, with the file's password.
 pub(super) fn kind_file(_: &Cluster) -> Result<(), String> {
     let file = include_str!("../../kind-files/private-registry.yaml");
     let other = Cluster::new("registry-kind")?;

@@ -1,6 +1,6 @@
 //! What a node gets by its settings: limits that its kubelet reports, and what its services and pods see.
 
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{contains, docker, ensure, eventually};
 
 /// The settings of the only node of the group `settings`; the patch of the cluster's kubelet has `memory.available: 11Mi`.
@@ -53,7 +53,7 @@ fn services(cluster: &Cluster) -> Result<(), String> {
         contains(&environment, "GODEBUG=netdns=go\n").map_err(|error| format!("{unit}: {error}"))?;
         contains(&environment, "CORAL=two words\n").map_err(|error| format!("{unit}: {error}"))?;
     }
-    // Nobody listens there; the cause names the address.
+    // No one listens there; the cause names the address.
     contains(&cluster.in_node("crictl pull registry.corp.example/none:v1 2>&1; true")?, "dial tcp 127.0.0.1:443")?;
     contains(&cluster.in_node("tr '\\0' '\\n' </proc/$(pgrep -x etcd)/cmdline")?, "--unsafe-no-fsync=true\n")
 }
@@ -75,7 +75,7 @@ fn pods(cluster: &Cluster) -> Result<(), String> {
         .concat(),
     )?;
     for (name, cause) in [("too-large", "Insufficient memory"), ("too-busy", "Insufficient cpu")] {
-        eventually(PATIENCE, || contains(&cluster.kubectl(&["describe", "pod", name])?, cause))?;
+        eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.kubectl(&["describe", "pod", name])?, cause))?;
         let phase = cluster.kubectl(&["get", "pod", name, "--output=jsonpath={.status.phase}"])?;
         ensure(phase == "Pending", || format!("{name} is {phase}"))?;
     }

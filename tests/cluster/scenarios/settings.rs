@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, answers};
 use crate::harness::run::{contains, ensure, eventually};
 
 use super::resources;
@@ -116,13 +116,13 @@ pub(super) fn nftables(cluster: &Cluster) -> Result<(), String> {
     let map = cluster.kubectl(&["get", "configmap", "kube-proxy", "--namespace=kube-system", "--output=yaml"])?;
     contains(&map, "tcpCloseWaitTimeout: 31m0s")?;
     contains(&map, "mode: nftables")?;
-    eventually(PATIENCE, || contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.in_node("nft list tables")?, "table ip kube-proxy"))?;
     let address = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
     ensure(address == "10.11.0.1", || format!("the service `kubernetes` has the address {address}"))?;
     super::hello::deploy(cluster)?;
-    answers(&cluster.coracle(&["url", "hello-world"])?, PATIENCE)?;
+    answers(&cluster.coracle(&["url", "hello-world"])?, EVENTUALLY_TIMEOUT)?;
     let script = "import urllib.request as r; print(r.urlopen('http://hello-world.default.svc.cluster.local', timeout=5).read())";
-    eventually(PATIENCE, || contains(&cluster.python("deployment/hello-world", script)?, "Hello, world!"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&cluster.python("deployment/hello-world", script)?, "Hello, world!"))?;
     // Unlike iptables, nftables refuses what a service's address does not offer, without a time-out.
     let address = cluster.kubectl(&["get", "service", "hello-world", "--output=jsonpath={.spec.clusterIP}"])?;
     let script = format!(
@@ -139,14 +139,14 @@ pub(super) fn exhausted_pool(cluster: &Cluster) -> Result<(), String> {
     // The second quarter of a /26 is a /28, of which neither the first nor the last address is given.
     const COUNT: usize = 14;
     super::hello::deploy(cluster)?;
-    let one = |n: usize| {
+    let line_of = |n: usize| {
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: pool-{n}, labels: {{pool: small}}}}\n\
              spec: {{type: LoadBalancer, allocateLoadBalancerNodePorts: false, selector: {{app: hello-world}}, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n"
         )
     };
-    cluster.apply(&(0..=COUNT).map(one).collect::<String>())?;
-    let pool = eventually(PATIENCE, || {
+    cluster.apply(&(0..=COUNT).map(line_of).collect::<String>())?;
+    let pool = eventually(EVENTUALLY_TIMEOUT, || {
         let pool = pool(cluster)?;
         let waiting = pool.values().filter(|address| address.is_empty()).count();
         ensure((pool.len(), waiting) == (COUNT + 1, 1), || format!("the addresses are {pool:?}"))?;
@@ -155,7 +155,7 @@ pub(super) fn exhausted_pool(cluster: &Cluster) -> Result<(), String> {
     let waiting = pool.iter().find(|(_, address)| address.is_empty()).map_or("", |(name, _)| name);
     let served: Vec<_> = pool.iter().filter(|(_, address)| !address.is_empty()).collect();
     let cause = format!("all addresses of {}.80/28 are in use", nodes());
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let told = cluster.kubectl(&["describe", "service", waiting])?;
         contains(&told, "NoAddress").and_then(|()| contains(&told, &cause))
     })?;
@@ -164,15 +164,15 @@ pub(super) fn exhausted_pool(cluster: &Cluster) -> Result<(), String> {
     contains(&url.stderr, &format!("kubectl describe service {waiting}"))?;
     // All of them answer, also with the rules of nftables.
     for (_, address) in &served {
-        answers(&format!("http://{address}:80/"), PATIENCE)?;
+        answers(&format!("http://{address}:80/"), EVENTUALLY_TIMEOUT)?;
     }
     let (old, address) = served[0];
     cluster.kubectl(&["delete", "service", old])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let now = self::pool(cluster)?.remove(waiting).unwrap_or_default();
         ensure(now == *address, || format!("{waiting} has `{now}` and not {address}"))
     })?;
-    answers(&format!("http://{address}:80/"), PATIENCE)?;
+    answers(&format!("http://{address}:80/"), EVENTUALLY_TIMEOUT)?;
     cluster.kubectl(&["delete", "services", "--selector=pool=small"]).map(drop)
 }
 
@@ -266,7 +266,7 @@ pub(super) fn bare(cluster: &Cluster) -> Result<(), String> {
     // Any plugin brings a file like this one; the node is Ready then, and a pod on its network runs.
     let file = r#"{"cniVersion":"1.0.0","name":"own","plugins":[{"type":"ptp","ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.0.0/24"}]]}}]}"#;
     cluster.in_node(&format!("mkdir -p /etc/cni/net.d && echo '{file}' >/etc/cni/net.d/10-own.conflist"))?;
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     // Without kube-proxy nothing has a service address, but a pod's own one answers.
     super::hello::build()?;
     cluster.coracle(&["load", "docker-image", super::hello::IMAGE])?;

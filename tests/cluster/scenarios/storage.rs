@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hello;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, fetch};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, fetch};
 use crate::harness::guide::follow;
 use crate::harness::run::{contains, docker, ensure, eventually};
 
@@ -81,7 +81,7 @@ pub(super) fn reclaim(cluster: &Cluster) -> Result<(), String> {
         cluster.kubectl(&["delete", "pvc", name, "--timeout=60s"])?;
     }
     let phase = "--output=jsonpath={.items[*].status.phase}";
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let phases = cluster.kubectl(&["get", "pv", phase])?;
         ensure(phases == "Released", || format!("the volumes are: {phases}"))
     })?;
@@ -102,8 +102,8 @@ pub(super) fn other_node(cluster: &Cluster) -> Result<(), String> {
 /// The node's container restarts, the pod runs again, and the data is there.
 pub(super) fn node_restart(cluster: &Cluster) -> Result<(), String> {
     docker(&["restart", &worker(cluster, "2")])?;
-    cluster.ready(PATIENCE)?;
-    eventually(PATIENCE, || reads(cluster, "moving"))
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
+    eventually(EVENTUALLY_TIMEOUT, || reads(cluster, "moving"))
 }
 
 const SITE: &str = "apiVersion: v1
@@ -186,7 +186,7 @@ pub(super) fn there_at_once(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.kubectl(&["top", "nodes"])?, &cluster.node())
 }
 
-/// Addresses of services are left to somebody else where coracle's are switched off.
+/// Addresses of services are left to someone else where coracle's are switched off.
 pub(super) fn no_balancer(cluster: &Cluster) -> Result<(), String> {
     let service = ["create", "service", "loadbalancer", "site", "--tcp=80:8080", "--namespace=site"];
     cluster.kubectl(&service)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::Group;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{docker, ensure, eventually, free_port, run, start};
 use crate::harness::unreliable::Detour;
 
@@ -70,7 +70,9 @@ fn create(cluster: &Cluster) -> Result<(), String> {
         command.args(["--image", &image]);
     }
     let running = start(Detour::through(command), None)?;
-    eventually(PATIENCE, || docker(&["update", "--cpu-period=100000", "--cpu-quota=30000", &cluster.node()]))?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        docker(&["update", "--cpu-period=100000", "--cpu-quota=30000", &cluster.node()])
+    })?;
     let output = running.finish(LIMIT)?;
     docker(&["update", "--cpu-quota=-1", &cluster.node()])?;
     let tally = &detour.tally;

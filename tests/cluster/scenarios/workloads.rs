@@ -1,7 +1,7 @@
 //! What a tutorial does with plain kubectl, with the image of the sample.
 
 use super::hello::IMAGE;
-use crate::harness::cluster::{Cluster, PATIENCE, answers};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, answers};
 use crate::harness::run::{contains, ensure, eventually};
 
 /// `create deployment`, `scale`, `expose`.
@@ -21,7 +21,7 @@ pub(super) fn deployment(cluster: &Cluster) -> Result<(), String> {
     ensure(ready == "3", || format!("{ready} of 3 replicas are ready"))?;
     cluster.kubectl(&["expose", "deployment/web", "--type=NodePort", "--port=80", "--target-port=8080"])?;
     let url = cluster.coracle(&["url", "web"])?;
-    answers(&url, PATIENCE).map(drop)
+    answers(&url, EVENTUALLY_TIMEOUT).map(drop)
 }
 
 /// A new revision arrives, a broken one does not, and `undo` brings the old one back.
@@ -29,20 +29,20 @@ pub(super) fn rollout(cluster: &Cluster) -> Result<(), String> {
     cluster.kubectl(&["set", "env", "deployment/web", "POD_NAME=second"])?;
     cluster.rolled_out("web")?;
     let url = cluster.coracle(&["url", "web"])?;
-    eventually(PATIENCE, || contains(&answers(&url, PATIENCE)?, "second"))?;
+    eventually(EVENTUALLY_TIMEOUT, || contains(&answers(&url, EVENTUALLY_TIMEOUT)?, "second"))?;
     contains(&cluster.kubectl(&["rollout", "history", "deployment/web"])?, "2")?;
     let container =
         cluster.kubectl(&["get", "deployment/web", "--output=jsonpath={.spec.template.spec.containers[0].name}"])?;
     cluster.kubectl(&["set", "image", "deployment/web", &format!("{container}=t-accept-no-such-image:v1")])?;
     let stuck = cluster.kubectl_output(&["rollout", "status", "deployment/web", "--timeout=3s"])?;
     ensure(stuck.code != 0, || "a rollout without an image succeeded".to_owned())?;
-    contains(&answers(&url, PATIENCE)?, "second")?;
+    contains(&answers(&url, EVENTUALLY_TIMEOUT)?, "second")?;
     cluster.kubectl(&["rollout", "undo", "deployment/web"])?;
     cluster.rolled_out("web")?;
     cluster.kubectl(&["rollout", "undo", "deployment/web", "--to-revision=1"])?;
     cluster.rolled_out("web")?;
-    eventually(PATIENCE, || {
-        let page = answers(&url, PATIENCE)?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        let page = answers(&url, EVENTUALLY_TIMEOUT)?;
         ensure(!page.contains("second"), || format!("the old page is not back: {page}"))
     })
 }
@@ -69,10 +69,10 @@ pub(super) fn pod_comes_back(cluster: &Cluster) -> Result<(), String> {
         ])?;
         Ok(names.lines().map(str::to_owned).collect())
     };
-    let before = eventually(PATIENCE, || names().and_then(|all| three(&all)))?;
+    let before = eventually(EVENTUALLY_TIMEOUT, || names().and_then(|all| three(&all)))?;
     cluster.kubectl(&["delete", &before[0], "--timeout=60s"])?;
     cluster.rolled_out("web")?;
-    let after = eventually(PATIENCE, || names().and_then(|all| three(&all)))?;
+    let after = eventually(EVENTUALLY_TIMEOUT, || names().and_then(|all| three(&all)))?;
     ensure(!after.contains(&before[0]), || format!("{} is still there", before[0]))
 }
 

@@ -1,4 +1,4 @@
-# A folder of this host in a pod.
+# A directory of this host in a pod.
 echo "from this host" >shared/file
 cat <<END | kubectl apply -f -
 apiVersion: v1

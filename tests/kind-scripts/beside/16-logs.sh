@@ -9,5 +9,5 @@ done
 sed 's/+.*//' "logs/$KIND_CLUSTER_NAME-control-plane/kubernetes-version.txt"
 [ "$(find "logs/$KIND_CLUSTER_NAME-control-plane/pods" -path '*kube-system_etcd*' -name '*.log' | wc --lines)" != 0 ] && echo "etcd's log"
 directory=$(kind export logs)
-[ -d "$directory/$KIND_CLUSTER_NAME-worker" ] && echo "a folder of its own"
+[ -d "$directory/$KIND_CLUSTER_NAME-worker" ] && echo "a directory of its own"
 rm -r logs "$directory"

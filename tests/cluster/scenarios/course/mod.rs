@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Group;
 use crate::harness::chance::is_long;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::guide::{follow, notices_what_reads, reads_pages};
 use crate::harness::run::{Output, ensure, eventually, run};
 
@@ -135,7 +135,7 @@ fn index() -> Result<Vec<String>, String> {
 /// No page has left anything to the next one, so that they can be taken in any order.
 fn clean(cluster: &Cluster) -> Result<(), String> {
     let before = std::fs::read_to_string(cluster.home.join("before")).map_err(|error| error.to_string())?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let now = outside_namespaces(cluster)?;
         let is_new = |line: &&str| !before.lines().any(|known| known == *line);
         let new: Vec<&str> = now.lines().filter(is_new).collect();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Docker-in-Docker as GitLab runs it: an engine with TLS on another host, `docker`, whose own 127.0.0.1 nobody here reaches.
+# Docker-in-Docker as GitLab runs it: an engine with TLS on another host, `docker`, whose own 127.0.0.1 no one here reaches.
 # Runs in namespaces of its own, with an engine of its own: dind.sh DIRECTORY CORACLE IMAGE
 set -euo pipefail
 # shellcheck source=tests/cluster/harness/own-engine.sh

@@ -46,15 +46,15 @@ load() {
 }
 
 # has TEXT...: the image in the node has these texts, one in each layer. containerd forgets a mount only when it next collects
-# garbage, so each look has a folder of its own.
+# garbage, so each look has a directory of its own.
 has() {
     local found
     found=$(docker exec "$name-control-plane" bash -ec "
-        folder=\$(mktemp --directory)
-        ctr -n k8s.io images mount docker.io/library/$app \$folder >/dev/null
-        cat \$folder/etc/text-*
-        ctr -n k8s.io images unmount --rm \$folder >/dev/null
-        rmdir \$folder" 2>"$directory/ctr") ||
+        directory=\$(mktemp --directory)
+        ctr -n k8s.io images mount docker.io/library/$app \$directory >/dev/null
+        cat \$directory/etc/text-*
+        ctr -n k8s.io images unmount --rm \$directory >/dev/null
+        rmdir \$directory" 2>"$directory/ctr") ||
         fail "cannot look into the image in the node:" "$(cat "$directory/ctr")"
     [ "$found" = "$*" ] || fail "the image in the node has \`$found\` and not \`$*\`"
 }

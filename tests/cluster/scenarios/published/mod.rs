@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Group;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::engine::{in_path, newest_image};
 use crate::harness::run::{
     Output, Running, contains, docker, docker_output, ensure, eventually, free_port, run, start,
@@ -50,7 +50,7 @@ impl Registry {
         let mut command = Command::new(program);
         command.args(["serve", &config]);
         let process = start(command, None)?;
-        eventually(PATIENCE, || TcpStream::connect(&address).map_err(|error| error.to_string()))?;
+        eventually(EVENTUALLY_TIMEOUT, || TcpStream::connect(&address).map_err(|error| error.to_string()))?;
         Ok(Some(Self { _process: process, address }))
     }
 }
@@ -113,12 +113,12 @@ fn from_registry(cluster: &Cluster) -> Result<(), String> {
 /// Without HAProxy and etcdctl in the image, coracle's image gives the load balancer, and etcd's container the program.
 fn second_plane(cluster: &Cluster) -> Result<(), String> {
     cluster.coracle(&["node", "add", "--role=control-plane"])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     docker(&["kill", &format!("{}2", cluster.node())])?;
     docker(&["start", &format!("{}2", cluster.node())])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"]))?;
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"]))?;
     cluster.coracle(&["node", "remove", &format!("{}2", cluster.node())])?;
-    eventually(PATIENCE, || cluster.coracle(&["status"])).map(drop)
+    eventually(EVENTUALLY_TIMEOUT, || cluster.coracle(&["status"])).map(drop)
 }
 
 /// The events say that the image was pulled, and how much of it was there.
@@ -132,7 +132,7 @@ fn pulled(output: &Output, reference: &str) -> Result<(), String> {
 
 /// The node is Ready, and a pod finds the API by its DNS name, over kube-proxy and CoreDNS.
 fn works(cluster: &Cluster) -> Result<(), String> {
-    cluster.ready(PATIENCE)?;
+    cluster.ready(EVENTUALLY_TIMEOUT)?;
     cluster.rolled_out_in("kube-system", "deployment/coredns")?;
     let images = cluster.in_node("crictl images --output json | jq -r '.images[].repoTags[]'")?;
     let proxy = images.lines().find(|image| image.contains("/kube-proxy:")).ok_or("there is no image of kube-proxy")?;
@@ -173,7 +173,7 @@ fn changed(name: &str, change: &dyn Fn(&str) -> Result<(), String>, config: &str
     Ok(image)
 }
 
-/// An image whose components are of another version than it says, which nobody can pull: told long before the wait is over.
+/// An image whose components are of another version than it says, which no one can pull: told long before the wait is over.
 fn without_components(cluster: &Cluster) -> Result<(), String> {
     let label = "LABEL dev.coracle.kubernetes-version=v1.36.999";
     let image = changed("other", &|_| Ok(()), label)?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{Image, LIMIT, listing, listing::Listing};
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{docker, ensure, eventually, run};
 
 /// What the containers run, in the container and in the node: the images have no program of their own.
@@ -86,7 +86,7 @@ spec:
     let roots: Vec<PathBuf> = (0..images.len()).map(root).collect::<Result<_, _>>()?;
     let listings = list(&roots, images);
     cluster.kubectl(&["delete", "pod", POD, "--now"])?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let left = cluster.in_node(&format!("ls -d /{ROOTS}/*/rootfs{PROGRAM} 2>/dev/null || true"))?;
         ensure(left.is_empty(), || format!("containers are left: {left}"))
     })?;
@@ -95,10 +95,10 @@ spec:
 
 fn list(roots: &[PathBuf], images: &[Named<'_>]) -> Result<Vec<Listing>, String> {
     ensure(roots.len() == images.len(), || format!("{} containers of {} images", roots.len(), images.len()))?;
-    let one = |(root, (_, image)): (&PathBuf, &Named<'_>)| {
+    let tree_of = |(root, (_, image)): (&PathBuf, &Named<'_>)| {
         let mut listing = listing::list(root, |path| image.tree.is_timeless(path))?;
         listing.retain(|path, _| !NOT_OF_THE_IMAGE.contains(&path.split('/').next().unwrap_or_default()));
         Ok(listing)
     };
-    roots.iter().zip(images).map(one).collect()
+    roots.iter().zip(images).map(tree_of).collect()
 }

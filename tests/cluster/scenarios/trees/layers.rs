@@ -13,12 +13,12 @@ type Path = Vec<u8>;
 #[derive(Clone, Default)]
 pub(super) struct Tree {
     entries: BTreeMap<Path, (EntryType, Attributes)>,
-    /// Directories that the last layer with them does not describe: nobody knows their time.
+    /// Directories that the last layer with them does not describe: no one knows their time.
     timeless: BTreeSet<Path>,
 }
 
 impl Tree {
-    /// Whether nobody knows the time of this directory; the root is made when an image comes.
+    /// Whether no one knows the time of this directory; the root is made when an image comes.
     pub(super) fn is_timeless(&self, path: &[u8]) -> bool {
         path.is_empty() || self.timeless.contains(path)
     }
@@ -151,7 +151,7 @@ impl Work<'_> {
                 self.inherited += 1;
             }
             self.said.insert(above.clone());
-            self.forget_below_unless_folder(&above);
+            self.forget_below_unless_directory(&above);
             self.tree.timeless.insert(above.clone());
             self.tree.entries.insert(above, (EntryType::Directory, attributes));
             return Ok(());
@@ -164,7 +164,7 @@ impl Work<'_> {
         self.tree.timeless.retain(|other| other != path && !below(path, other));
     }
 
-    fn forget_below_unless_folder(&mut self, path: &[u8]) {
+    fn forget_below_unless_directory(&mut self, path: &[u8]) {
         if self.tree.entries.get(path).is_some_and(|(kind, _)| *kind != EntryType::Directory) {
             self.forget(path);
         }
@@ -184,7 +184,7 @@ impl Work<'_> {
         self.tape.add(self.random, (kind, path, link), attributes, content, device)?;
         self.said.insert(path.to_vec());
         if kind == EntryType::Directory {
-            self.forget_below_unless_folder(path);
+            self.forget_below_unless_directory(path);
             self.tree.timeless.remove(path);
         } else {
             self.forget(path);

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::harness::chance::rounds;
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, PATIENCE, json};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{contains, docker, ensure, eventually, run};
 use crate::scenarios::{STORE, changes};
 
@@ -134,7 +134,7 @@ fn refused(cluster: &Cluster, names: &[String], images: &[Image]) -> Result<(), 
     let output = cluster.coracle_output(&["load", "docker-image", name])?;
     ensure(output.code == 1, || format!("it is taken: {}", output.told()))?;
     contains(&output.stderr, "could not verify layer data")?;
-    eventually(PATIENCE, || {
+    eventually(EVENTUALLY_TIMEOUT, || {
         let after = cluster.in_node(STORE)?;
         let changes = changes(&before, &after);
         ensure(changes.is_empty(), || format!("it left something: {}", changes.join(", ")))
@@ -149,13 +149,13 @@ fn write_archive(
     random: &mut Random,
     numbers: Range<usize>,
 ) -> Result<Vec<Image>, String> {
-    let told = |error: std::io::Error| error.to_string();
-    let mut archive = tar::Builder::new(File::create(path).map_err(told)?);
+    let text = |error: std::io::Error| error.to_string();
+    let mut archive = tar::Builder::new(File::create(path).map_err(text)?);
     let mut add = |name: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        archive.append_data(&mut header, name, content).map_err(told)
+        archive.append_data(&mut header, name, content).map_err(text)
     };
     let mut images: Vec<Image> = Vec::new();
     let mut diff_ids: Vec<String> = Vec::new();
@@ -181,7 +181,7 @@ fn write_archive(
         images.push(Image { layers, tree: layer.tree, counts: (layer.sparse, layer.inherited) });
     }
     add("manifest.json", Value::from(list).to_string().as_bytes())?;
-    archive.finish().map_err(told)?;
+    archive.finish().map_err(text)?;
     Ok(images)
 }
 

@@ -22,11 +22,11 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// As a directory that nobody has said anything about.
+    /// As a directory that no one has said anything about.
     pub(super) const PLAIN: Self =
         Self { mode: 0o755, uid: 0, gid: 0, seconds: 1_700_000_000, nanoseconds: 0, xattrs: Vec::new() };
 
-    /// Whether somebody who makes the directory without being told how makes the same.
+    /// Whether someone who makes the directory without being told how makes the same.
     pub(super) fn is_plain(&self) -> bool {
         self.mode == 0o755 && self.uid == 0 && self.gid == 0 && self.xattrs.is_empty()
     }
@@ -37,7 +37,7 @@ impl Attributes {
             _ => &[0o644, 0o644, 0o755, 0o600, 0o4755, 0o2755, 0o6711, 0o444, 0o000],
         };
         let owner = |random: &mut Random| *random.of(&[0, 0, 0, 0, 33, 1000, 65534, 2_097_152, 4_000_000_000]);
-        // Before the epoch engines differ for links, of which nobody knows a time.
+        // Before the epoch engines differ for links, of which no one knows a time.
         let early = if matches!(kind, EntryType::Regular) { -86_400 } else { 0 };
         let mut xattrs = Vec::new();
         if matches!(kind, EntryType::Regular | EntryType::Directory) && random.one_in(5) {
