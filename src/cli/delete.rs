@@ -124,7 +124,7 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
 
 /// Removes what leads to a cluster; returns whether the kubeconfig had an entry.
 async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
-    host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| context.ui.warn(error.to_string()));
+    context.ui.warn_of(host::kubectl::remove_kubeconfig(name.as_str()));
     let entry = kubeconfig::remove(location, &name.context()).await?;
     if let Some(Foreign { file, sign }) = kubeconfig::foreign(location, &name.context()) {
         let (file, entry) = (file.display(), name.context());

@@ -179,8 +179,7 @@ async fn apply(context: &Context, engine: Option<&SharedEngine>, fix: &Fix) -> R
         },
         (Fix::Forget { cluster, .. }, _) => {
             fix.apply(engine).await?;
-            host::kubectl::remove_kubeconfig(cluster.as_str())
-                .unwrap_or_else(|error| context.ui.warn(error.to_string()));
+            context.ui.warn_of(host::kubectl::remove_kubeconfig(cluster.as_str()));
         }
         _ => fix.apply(engine).await?,
     }

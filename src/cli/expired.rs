@@ -42,7 +42,7 @@ pub(super) async fn remove(ui: &Ui, engine: &SharedEngine, over: &Over) -> Resul
     if removed.is_empty() {
         return Ok(false);
     }
-    host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| ui.warn(error.to_string()));
+    ui.warn_of(host::kubectl::remove_kubeconfig(name.as_str()));
     clear(ui, name, leads.as_ref()).await;
     Ok(true)
 }

@@ -134,7 +134,7 @@ impl Run {
         steps.begin(ui, format!("Delete cluster `{name}`"), true);
         let step = ui.step(format!("Deleting cluster `{name}`"));
         let deleted = delete::delete(engine, &Scope::Cluster(name.clone())).await;
-        host::kubectl::remove_kubeconfig(name.as_str()).unwrap_or_else(|error| ui.warn(error.to_string()));
+        ui.warn_of(host::kubectl::remove_kubeconfig(name.as_str()));
         if deleted.is_ok() {
             step.finish();
         }

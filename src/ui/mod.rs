@@ -83,6 +83,13 @@ impl Ui {
         self.say("warning", "warning: ", "33", text.as_ref());
     }
 
+    /// Warns of a failure that stops nothing.
+    pub fn warn_of(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.warn(error.to_string());
+        }
+    }
+
     /// Suggests what to run next.
     pub fn hint(&self, text: impl AsRef<str>) {
         self.say("hint", "hint: ", "36", text.as_ref());

@@ -14,8 +14,10 @@ use crate::error::{Code, Error, Result};
 use crate::kubernetes::{Client, object, workload};
 use crate::plan::subnet::{DNS, service_address};
 
-/// How long CoreDNS is looked at: its plugin `loop` tries for 30 s, and on a machine with time to spare needs one.
+/// How long CoreDNS is looked at where it may ask itself: its plugin `loop` finds that out within seconds after it is ready.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where a node's resolver is the cluster's own DNS among others: the plugin tries for 30 s, and may need them.
+const LIKELY_TIMEOUT: Duration = Duration::from_secs(40);
 const INTERVAL: Duration = Duration::from_millis(500);
 const PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
 const CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/coredns";
@@ -33,18 +35,23 @@ pub async fn until_dns_stays(run: &Run, client: &Client, nodes: &[String], clust
     if files.is_empty() {
         return Ok(());
     }
-    let dns = service_address(&cluster.networking, DNS).map(|address| address.to_string());
-    let mut circular = Vec::new();
+    let dns = service_address(&cluster.networking, DNS).map(|address| address.to_string()).unwrap_or_default();
+    let (mut circular, mut time) = (Vec::new(), TIMEOUT);
     for (node, path) in files {
         let text = read_file(&*run.engine, node, path).await.ok().flatten().unwrap_or_default();
-        if dns.as_deref().is_some_and(|dns| asks_only(&String::from_utf8_lossy(&text), dns)) {
-            circular.push((node, path));
+        match asks(&String::from_utf8_lossy(&text), &dns) {
+            Asks::Only => circular.push((node, path)),
+            Asks::Among => time = LIKELY_TIMEOUT,
+            Asks::Never => {}
         }
     }
-    if let Some(error) = circle(client, &circular).await {
-        return Err(error);
+    if !circular.is_empty() {
+        if let Some(error) = circle(client, &circular).await {
+            return Err(error);
+        }
+        time = LIKELY_TIMEOUT;
     }
-    watched(run, client, nodes, None, stays(client, Instant::now() + TIMEOUT, run.deadline)).await
+    watched(run, client, nodes, None, stays(client, Instant::now() + time, run.deadline)).await
 }
 
 /// The nodes whose resolver is the user's, with its path in the node.
@@ -57,17 +64,26 @@ fn resolvers<'a>(cluster: &'a ClusterConfig, nodes: &'a [String]) -> Vec<(&'a st
     cluster.nodes.iter().zip(nodes).filter_map(of_node).collect()
 }
 
-/// Whether a resolver's configuration names this server, and no other.
-fn asks_only(text: &str, server: &str) -> bool {
-    let mut servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
-    servers.peek().is_some() && servers.all(|named| named == server)
+/// Whether a resolver's configuration names a server.
+#[derive(Debug, PartialEq, Eq)]
+enum Asks {
+    Only,
+    Among,
+    Never,
+}
+
+fn asks(text: &str, server: &str) -> Asks {
+    let address = |line: &'_ str| line.trim().strip_prefix("nameserver").map(|rest| rest.trim() == server);
+    let named: Vec<bool> = text.lines().filter_map(address).collect();
+    match named.iter().filter(|is_server| **is_server).count() {
+        0 => Asks::Never,
+        count if count == named.len() => Asks::Only,
+        _ => Asks::Among,
+    }
 }
 
 /// The error of a CoreDNS that runs on one of these nodes, and asks their resolver.
 async fn circle(client: &Client, circular: &[(&str, &str)]) -> Option<Error> {
-    if circular.is_empty() {
-        return None;
-    }
     let (pods, config) = (client.get(PODS).await.ok()?, client.get(CONFIG).await.ok()?);
     if forwards_to(config["data"]["Corefile"].as_str()?) != Some(OF_NODE) {
         return None;
@@ -115,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_resolver_that_is_the_clusters_own_dns_is_known() {
-        assert!(asks_only("search x\n nameserver  10.96.0.10 \n", "10.96.0.10"));
-        assert!(!asks_only("nameserver 10.96.0.100\n# nameserver 10.96.0.10\n", "10.96.0.10"));
+        assert_eq!(asks("search x\n nameserver  10.96.0.10 \n", "10.96.0.10"), Asks::Only);
+        assert_eq!(asks("nameserver 10.96.0.100\n# nameserver 10.96.0.10\n", "10.96.0.10"), Asks::Never);
         // One of two is asked by chance: the plugin has to find that out.
-        assert!(!asks_only("nameserver 10.96.0.10\nnameserver 1.1.1.1\n", "10.96.0.10"));
-        assert!(!asks_only("", "10.96.0.10"));
+        assert_eq!(asks("nameserver 10.96.0.10\nnameserver 1.1.1.1\n", "10.96.0.10"), Asks::Among);
+        assert_eq!(asks("", "10.96.0.10"), Asks::Never);
     }
 
     #[test]
