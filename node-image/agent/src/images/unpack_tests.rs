@@ -297,7 +297,7 @@ fn what_old_archives_say_in_their_own_way_is_understood() {
     // A directory is a file whose name ends with a slash; links have a size and no content; no time is no time.
     add("directory/", 0, 0, &|_| {}, b"");
     add("directory/file", 0, 3, &|header| header.as_old_mut().mtime = [0; 12], b"one");
-    let to_file = |header: &mut Header| header.as_old_mut().linkname[..11].copy_from_slice(b"directory/file");
+    let to_file = |header: &mut Header| header.as_old_mut().linkname[..14].copy_from_slice(b"directory/file");
     add("directory/link", b'1', 3, &to_file, b"");
     add("after", b'0', 3, &|_| {}, b"two");
     let target = tempfile::tempdir().unwrap();
