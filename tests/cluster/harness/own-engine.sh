@@ -25,6 +25,8 @@ give_layers() {
         cp -a "$kept/overlay2" "$directory/data/"
     }
     cp -a "$kept/image" "$directory/data/"
+    # As on a machine that has had its images for longer: not only in memory.
+    sync --file-system "$directory/data"
 }
 
 # start_engine OPTION...: starts it, with further options of dockerd.

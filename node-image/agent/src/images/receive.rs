@@ -11,7 +11,7 @@ use super::adopt::{Place, adopt};
 use super::containerd::Containerd;
 use super::content::{Chunks, pump};
 use super::record::{self, Prepared};
-use super::staging::{Staged, Staging};
+use super::staging::{Staged, Staging, write_out};
 use super::store::{Records, chain_ids, diff_ids, present};
 use super::trouble::{Result, Trouble, damaged, failed};
 use super::unpack::unpack;
@@ -49,7 +49,9 @@ pub(super) fn main() -> Result<()> {
     match receiver.messages(&mut input) {
         Ok(Some(stored)) => {
             receiver.end(false)?;
-            answer(&Answer::Done(stored))
+            answer(&Answer::Done(stored))?;
+            // The command is answered already: the image can be used, and the disk takes its time.
+            write_out()
         }
         Ok(None) => receiver.end(true),
         Err(failure) => {

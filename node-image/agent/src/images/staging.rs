@@ -14,6 +14,13 @@ use super::unpack::Unpacked;
 /// It is on the file system of containerd's snapshots, so that a layer is moved there and not copied.
 const ROOT: &str = "/var/lib/containerd/dev.coracle.staging";
 
+/// Has the kernel write to the disk what it only holds in memory: else a power cut within half a minute would leave layers
+/// whose files have their length and no content.
+pub(super) fn write_out() -> Result<()> {
+    let store = File::open(ROOT)?;
+    Ok(rustix::fs::syncfs(store).map_err(io::Error::from)?)
+}
+
 /// An unpacked layer.
 #[derive(Debug)]
 pub(super) struct Staged {

@@ -57,6 +57,15 @@ write() {
     done
 }
 
+# await_written: until the node has written the loaded image to its disk, which nothing else of this test waits for.
+await_written() {
+    for _ in $(seq 100); do
+        if ! docker top "$name-control-plane" -o pid,args | grep --quiet 'images receive'; then return 0; fi
+        sleep 0.2
+    done
+    fail "the loaded image is not on the disk after 20 s"
+}
+
 # runs POD: a pod of the image that was loaded.
 runs() {
     kubectl run "$1" --image=t-accept-plug:1 --image-pull-policy=Never --restart=Never >/dev/null
@@ -81,6 +90,7 @@ for round in $(seq "$rounds"); do
         tar --directory "$directory" --create kubectl |
             docker import --change 'CMD ["/kubectl", "version", "--client"]' - t-accept-plug:1 >/dev/null
         "$coracle" load docker-image t-accept-plug:1 --name "$name" --quiet
+        await_written
     fi
     write "$round" &
     sleep "$((RANDOM % 4)).$((RANDOM % 10))"
