@@ -52,8 +52,12 @@ const NETWORKING: &[&str] = &[
     "loadBalancer",
     "kubeProxyMode",
 ];
-const MODES: &[(&str, KubeProxyMode)] =
-    &[("iptables", KubeProxyMode::Iptables), ("nftables", KubeProxyMode::Nftables), ("none", KubeProxyMode::None)];
+const MODES: &[(&str, KubeProxyMode)] = &[
+    ("iptables", KubeProxyMode::Iptables),
+    ("nftables", KubeProxyMode::Nftables),
+    ("ipvs", KubeProxyMode::Ipvs),
+    ("none", KubeProxyMode::None),
+];
 
 /// Fields of kind's files that coracle has elsewhere.
 const CLUSTER_ELSEWHERE: &[(&str, &str)] = &[

@@ -346,6 +346,8 @@ pub enum KubeProxyMode {
     Iptables,
     /// kube-proxy with nftables rules.
     Nftables,
+    /// kube-proxy with the kernel's IPVS, which Kubernetes deprecates.
+    Ipvs,
     None,
 }
 

@@ -123,6 +123,8 @@ list! {
         "programs in pods fail with \"no space left on device\"", "`sudo sysctl fs.inotify.max_user_watches=524288`";
     NoIpv6 = "no-ipv6", Error, both: "IPv6 of the kernel, for clusters with IPv6",
         "nodes would have no IPv6 addresses", "`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`";
+    NoIpvs = "no-ipvs", Error, both: "IPVS of the kernel, for clusters with `kubeProxyMode: ipvs`",
+        "kube-proxy would not start", "set `networking.kubeProxyMode: nftables`";
     SmallPackets = "small-packets", Error, both: "the MTU of the engine's networks, for clusters with IPv6",
         "IPv6 needs packets of 1,280 bytes", "raise `mtu` in /etc/docker/daemon.json";
     NoForwarding = "no-forwarding", Warning, doctor: "whether the kernel forwards packets",

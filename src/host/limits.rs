@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Resource;
 
-use crate::config::{ClusterConfig, IpFamily};
+use crate::config::{ClusterConfig, IpFamily, KubeProxyMode};
 use crate::engine::spec::{Container, EngineInfo, Privilege};
 use crate::error::{Code, Error, FREE_DISK, Result, counted};
 use crate::host::check::{self, Check};
@@ -62,6 +62,7 @@ pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
 pub fn checks(info: &EngineInfo, cluster: &ClusterConfig, containers: &[Container]) -> Vec<Check> {
     vec![
         Check::new(Id::NoIpv6, ipv6(cluster, has_ipv6())),
+        Check::new(Id::NoIpvs, ipvs(cluster, has_ipvs(&modules()))),
         Check::new(Id::InotifyLimit, inotify(cluster.nodes.len(), containers)),
         Check::new(Id::DiskFull, disk(Path::new(&info.data_root))),
     ]
@@ -80,6 +81,33 @@ fn ipv6(cluster: &ClusterConfig, present: bool) -> Result<()> {
     Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with IPv6")
         .because("IPv6 is disabled in its kernel")
         .hint("`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`; or set `networking.ipFamily: ipv4`"))
+}
+
+/// Where this kernel has its modules, if they are here.
+fn modules() -> PathBuf {
+    Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref())
+}
+
+/// Whether the kernel has IPVS, loaded or as a module that it loads when kube-proxy asks; `None` if its modules are not here.
+fn has_ipvs(modules: &Path) -> Option<bool> {
+    if Path::new("/proc/net/ip_vs").exists() {
+        return Some(true);
+    }
+    let lists: Vec<String> = ["modules.dep", "modules.builtin"]
+        .iter()
+        .filter_map(|list| std::fs::read_to_string(modules.join(list)).ok())
+        .collect();
+    (!lists.is_empty()).then(|| lists.iter().any(|list| list.contains("/ip_vs.ko")))
+}
+
+fn ipvs(cluster: &ClusterConfig, present: Option<bool>) -> Result<()> {
+    // If it cannot be seen, kube-proxy says it.
+    if cluster.networking.kube_proxy_mode != KubeProxyMode::Ipvs || present != Some(false) {
+        return Ok(());
+    }
+    Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with `kubeProxyMode: ipvs`")
+        .because("its kernel has no module `ip_vs`")
+        .hint("set `networking.kubeProxyMode: nftables`"))
 }
 
 fn inotify(nodes: usize, containers: &[Container]) -> Result<()> {
@@ -240,6 +268,29 @@ mod tests {
         assert!(ipv6(&cluster, true).is_ok());
         let check = Check::new(Id::NoIpv6, ipv6(&cluster, false));
         assert!(check.result.unwrap_err().hints()[0].contains("disable_ipv6=0"));
+    }
+
+    #[test]
+    fn a_cluster_with_ipvs_needs_a_kernel_with_it() {
+        let mut cluster = ClusterConfig::new("t-limits".parse().unwrap());
+        assert!(ipvs(&cluster, Some(false)).is_ok());
+        cluster.networking.kube_proxy_mode = KubeProxyMode::Ipvs;
+        assert!(ipvs(&cluster, Some(true)).is_ok() && ipvs(&cluster, None).is_ok());
+        let check = Check::new(Id::NoIpvs, ipvs(&cluster, Some(false)));
+        assert!(check.result.unwrap_err().hints()[0].contains("nftables"));
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_can_load_counts() {
+        if Path::new("/proc/net/ip_vs").exists() {
+            return;
+        }
+        let modules = tempfile::tempdir().unwrap();
+        assert_eq!(has_ipvs(modules.path()), None);
+        std::fs::write(modules.path().join("modules.dep"), "kernel/net/netfilter/nf_nat.ko.xz: a\n").unwrap();
+        assert_eq!(has_ipvs(modules.path()), Some(false));
+        std::fs::write(modules.path().join("modules.builtin"), "kernel/net/netfilter/ipvs/ip_vs.ko\n").unwrap();
+        assert_eq!(has_ipvs(modules.path()), Some(true));
     }
 
     #[test]

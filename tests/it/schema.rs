@@ -374,7 +374,7 @@ fn wrong_configurations_do_not_fit_the_schema() {
         "nodes: [{role: worker, extraPortMappings: [{containerPort: 80, hostPort: '80'}]}]",
         "nodes: [{role: worker, extraPortMappings: [{containerPort: 70000}]}]",
         "nodes: [{role: worker, taints: [{key: a, effect: NoExecution}]}]",
-        "networking: {kubeProxyMode: ipvs}",
+        "networking: {kubeProxyMode: userspace}",
         "featureGates: {ImageVolume: 'true'}",
         "apiServer: {v: {a: 1}}",
         "addons: [dashboard]",

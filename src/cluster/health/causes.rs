@@ -92,6 +92,8 @@ list! {
         "the kubelet cannot use the cgroups that it is configured to use", "check `cgroupRoot`, `kubeReservedCgroup`, `systemReservedCgroup` and `failCgroupV1` in `kubelet`; `docker info` shows the version of the engine's cgroups";
     DnsLoop = "dns-loop", None, true, dns_loop: "CoreDNS' plugin `loop`, and the resolver of its node",
         "CoreDNS asks itself, because the resolver of its node leads back to it", "name another resolver in `resolvConf` of `kubelet`, or in `forward` of `coreDNS`";
+    NoIpvs = "no-ipvs", Some(Code::EngineUnsupported), true, no_ipvs: "what kube-proxy says of IPVS",
+        "the kernel of the engine's host has no IPVS", "load it on the engine's host: `sudo modprobe ip_vs`; or set `networking.kubeProxyMode: nftables`";
     Proxy = "proxy", None, false, proxy: "calls of the kubelet to the API server",
         "a proxy stands between the node and the API server", "exclude the cluster's addresses from the proxy with NO_PROXY; `systemctl show kubelet --property=Environment` in the node shows what it has";
     NoRoute = "no-route", None, false, no_route: "calls of the kubelet to the API server",
@@ -125,7 +127,7 @@ const OF_SETTINGS: [&str; 9] = [
 ];
 
 /// What can end a component of the control plane, the kubelet or CoreDNS.
-pub(super) const OF_COMPONENTS: [Cause; 11] = [
+pub(super) const OF_COMPONENTS: [Cause; 12] = [
     Cause::DiskFull,
     Cause::OutOfMemory,
     Cause::FewInotify,
@@ -133,6 +135,7 @@ pub(super) const OF_COMPONENTS: [Cause; 11] = [
     Cause::PortInNode,
     Cause::Cgroups,
     Cause::DnsLoop,
+    Cause::NoIpvs,
     Cause::Proxy,
     Cause::NoRoute,
     Cause::OtherCluster,
@@ -284,6 +287,10 @@ fn cgroups(evidence: &Evidence) -> Option<Seen> {
 
 fn dns_loop(evidence: &Evidence) -> Option<Seen> {
     line_with(evidence, &["plugin/loop: loop"])
+}
+
+fn no_ipvs(evidence: &Evidence) -> Option<Seen> {
+    line_with(evidence, &["ipvs proxier"])
 }
 
 fn setting(evidence: &Evidence) -> Option<Seen> {

@@ -198,7 +198,8 @@ async fn component(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Fai
         // An add-on may have failed because another one did not run yet.
         let is_own = COMPONENTS.contains(&container.name.as_str());
         let least = if is_own { 1 } else { 2 };
-        if container.number < least && !is_own {
+        // What it lacks of the kernel, kube-proxy finds out before it needs anything.
+        if container.number < least && !is_own && container.name != "kube-proxy" {
             continue;
         }
         let Some(end) = facts::end(engine, node, container).await.filter(|end| is_short_failure(end, facts)) else {
@@ -220,7 +221,7 @@ async fn component(engine: &dyn Engine, node: &str, facts: &Facts) -> Option<Fai
 fn is_sure(error: &Error) -> bool {
     let is = |cause: Cause| error.cause_id() == Some(cause.row().id);
     let says = |word: &str| error.cause().is_some_and(|cause| cause.contains(word));
-    is(Cause::DnsLoop) || (is(Cause::Setting) && OF_FLAGS.iter().any(|word| says(word)))
+    is(Cause::DnsLoop) || is(Cause::NoIpvs) || (is(Cause::Setting) && OF_FLAGS.iter().any(|word| says(word)))
 }
 
 fn component_error(node: &str, container: &Attempt, cause: String) -> Error {

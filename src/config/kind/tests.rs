@@ -134,6 +134,8 @@ fn networking_gates_and_runtime_configuration_are_read() {
                             extraPortMappings: [{containerPort: 80, hostPort: -1}]\n"));
     assert_eq!((cluster.networking.api_server_port, cluster.nodes[0].extra_port_mappings[0].host_port), (0, 0));
     assert_eq!(cluster.networking.kube_proxy_mode, KubeProxyMode::Nftables);
+    let cluster = read(&of("networking: {kubeProxyMode: ipvs}"));
+    assert_eq!(cluster.networking.kube_proxy_mode, KubeProxyMode::Ipvs);
     let zones = read(file!("zones"));
     assert_eq!(zones.nodes[4].labels["topology.kubernetes.io/region"], "metro-1");
     assert_eq!(zones.nodes[4].labels["topology.kubernetes.io/zone"], "site-b");

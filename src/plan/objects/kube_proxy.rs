@@ -28,7 +28,8 @@ pub(crate) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
 pub(crate) fn configuration(layout: &Layout) -> Value {
     let mode = match layout.cluster.networking.kube_proxy_mode {
         KubeProxyMode::Nftables => "nftables",
-        _ => "iptables",
+        KubeProxyMode::Ipvs => "ipvs",
+        KubeProxyMode::Iptables | KubeProxyMode::None => "iptables",
     };
     let mut config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -40,6 +41,10 @@ pub(crate) fn configuration(layout: &Layout) -> Value {
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "mode": mode,
     });
+    if layout.cluster.networking.kube_proxy_mode == KubeProxyMode::Ipvs {
+        // Every node has the addresses of all Services then, and must not answer for that of the load balancer.
+        config["ipvs"] = json!({"strictARP": true});
+    }
     if !layout.cluster.feature_gates.is_empty() {
         config["featureGates"] = json!(layout.cluster.feature_gates);
     }

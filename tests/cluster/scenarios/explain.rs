@@ -4,6 +4,7 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub const EXPLAIN: Group = Group {
         ("disk-pressure", disk_pressure),
         ("memory-pressure", memory_pressure),
         ("dns-loop", dns_loop),
+        ("no-ipvs", no_ipvs),
         ("clock", clock),
         ("other-cluster", other_cluster),
         ("not-reached", not_reached),
@@ -178,6 +180,16 @@ fn dns_loop(cluster: &Cluster) -> Result<(), String> {
     let node = with_file(cluster, "/etc/t-resolv.conf", "nameserver 10.96.0.10\n")?;
     let failed = fail(cluster, &format!("kubelet: {{resolvConf: /etc/t-resolv.conf}}\nnodes: [{node}]"), &[])?;
     failed.of("component-failed", "dns-loop", &["CoreDNS asks itself", "resolvConf"])
+}
+
+/// kube-proxy is the first that asks for IPVS where the kernel's modules cannot be seen.
+fn no_ipvs(cluster: &Cluster) -> Result<(), String> {
+    if Path::new("/proc/net/ip_vs").exists() {
+        println!("        this kernel has IPVS");
+        return Ok(());
+    }
+    let failed = fail(cluster, "networking: {kubeProxyMode: ipvs}", &[])?;
+    failed.of("engine-unsupported", "no-ipvs", &["has no IPVS", "nftables"])
 }
 
 fn proxy(cluster: &Cluster) -> Result<(), String> {

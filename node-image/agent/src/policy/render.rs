@@ -70,9 +70,12 @@ pub(crate) fn full(rules: &RuleSet, families: &[Family]) -> String {
 
 /// The chains at which the kernel enters.
 ///
-/// Only the second hook of `forward` checks incoming connections: those of the node itself to its pods, such as the
-/// kubelet's probes, are always allowed. `input` and `output` are for pods that connect to their own node. A pod may
-/// connect to itself through its service. Packets without a connection cannot be checked, and nothing needs them.
+/// Connections of the node itself to its pods, such as the kubelet's probes, are always allowed. `input` and `output-egress`
+/// are for pods that connect to their own node. A pod may connect to itself through its service. Packets without a connection
+/// cannot be checked, and nothing needs them.
+///
+/// IPVS takes a packet for a Service out of `input`, at priority 98, and sends it from `output`, translated: what is not yet
+/// translated is not checked there, and what leaves with somebody else's source address is checked like what is forwarded.
 fn base(family: Family) -> String {
     let (ip, kind) = (family.name(), family.address_type());
     format!(
@@ -92,12 +95,19 @@ fn base(family: Family) -> String {
   ct reply {ip} saddr vmap @ingress
  }}
  chain input {{
-  type filter hook input priority 0; policy accept;
+  type filter hook input priority 110; policy accept;
   ct original {ip} saddr vmap @egress
  }}
- chain output {{
+ chain output-egress {{
   type filter hook output priority 0; policy accept;
+  ct original {ip} saddr . ct reply {ip} saddr @own accept
   ct original {ip} saddr vmap @egress
+ }}
+ chain output-ingress {{
+  type filter hook output priority 1; policy accept;
+  fib saddr type local accept
+  ct original {ip} saddr . ct reply {ip} saddr @own accept
+  ct reply {ip} saddr vmap @ingress
  }}
 }}
 "

@@ -54,12 +54,19 @@ table ip coracle-policy {
   ct reply ip saddr vmap @ingress
  }
  chain input {
-  type filter hook input priority 0; policy accept;
+  type filter hook input priority 110; policy accept;
   ct original ip saddr vmap @egress
  }
- chain output {
+ chain output-egress {
   type filter hook output priority 0; policy accept;
+  ct original ip saddr . ct reply ip saddr @own accept
   ct original ip saddr vmap @egress
+ }
+ chain output-ingress {
+  type filter hook output priority 1; policy accept;
+  fib saddr type local accept
+  ct original ip saddr . ct reply ip saddr @own accept
+  ct reply ip saddr vmap @ingress
  }
 }
 table ip coracle-policy {
