@@ -7,6 +7,7 @@ use clap::Args;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::cli::age;
@@ -100,10 +101,11 @@ struct Overview {
 
 async fn look(engine: &dyn Engine, name: &ClusterName) -> Result<Overview> {
     let cluster = cluster::get(engine, name).await?;
-    let client = access::client(engine, &cluster).shared();
+    let (tell, told) = oneshot::channel();
+    let client = access::client_of(engine, &cluster, told).shared();
     let (limit, status, inventory) = tokio::join!(
         lifetime::limit(engine, &cluster),
-        status::status(engine, &cluster, client.clone()),
+        status::status(engine, &cluster, client.clone(), tell),
         Inventory::of(engine, &cluster, client)
     );
     let mut value = json!(status);

@@ -1,7 +1,11 @@
 //! The administrator's credentials of a running cluster, and a client that uses them.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use serde_json::Value;
+use tokio::sync::oneshot::Receiver;
+use tokio::time::timeout;
 
 use crate::cluster::found::Cluster;
 use crate::config::ClusterName;
@@ -18,6 +22,9 @@ use crate::plan::node::container::network_name;
 
 /// The administrator's kubeconfig in a control plane.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
+/// How long a kubeconfig may take that a control plane is asked for anyway.
+const KUBECONFIG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The kubeconfig entry of a cluster; with `internal` it has the address that the cluster's network uses.
 pub async fn entry(engine: &dyn Engine, cluster: &Cluster, internal: bool) -> Result<Entry> {
@@ -49,9 +56,24 @@ pub async fn client(engine: &dyn Engine, cluster: &Cluster) -> Result<Client> {
     Client::connect(&from_here(engine, cluster).await?)
 }
 
+/// The same, with a kubeconfig that a control plane is asked for anyway. If it does not come soon, it is read in the usual
+/// way, which costs an engine more than everything else that is asked of a cluster.
+pub async fn client_of(engine: &dyn Engine, cluster: &Cluster, kubeconfig: Receiver<Vec<u8>>) -> Result<Client> {
+    cluster.require_api()?;
+    let text = timeout(KUBECONFIG_TIMEOUT, kubeconfig).await.ok().and_then(Result::ok);
+    match text.and_then(|text| parse(&text).ok()) {
+        Some(credentials) => Client::connect(&reached_from_here(engine, cluster, credentials).await?),
+        None => client(engine, cluster).await,
+    }
+}
+
 /// The administrator's credentials, with the address at which this process reaches the API server.
 async fn from_here(engine: &dyn Engine, cluster: &Cluster) -> Result<Credentials> {
     let inside = inside(engine, cluster).await?;
+    reached_from_here(engine, cluster, inside).await
+}
+
+async fn reached_from_here(engine: &dyn Engine, cluster: &Cluster, inside: Credentials) -> Result<Credentials> {
     if join(engine, &cluster.name).await? {
         return Ok(inside);
     }

@@ -114,7 +114,7 @@ fn a_file_with_something_of_everything_gives_the_same_plan_too() {
         "# Relative to the directory of this file.",
         "# coracle chooses a free port, and keeps it. kind: -1.",
         "# kind: some of them are `node-labels`",
-        "# Note: `selinuxRelabel` is not honoured",
+        "# Note: `selinuxRelabel` is not needed",
         "# Without `listenAddress`",
     ] {
         assert!(text.contains(comment), "`{comment}` is missing\n{text}");

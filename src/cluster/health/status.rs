@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::oneshot::Sender;
 use tokio::time::timeout;
 
 use crate::cluster::astray;
@@ -159,8 +160,20 @@ struct Look {
 }
 
 /// The health of a cluster: its containers, its API, which `client` speaks with, and all of its nodes are asked at once.
-pub async fn status(engine: &dyn Engine, cluster: &Cluster, client: impl Future<Output = Result<Client>>) -> Status {
-    let looks = join_all(cluster.nodes.iter().map(|node| look(engine, node)));
+/// `kubeconfig` gets that of the administrator, from the control plane that `client` would read it from.
+pub async fn status(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    client: impl Future<Output = Result<Client>>,
+    kubeconfig: Sender<Vec<u8>>,
+) -> Status {
+    let mut kubeconfig = Some(kubeconfig);
+    let source = cluster.control_plane().map(|node| node.name.as_str());
+    let looks = cluster.nodes.iter().map(|node| {
+        let is_source = source == Some(node.name.as_str());
+        look(engine, node, kubeconfig.take_if(|_| is_source))
+    });
+    let looks = join_all(looks);
     let (said, mut looks) = tokio::join!(ask(cluster, client), looks);
     if matches!(said.api, Api::Silent(_)) || !front_runs(cluster) {
         // The fault is at the other end, then.
@@ -243,11 +256,11 @@ async fn ask(cluster: &Cluster, client: impl Future<Output = Result<Client>>) ->
     }
 }
 
-async fn look(engine: &dyn Engine, node: &Node) -> Look {
+async fn look(engine: &dyn Engine, node: &Node, kubeconfig: Option<Sender<Vec<u8>>>) -> Look {
     if !node.is_running() {
         return Look::default();
     }
-    let mut asked = pin!(probe::ask(engine, &node.name));
+    let mut asked = pin!(probe::ask_and_tell(engine, &node.name, kubeconfig));
     // What does not answer soon will hardly answer well: its logs are read while it is waited for.
     let (found, failure) = if let Ok(found) = timeout(COMPONENTS_TIMEOUT, &mut asked).await {
         (found, None)

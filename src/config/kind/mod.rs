@@ -219,7 +219,9 @@ fn node(
 fn mount(reader: &mut Reader<'_>, item: &Field<'_>, settings: &mut Settings) -> Option<Node> {
     let fields = reader.fields(item, MOUNT, &[])?;
     if fields.get("selinuxRelabel").is_some_and(|field| reader.boolean(field) == Some(true)) {
-        settings.note("`selinuxRelabel` is not honoured: coracle does not change the labels of the host's files");
+        settings.note(
+            "`selinuxRelabel` is not needed: SELinux does not confine nodes, and the labels of the host's files stay as they are",
+        );
     }
     let known = ["hostPath", "containerPath", "readOnly", "propagation"];
     Some(map(item.node.mark, known.iter().filter_map(|name| Some(entry(name, fields.get(name)?))).collect()))

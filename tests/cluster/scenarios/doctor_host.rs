@@ -59,7 +59,17 @@ pub(super) fn network(cluster: &Cluster) -> Result<(), String> {
     let chain = "nft add table inet guard\nnft add chain inet guard forwarded '{ type filter hook forward priority 0; policy drop; }'";
     let Some(output) = apart(cluster, "--net", &format!("{bridge}{chain}"), &looks)? else { return Ok(()) };
     let found = finding(&output, "forward-dropped", "inet guard forwarded")?;
-    ensure(found["command"] == "sudo nft list table inet guard", || found.to_string())
+    ensure(found["command"] == "sudo nft list table inet guard", || found.to_string())?;
+    // As firewalld has it when no engine has told it of its networks.
+    let chain = "nft add table inet firewalld\n\
+        nft add chain inet firewalld filter_FORWARD '{ type filter hook forward priority 10; }'\n\
+        nft add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited";
+    let Some(output) = apart(cluster, "--net", &format!("{bridge}{chain}"), &looks)? else { return Ok(()) };
+    let found = finding(&output, "forward-dropped", "filter_FORWARD` ends with `reject")?;
+    ensure(found["command"] == "sudo systemctl restart docker", || found.to_string())?;
+    let rule = "nft insert rule inet firewalld filter_FORWARD iifname docker0 accept";
+    let Some(output) = apart(cluster, "--net", &format!("{bridge}{chain}\n{rule}"), &looks)? else { return Ok(()) };
+    ensure(finding(&output, "forward-dropped", "filter_FORWARD").is_err(), || output.told())
 }
 
 /// More open files than an engine may give that cannot raise limits, as it is in many containers.
