@@ -97,7 +97,7 @@ impl Run for DeleteClusters {
 async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, location: &Location) -> Result<()> {
     let scope = Scope::Cluster(name.clone());
     if delete::is_absent(engine, &scope).await? {
-        let entry = forget(context, name, None, location).await?;
+        let entry = remove_entry(context, name, None, location).await?;
         let also = if entry { "; its entry in the kubeconfig is removed" } else { ", so nothing was deleted" };
         context.ui.note(format!("There is no cluster `{name}`{also}"));
         return Ok(());
@@ -108,7 +108,7 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
     // An entry leads nowhere once the containers are gone, also if a volume could not be removed.
     if removed.is_ok() || cluster::get(&**engine, name).await.is_err_and(|error| error.code() == Code::ClusterNotFound)
     {
-        let forgotten = forget(context, name, leads.as_ref(), location).await;
+        let forgotten = remove_entry(context, name, leads.as_ref(), location).await;
         removed.as_ref().map_err(Clone::clone)?;
         forgotten?;
     }
@@ -123,7 +123,12 @@ async fn delete(context: &Context, engine: &SharedEngine, name: &ClusterName, lo
 }
 
 /// Removes what leads to a cluster; returns whether the kubeconfig had an entry.
-async fn forget(context: &Context, name: &ClusterName, leads: Option<&Leads>, location: &Location) -> Result<bool> {
+async fn remove_entry(
+    context: &Context,
+    name: &ClusterName,
+    leads: Option<&Leads>,
+    location: &Location,
+) -> Result<bool> {
     context.ui.warn_of(host::kubectl::remove_kubeconfig(name.as_str()));
     let entry = kubeconfig::remove(location, &name.context()).await?;
     if let Some(Foreign { file, sign }) = kubeconfig::foreign(location, &name.context()) {

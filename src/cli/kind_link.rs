@@ -42,7 +42,7 @@ impl Run for KindLink {
             context.ui.note(format!("`{}` {also}", link.display()));
             return Ok(ExitCode::SUCCESS);
         }
-        make(&link, &coracle)?;
+        create_link(&link, &coracle)?;
         context.ui.note(format!("`{}` is a link to coracle and behaves like kind", link.display()));
         let first = first_in_path(std::env::var_os("PATH").as_deref());
         if first.as_deref() != Some(link.as_path()) {
@@ -64,7 +64,7 @@ fn own_path() -> Result<PathBuf> {
 }
 
 /// Makes the link, or leaves it if it is already there; an error if something else has its name.
-fn make(link: &Path, coracle: &Path) -> Result<()> {
+fn create_link(link: &Path, coracle: &Path) -> Result<()> {
     let failed = |source: io::Error| {
         Error::new(Code::FileFailed, format!("cannot make the link `{}`", link.display()))
             .with_cause(&source)
@@ -126,30 +126,30 @@ mod tests {
         let coracle = fs::canonicalize(coracle).unwrap();
         assert!(!remove(&link, &coracle).unwrap());
         for _ in 0..2 {
-            make(&link, &coracle).unwrap();
+            create_link(&link, &coracle).unwrap();
             assert_eq!(fs::read_link(&link).unwrap(), coracle);
         }
         assert!(remove(&link, &coracle).unwrap());
         // One of a coracle that is no longer there.
         symlink("/nowhere/coracle", &link).unwrap();
-        make(&link, &coracle).unwrap();
+        create_link(&link, &coracle).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), coracle);
         assert!(remove(&link, &coracle).unwrap());
         // This one, by the name of its download.
         let download = coracle.with_file_name("coracle-linux-amd64");
         fs::write(&download, "").unwrap();
         for _ in 0..2 {
-            make(&link, &download).unwrap();
+            create_link(&link, &download).unwrap();
         }
-        assert!(make(&link, &coracle).is_err());
+        assert!(create_link(&link, &coracle).is_err());
         assert!(remove(&link, &download).unwrap());
 
         symlink("/usr/bin/other", &link).unwrap();
-        assert!(make(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
+        assert!(create_link(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("/usr/bin/other"));
         fs::remove_file(&link).unwrap();
         fs::write(&link, "kind itself").unwrap();
-        assert!(make(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
+        assert!(create_link(&link, &coracle).is_err() && remove(&link, &coracle).is_err());
         assert_eq!(fs::read_to_string(&link).unwrap(), "kind itself");
     }
 }

@@ -9,8 +9,8 @@ use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::options::{NameOption, NamespaceOption};
 use crate::cluster;
-use crate::cluster::reach::tunnel;
 use crate::cluster::run::new_id;
+use crate::cluster::tunnel;
 use crate::error::Result;
 
 #[derive(Debug, Args)]

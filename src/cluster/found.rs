@@ -188,7 +188,7 @@ pub(crate) fn group(containers: Vec<Container>) -> Vec<Cluster> {
     let mut clusters: BTreeMap<ClusterName, Cluster> = BTreeMap::new();
     for container in containers {
         let Some(name) = cluster_of(&container.labels) else { continue };
-        let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
+        let role = ContainerRole::of(&container.labels);
         let cluster = clusters.entry(name).or_insert_with_key(|name| Cluster::new(name.clone()));
         match role {
             Some(ContainerRole::LoadBalancer) => cluster.balancer = Some(container),

@@ -15,7 +15,6 @@ pub mod lifecycle;
 pub mod logs;
 mod ownership;
 pub mod port;
-pub mod reach;
 pub mod registry;
 pub mod rollout;
 pub mod run;
@@ -23,6 +22,7 @@ pub mod service;
 pub mod state;
 pub mod target;
 pub mod top;
+pub mod tunnel;
 mod upload;
 
 pub use found::{Cluster, Node, get, list};

@@ -16,7 +16,7 @@ use crate::host::checks::Id;
 const PORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An address and port of the configuration, and the path of its field there.
-struct Wanted {
+struct Published {
     address: SocketAddr,
     protocol: Protocol,
     /// The path of what has the two fields.
@@ -26,34 +26,34 @@ struct Wanted {
 }
 
 /// Everything that the configuration publishes.
-fn wanted(cluster: &ClusterConfig) -> Vec<Wanted> {
+fn published(cluster: &ClusterConfig) -> Vec<Published> {
     let networking = &cluster.networking;
-    let mut wanted = vec![Wanted {
+    let mut published = vec![Published {
         address: SocketAddr::new(networking.api_server_address, networking.api_server_port),
         protocol: Protocol::Tcp,
         path: "networking".to_owned(),
         fields: ["apiServerAddress", "apiServerPort"],
     }];
     for (node, config) in cluster.nodes.iter().enumerate() {
-        wanted.extend(config.extra_port_mappings.iter().enumerate().map(|(index, mapping)| Wanted {
+        published.extend(config.extra_port_mappings.iter().enumerate().map(|(index, mapping)| Published {
             address: SocketAddr::new(mapping.listen_address, mapping.host_port),
             protocol: mapping.protocol,
             path: format!("nodes[{node}].extraPortMappings[{index}]"),
             fields: ["listenAddress", "hostPort"],
         }));
     }
-    wanted
+    published
 }
 
 /// Addresses of the configuration that this host does not have.
 pub fn addresses(cluster: &ClusterConfig) -> Vec<Found> {
-    let problem = |wanted: Wanted| {
+    let problem = |published: Published| {
         let message =
-            format!("this host has no address `{}`; `ip address` lists those that it has", wanted.address.ip());
-        let place = format!("{}.{}", wanted.path, wanted.fields[0]);
+            format!("this host has no address `{}`; `ip address` lists those that it has", published.address.ip());
+        let place = format!("{}.{}", published.path, published.fields[0]);
         (Id::AddressAbsent, cluster.places.problem(&place, message))
     };
-    wanted(cluster).into_iter().filter(is_absent).map(problem).collect()
+    published(cluster).into_iter().filter(is_absent).map(problem).collect()
 }
 
 /// Checks that the ports that the configuration names are free, or soon are; those that coracle chooses are replaced when
@@ -71,48 +71,49 @@ pub async fn free(cluster: &ClusterConfig, containers: &[Container]) -> Result<(
 
 /// The same at this moment.
 pub fn free_now(cluster: &ClusterConfig, containers: &[Container]) -> Result<()> {
-    let taken: Vec<Wanted> = wanted(cluster).into_iter().filter(is_taken).collect();
+    let taken: Vec<Published> = published(cluster).into_iter().filter(is_taken).collect();
     if taken.is_empty() { Ok(()) } else { Err(taken_error(cluster, &taken, containers)) }
 }
 
 /// Whether the configuration names this port.
 pub fn names(cluster: &ClusterConfig, port: u16) -> bool {
-    wanted(cluster).iter().any(|wanted| wanted.address.port() == port)
+    published(cluster).iter().any(|published| published.address.port() == port)
 }
 
 /// Why a port of this host cannot be had, if it cannot. `containers` are those of the engine.
 pub fn obstacle(address: SocketAddr, protocol: spec::Protocol, containers: &[Container]) -> Option<String> {
     let protocol = if protocol == spec::Protocol::Udp { Protocol::Udp } else { Protocol::Tcp };
-    let wanted = Wanted { address, protocol, path: String::new(), fields: ["", ""] };
-    if is_absent(&wanted) {
+    let published = Published { address, protocol, path: String::new(), fields: ["", ""] };
+    if is_absent(&published) {
         return Some(format!("this host has no address `{}`; `ip address` lists those that it has", address.ip()));
     }
-    let user = || user(&wanted, containers).unwrap_or_else(|| "another program uses it".to_owned());
-    is_taken(&wanted).then(|| format!("port {} on {} is taken: {}", address.port(), address.ip(), user()))
+    let user = || user(&published, containers).unwrap_or_else(|| "another program uses it".to_owned());
+    is_taken(&published).then(|| format!("port {} on {} is taken: {}", address.port(), address.ip(), user()))
 }
 
-fn is_absent(wanted: &Wanted) -> bool {
-    let ip = wanted.address.ip();
+fn is_absent(published: &Published) -> bool {
+    let ip = published.address.ip();
     let is_broadcast = matches!(ip, IpAddr::V4(address) if address.is_broadcast());
     // A link-local address of IPv6 needs the name of its link, which is refused as invalid.
     let refused = [ErrorKind::AddrNotAvailable, ErrorKind::InvalidInput];
     ip.is_multicast() || is_broadcast || TcpListener::bind((ip, 0)).is_err_and(|error| refused.contains(&error.kind()))
 }
 
-fn is_taken(wanted: &Wanted) -> bool {
-    if wanted.address.port() == 0 {
+fn is_taken(published: &Published) -> bool {
+    if published.address.port() == 0 {
         return false;
     }
-    let refusal = match wanted.protocol {
-        Protocol::Tcp => TcpListener::bind(wanted.address).err(),
-        Protocol::Udp => UdpSocket::bind(wanted.address).err(),
+    let refusal = match published.protocol {
+        Protocol::Tcp => TcpListener::bind(published.address).err(),
+        Protocol::Udp => UdpSocket::bind(published.address).err(),
         Protocol::Sctp => None,
     };
     refusal.is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
-fn taken_error(cluster: &ClusterConfig, taken: &[Wanted], containers: &[Container]) -> Error {
-    let what = |wanted: &Wanted| format!("port {} on {} is taken", wanted.address.port(), wanted.address.ip());
+fn taken_error(cluster: &ClusterConfig, taken: &[Published], containers: &[Container]) -> Error {
+    let what =
+        |published: &Published| format!("port {} on {} is taken", published.address.port(), published.address.ip());
     let hint = |port: u16| {
         format!("`sudo ss -lnp 'sport = :{port}'` shows what uses it; or set another port in the configuration")
     };
@@ -120,44 +121,44 @@ fn taken_error(cluster: &ClusterConfig, taken: &[Wanted], containers: &[Containe
         let user = user(one, containers).unwrap_or_else(|| "another program uses it".to_owned());
         return Error::new(Code::PortTaken, what(one)).because(user).hint(hint(one.address.port()));
     }
-    let problem = |wanted: &Wanted| {
-        let user = user(wanted, containers).map(|user| format!(": {user}")).unwrap_or_default();
-        let path = format!("{}.{}", wanted.path, wanted.fields[1]);
-        cluster.places.problem(&path, format!("{}{user}", what(wanted)))
+    let problem = |published: &Published| {
+        let user = user(published, containers).map(|user| format!(": {user}")).unwrap_or_default();
+        let path = format!("{}.{}", published.path, published.fields[1]);
+        cluster.places.problem(&path, format!("{}{user}", what(published)))
     };
     Error::new(Code::PortTaken, format!("{} of this host are taken", counted(taken.len(), "port")))
         .with_problems(taken.iter().map(problem).collect())
 }
 
 /// Who has a port: a container, or else a program as far as this user can see it.
-fn user(wanted: &Wanted, containers: &[Container]) -> Option<String> {
-    publisher(wanted, containers).or_else(|| program_with(wanted))
+fn user(published: &Published, containers: &[Container]) -> Option<String> {
+    publisher(published, containers).or_else(|| program_with(published))
 }
 
 /// The container that publishes a port.
-fn publisher(wanted: &Wanted, containers: &[Container]) -> Option<String> {
-    let protocol = spec::Protocol::from(wanted.protocol);
-    let publishes = |container: &&Container| {
+fn publisher(published: &Published, containers: &[Container]) -> Option<String> {
+    let protocol = spec::Protocol::from(published.protocol);
+    let has_it = |container: &&Container| {
         container.is_running()
             && container.ports.iter().any(|port| {
-                (port.protocol, port.host_port) == (protocol, wanted.address.port())
-                    && meet(port.host_address, wanted.address.ip())
+                (port.protocol, port.host_port) == (protocol, published.address.port())
+                    && meet(port.host_address, published.address.ip())
             })
     };
-    containers.iter().find(publishes).map(|container| format!("the container `{}` publishes it", container.name))
+    containers.iter().find(has_it).map(|container| format!("the container `{}` publishes it", container.name))
 }
 
 /// The program that has a port of this host.
-fn program_with(wanted: &Wanted) -> Option<String> {
-    let name = if wanted.protocol == Protocol::Udp { "udp" } else { "tcp" };
+fn program_with(published: &Published) -> Option<String> {
+    let name = if published.protocol == Protocol::Udp { "udp" } else { "tcp" };
     let sockets =
         [name.to_owned(), format!("{name}6")].map(|name| std::fs::read_to_string(format!("/proc/net/{name}")));
     let listeners: Vec<Listener> =
         sockets.iter().flatten().flat_map(|text| text.lines().filter_map(listener)).collect();
-    let port = wanted.address.port();
+    let port = published.address.port();
     let listener = listeners
         .iter()
-        .find(|listener| listener.address.port() == port && meet(listener.address.ip(), wanted.address.ip()))?;
+        .find(|listener| listener.address.port() == port && meet(listener.address.ip(), published.address.ip()))?;
     Some(program(listener.inode).unwrap_or_else(|| match listener.user {
         0 => "a program run by root uses it".to_owned(),
         user => format!("a program run by user ID {user} uses it"),
@@ -174,7 +175,7 @@ pub struct Taken<'a> {
 
 /// Who has a port that a container publishes once it runs; `None` if it is free. Programs can be seen only of this host.
 pub fn taken<'a>(port: &'a PortBinding, containers: &[Container], local: bool) -> Option<Taken<'a>> {
-    let wanted = Wanted {
+    let published = Published {
         address: SocketAddr::new(port.host_address, port.host_port),
         protocol: match port.protocol {
             spec::Protocol::Tcp => Protocol::Tcp,
@@ -184,9 +185,9 @@ pub fn taken<'a>(port: &'a PortBinding, containers: &[Container], local: bool) -
         path: String::new(),
         fields: ["", ""],
     };
-    let user = match publisher(&wanted, containers) {
-        None if local && is_taken(&wanted) => {
-            Some(program_with(&wanted).unwrap_or_else(|| "another program uses it".to_owned()))
+    let user = match publisher(&published, containers) {
+        None if local && is_taken(&published) => {
+            Some(program_with(&published).unwrap_or_else(|| "another program uses it".to_owned()))
         }
         other => other,
     };
@@ -236,12 +237,14 @@ pub(super) fn listener(line: &str) -> Option<Listener> {
 
 /// The program with this socket, if this user may see it.
 fn program(inode: u64) -> Option<String> {
-    let wanted = format!("socket:[{inode}]");
+    let link = format!("socket:[{inode}]");
     let is_number = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
     let processes = std::fs::read_dir("/proc").ok()?.flatten().filter(|entry| is_number(&entry.file_name()));
     let has = |path: &std::path::Path| {
         let files = std::fs::read_dir(path.join("fd")).into_iter().flatten().flatten();
-        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str()))
+        files
+            .into_iter()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
     };
     let process = processes.map(|entry| entry.path()).find(|path| has(path))?;
     let name = std::fs::read_to_string(process.join("comm")).ok()?;
@@ -336,8 +339,8 @@ mod tests {
             ports: vec![binding],
             created: 0,
         };
-        let wanted = wanted(&cluster(&[8080], "")).pop().unwrap();
-        assert_eq!(user(&wanted, &[container]).as_deref(), Some("the container `web` publishes it"));
+        let published = published(&cluster(&[8080], "")).pop().unwrap();
+        assert_eq!(user(&published, &[container]).as_deref(), Some("the container `web` publishes it"));
     }
 
     #[test]

@@ -84,7 +84,7 @@ async fn preload(
             let written = files.clone();
             blocking(move || trees.iter().zip(&written).try_for_each(|(tree, file)| tree.write(file).map(drop)))
                 .await?;
-            store::make(engine, &parts.programs.containerd, &files, scratch, output).await
+            store::build(engine, &parts.programs.containerd, &files, scratch, output).await
         })
         .await
 }

@@ -29,7 +29,7 @@ const START: Duration = Duration::from_secs(30);
 const STOP: i32 = 20;
 
 /// Imports the archives and writes what containerd then has, without the system layer itself, as tars into `output`.
-pub(super) async fn make(
+pub(super) async fn build(
     engine: &SharedEngine,
     containerd: &Path,
     archives: &[std::path::PathBuf; 2],

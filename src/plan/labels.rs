@@ -114,8 +114,9 @@ impl ContainerRole {
         }
     }
 
-    /// The role that a label has as its value; `None` for one of another version of coracle.
-    pub fn find_by_label(value: &str) -> Option<Self> {
+    /// The role that these labels say; `None` if they are no container's of coracle, or of another version of it.
+    pub fn of(labels: &Labels) -> Option<Self> {
+        let value = labels.get(ROLE)?;
         Self::ALL.into_iter().find(|role| role.as_str() == value)
     }
 }
@@ -126,9 +127,10 @@ mod tests {
 
     #[test]
     fn every_role_is_found_by_its_label_and_by_no_other() {
+        let of = |value: &str| ContainerRole::of(&[(ROLE.to_owned(), value.to_owned())].into());
         for role in ContainerRole::ALL {
-            assert_eq!(ContainerRole::find_by_label(role.as_str()), Some(role));
+            assert_eq!(of(role.as_str()), Some(role));
         }
-        assert_eq!(ContainerRole::find_by_label(""), None);
+        assert_eq!((of(""), ContainerRole::of(&Labels::new())), (None, None));
     }
 }

@@ -30,7 +30,7 @@ const DNS: &str = "kube-dns";
 
 /// What must be usable.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct Needed<'a> {
     /// These nodes.
     pub nodes: &'a [String],
     /// The cluster has a CNI plugin and kube-proxy from `create`; without them, no one knows when a node is ready.
@@ -39,14 +39,14 @@ pub struct Wanted<'a> {
     pub dns: bool,
 }
 
-/// Waits until all that is wanted is usable.
-pub async fn until_back(run: &Run, client: &Client, wanted: &Wanted<'_>, step: &Step) -> Result<()> {
+/// Waits until all that is needed is usable.
+pub async fn until_back(run: &Run, client: &Client, needed: &Needed<'_>, step: &Step) -> Result<()> {
     let mut since = BTreeMap::new();
-    for node in wanted.nodes {
+    for node in needed.nodes {
         since.insert(node.as_str(), started_at(&*run.engine, node).await?);
     }
-    let look = async || look(&*run.engine, client, wanted, &since).await;
-    watched(run, client, wanted.nodes, Some(step), until(run.deadline, step, look)).await
+    let look = async || look(&*run.engine, client, needed, &since).await;
+    watched(run, client, needed.nodes, Some(step), until(run.deadline, step, look)).await
 }
 
 /// Waits until the API server answers, and has no node that is not Ready.
@@ -82,25 +82,25 @@ async fn started_at(engine: &dyn Engine, node: &str) -> Result<String> {
 async fn look(
     engine: &dyn Engine,
     client: &Client,
-    wanted: &Wanted<'_>,
+    needed: &Needed<'_>,
     since: &BTreeMap<&str, String>,
 ) -> Option<String> {
     if let Some(cause) = silence(client).await {
         return Some(cause);
     }
-    if wanted.is_complete {
+    if needed.is_complete {
         let (nodes, pods) = tokio::join!(client.get(NODES), client.get(PODS));
         let lists = nodes.and_then(|nodes| Ok((nodes, pods?)));
         let missing = match &lists {
-            Ok((nodes, pods)) => absent(nodes, pods, wanted, since),
+            Ok((nodes, pods)) => absent(nodes, pods, needed, since),
             Err(failure) => Some(failure.text().to_owned()),
         };
         if missing.is_some() {
             return missing;
         }
     }
-    let asked = join_all(wanted.nodes.iter().map(|node| probe::ask(engine, node))).await;
-    for (node, found) in wanted.nodes.iter().zip(asked) {
+    let asked = join_all(needed.nodes.iter().map(|node| probe::ask(engine, node))).await;
+    for (node, found) in needed.nodes.iter().zip(asked) {
         match found.map(|found| found.faults.into_iter().next()) {
             Ok(None) => {}
             Ok(Some(fault)) => return Some(format!("{node}: {}: {}", fault.message(), fault.cause)),
@@ -119,8 +119,8 @@ async fn silence(client: &Client) -> Option<String> {
 }
 
 /// What the API has not heard of since the nodes were started.
-fn absent(nodes: &Value, pods: &Value, wanted: &Wanted<'_>, since: &BTreeMap<&str, String>) -> Option<String> {
-    for name in wanted.nodes {
+fn absent(nodes: &Value, pods: &Value, needed: &Needed<'_>, since: &BTreeMap<&str, String>) -> Option<String> {
+    for name in needed.nodes {
         let since = since.get(name.as_str()).map(String::as_str).unwrap_or_default();
         let Some(node) = object::items(nodes).iter().find(|node| object::name(node) == name) else {
             return Some(format!("{name} to register"));
@@ -142,7 +142,7 @@ fn absent(nodes: &Value, pods: &Value, wanted: &Wanted<'_>, since: &BTreeMap<&st
         return Some(format!("pod {pod}"));
     }
     let mut dns = pods().filter(|(pod, _)| is(pod, DNS)).peekable();
-    let is_missing = wanted.dns && dns.peek().is_some() && !dns.any(|(pod, since)| runs_since(pod, since));
+    let is_missing = needed.dns && dns.peek().is_some() && !dns.any(|(pod, since)| runs_since(pod, since));
     is_missing.then(|| "CoreDNS".to_owned())
 }
 
@@ -186,8 +186,8 @@ mod tests {
             })
         };
         let pods = json!({"items": [pod("kube-proxy", proxy), pod("kube-dns", dns)]});
-        let wanted = Wanted { nodes: &["a".to_owned()], is_complete: true, dns: true };
-        absent(&nodes, &pods, &wanted, &BTreeMap::from([("a", STARTED.to_owned())]))
+        let needed = Needed { nodes: &["a".to_owned()], is_complete: true, dns: true };
+        absent(&nodes, &pods, &needed, &BTreeMap::from([("a", STARTED.to_owned())]))
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Opti
     let cluster = &parts.cluster;
     let is_of_api = |port: &PortBinding| port.container_port == API_PORT;
     let all = engine.containers(&[format!("{}={}", labels::CLUSTER, cluster.name)]).await?;
-    let role = ContainerRole::LoadBalancer.as_str();
-    let mut balancers = all.iter().filter(|other| other.labels.get(labels::ROLE).is_some_and(|of| of == role));
+    let is_balancer = |other: &&Container| ContainerRole::of(&other.labels) == Some(ContainerRole::LoadBalancer);
+    let mut balancers = all.iter().filter(is_balancer);
     // Killed while the balancer was recreated.
     let half = balancers.clone().find(|balancer| balancer.name.ends_with(REPLACED));
     let Some(balancer) = half.or(balancers.next()) else { return Ok(None) };
@@ -121,9 +121,9 @@ pub(super) async fn move_taken(engine: &dyn Engine, parts: &Parts) -> Result<Vec
 /// The labels of a container whose ports are these instead of those.
 fn labels_with(container: &Container, before: &[PortBinding], now: &[PortBinding]) -> Labels {
     let mut all = container.labels.clone();
-    let role = all.get(labels::ROLE).cloned().unwrap_or_default();
+    let role = ContainerRole::of(&all);
     for (before, now) in before.iter().zip(now).filter(|(before, now)| before.host_port != now.host_port) {
-        if role == ContainerRole::Port.as_str()
+        if role == Some(ContainerRole::Port)
             && let Some(published) = all.get_mut(labels::PUBLISHED)
         {
             *published = published.replace(&format!(":{}/", before.host_port), &format!(":{}/", now.host_port));

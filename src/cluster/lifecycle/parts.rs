@@ -75,8 +75,7 @@ pub fn is_alive(state: State) -> bool {
 
 /// When a container stops; `None` for what belongs to a command that runs.
 fn stage(container: &Container) -> Option<usize> {
-    let role = container.labels.get(labels::ROLE).and_then(|role| ContainerRole::find_by_label(role));
-    match role {
+    match ContainerRole::of(&container.labels) {
         Some(ContainerRole::Reader) => None,
         _ if container.labels.contains_key(labels::HELPER) => None,
         Some(ContainerRole::Node(Role::Worker)) => Some(0),

@@ -129,8 +129,8 @@ pub async fn until_usable(run: &Run, parts: &Parts) -> Result<bool> {
         .map(|node| node.name.clone())
         .filter(|name| parts.nodes.is_empty() || parts.nodes.contains(name))
         .collect();
-    let wanted = back::Wanted { nodes: &nodes, is_complete, dns: parts.nodes.is_empty() };
-    back::until_back(run, &client, &wanted, &step).await?;
+    let needed = back::Needed { nodes: &nodes, is_complete, dns: parts.nodes.is_empty() };
+    back::until_back(run, &client, &needed, &step).await?;
     step.finish();
     Ok(true)
 }

@@ -54,14 +54,14 @@ struct Tally {
 impl Directory {
     /// Creates the directory and its parents.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        make(path)?;
+        create_directory(path)?;
         Ok(Self { path: path.to_owned(), name: String::new(), tally: Arc::default() })
     }
 
     /// A directory in it.
     pub(crate) fn directory(&self, name: &str) -> Result<Self> {
         let path = self.path.join(name);
-        make(&path)?;
+        create_directory(&path)?;
         Ok(Self { path, name: format!("{}{name}/", self.name), tally: Arc::clone(&self.tally) })
     }
 
@@ -192,7 +192,7 @@ impl Directory {
     }
 }
 
-fn make(path: &Path) -> Result<()> {
+fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|source| {
         Error::new(Code::FileFailed, format!("cannot create directory `{}`", path.display()))
             .with_cause(&source)

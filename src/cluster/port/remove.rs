@@ -14,13 +14,13 @@ use crate::error::{Code, Error, Problem, Result, counted};
 
 /// Which ports are meant: `8080`, `8080/udp`, `127.0.0.1:8080`.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct Selection {
     address: Option<IpAddr>,
     port: u16,
     protocol: Option<Protocol>,
 }
 
-impl Wanted {
+impl Selection {
     fn parse(text: &str) -> Option<Self> {
         let (rest, protocol) = match text.rsplit_once('/') {
             Some((rest, word)) => (rest, Some(word.to_lowercase().parse().ok()?)),
@@ -56,11 +56,11 @@ pub async fn remove(engine: &dyn Engine, cluster: &Cluster, texts: &[String], al
     let open = list(cluster);
     for text in texts {
         let mut problem = |message: String| problems.push(Problem { place: text.clone(), message, snippet: None });
-        let Some(wanted) = Wanted::parse(text) else {
+        let Some(selection) = Selection::parse(text) else {
             problem("write the port on the host: `8080`, `8080/udp` or `127.0.0.1:8080`".to_owned());
             continue;
         };
-        let found: Vec<&Listed> = open.iter().filter(|port| wanted.means(port)).collect();
+        let found: Vec<&Listed> = open.iter().filter(|port| selection.means(port)).collect();
         let added: Vec<Listed> =
             found.iter().filter(|port| port.made == Made::Added).map(|port| (*port).clone()).collect();
         match found.first() {
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn a_port_is_named_as_it_is_published() {
-        let wanted = |text: &str| Wanted::parse(text).map(|wanted| (wanted.port, wanted.protocol));
-        assert_eq!(wanted("8080"), Some((8080, None)));
-        assert_eq!(wanted("127.0.0.1:8080/UDP"), Some((8080, Some(Protocol::Udp))));
+        let selection = |text: &str| Selection::parse(text).map(|selection| (selection.port, selection.protocol));
+        assert_eq!(selection("8080"), Some((8080, None)));
+        assert_eq!(selection("127.0.0.1:8080/UDP"), Some((8080, Some(Protocol::Udp))));
         for wrong in ["", "0", "web", "8080/icmp", "host:8080", "8080:80"] {
-            assert_eq!(wanted(wrong), None, "{wrong}");
+            assert_eq!(selection(wrong), None, "{wrong}");
         }
     }
 }

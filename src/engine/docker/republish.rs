@@ -59,7 +59,7 @@ impl Docker {
             // A command that was killed: what it had begun to make is not complete.
             self.remove_container(name).await?;
         }
-        let made = self.make(name, body, &others, (&old, &mounted), &what).await;
+        let made = self.create_again(name, body, &others, (&old, &mounted), &what).await;
         match made {
             Ok(id) => {
                 // Without its volumes: they are the new one's.
@@ -80,7 +80,7 @@ impl Docker {
         self.client.rename_container(container, options).await.map_err(|source| failed(what, &source))
     }
 
-    async fn make(
+    async fn create_again(
         &self,
         name: &str,
         body: ContainerCreateBody,

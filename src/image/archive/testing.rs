@@ -137,7 +137,7 @@ impl OciArchive {
     }
 
     /// Leaves a blob out, as engines do with platforms that they never pulled.
-    pub(crate) fn forget(&mut self, descriptor: &Value) {
+    pub(crate) fn remove_descriptor(&mut self, descriptor: &Value) {
         let hex = descriptor["digest"].as_str().unwrap().replace("sha256:", "");
         self.files.retain(|(path, _)| !path.ends_with(&hex));
     }

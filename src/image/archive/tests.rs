@@ -54,8 +54,8 @@ fn multi_platform() -> (Vec<u8>, String) {
     attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
     let index = oci.index(&[other.clone(), mine.clone(), attestation.clone()]);
     oci.list(index, &json!({"io.containerd.image.name": "docker.io/library/app:1"}));
-    oci.forget(&other);
-    oci.forget(&attestation);
+    oci.remove_descriptor(&other);
+    oci.remove_descriptor(&attestation);
     (oci.build(), mine["digest"].as_str().unwrap().to_owned())
 }
 
@@ -160,7 +160,7 @@ fn a_fitting_image_with_a_missing_layer_is_refused() {
     let lost = json!({"digest": digest(&gzip(&layer("two")))});
     let index = oci.index(&[image]);
     oci.list(index, &json!({"io.containerd.image.name": "app:1"}));
-    oci.forget(&lost);
+    oci.remove_descriptor(&lost);
     let error = refusal(&oci.build());
     assert_eq!(error.code(), Code::ArchiveInvalid);
     assert!(error.cause().unwrap().contains("is missing"), "{error}");

@@ -67,7 +67,7 @@ pub(super) async fn join(
     step: &Step,
 ) -> Result<()> {
     let engine = &*run.engine;
-    let via = &forget_strays(engine, &before.cluster).await?;
+    let via = &remove_strays(engine, &before.cluster).await?;
     for (node, plan) in new.iter().zip(plans) {
         // The name first: of two commands that want it only one gets it, and only that one has a member of this name.
         let container = provision::claim(engine, plan, &before.network.id).await?;
@@ -89,7 +89,7 @@ pub(super) async fn join(
 
 /// Removes members whose nodes do not exist, which a command that was killed has left, and returns the control plane that was
 /// asked.
-async fn forget_strays(engine: &dyn Engine, cluster: &Cluster) -> Result<String> {
+async fn remove_strays(engine: &dyn Engine, cluster: &Cluster) -> Result<String> {
     let (via, members) = member(engine, cluster, &[]).await?;
     let strays = |cluster: &Cluster, members: &[Member]| -> Vec<u64> {
         let is_stray = |member: &&Member| cluster.nodes.iter().all(|node| !is_of(member, node));
@@ -242,9 +242,8 @@ pub(super) async fn leave(shared: &SharedEngine, cluster: &Cluster, names: &[Str
 /// Takes the control planes that a run has made back out of a cluster, if it still exists.
 pub(super) async fn withdraw(engine: &SharedEngine, name: &ClusterName, run: &str) -> Result<()> {
     let made = engine.containers(&[format!("{}={run}", labels::RUN)]).await?;
-    let plane = ContainerRole::Node(Role::ControlPlane);
-    let is_plane =
-        |container: &Container| container.labels.get(labels::ROLE).is_some_and(|role| role == plane.as_str());
+    let plane = Some(ContainerRole::Node(Role::ControlPlane));
+    let is_plane = |container: &Container| ContainerRole::of(&container.labels) == plane;
     let names: Vec<String> = made.into_iter().filter(is_plane).map(|container| container.name).collect();
     if names.is_empty() {
         return Ok(());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use serde_json::Value;
 
 use crate::cluster::access;
-use crate::cluster::found::Cluster;
+use crate::cluster::found::{self, Cluster};
 use crate::cluster::lifecycle::provision;
 use crate::cluster::ownership;
 use crate::cluster::service::urls;
@@ -111,9 +111,9 @@ pub async fn open(
     // It ends with the cluster.
     plan.spec.labels.extend(cluster.expires.map(|expiry| (labels::EXPIRES.to_owned(), expiry.to_string())));
     // A tunnel of this cluster is closed; whatever else has the name stays.
-    let has = |labels: &Labels, key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
     let is_own = |labels: &Labels| {
-        has(labels, labels::CLUSTER, cluster.name.as_str()) && has(labels, labels::ROLE, ContainerRole::Tunnel.as_str())
+        found::cluster_of(labels).as_ref() == Some(&cluster.name)
+            && ContainerRole::of(labels) == Some(ContainerRole::Tunnel)
     };
     ownership::require_free(&**engine, &Names::of([&plan.spec]), (Code::NameTaken, None), is_own).await?;
     remove(&**engine, &format!("{}={}", labels::CLUSTER, cluster.name)).await?;
