@@ -29,6 +29,7 @@ pub const DOCTOR: Group = Group {
         ("disk", super::doctor_host::disk),
         ("network", super::doctor_host::network),
         ("limits", super::doctor_host::limits),
+        ("ipvs", super::doctor_host::ipvs),
         ("clock", super::doctor_host::clock),
         ("kind-entries", super::doctor_host::kind_entries),
         ("leftovers", leftovers),

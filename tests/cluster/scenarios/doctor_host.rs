@@ -85,6 +85,28 @@ pub(super) fn limits(cluster: &Cluster) -> Result<(), String> {
     finding(&output, "ulimit-too-high", "limits.yaml:3:").map(drop)
 }
 
+/// A kernel whose modules have no IPVS.
+pub(super) fn ipvs(cluster: &Cluster) -> Result<(), String> {
+    if std::path::Path::new("/proc/net/ip_vs").exists() {
+        println!("        this kernel has IPVS");
+        return Ok(());
+    }
+    let config = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking:\n  kubeProxyMode: ipvs\n";
+    let file = cluster.write("ipvs.yaml", config)?;
+    let script = "mkdir -p /lib/modules\nmount -t tmpfs none /lib/modules\nmkdir \"/lib/modules/$(uname -r)\"\n\
+        echo kernel/net/netfilter/nf_nat.ko: >\"/lib/modules/$(uname -r)/modules.dep\"";
+    let look = ["doctor", "--for", &file, "--check=no-ipvs", "--output=json"];
+    let Some(output) = apart(cluster, "--mount", script, &look)? else { return Ok(()) };
+    finding(&output, "no-ipvs", "no module `ip_vs`")?;
+    ensure(output.code != 0, || output.told())?;
+    let create = ["create", "cluster", "--config", &file];
+    let Some(output) = apart(cluster, "--mount", script, &create)? else { return Ok(()) };
+    ensure(output.code == 4, || output.told())?;
+    contains(&output.stderr, "kubeProxyMode: nftables")?;
+    let label = format!("label=dev.coracle.cluster={}", cluster.name);
+    ensure(docker(&["ps", "--all", "--quiet", "--filter", &label])?.is_empty(), || output.told())
+}
+
 /// This host's clock is two hours ahead of the engine's.
 pub(super) fn clock(cluster: &Cluster) -> Result<(), String> {
     let library = super::explain::clock_ahead(cluster)?;
