@@ -44,9 +44,11 @@ pub(super) fn disk(cluster: &Cluster) -> Result<(), String> {
 /// The way out takes smaller packets than the engine's networks, and a chain drops what is forwarded.
 pub(super) fn network(cluster: &Cluster) -> Result<(), String> {
     let looks = ["doctor", "--output=json", "--check=small-uplink", "--check=no-forwarding", "--check=forward-dropped"];
-    // An address of the engine's bridge shows that the engine is on this host.
-    let gateway = docker(&["network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}"])?;
-    let bridge = format!("ip link add t2 type bridge; ip address add {}/32 dev t2\n", gateway.trim());
+    // An address of the engine's bridge shows that the engine is on this host. An engine that was never restarted does not
+    // name its gateway.
+    let subnet = docker(&["network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Subnet}}"])?;
+    let (prefix, _) = subnet.rsplit_once('.').ok_or_else(|| subnet.clone())?;
+    let bridge = format!("ip link add t2 type bridge; ip address add {prefix}.1/32 dev t2\n");
     let link = "ip link add t0 mtu 576 type veth peer name t1; ip link set t1 up; ip link set t0 up\n\
         ip address add 192.0.2.1/24 dev t0; ip route add default via 192.0.2.2\necho 0 >/proc/sys/net/ipv4/ip_forward\n";
     let Some(output) = apart(cluster, "--net", &format!("{bridge}{link}"), &looks)? else { return Ok(()) };
