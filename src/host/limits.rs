@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::Resource;
 
@@ -62,7 +62,7 @@ pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
 pub fn checks(info: &EngineInfo, cluster: &ClusterConfig, containers: &[Container]) -> Vec<Check> {
     vec![
         Check::new(Id::NoIpv6, ipv6(cluster, has_ipv6())),
-        Check::new(Id::NoIpvs, ipvs(cluster, has_ipvs(&modules()))),
+        Check::new(Id::NoIpvs, ipvs(cluster, has_ipvs())),
         Check::new(Id::InotifyLimit, inotify(cluster.nodes.len(), containers)),
         Check::new(Id::DiskFull, disk(Path::new(&info.data_root))),
     ]
@@ -83,26 +83,18 @@ fn ipv6(cluster: &ClusterConfig, present: bool) -> Result<()> {
         .hint("`sudo sysctl net.ipv6.conf.all.disable_ipv6=0`; or set `networking.ipFamily: ipv4`"))
 }
 
-/// Where this kernel has its modules, if they are here.
-fn modules() -> PathBuf {
-    Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref())
+/// Whether the kernel has IPVS, or a module that kube-proxy loads from there.
+fn has_ipvs() -> bool {
+    let modules = Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref());
+    Path::new("/proc/net/ip_vs").exists() || has_module(&modules, "/ip_vs.ko")
 }
 
-/// Whether the kernel has IPVS, loaded or as a module that it loads when kube-proxy asks; `None` if its modules are not here.
-fn has_ipvs(modules: &Path) -> Option<bool> {
-    if Path::new("/proc/net/ip_vs").exists() {
-        return Some(true);
-    }
-    let lists: Vec<String> = ["modules.dep", "modules.builtin"]
-        .iter()
-        .filter_map(|list| std::fs::read_to_string(modules.join(list)).ok())
-        .collect();
-    (!lists.is_empty()).then(|| lists.iter().any(|list| list.contains("/ip_vs.ko")))
+fn has_module(modules: &Path, name: &str) -> bool {
+    std::fs::read_to_string(modules.join("modules.dep")).is_ok_and(|list| list.contains(name))
 }
 
-fn ipvs(cluster: &ClusterConfig, present: Option<bool>) -> Result<()> {
-    // If it cannot be seen, kube-proxy says it.
-    if cluster.networking.kube_proxy_mode != KubeProxyMode::Ipvs || present != Some(false) {
+fn ipvs(cluster: &ClusterConfig, present: bool) -> Result<()> {
+    if cluster.networking.kube_proxy_mode != KubeProxyMode::Ipvs || present {
         return Ok(());
     }
     Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with `kubeProxyMode: ipvs`")
@@ -273,24 +265,23 @@ mod tests {
     #[test]
     fn a_cluster_with_ipvs_needs_a_kernel_with_it() {
         let mut cluster = ClusterConfig::new("t-limits".parse().unwrap());
-        assert!(ipvs(&cluster, Some(false)).is_ok());
+        assert!(ipvs(&cluster, false).is_ok());
         cluster.networking.kube_proxy_mode = KubeProxyMode::Ipvs;
-        assert!(ipvs(&cluster, Some(true)).is_ok() && ipvs(&cluster, None).is_ok());
-        let check = Check::new(Id::NoIpvs, ipvs(&cluster, Some(false)));
+        assert!(ipvs(&cluster, true).is_ok());
+        let check = Check::new(Id::NoIpvs, ipvs(&cluster, false));
         assert!(check.result.unwrap_err().hints()[0].contains("nftables"));
     }
 
     #[test]
     fn a_module_that_the_kernel_can_load_counts() {
-        if Path::new("/proc/net/ip_vs").exists() {
-            return;
-        }
         let modules = tempfile::tempdir().unwrap();
-        assert_eq!(has_ipvs(modules.path()), None);
-        std::fs::write(modules.path().join("modules.dep"), "kernel/net/netfilter/nf_nat.ko.xz: a\n").unwrap();
-        assert_eq!(has_ipvs(modules.path()), Some(false));
-        std::fs::write(modules.path().join("modules.builtin"), "kernel/net/netfilter/ipvs/ip_vs.ko\n").unwrap();
-        assert_eq!(has_ipvs(modules.path()), Some(true));
+        let has = |list: &str| {
+            std::fs::write(modules.path().join("modules.dep"), list).unwrap();
+            has_module(modules.path(), "/ip_vs.ko")
+        };
+        assert!(!has_module(modules.path(), "/ip_vs.ko"));
+        assert!(!has("kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz: kernel/net/netfilter/nf_nat.ko.xz\n"));
+        assert!(has("kernel/net/netfilter/ipvs/ip_vs.ko.xz: kernel/net/netfilter/nf_conntrack.ko.xz\n"));
     }
 
     #[test]

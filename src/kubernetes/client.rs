@@ -230,9 +230,11 @@ impl Client {
     }
 }
 
-/// Whether a server will answer soon. One that refuses an eviction because of a budget is not busy: it has answered.
+/// Whether a server will answer soon. One that refuses an eviction because of a budget is not busy: it has answered; and so has
+/// one that does not reach what a request is for.
 fn is_busy(status: &api::Status) -> bool {
-    [429, 503, 504].contains(&status.code) && !status.message.starts_with("Cannot evict pod")
+    let answers = ["Cannot evict pod", "error trying to reach service"];
+    [429, 503, 504].contains(&status.code) && !answers.iter().any(|answer| status.message.starts_with(answer))
 }
 
 /// A request without an answer.

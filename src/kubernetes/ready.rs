@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::kubernetes::client::{Client, Failure};
@@ -18,8 +19,9 @@ pub enum Condition {
     ServersReady(usize),
     /// CoreDNS has an available replica.
     DnsAvailable,
-    /// kube-proxy runs on this many nodes, so that services have addresses that work.
-    ServicesReachable(usize),
+    /// kube-proxy runs on this many nodes and has set their rules, so that services have addresses that work. Whether it has is
+    /// asked only where it answers others.
+    ServicesReachable { nodes: usize, answers: bool },
     /// The default namespace has its ServiceAccount, so that pods can be created.
     DefaultServiceAccount,
     /// The storage provisioner has its pod, which nothing in the cluster, such as a policy for pods, refuses; and the scheduler
@@ -27,6 +29,9 @@ pub enum Condition {
     StorageStarted,
 }
 
+const PROXY_PODS: &str = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy";
+/// Where kube-proxy says how it is.
+const PROXY_PORT: u16 = 10256;
 const SERVERS: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes";
 const PROVISIONER: &str = "/apis/apps/v1/namespaces/local-path-storage/deployments/local-path-provisioner";
 const PROVISIONER_PODS: &str = "/api/v1/namespaces/local-path-storage/pods";
@@ -39,7 +44,7 @@ impl Condition {
             Self::NodesReady(_) => "all nodes to be Ready",
             Self::ServersReady(_) => "all API servers to be ready",
             Self::DnsAvailable => "CoreDNS to be available",
-            Self::ServicesReachable(_) => "kube-proxy to run on all nodes",
+            Self::ServicesReachable { .. } => "kube-proxy to run on all nodes",
             Self::DefaultServiceAccount => "the default ServiceAccount",
             Self::StorageStarted => "the storage provisioner to start",
         }
@@ -60,11 +65,17 @@ impl Condition {
                 let available = workload::number(&deployment["status"]["availableReplicas"], 0);
                 Ok((available == 0).then(|| "no replica is available".to_owned()))
             }
-            Self::ServicesReachable(count) => {
-                let proxies = client.get("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy").await?;
-                // On all planned nodes, including those that its controller has not seen yet.
-                let ready = workload::number(&proxies["status"]["numberReady"], 0);
-                Ok((ready < count as u64).then(|| format!("it runs on {ready} of {count} nodes")))
+            Self::ServicesReachable { nodes, answers } => {
+                let pods = client.get(PROXY_PODS).await?;
+                let ready = nodes_with_ready(&pods);
+                if ready.len() < nodes {
+                    return Ok(Some(format!("it runs on {} of {nodes} nodes", ready.len())));
+                }
+                if !answers {
+                    return Ok(None);
+                }
+                let asked = ready.iter().map(|node| async move { without_rules(client, node).await });
+                Ok(join_all(asked).await.into_iter().flatten().next())
             }
             Self::DefaultServiceAccount => {
                 client.get("/api/v1/namespaces/default/serviceaccounts/default").await?;
@@ -80,6 +91,23 @@ impl Condition {
                 Err(failure) => Err(failure),
             },
         }
+    }
+}
+
+/// The nodes on which one of these pods is ready.
+fn nodes_with_ready(pods: &Value) -> Vec<&str> {
+    let is_ready = |pod: &&Value| workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
+    object::items(pods).iter().filter(is_ready).filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
+}
+
+/// The reason why kube-proxy has not set the rules of a node. It is asked by the API server: a container of it that runs may
+/// be about to end.
+async fn without_rules(client: &Client, node: &str) -> Option<String> {
+    match client.get(&format!("/api/v1/nodes/http:{node}:{PROXY_PORT}/proxy/healthz")).await {
+        // The year 1 stands for never.
+        Ok(health) if health["lastUpdated"].as_str().is_some_and(|time| !time.starts_with("0001")) => None,
+        Ok(_) => Some(format!("{node}: it has not set its rules yet")),
+        Err(_) => Some(format!("{node}: it does not answer")),
     }
 }
 
@@ -141,6 +169,15 @@ mod tests {
         assert_eq!(without_pod(&deployment(0)).unwrap(), "violates PodSecurity");
         assert_eq!(without_pod(&deployment(1)), None);
         assert_eq!(without_pod(&json!({})).unwrap(), "it has no pod yet");
+    }
+
+    #[test]
+    fn a_node_has_a_proxy_once_its_pod_is_ready() {
+        let pod = |node: &str, status: &str| {
+            json!({"spec": {"nodeName": node}, "status": {"conditions": [{"type": "Ready", "status": status}]}})
+        };
+        let pods = json!({"items": [pod("a", "True"), pod("b", "False"), {"spec": {}, "status": {}}]});
+        assert_eq!(nodes_with_ready(&pods), ["a"]);
     }
 
     #[test]

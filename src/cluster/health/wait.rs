@@ -39,7 +39,7 @@ pub fn conditions(cluster: &ClusterConfig) -> (Vec<Condition>, Vec<String>) {
             Condition::NodesReady(nodes),
             Condition::DnsAvailable,
             Condition::DefaultServiceAccount,
-            Condition::ServicesReachable(nodes),
+            Condition::ServicesReachable { nodes, answers: cluster.kube_proxy.get("healthzBindAddress").is_none() },
             Condition::StorageStarted,
         ];
         // Each API server adds its address to a list, unless a flag of the user gives it another way.

@@ -7,7 +7,12 @@ use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
 use crate::harness::run::{LIMIT, Output, contains, docker, ensure, eventually, run};
 
 /// The command in namespaces of its own, after a script that changes them; `None` for who is not root.
-fn apart(cluster: &Cluster, namespace: &str, script: &str, arguments: &[&str]) -> Result<Option<Output>, String> {
+pub(super) fn apart(
+    cluster: &Cluster,
+    namespace: &str,
+    script: &str,
+    arguments: &[&str],
+) -> Result<Option<Output>, String> {
     use std::os::unix::fs::MetadataExt;
     if std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() != 0) {
         println!("        skipped: only root can make namespaces");
@@ -87,6 +92,14 @@ pub(super) fn limits(cluster: &Cluster) -> Result<(), String> {
     finding(&output, "ulimit-too-high", "limits.yaml:3:").map(drop)
 }
 
+/// A script after which the kernel seems to have this module and no other.
+pub(super) fn with_modules(path: &str) -> String {
+    format!(
+        "mkdir -p /lib/modules\nmount -t tmpfs none /lib/modules\nmkdir \"/lib/modules/$(uname -r)\"\n\
+         echo {path}: >\"/lib/modules/$(uname -r)/modules.dep\""
+    )
+}
+
 /// A kernel whose modules have no IPVS.
 pub(super) fn ipvs(cluster: &Cluster) -> Result<(), String> {
     if std::path::Path::new("/proc/net/ip_vs").exists() {
@@ -95,14 +108,13 @@ pub(super) fn ipvs(cluster: &Cluster) -> Result<(), String> {
     }
     let config = "apiVersion: coracle.dev/v1alpha1\nkind: Cluster\nnetworking:\n  kubeProxyMode: ipvs\n";
     let file = cluster.write("ipvs.yaml", config)?;
-    let script = "mkdir -p /lib/modules\nmount -t tmpfs none /lib/modules\nmkdir \"/lib/modules/$(uname -r)\"\n\
-        echo kernel/net/netfilter/nf_nat.ko: >\"/lib/modules/$(uname -r)/modules.dep\"";
+    let script = with_modules("kernel/net/netfilter/nf_nat.ko");
     let look = ["doctor", "--for", &file, "--check=no-ipvs", "--output=json"];
-    let Some(output) = apart(cluster, "--mount", script, &look)? else { return Ok(()) };
+    let Some(output) = apart(cluster, "--mount", &script, &look)? else { return Ok(()) };
     finding(&output, "no-ipvs", "no module `ip_vs`")?;
     ensure(output.code != 0, || output.told())?;
     let create = ["create", "cluster", "--config", &file];
-    let Some(output) = apart(cluster, "--mount", script, &create)? else { return Ok(()) };
+    let Some(output) = apart(cluster, "--mount", &script, &create)? else { return Ok(()) };
     ensure(output.code == 4, || output.told())?;
     contains(&output.stderr, "kubeProxyMode: nftables")?;
     let label = format!("label=dev.coracle.cluster={}", cluster.name);

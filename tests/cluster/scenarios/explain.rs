@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::doctor_host::{apart, with_modules};
 use super::failures::nothing_left;
 use crate::Group;
 use crate::harness::chance::is_long;
@@ -106,16 +107,22 @@ fn fail(cluster: &Cluster, config: &str, more: &[&str]) -> Result<Failed, String
 }
 
 fn fail_as(cluster: &Cluster, config: &str, more: &[&str], variables: &[(&str, &str)]) -> Result<Failed, String> {
+    let (own, path) = own_with(cluster, config)?;
+    let mut command = own.command(&["create", "cluster", "--config", &path, "--output=json"]);
+    command.args(more).envs(variables.iter().copied());
+    let output = run(command, None, QUICK)?;
+    Ok(Failed { own, output })
+}
+
+/// A cluster of its own that does not exist yet, and the path of its configuration.
+fn own_with(cluster: &Cluster, config: &str) -> Result<(Cluster, String), String> {
     let mut own = cluster.beside("own")?;
     let purpose = cluster.home.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     own.name = format!("{}x-{purpose}-{}", cleanup::PREFIX, std::process::id());
     cleanup::register(&own.name, &own.home);
     let text = format!("apiVersion: coracle.dev/v1alpha1\nkind: Cluster\n{config}\n");
     let path = own.write("cluster.yaml", &text.replace("DIRECTORY", &cluster.home.display().to_string()))?;
-    let mut command = own.command(&["create", "cluster", "--config", &path, "--output=json"]);
-    command.args(more).envs(variables.iter().copied());
-    let output = run(command, None, QUICK)?;
-    Ok(Failed { own, output })
+    Ok((own, path))
 }
 
 /// One node with a file of this content at this path.
@@ -182,14 +189,17 @@ fn dns_loop(cluster: &Cluster) -> Result<(), String> {
     failed.of("component-failed", "dns-loop", &["CoreDNS asks itself", "resolvConf"])
 }
 
-/// kube-proxy is the first that asks for IPVS where the kernel's modules cannot be seen.
+/// A kernel that seems to have IPVS, and has not: kube-proxy is the first that finds out.
 fn no_ipvs(cluster: &Cluster) -> Result<(), String> {
     if Path::new("/proc/net/ip_vs").exists() {
         println!("        this kernel has IPVS");
         return Ok(());
     }
-    let failed = fail(cluster, "networking: {kubeProxyMode: ipvs}", &[])?;
-    failed.of("engine-unsupported", "no-ipvs", &["has no IPVS", "nftables"])
+    let (own, path) = own_with(cluster, "networking: {kubeProxyMode: ipvs}")?;
+    let script = with_modules("kernel/net/netfilter/ipvs/ip_vs.ko");
+    let create = ["create", "cluster", "--config", &path, "--output=json"];
+    let Some(output) = apart(&own, "--mount", &script, &create)? else { return Ok(()) };
+    Failed { own, output }.of("engine-unsupported", "no-ipvs", &["has no IPVS", "nftables"])
 }
 
 fn proxy(cluster: &Cluster) -> Result<(), String> {
