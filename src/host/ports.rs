@@ -242,9 +242,7 @@ fn program(inode: u64) -> Option<String> {
     let processes = std::fs::read_dir("/proc").ok()?.flatten().filter(|entry| is_number(&entry.file_name()));
     let has = |path: &std::path::Path| {
         let files = std::fs::read_dir(path.join("fd")).into_iter().flatten().flatten();
-        files
-            .into_iter()
-            .any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
+        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
     };
     let process = processes.map(|entry| entry.path()).find(|path| has(path))?;
     let name = std::fs::read_to_string(process.join("comm")).ok()?;

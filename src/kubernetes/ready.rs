@@ -173,9 +173,7 @@ mod tests {
 
     #[test]
     fn a_node_has_a_proxy_once_its_pod_is_ready() {
-        let pod = |node: &str, status: &str| {
-            json!({"spec": {"nodeName": node}, "status": {"conditions": [{"type": "Ready", "status": status}]}})
-        };
+        let pod = |node: &str, status: &str| json!({"spec": {"nodeName": node}, "status": {"conditions": [{"type": "Ready", "status": status}]}});
         let pods = json!({"items": [pod("a", "True"), pod("b", "False"), {"spec": {}, "status": {}}]});
         assert_eq!(nodes_with_ready(&pods), ["a"]);
     }

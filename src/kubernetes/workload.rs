@@ -132,7 +132,8 @@ pub fn troubles(pods: &Value) -> Vec<String> {
     object::items(pods).iter().filter_map(trouble).collect()
 }
 
-fn trouble(pod: &Value) -> Option<String> {
+/// The reason why a pod is not ready, or why it was not before its containers were started again.
+pub fn trouble(pod: &Value) -> Option<String> {
     let name = object::name(pod);
     let containers = ["initContainerStatuses", "containerStatuses"];
     let statuses = containers.iter().filter_map(|field| pod["status"][*field].as_array()).flatten();

@@ -21,11 +21,11 @@ use crate::ui::Step;
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
 const NODES: &str = "/api/v1/nodes";
-const PODS: &str = "/api/v1/namespaces/kube-system/pods";
+pub(super) const PODS: &str = "/api/v1/namespaces/kube-system/pods";
 /// The label of the pods that are waited for, its values on every node, and that of the cluster's DNS servers, one of which
 /// is enough.
-const LABEL: &str = "k8s-app";
-const OF_NODES: [&str; 3] = ["kube-proxy", "coracle-agent", "kindnet"];
+pub(super) const LABEL: &str = "k8s-app";
+pub(super) const OF_NODES: [&str; 3] = ["kube-proxy", "coracle-agent", "kindnet"];
 const DNS: &str = "kube-dns";
 
 /// What must be usable.

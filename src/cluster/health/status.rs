@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::cluster::astray;
 use crate::cluster::found::{Cluster, Node};
 use crate::cluster::health::api::{self, Api};
+use crate::cluster::health::back;
 use crate::cluster::health::diagnose::find_failure;
 pub use crate::cluster::health::probe::Disk;
 use crate::cluster::health::probe::{self, Fault, Found};
@@ -23,9 +24,8 @@ use crate::config::Role;
 use crate::engine::Engine;
 use crate::engine::spec::{Container, State};
 use crate::error::Result;
-use crate::kubernetes::Client;
-use crate::kubernetes::object;
 use crate::kubernetes::ready::unready;
+use crate::kubernetes::{Client, object, workload};
 use crate::plan::labels::{self, ContainerRole};
 
 /// How long the API server may take to say how it is and which nodes there are: longer than its own checks, which give up
@@ -145,6 +145,8 @@ fn ports(cluster: &Cluster) -> Vec<NodeStatus> {
 struct Said {
     api: Api,
     nodes: Result<Value, String>,
+    /// Those of `kube-system`; none if they are not known.
+    pods: Value,
 }
 
 /// What was found in a node.
@@ -167,14 +169,7 @@ pub async fn status(
     client: impl Future<Output = Result<Client>>,
     kubeconfig: Sender<Vec<u8>>,
 ) -> Status {
-    let mut kubeconfig = Some(kubeconfig);
-    let source = cluster.control_plane().map(|node| node.name.as_str());
-    let looks = cluster.nodes.iter().map(|node| {
-        let is_source = source == Some(node.name.as_str());
-        look(engine, node, kubeconfig.take_if(|_| is_source))
-    });
-    let looks = join_all(looks);
-    let (said, mut looks) = tokio::join!(ask(cluster, client), looks);
+    let (said, mut looks) = tokio::join!(ask(cluster, client), look_at_all(engine, cluster, kubeconfig));
     if matches!(said.api, Api::Silent(_)) || !front_runs(cluster) {
         // The fault is at the other end, then.
         for look in &mut looks {
@@ -187,7 +182,10 @@ pub async fn status(
             Some(trouble) if known.is_running() => {
                 (node.ready, node.cause) = (Some(false), Some(trouble.in_words()));
             }
-            _ => judge(node, &said.nodes, look),
+            _ => {
+                judge(node, &said.nodes, look);
+                judge_pods(node, &said.pods);
+            }
         }
     }
     // An API server that does not answer at all has a line of its own.
@@ -236,24 +234,36 @@ fn front_runs(cluster: &Cluster) -> bool {
 async fn ask(cluster: &Cluster, client: impl Future<Output = Result<Client>>) -> Said {
     if !front_runs(cluster) {
         let silent = "nothing forwards to it";
-        return Said { api: Api::Silent(silent.to_owned()), nodes: Err(silent.to_owned()) };
+        return Said { api: Api::Silent(silent.to_owned()), nodes: Err(silent.to_owned()), pods: Value::Null };
     }
     match client.await {
         Ok(client) => {
             let late = || format!("no answer within {} s", API_TIMEOUT.as_secs());
             // At once: an API server that is not ready may have a list, and one that is may have none.
-            let (api, nodes) = tokio::join!(
+            let (api, nodes, pods) = tokio::join!(
                 timeout(API_TIMEOUT, api::ask(&client)),
-                timeout(API_TIMEOUT, client.get("/api/v1/nodes"))
+                timeout(API_TIMEOUT, client.get("/api/v1/nodes")),
+                timeout(API_TIMEOUT, client.get(back::PODS))
             );
             let nodes = nodes.map_err(|_| late());
             Said {
                 api: api.unwrap_or_else(|_| Api::Silent(late())),
                 nodes: nodes.and_then(|list| list.map_err(|failure| failure.text().to_owned())),
+                pods: pods.ok().and_then(Result::ok).unwrap_or_default(),
             }
         }
-        Err(error) => Said { api: Api::Silent(error.to_string()), nodes: Err(error.to_string()) },
+        Err(error) => Said { api: Api::Silent(error.to_string()), nodes: Err(error.to_string()), pods: Value::Null },
     }
+}
+
+async fn look_at_all(engine: &dyn Engine, cluster: &Cluster, kubeconfig: Sender<Vec<u8>>) -> Vec<Look> {
+    let mut kubeconfig = Some(kubeconfig);
+    let source = cluster.control_plane().map(|node| node.name.as_str());
+    let looks = cluster.nodes.iter().map(|node| {
+        let is_source = source == Some(node.name.as_str());
+        look(engine, node, kubeconfig.take_if(|_| is_source))
+    });
+    join_all(looks).await
 }
 
 async fn look(engine: &dyn Engine, node: &Node, kubeconfig: Option<Sender<Vec<u8>>>) -> Look {
@@ -305,6 +315,24 @@ fn judge(node: &mut NodeStatus, list: &Result<Value, String>, look: &Look) {
         causes.extend(look.unknown.clone());
     }
     node.cause = (!causes.is_empty()).then(|| causes.join("; "));
+}
+
+/// A node is ill if what every node runs keeps ending there, such as kube-proxy, without which Services do not work.
+fn judge_pods(node: &mut NodeStatus, pods: &Value) {
+    if node.container != State::Running {
+        return;
+    }
+    let is_of_node = |pod: &&Value| {
+        let label = pod["metadata"]["labels"][back::LABEL].as_str().unwrap_or_default();
+        pod["spec"]["nodeName"] == node.name.as_str() && back::OF_NODES.contains(&label)
+    };
+    let is_ready = |pod: &Value| workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
+    let ill = object::items(pods).iter().filter(is_of_node).filter(|pod| !is_ready(pod));
+    let troubles: Vec<String> = ill.filter_map(workload::trouble).collect();
+    if !troubles.is_empty() {
+        node.ready = Some(false);
+        node.cause = Some(node.cause.iter().cloned().chain(troubles).collect::<Vec<_>>().join("; "));
+    }
 }
 
 /// The load balancer is to blame if it is stopped, or if nothing comes through it although an API server works.

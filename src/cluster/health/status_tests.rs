@@ -77,3 +77,24 @@ fn the_load_balancer_is_to_blame_only_if_the_api_servers_work() {
     assert_eq!(judged(State::Running, &silent, false), None);
     assert_eq!(judged(State::Exited, &silent, true), Some(false));
 }
+
+#[test]
+fn a_node_where_kube_proxy_keeps_ending_is_ill() {
+    let pod = |node: &str, label: &str, state: Value| {
+        let ready = json!({"type": "Ready", "status": if state["running"].is_null() { "False" } else { "True" }});
+        json!({"metadata": {"name": "p", "labels": {"k8s-app": label}}, "spec": {"nodeName": node},
+            "status": {"conditions": [ready], "containerStatuses": [{"state": state, "lastState": {"terminated": {"reason": "Error"}}}]}})
+    };
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+    let judged = |pods: Value| {
+        let mut node = NodeStatus { ready: Some(true), ..node() };
+        judge_pods(&mut node, &json!({"items": [pods]}));
+        (node.ready, node.cause)
+    };
+    let cause = Some("pod p: CrashLoopBackOff: back-off 10s".to_owned());
+    assert_eq!(judged(pod("a", "kube-proxy", waiting.clone())), (Some(false), cause));
+    // Elsewhere, of a user, or started again since.
+    assert_eq!(judged(pod("b", "kube-proxy", waiting.clone())), (Some(true), None));
+    assert_eq!(judged(pod("a", "web", waiting)), (Some(true), None));
+    assert_eq!(judged(pod("a", "kube-proxy", json!({"running": {}}))), (Some(true), None));
+}
