@@ -105,15 +105,73 @@ pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Re
         "metadata": {"labels": node["metadata"]["labels"], "annotations": node["metadata"]["annotations"]},
         "spec": {"podCIDR": node["spec"]["podCIDR"], "podCIDRs": node["spec"]["podCIDRs"]},
     });
-    retry(deadline, || client.send(Method::PATCH, &path, "application/strategic-merge-patch+json", Some(&missing)))
-        .await
-        .map(drop)
-        .map_err(failed)
+    let merge = "application/strategic-merge-patch+json";
+    match retry(deadline, || client.send(Method::PATCH, &path, merge, Some(&missing))).await {
+        Ok(_) => Ok(()),
+        // The controller manager was faster, too, and gave it other subnets, which an object keeps.
+        Err(Failure::Status(422, ..)) => replace_node(client, &path, node, deadline).await.map_err(failed),
+        Err(failure) => Err(failed(failure)),
+    }
+}
+
+/// Puts a Node object into the place of the one that its kubelet has created, which it differs from in what the plan says. The
+/// kubelet registers only when it starts, so the rest of what it said is kept.
+async fn replace_node(client: &Client, path: &str, node: &Value, deadline: Instant) -> Result<(), Failure> {
+    let found = retry(deadline, || client.get(path)).await?;
+    let successor = successor(&found, node);
+    let precondition = json!({"preconditions": {"uid": found["metadata"]["uid"]}});
+    let kind = "application/json";
+    match retry(deadline, || client.send(Method::DELETE, path, kind, Some(&precondition))).await {
+        // An attempt whose answer was lost has removed it.
+        Ok(_) | Err(Failure::Status(404, ..)) => {}
+        Err(failure) => return Err(failure),
+    }
+    match retry(deadline, || client.send(Method::POST, "/api/v1/nodes", kind, Some(&successor))).await {
+        Ok(_) | Err(Failure::Status(409, ..)) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn successor(found: &Value, node: &Value) -> Value {
+    let mut successor = found.clone();
+    for field in ["labels", "annotations"] {
+        for (key, value) in node["metadata"][field].as_object().into_iter().flatten() {
+            successor["metadata"][field][key] = value.clone();
+        }
+    }
+    for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        successor["metadata"].as_object_mut().and_then(|metadata| metadata.remove(field));
+    }
+    for field in ["podCIDR", "podCIDRs"] {
+        successor["spec"][field] = node["spec"][field].clone();
+    }
+    successor
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_successor_has_the_subnets_of_the_plan_and_all_else_that_its_kubelet_said() {
+        let found = json!({
+            "metadata": {"name": "n", "uid": "1", "resourceVersion": "2", "labels": {"os": "linux"}},
+            "spec": {"podCIDR": "10.244.7.0/24", "podCIDRs": ["10.244.7.0/24"], "providerID": "p"},
+            "status": {"capacity": {"cpu": "2"}},
+        });
+        let node = json!({
+            "metadata": {"name": "n", "labels": {"a": "b"}, "annotations": {"c": "d"}},
+            "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"], "taints": []},
+        });
+        assert_eq!(
+            successor(&found, &node),
+            json!({
+                "metadata": {"name": "n", "labels": {"os": "linux", "a": "b"}, "annotations": {"c": "d"}},
+                "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24"], "providerID": "p"},
+                "status": {"capacity": {"cpu": "2"}},
+            })
+        );
+    }
 
     #[test]
     fn paths_follow_group_kind_and_namespace() {

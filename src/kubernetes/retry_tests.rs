@@ -155,3 +155,19 @@ async fn a_server_that_has_no_room_is_asked_again() {
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(asked.len(), 5);
 }
+
+#[tokio::test]
+async fn a_node_that_got_other_subnets_is_replaced() {
+    let taken = Answer::Refused(409, "AlreadyExists", "nodes \"a\" already exists");
+    let subnets =
+        Answer::Refused(422, "Invalid", "spec.podCIDRs: may specify no more than one CIDR for each IP family");
+    let node = async |client: &Client, object: &Value, deadline| {
+        apply::create_node(client, object, deadline).await.map(|()| Value::Null)
+    };
+    let (result, asked) = against(&[taken, subnets], node).await;
+    assert!(result.is_ok(), "{result:?}");
+    let verbs: Vec<&str> = asked.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(verbs, ["POST", "PATCH", "GET", "DELETE", "POST"], "{asked:?}");
+    let (result, asked) = against(&[taken], node).await;
+    assert!(result.is_ok() && asked.len() == 2, "{result:?} {asked:?}");
+}
