@@ -62,7 +62,7 @@ pub fn of_processes(privilege: Privilege) -> BTreeMap<String, i64> {
 pub fn checks(info: &EngineInfo, cluster: &ClusterConfig, containers: &[Container]) -> Vec<Check> {
     vec![
         Check::new(Id::NoIpv6, ipv6(cluster, has_ipv6())),
-        Check::new(Id::NoIpvs, ipvs(cluster, has_ipvs())),
+        Check::new(Id::NoIpvs, ipvs(cluster, has_ipvs)),
         Check::new(Id::InotifyLimit, inotify(cluster.nodes.len(), containers)),
         Check::new(Id::DiskFull, disk(Path::new(&info.data_root))),
     ]
@@ -93,8 +93,9 @@ fn has_module(modules: &Path, name: &str) -> bool {
     std::fs::read_to_string(modules.join("modules.dep")).is_ok_and(|list| list.contains(name))
 }
 
-fn ipvs(cluster: &ClusterConfig, present: bool) -> Result<()> {
-    if cluster.networking.kube_proxy_mode != KubeProxyMode::Ipvs || present {
+/// The list of a kernel's modules is long, and read only for clusters that need it.
+fn ipvs(cluster: &ClusterConfig, is_present: impl FnOnce() -> bool) -> Result<()> {
+    if cluster.networking.kube_proxy_mode != KubeProxyMode::Ipvs || is_present() {
         return Ok(());
     }
     Err(Error::new(Code::EngineUnsupported, "this host cannot run a cluster with `kubeProxyMode: ipvs`")
@@ -265,10 +266,10 @@ mod tests {
     #[test]
     fn a_cluster_with_ipvs_needs_a_kernel_with_it() {
         let mut cluster = ClusterConfig::new("t-limits".parse().unwrap());
-        assert!(ipvs(&cluster, false).is_ok());
+        assert!(ipvs(&cluster, || false).is_ok());
         cluster.networking.kube_proxy_mode = KubeProxyMode::Ipvs;
-        assert!(ipvs(&cluster, true).is_ok());
-        let check = Check::new(Id::NoIpvs, ipvs(&cluster, false));
+        assert!(ipvs(&cluster, || true).is_ok());
+        let check = Check::new(Id::NoIpvs, ipvs(&cluster, || false));
         assert!(check.result.unwrap_err().hints()[0].contains("nftables"));
     }
 

@@ -96,8 +96,8 @@ impl Condition {
 
 /// The nodes on which one of these pods is ready.
 fn nodes_with_ready(pods: &Value) -> Vec<&str> {
-    let is_ready = |pod: &&Value| workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
-    object::items(pods).iter().filter(is_ready).filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
+    let ready = object::items(pods).iter().filter(|pod| workload::is_ready(pod));
+    ready.filter_map(|pod| pod["spec"]["nodeName"].as_str()).collect()
 }
 
 /// The reason why kube-proxy has not set the rules of a node. It is asked by the API server: a container of it that runs may

@@ -101,6 +101,11 @@ pub fn find<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
+/// Whether a pod says that it is ready.
+pub fn is_ready(pod: &Value) -> bool {
+    find(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("no reason was given").to_owned()
 }

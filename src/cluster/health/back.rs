@@ -154,7 +154,7 @@ fn runs_since(pod: &Value, since: &str) -> bool {
             && status["state"]["running"]["startedAt"].is_string()
             && !is_before(&status["state"]["running"]["startedAt"], since)
     };
-    workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True") && statuses.iter().all(is_new)
+    workload::is_ready(pod) && statuses.iter().all(is_new)
 }
 
 /// Whether a time of the API is before one of the engine. Both are in UTC and in the same form, but for the fractions of a

@@ -326,8 +326,7 @@ fn judge_pods(node: &mut NodeStatus, pods: &Value) {
         let label = pod["metadata"]["labels"][back::LABEL].as_str().unwrap_or_default();
         pod["spec"]["nodeName"] == node.name.as_str() && back::OF_NODES.contains(&label)
     };
-    let is_ready = |pod: &Value| workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
-    let ill = object::items(pods).iter().filter(is_of_node).filter(|pod| !is_ready(pod));
+    let ill = object::items(pods).iter().filter(is_of_node).filter(|pod| !workload::is_ready(pod));
     let troubles: Vec<String> = ill.filter_map(workload::trouble).collect();
     if !troubles.is_empty() {
         node.ready = Some(false);

@@ -87,7 +87,7 @@ impl Objects {
         let is_of =
             |pod: &&Value| pod["spec"]["nodeName"] == node && pod["metadata"]["ownerReferences"][0]["name"] == set;
         let mut pods = object::items(&self.pods).iter().filter(is_of);
-        pods.any(|pod| workload::find(pod, "Ready").is_some_and(|ready| ready["status"] == "True"))
+        pods.any(workload::is_ready)
     }
 }
 
