@@ -13,7 +13,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, json};
-use super::run::ensure;
+use super::run::{docker_output, ensure, eventually};
 
 /// The label of everything that they write.
 const LABEL: &str = "written-by";
@@ -21,6 +21,8 @@ const LABEL: &str = "written-by";
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long an attempt may take at most: longer than what the scenarios call too long.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a cluster may take to be itself again after a fault.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// How a client behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub struct Clients {
 impl Clients {
     /// Starts them, each with what the user's kubeconfig has.
     pub fn start(cluster: &Cluster, namespace: &str) -> Result<Self, String> {
-        cluster.kubectl(&["create", "namespace", namespace])?;
+        make_namespace(cluster, namespace)?;
         let kubeconfig = cluster.coracle(&["get", "kubeconfig"])?;
         let credentials = access::parse(kubeconfig.as_bytes()).map_err(|error| error.to_string())?;
         let mut clients =
@@ -130,6 +132,23 @@ impl Drop for Clients {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Makes the namespace. A scenario before may have ended a fault a moment ago, and the load balancer may then cut one more
+/// connection; what it said is printed, so that a cut without a reason is seen.
+fn make_namespace(cluster: &Cluster, namespace: &str) -> Result<(), String> {
+    eventually(SETTLED, || {
+        let made = cluster.kubectl(&["create", "namespace", namespace]);
+        made.map(drop).or_else(|error| {
+            if error.contains("AlreadyExists") {
+                return Ok(());
+            }
+            let balancer = format!("{}-load-balancer", cluster.name);
+            let said = docker_output(&["logs", "--timestamps", "--since=20s", &balancer])?;
+            println!("        {error}; the load balancer said: {}{}", said.stdout, said.stderr);
+            Err(error)
+        })
+    })
 }
 
 struct One {
