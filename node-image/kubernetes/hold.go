@@ -16,6 +16,8 @@ import (
 const (
 	// apiServer is the static pod of the API server on a control plane.
 	apiServer = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+	// schedulerConfig is the scheduler's kubeconfig on a control plane. The controller manager needs none (wait.go).
+	schedulerConfig = "/etc/kubernetes/scheduler.conf"
 	// pods is where the kubelet keeps what it mounts for pods.
 	pods = "/var/lib/kubelet/pods"
 	// lookAgain is the pause between two looks at whether the API server listens.
@@ -33,59 +35,77 @@ const (
 // This listens at the node's own address, and the API server at all addresses. They share the port, and the kernel prefers
 // the more particular address; so nothing is held where the API server runs without --permit-port-sharing.
 //
-// Nor is anything held on a node that had pods before: for their volumes, the kubelet asks for its Node before it mounts
-// others, and those of the API server's own pod would wait until that call is given up.
+// On a node that had pods before, one call must not be held, so only those of the kubelet and of the scheduler are, and only
+// where there is one control plane (front.go).
 func holdCalls() {
-	if before, err := os.ReadDir(pods); err == nil && len(before) > 0 {
-		return
-	}
 	manifest, err := os.ReadFile(apiServer)
 	if err != nil {
 		return // a worker
 	}
-	held, server, found := places(manifest)
-	if !found || listens(server) {
+	standIn, found := standInFor(manifest)
+	if !found || listens(standIn.server) {
 		return
 	}
-	_ = hold(held, server, maxHold) // where this fails, calls are refused, as they are without it
+	over := make(chan struct{})
+	take := func(listener net.Listener) { passAllOn(listener, standIn.server, over) }
+	if before, err := os.ReadDir(pods); err == nil && len(before) > 0 {
+		kubeconfigs := []string{flagsOf(os.Args)["kubeconfig"], schedulerConfig}
+		front, err := newFront(standIn, kubeconfigs, over)
+		if err != nil {
+			return
+		}
+		take = front.serve
+	}
+	_ = hold(standIn, maxHold, over, take) // where this fails, calls are refused, as they are without it
 }
 
-// hold takes connections at one address until the server listens, at most for that long, and passes them on to it.
-func hold(held, server string, patience time.Duration) error {
-	share := net.ListenConfig{Control: func(_, _ string, connection syscall.RawConn) error {
-		return connection.Control(func(descriptor uintptr) {
-			_ = unix.SetsockoptInt(int(descriptor), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		})
-	}}
-	listener, err := share.Listen(context.Background(), "tcp", held)
+// hold listens in the server's place until that listens itself, at most for that long.
+func hold(standIn standIn, patience time.Duration, over chan<- struct{}, take func(net.Listener)) error {
+	share := net.ListenConfig{Control: sharePort}
+	listener, err := share.Listen(context.Background(), "tcp", standIn.held)
 	if err != nil {
 		return err
 	}
-	over := make(chan struct{})
 	go func() {
-		for began := time.Now(); !listens(server) && time.Since(began) < patience; {
+		for began := time.Now(); !listens(standIn.server) && time.Since(began) < patience; {
 			time.Sleep(lookAgain)
 		}
 		listener.Close()
 		close(over)
 	}()
-	go func() {
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go passOn(connection, server, over)
-		}
-	}()
+	go take(listener)
 	return nil
 }
 
-// places returns the address at which calls to the API server of this static pod arrive, and one that only itself serves.
-func places(manifest []byte) (held, server string, found bool) {
+// sharePort lets others listen at a socket's port too.
+func sharePort(_, _ string, connection syscall.RawConn) error {
+	return connection.Control(func(descriptor uintptr) {
+		_ = unix.SetsockoptInt(int(descriptor), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+}
+
+// passAllOn connects every caller with the server once the time of holding is over.
+func passAllOn(listener net.Listener, server string, over <-chan struct{}) {
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go passOn(connection, server, over)
+	}
+}
+
+// standIn says where the API server of a static pod is stood in for.
+type standIn struct {
+	held, server     string // where calls to it arrive, and an address that only itself serves
+	certificate, key string // files
+}
+
+// standInFor reads it from the manifest of the static pod.
+func standInFor(manifest []byte) (standIn, bool) {
 	var pod corev1.Pod
 	if err := yaml.Unmarshal(manifest, &pod); err != nil || len(pod.Spec.Containers) != 1 {
-		return "", "", false
+		return standIn{}, false
 	}
 	container := pod.Spec.Containers[0]
 	flags := flagsOf(append(container.Command, container.Args...))
@@ -93,13 +113,18 @@ func places(manifest []byte) (held, server string, found bool) {
 	bind, isBound := flags["bind-address"]
 	everywhere := !isBound || net.ParseIP(bind).IsUnspecified()
 	if flags["permit-port-sharing"] != "true" || !everywhere || node == nil || port == "" {
-		return "", "", false
+		return standIn{}, false
 	}
 	loopback := "127.0.0.1"
 	if node.To4() == nil {
 		loopback = "::1"
 	}
-	return net.JoinHostPort(node.String(), port), net.JoinHostPort(loopback, port), true
+	return standIn{
+		held:        net.JoinHostPort(node.String(), port),
+		server:      net.JoinHostPort(loopback, port),
+		certificate: flags["tls-cert-file"],
+		key:         flags["tls-private-key-file"],
+	}, true
 }
 
 // listens tells whether anybody listens there.

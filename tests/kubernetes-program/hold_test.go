@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // freePort returns a port at which no one listens.
@@ -28,11 +25,7 @@ func freePort(t *testing.T) string {
 // serve answers each line with "served" at all addresses and shares the port, as the API server with --permit-port-sharing.
 func serve(t *testing.T, port string) {
 	t.Helper()
-	share := net.ListenConfig{Control: func(_, _ string, connection syscall.RawConn) error {
-		return connection.Control(func(descriptor uintptr) {
-			_ = unix.SetsockoptInt(int(descriptor), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		})
-	}}
+	share := net.ListenConfig{Control: sharePort}
 	listener, err := share.Listen(context.Background(), "tcp4", "0.0.0.0:"+port)
 	if err != nil {
 		t.Fatal(err)
@@ -71,13 +64,21 @@ func ask(t *testing.T, address, line string) <-chan string {
 	return answer
 }
 
-func TestACallIsHeldUntilTheServerListens(t *testing.T) {
-	port := freePort(t)
-	held, server := "127.0.0.2:"+port, "127.0.0.1:"+port
-	if err := hold(held, server, time.Minute); err != nil {
+// holdAll holds the calls of everybody.
+func holdAll(t *testing.T, place standIn, patience time.Duration) {
+	t.Helper()
+	over := make(chan struct{})
+	take := func(listener net.Listener) { passAllOn(listener, place.server, over) }
+	if err := hold(place, patience, over, take); err != nil {
 		t.Fatal(err)
 	}
-	first, second := ask(t, held, "one"), ask(t, held, "two")
+}
+
+func TestACallIsHeldUntilTheServerListens(t *testing.T) {
+	port := freePort(t)
+	place := standIn{held: "127.0.0.2:" + port, server: "127.0.0.1:" + port}
+	holdAll(t, place, time.Minute)
+	first, second := ask(t, place.held, "one"), ask(t, place.held, "two")
 	select {
 	case answer := <-first:
 		t.Fatalf("nobody listens, and yet the answer is %q", answer)
@@ -95,16 +96,14 @@ func TestACallIsHeldUntilTheServerListens(t *testing.T) {
 		}
 	}
 	// Later calls go to the server itself, at the address that was held too.
-	if found := <-ask(t, held, "three"); found != "served three" {
+	if found := <-ask(t, place.held, "three"); found != "served three" {
 		t.Error(found)
 	}
 }
 
 func TestACallIsNotHeldForEver(t *testing.T) {
 	port := freePort(t)
-	if err := hold("127.0.0.2:"+port, "127.0.0.1:"+port, 100*time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
+	holdAll(t, standIn{held: "127.0.0.2:" + port, server: "127.0.0.1:" + port}, 100*time.Millisecond)
 	select {
 	case answer := <-ask(t, "127.0.0.2:"+port, "one"):
 		if answer != "" {
@@ -124,24 +123,25 @@ func TestOnlyAServerThatSharesItsPortIsStoodInFor(t *testing.T) {
 		return []byte("spec:\n  containers:\n  - command: [\"" + strings.Join(command, "\", \"") + "\"]\n")
 	}
 	usual := []string{"--advertise-address=172.30.0.2", "--secure-port=6443", "--permit-port-sharing=true"}
-	held, server, found := places(manifest(usual...))
-	if held != "172.30.0.2:6443" || server != "127.0.0.1:6443" || !found {
-		t.Error(held, server, found)
+	files := []string{"--tls-cert-file=/pki/server.crt", "--tls-private-key-file=/pki/server.key"}
+	place, found := standInFor(manifest(append(files, usual...)...))
+	if (place != standIn{"172.30.0.2:6443", "127.0.0.1:6443", "/pki/server.crt", "/pki/server.key"}) || !found {
+		t.Error(place, found)
 	}
-	held, server, found = places(manifest("--advertise-address=fd00::2", "--secure-port=6443", "--permit-port-sharing=true"))
-	if held != "[fd00::2]:6443" || server != "[::1]:6443" || !found {
-		t.Error(held, server, found)
+	place, found = standInFor(manifest("--advertise-address=fd00::2", "--secure-port=6443", "--permit-port-sharing=true"))
+	if place.held != "[fd00::2]:6443" || place.server != "[::1]:6443" || !found {
+		t.Error(place, found)
 	}
 	for _, other := range [][]string{
 		usual[:2],
 		append([]string{"--bind-address=172.30.0.2"}, usual...),
 		usual[1:],
 	} {
-		if _, _, found := places(manifest(other...)); found {
+		if _, found := standInFor(manifest(other...)); found {
 			t.Error(other)
 		}
 	}
-	if _, _, found := places([]byte("no pod")); found {
+	if _, found := standInFor([]byte("no pod")); found {
 		t.Error("what is no pod has no address")
 	}
 }

@@ -125,9 +125,11 @@ fn stored(cluster: &Cluster) -> Result<Roles, String> {
     Ok(roles)
 }
 
-/// The kubelet's first calls are answered by the first API server: none is refused, and made again after a pause.
+/// The kubelet's first calls since it started last are answered by the first API server: none is refused, and made again
+/// after a pause.
 pub(super) fn first_calls(cluster: &Cluster) -> Result<(), String> {
     let log = cluster.in_node("journalctl --unit=kubelet --boot --output=cat --no-pager")?;
+    let (_, log) = log.rsplit_once("Kubelet version").ok_or("the log does not have the kubelet's start")?;
     let refused: Vec<&str> =
         log.lines().filter(|line| line.contains(":6443") && line.contains("connection refused")).collect();
     ensure(log.contains("Successfully registered node"), || "the log is not complete".to_owned())?;

@@ -159,6 +159,7 @@ const ONE: Group = Group {
         ("paused-node", daily::paused_node),
         ("roles", early::roles),
         ("stop-start", power::stop_start),
+        ("first-calls-again", early::first_calls),
         ("rest", power::rest),
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
