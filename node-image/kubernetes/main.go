@@ -34,7 +34,7 @@ import (
 )
 
 var programs = map[string]func(){
-	"etcd":                    func() { etcdmain.Main(os.Args) },
+	"etcd":                    func() { etcdmain.Main(withUsefulCheck(os.Args)) },
 	"etcdctl":                 func() { ctlv3.MustStart() },
 	"kube-apiserver":          runAPIServer,
 	"kube-controller-manager": runControllerManager,
