@@ -50,7 +50,7 @@ type caller struct {
 }
 
 // newFront reads the API server's certificate, and the kubeconfigs of the kubelet and of others. All of them must call the API
-// server of this node; where there are several control planes, the kubelet calls whichever works.
+// server of this node.
 func newFront(place standIn, kubeconfigs []string, over <-chan struct{}) (*front, error) {
 	pair, err := tls.LoadX509KeyPair(place.certificate, place.key)
 	if err != nil {

@@ -35,8 +35,7 @@ const (
 // This listens at the node's own address, and the API server at all addresses. They share the port, and the kernel prefers
 // the more particular address; so nothing is held where the API server runs without --permit-port-sharing.
 //
-// On a node that had pods before, one call must not be held, so only those of the kubelet and of the scheduler are, and only
-// where there is one control plane (front.go).
+// On a node that had pods before, one call must not be held, so only those of the kubelet and of the scheduler are (front.go).
 func holdCalls() {
 	manifest, err := os.ReadFile(apiServer)
 	if err != nil {

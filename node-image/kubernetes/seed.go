@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	_ "k8s.io/kubernetes/pkg/apis/rbac/install" // the kinds in that scheme
@@ -48,11 +49,15 @@ func seedRoles(arguments []string, patience time.Duration) {
 		fmt.Fprintf(os.Stderr, "coracle: the API server makes its roles itself: %v\n", err)
 		return
 	}
+	service, err := apiService(flags)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "coracle: the API server makes its Service itself: %v\n", err)
+	}
 	go func() {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if count, err := seed(ctx, flags, roles); err != nil {
+		if count, err := seed(ctx, flags, roles, service); err != nil {
 			fmt.Fprintf(os.Stderr, "coracle: the API server makes its roles itself: %v\n", err)
 		} else if count > 0 {
 			fmt.Fprintf(os.Stderr, "coracle: wrote %d roles and bindings in %v\n", count, time.Since(began).Round(time.Millisecond))
@@ -75,8 +80,8 @@ func isUsual(flags map[string]string) bool {
 	return false
 }
 
-// seed writes the roles if there are none, and returns how many objects it wrote.
-func seed(ctx context.Context, flags map[string]string, roles []stored) (int, error) {
+// seed writes the roles and the Service if there are no roles, and returns how many roles it wrote.
+func seed(ctx context.Context, flags map[string]string, roles, service []stored) (int, error) {
 	info := transport.TLSInfo{
 		CertFile: flags["etcd-certfile"], KeyFile: flags["etcd-keyfile"], TrustedCAFile: flags["etcd-cafile"],
 	}
@@ -93,52 +98,71 @@ func seed(ctx context.Context, flags map[string]string, roles []stored) (int, er
 	if err != nil || there.Count > 0 {
 		return 0, err
 	}
+	if _, err := create(ctx, client, service); err != nil {
+		return 0, err
+	}
 	written := 0
 	for len(roles) > 0 {
 		next := roles[:min(len(roles), maxOperations)]
 		roles = roles[len(next):]
-		var absent []clientv3.Cmp
-		var puts []clientv3.Op
-		for _, object := range next {
-			absent = append(absent, clientv3.Compare(clientv3.CreateRevision(object.key), "=", 0))
-			puts = append(puts, clientv3.OpPut(object.key, object.value))
-		}
-		answer, err := client.Txn(ctx).If(absent...).Then(puts...).Commit()
+		count, err := create(ctx, client, next)
 		if err != nil {
 			return written, err
 		}
-		if answer.Succeeded {
-			written += len(puts)
-		}
+		written += count
 	}
 	return written, nil
+}
+
+// create writes all of these objects if none of them is there, and returns how many it wrote.
+func create(ctx context.Context, client *clientv3.Client, objects []stored) (int, error) {
+	var absent []clientv3.Cmp
+	var puts []clientv3.Op
+	for _, object := range objects {
+		absent = append(absent, clientv3.Compare(clientv3.CreateRevision(object.key), "=", 0))
+		puts = append(puts, clientv3.OpPut(object.key, object.value))
+	}
+	answer, err := client.Txn(ctx).If(absent...).Then(puts...).Commit()
+	if err != nil || !answer.Succeeded {
+		return 0, err
+	}
+	return len(puts), nil
 }
 
 // stored is an object as the API server keeps it in etcd.
 type stored struct{ key, value string }
 
-// bootstrapRoles returns what upstream's hook `rbac/bootstrap-roles` would create.
-func bootstrapRoles() ([]stored, error) {
+// encoded collects objects as the API server keeps them.
+type encoded struct {
+	objects []stored
+	failure error
+}
+
+func (e *encoded) add(version schema.GroupVersion, resource string, meta *metav1.ObjectMeta, object runtime.Object) {
 	serializer, found := runtime.SerializerInfoForMediaType(legacyscheme.Codecs.SupportedMediaTypes(), runtime.ContentTypeProtobuf)
 	if !found {
-		return nil, fmt.Errorf("no protobuf")
+		e.failure = fmt.Errorf("no protobuf")
+		return
 	}
-	encoder := legacyscheme.Codecs.EncoderForVersion(serializer.Serializer, rbacv1.SchemeGroupVersion)
-	var all []stored
-	var failure error
+	meta.UID = uuid.NewUUID()
+	meta.CreationTimestamp = metav1.Now()
+	value, err := runtime.Encode(legacyscheme.Codecs.EncoderForVersion(serializer.Serializer, version), object)
+	if err != nil {
+		e.failure = fmt.Errorf("%s %s: %w", resource, meta.Name, err)
+		return
+	}
+	key := storage + resource + "/"
+	if meta.Namespace != "" {
+		key += meta.Namespace + "/"
+	}
+	e.objects = append(e.objects, stored{key + meta.Name, string(value)})
+}
+
+// bootstrapRoles returns what upstream's hook `rbac/bootstrap-roles` would create.
+func bootstrapRoles() ([]stored, error) {
+	var all encoded
 	add := func(resource string, meta *metav1.ObjectMeta, object runtime.Object) {
-		meta.UID = uuid.NewUUID()
-		meta.CreationTimestamp = metav1.Now()
-		value, err := runtime.Encode(encoder, object)
-		if err != nil {
-			failure = fmt.Errorf("%s %s: %w", resource, meta.Name, err)
-			return
-		}
-		key := storage + resource + "/"
-		if meta.Namespace != "" {
-			key += meta.Namespace + "/"
-		}
-		all = append(all, stored{key + meta.Name, string(value)})
+		all.add(rbacv1.SchemeGroupVersion, resource, meta, object)
 	}
 	for _, role := range append(bootstrappolicy.ClusterRoles(), bootstrappolicy.ControllerRoles()...) {
 		add("clusterroles", &role.ObjectMeta, &role)
@@ -158,5 +182,5 @@ func bootstrapRoles() ([]stored, error) {
 			add("rolebindings", &binding.ObjectMeta, &binding)
 		}
 	}
-	return all, failure
+	return all.objects, all.failure
 }

@@ -76,7 +76,7 @@ func write(t *testing.T, address string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	written, err := seed(ctx, map[string]string{"etcd-servers": address}, roles)
+	written, err := seed(ctx, map[string]string{"etcd-servers": address}, roles, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ pub mod container;
 pub mod containerd;
 pub mod credentials;
 mod entrypoint;
+mod first_packets;
 mod flag_files;
 pub mod kubelet;
 pub(crate) mod lifetime;
@@ -82,7 +83,7 @@ pub(crate) fn files(
     }
     files.text(credentials::FLAGS, kubelet::flags(layout, node));
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
-        files.text(API_SERVICE_RULES, api_service_rules(layout));
+        files.text(API_SERVICE_RULES, first_packets::rules(layout));
         files.text(
             "/etc/systemd/system/kubelet.service.d/30-api-service.conf",
             format!("[Service]\nExecStartPre=-/usr/sbin/nft --file {API_SERVICE_RULES}\n"),
@@ -159,21 +160,6 @@ const SMALL_HEAP: &str = "[Service]\nEnvironment=GOGC=40\n";
 /// `mount` with its set-user-ID bit, which the kubelet calls, would run as that user. Root needs none of these bits.
 const OWN_USERS: &str =
     "[Service]\nExecStartPre=-/usr/bin/find /usr/bin /usr/sbin -xdev -perm /6000 -exec chmod ug-s {} +\n";
-
-/// Rules by which the `kubernetes` service is reachable before kube-proxy has set its own.
-///
-/// Otherwise the first packet of a pod that starts before kube-proxy would be lost, and the pod would wait for 30 s, as
-/// `CoreDNS` did. The chain comes after that of kube-proxy (priority -100), and sees only packets that kube-proxy ignores.
-fn api_service_rules(layout: &Layout) -> String {
-    let service = layout.service_address(1);
-    let endpoint = layout.endpoint();
-    let ip = if service.contains(':') { "ip6" } else { "ip" };
-    format!(
-        "table {ip} coracle-boot\ndelete table {ip} coracle-boot\ntable {ip} coracle-boot {{\n  chain prerouting {{\n    \
-         type nat hook prerouting priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n  chain output {{\n    \
-         type nat hook output priority -99;\n    {ip} daddr {service} tcp dport 443 dnat to {endpoint}\n  }}\n}}\n"
-    )
-}
 
 /// The configuration of a node's kubelet, patched.
 fn kubelet_configuration(layout: &Layout, node: &NodeLayout, facts: &Facts) -> Result<String> {

@@ -97,6 +97,31 @@ pub(super) fn roles_by_upstream(cluster: &Cluster) -> Result<(), String> {
     ensure(all > 100 && written == 0, || format!("{written} of {all} were written early"))
 }
 
+/// The Service `kubernetes` and its address, which are written before the API server starts, are those that it makes itself.
+pub(super) fn service(cluster: &Cluster) -> Result<(), String> {
+    let read = || -> Result<[Value; 2], String> {
+        let service = cluster.kubectl_json(&["get", "service", "kubernetes", "--show-managed-fields"])?;
+        let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        Ok([cluster.kubectl_json(&["get", "ipaddress", address, "--show-managed-fields"])?, service])
+    };
+    let is_written_early = |object: &Value| {
+        let managers = object["metadata"]["managedFields"].as_array();
+        managers.is_none_or(|managers| managers.iter().all(|entry| entry["manager"] != "kube-apiserver"))
+    };
+    let before = read()?;
+    ensure(before.iter().all(is_written_early), || format!("the API server has made them: {before:?}"))?;
+    cluster.kubectl(&["delete", "service", "kubernetes"])?;
+    let after = eventually(EVENTUALLY_TIMEOUT, read)?;
+    for (before, after) in before.iter().zip(&after) {
+        ensure(!is_written_early(after), || format!("this is not made by the API server: {after}"))?;
+        for place in ["/spec", "/metadata/labels", "/metadata/annotations"] {
+            let (old, new) = (before.pointer(place), after.pointer(place));
+            ensure(old == new, || format!("{place} was {old:?}, and is {new:?}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// How many roles and bindings the last API server of a node says that it has written early.
 fn written(cluster: &Cluster, node: &str) -> Result<usize, String> {
     let script = "crictl logs $(crictl ps --quiet --name kube-apiserver) 2>&1 | sed -n 's/^coracle: wrote \\([0-9]*\\) .*/\\1/p'";
@@ -134,6 +159,21 @@ pub(super) fn first_calls(cluster: &Cluster) -> Result<(), String> {
         log.lines().filter(|line| line.contains(":6443") && line.contains("connection refused")).collect();
     ensure(log.contains("Successfully registered node"), || "the log is not complete".to_owned())?;
     ensure(refused.is_empty(), || format!("{} calls were refused: {}", refused.len(), refused[0]))
+}
+
+/// A pod that starts before the agent and kube-proxy reaches the API: without their rules, its packets have a way back.
+pub(super) fn first_packets(cluster: &Cluster) -> Result<(), String> {
+    let pods = cluster.kubectl_json(&["get", "pods", "--namespace=kube-system", "--selector=k8s-app=kube-dns"])?;
+    let node = pods["items"][0]["spec"]["nodeName"].as_str().ok_or("no pod of CoreDNS has a node")?;
+    let service = cluster.kubectl(&["get", "service", "kubernetes", "--output=jsonpath={.spec.clusterIP}"])?;
+    let connect = format!("nsenter --net --target $(pidof coredns) timeout 5 bash -c '</dev/tcp/{service}/443'");
+    // The agent sets its rules again within seconds.
+    let early = format!("nft flush ruleset && nft --file /etc/coracle/api-service.nft && {connect}");
+    let bare = format!("nft flush ruleset && ! {connect} 2>&1");
+    docker(&["exec", node, "bash", "-c", &early]).map_err(|error| format!("{node}: {error}"))?;
+    docker(&["exec", node, "bash", "-c", &bare]).map_err(|error| format!("{node}, without any rules: {error}"))?;
+    cluster.coracle(&["node", "restart", node])?; // what the engine and others had set comes back
+    cluster.ready(EVENTUALLY_TIMEOUT)
 }
 
 /// The first pods of every `DaemonSet` were there before the scheduler, and their controller has kept them.
