@@ -2,8 +2,10 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +15,9 @@ const (
 	bootGrowth = 100
 	// boot is how long a component starts, at most, on a machine that is not very slow.
 	boot = 20 * time.Second
+	// firstCollection is what a component may use before it collects garbage at all, in bytes. Otherwise, a heap of a few
+	// megabytes is collected each time it has doubled, although nearly all of it is what the component keeps.
+	firstCollection = 64 << 20
 )
 
 // collectLater lets a component grow more between two garbage collections while it starts, if the environment keeps it small
@@ -22,9 +27,26 @@ func collectLater() {
 	if err != nil || usual <= 0 || usual >= bootGrowth {
 		return
 	}
-	debug.SetGCPercent(bootGrowth)
+	var isOver atomic.Bool
+	limit := debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(limit, firstCollection))
+	debug.SetGCPercent(-1) // until that limit
+	afterCollection(func() {
+		debug.SetMemoryLimit(limit)
+		if !isOver.Load() {
+			debug.SetGCPercent(bootGrowth)
+		}
+	})
 	time.AfterFunc(boot, func() {
+		isOver.Store(true)
+		debug.SetMemoryLimit(limit)
 		debug.SetGCPercent(usual)
 		debug.FreeOSMemory()
 	})
+}
+
+// afterCollection calls a function once, when garbage has been collected for the first time.
+func afterCollection(call func()) {
+	type garbage struct{ it *int }
+	runtime.SetFinalizer(&garbage{}, func(*garbage) { call() })
 }

@@ -73,6 +73,7 @@ func runControllerManager() {
 
 func runKubelet() {
 	holdCalls()
+	waitForRuntime("/run/containerd/containerd.sock", 10*time.Second)
 	os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 }
 
