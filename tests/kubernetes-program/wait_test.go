@@ -107,3 +107,26 @@ func TestWhatAServerLacksIsTold(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func TestTheKubeletWaitsForTheSocketOfTheRuntime(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "containerd.sock")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil { // of a runtime that has ended
+		t.Fatal(err)
+	}
+	began := time.Now()
+	within(t, 10*time.Second, func() { waitForRuntime(socket, 200*time.Millisecond) })
+	if waited := time.Since(began); waited < 200*time.Millisecond {
+		t.Errorf("waited only %v for a runtime that does not listen", waited)
+	}
+	listening := make(chan net.Listener, 1)
+	time.AfterFunc(100*time.Millisecond, func() {
+		_ = os.Remove(socket)
+		listener, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Error(err)
+		}
+		listening <- listener
+	})
+	within(t, 10*time.Second, func() { waitForRuntime(socket, time.Hour) })
+	(<-listening).Close()
+}

@@ -1,7 +1,9 @@
 //! Waiting until nodes that were started are usable again. What the API has of them may be from before they were stopped,
 //! and what looks well there may be dead: only what was said since counts.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -18,6 +20,8 @@ use crate::kubernetes::ready::{Condition, unready};
 use crate::kubernetes::{Client, object, workload};
 use crate::ui::Step;
 
+/// How long an answer of the nodes holds.
+const FRESH: Duration = Duration::from_secs(2);
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
 const NODES: &str = "/api/v1/nodes";
@@ -45,7 +49,8 @@ pub async fn until_back(run: &Run, client: &Client, needed: &Needed<'_>, step: &
     for node in needed.nodes {
         since.insert(node.as_str(), started_at(&*run.engine, node).await?);
     }
-    let look = async || look(&*run.engine, client, needed, &since).await;
+    let asked = Cell::new(None);
+    let look = async || look(&*run.engine, client, needed, &since, &asked).await;
     watched(run, client, needed.nodes, Some(step), until(run.deadline, step, look)).await
 }
 
@@ -78,29 +83,43 @@ async fn started_at(engine: &dyn Engine, node: &str) -> Result<String> {
     Ok(inspected.map(|inspected| inspected.started_at).unwrap_or_default())
 }
 
-/// What is missing.
+/// What is missing. The nodes are asked while DNS starts, since that takes 0.1 s; `asked` is when nothing was wrong with them.
 async fn look(
     engine: &dyn Engine,
     client: &Client,
     needed: &Needed<'_>,
     since: &BTreeMap<&str, String>,
+    asked: &Cell<Option<Instant>>,
 ) -> Option<String> {
     if let Some(cause) = silence(client).await {
         return Some(cause);
     }
+    let mut dns = None;
     if needed.is_complete {
         let (nodes, pods) = tokio::join!(client.get(NODES), client.get(PODS));
-        let lists = nodes.and_then(|nodes| Ok((nodes, pods?)));
-        let missing = match &lists {
-            Ok((nodes, pods)) => absent(nodes, pods, needed, since),
-            Err(failure) => Some(failure.text().to_owned()),
-        };
-        if missing.is_some() {
-            return missing;
+        match nodes.and_then(|nodes| Ok((nodes, pods?))) {
+            Ok((nodes, pods)) => {
+                if let Some(cause) = absent(&nodes, &pods, needed, since) {
+                    return Some(cause);
+                }
+                dns = without_dns(&pods, needed, since);
+            }
+            Err(failure) => return Some(failure.text().to_owned()),
         }
     }
-    let asked = join_all(needed.nodes.iter().map(|node| probe::ask(engine, node))).await;
-    for (node, found) in needed.nodes.iter().zip(asked) {
+    if asked.get().is_none_or(|then| then.elapsed() > FRESH) {
+        if let Some(fault) = fault(engine, needed.nodes).await {
+            return Some(fault);
+        }
+        asked.set(Some(Instant::now()));
+    }
+    dns
+}
+
+/// What the nodes themselves say is wrong.
+async fn fault(engine: &dyn Engine, nodes: &[String]) -> Option<String> {
+    let asked = join_all(nodes.iter().map(|node| probe::ask(engine, node))).await;
+    for (node, found) in nodes.iter().zip(asked) {
         match found.map(|found| found.faults.into_iter().next()) {
             Ok(None) => {}
             Ok(Some(fault)) => return Some(format!("{node}: {}: {}", fault.message(), fault.cause)),
@@ -133,17 +152,22 @@ fn absent(nodes: &Value, pods: &Value, needed: &Needed<'_>, since: &BTreeMap<&st
             return Some(format!("{name}: {cause}"));
         }
     }
-    let on = |pod: &Value| pod["spec"]["nodeName"].as_str().and_then(|node| since.get(node)).map(String::as_str);
-    let is = |pod: &Value, name: &str| pod["metadata"]["labels"][LABEL] == name;
-    let pods = || object::items(pods).iter().filter_map(|pod| Some((pod, on(pod)?)));
-    let of_nodes = pods().filter(|(pod, _)| OF_NODES.iter().any(|name| is(pod, name)));
-    let late = of_nodes.filter(|(pod, since)| !runs_since(pod, since)).map(|(pod, _)| object::name(pod)).next();
-    if let Some(pod) = late {
-        return Some(format!("pod {pod}"));
-    }
-    let mut dns = pods().filter(|(pod, _)| is(pod, DNS)).peekable();
-    let is_missing = needed.dns && dns.peek().is_some() && !dns.any(|(pod, since)| runs_since(pod, since));
+    let of_nodes = |pod: &Value| OF_NODES.iter().any(|name| pod["metadata"]["labels"][LABEL] == *name);
+    let mut late = pods_of(pods, since).filter(|(pod, since)| of_nodes(pod) && !runs_since(pod, since));
+    late.next().map(|(pod, _)| format!("pod {}", object::name(pod)))
+}
+
+/// Whether the cluster has DNS servers, and none of them is ready.
+fn without_dns(pods: &Value, needed: &Needed<'_>, since: &BTreeMap<&str, String>) -> Option<String> {
+    let mut servers = pods_of(pods, since).filter(|(pod, _)| pod["metadata"]["labels"][LABEL] == DNS).peekable();
+    let is_missing = needed.dns && servers.peek().is_some() && !servers.any(|(pod, since)| runs_since(pod, since));
     is_missing.then(|| "CoreDNS".to_owned())
+}
+
+/// The pods on these nodes, each with when its node was started.
+fn pods_of<'a>(pods: &'a Value, since: &'a BTreeMap<&str, String>) -> impl Iterator<Item = (&'a Value, &'a str)> {
+    let on = |pod: &Value| pod["spec"]["nodeName"].as_str().and_then(|node| since.get(node)).map(String::as_str);
+    object::items(pods).iter().filter_map(move |pod| Some((pod, on(pod)?)))
 }
 
 /// Whether a pod is ready with containers that were started since then.
@@ -187,7 +211,8 @@ mod tests {
         };
         let pods = json!({"items": [pod("kube-proxy", proxy), pod("kube-dns", dns)]});
         let needed = Needed { nodes: &["a".to_owned()], is_complete: true, dns: true };
-        absent(&nodes, &pods, &needed, &BTreeMap::from([("a", STARTED.to_owned())]))
+        let since = BTreeMap::from([("a", STARTED.to_owned())]);
+        absent(&nodes, &pods, &needed, &since).or_else(|| without_dns(&pods, &needed, &since))
     }
 
     #[test]
