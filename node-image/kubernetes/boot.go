@@ -15,10 +15,13 @@ const (
 	bootGrowth = 100
 	// boot is how long a component starts, at most, on a machine that is not very slow.
 	boot = 20 * time.Second
-	// firstCollection is what a component may use before it collects garbage at all, in bytes. Otherwise, a heap of a few
-	// megabytes is collected each time it has doubled, although nearly all of it is what the component keeps.
+	// firstCollection is what the API server may use before it collects garbage at all, in bytes: less than what it keeps.
+	// Otherwise, a heap of a few megabytes is collected each time it has doubled. The others keep less, and would stay larger.
 	firstCollection = 64 << 20
 )
+
+// bootIsOver tells that a component has its usual GOGC.
+var bootIsOver atomic.Bool
 
 // collectLater lets a component grow more between two garbage collections while it starts, if the environment keeps it small
 // afterwards. It makes most of its garbage then, and collecting it takes more of the processors than anything else.
@@ -27,21 +30,28 @@ func collectLater() {
 	if err != nil || usual <= 0 || usual >= bootGrowth {
 		return
 	}
-	var isOver atomic.Bool
-	limit := debug.SetMemoryLimit(-1)
-	debug.SetMemoryLimit(min(limit, firstCollection))
-	debug.SetGCPercent(-1) // until that limit
-	afterCollection(func() {
-		debug.SetMemoryLimit(limit)
-		if !isOver.Load() {
-			debug.SetGCPercent(bootGrowth)
-		}
-	})
+	debug.SetGCPercent(bootGrowth)
 	time.AfterFunc(boot, func() {
-		isOver.Store(true)
-		debug.SetMemoryLimit(limit)
+		bootIsOver.Store(true)
 		debug.SetGCPercent(usual)
 		debug.FreeOSMemory()
+	})
+}
+
+// skipFirstCollections lets a component that keeps much grow to firstCollection before it collects garbage.
+func skipFirstCollections() {
+	growth := debug.SetGCPercent(-1) // until the limit
+	if growth != bootGrowth {
+		debug.SetGCPercent(growth) // somebody wants something else
+		return
+	}
+	limit := debug.SetMemoryLimit(-1)
+	debug.SetMemoryLimit(min(limit, firstCollection))
+	afterCollection(func() {
+		debug.SetMemoryLimit(limit)
+		if !bootIsOver.Load() {
+			debug.SetGCPercent(growth)
+		}
 	})
 }
 

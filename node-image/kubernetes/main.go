@@ -61,6 +61,7 @@ func main() {
 }
 
 func runAPIServer() {
+	skipFirstCollections()
 	waitForEtcd(os.Args, 3*time.Second)
 	seedRoles(os.Args, 10*time.Second)
 	os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
