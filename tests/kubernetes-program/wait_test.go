@@ -77,6 +77,21 @@ func TestNobodyWaitsWhereThereIsNoServerToAsk(t *testing.T) {
 	})
 }
 
+// listenSoon fails if a function has not returned soon after somebody has begun to listen.
+func listenSoon(t *testing.T, network, address string, wait func()) {
+	t.Helper()
+	listening := make(chan net.Listener, 1)
+	time.AfterFunc(100*time.Millisecond, func() {
+		listener, err := net.Listen(network, address)
+		if err != nil {
+			t.Error(err)
+		}
+		listening <- listener
+	})
+	within(t, 10*time.Second, wait)
+	(<-listening).Close()
+}
+
 func TestTheAPIServerGivesEtcdAMoment(t *testing.T) {
 	address := "127.0.0.1:" + freePort(t)
 	flag := []string{"--etcd-servers=https://" + address + ",https://192.0.2.1:2379"}
@@ -85,16 +100,7 @@ func TestTheAPIServerGivesEtcdAMoment(t *testing.T) {
 	if waited := time.Since(began); waited < 200*time.Millisecond {
 		t.Errorf("waited only %v for an etcd that does not listen", waited)
 	}
-	listening := make(chan net.Listener, 1)
-	time.AfterFunc(100*time.Millisecond, func() {
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Error(err)
-		}
-		listening <- listener
-	})
-	within(t, 10*time.Second, func() { waitForEtcd(flag, time.Hour) })
-	(<-listening).Close()
+	listenSoon(t, "tcp", address, func() { waitForEtcd(flag, time.Hour) })
 }
 
 func TestWhatAServerLacksIsTold(t *testing.T) {
@@ -118,15 +124,8 @@ func TestTheKubeletWaitsForTheSocketOfTheRuntime(t *testing.T) {
 	if waited := time.Since(began); waited < 200*time.Millisecond {
 		t.Errorf("waited only %v for a runtime that does not listen", waited)
 	}
-	listening := make(chan net.Listener, 1)
-	time.AfterFunc(100*time.Millisecond, func() {
-		_ = os.Remove(socket)
-		listener, err := net.Listen("unix", socket)
-		if err != nil {
-			t.Error(err)
-		}
-		listening <- listener
-	})
-	within(t, 10*time.Second, func() { waitForRuntime(socket, time.Hour) })
-	(<-listening).Close()
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	listenSoon(t, "unix", socket, func() { waitForRuntime(socket, time.Hour) })
 }
