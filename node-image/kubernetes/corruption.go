@@ -53,7 +53,7 @@ func withUsefulCheck(arguments []string) []string {
 	if len(peers) == 0 || isUseful(peers) {
 		return arguments
 	}
-	fmt.Fprintln(os.Stderr, "coracle: no check for corruption: members that would be compared with this one only start")
+	fmt.Fprintln(os.Stderr, "coracle: no check for corruption: no other member serves yet, or one is starting as well")
 	return append(arguments, "--feature-gates=InitialCorruptCheck=false")
 }
 

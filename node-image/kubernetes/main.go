@@ -74,7 +74,6 @@ func runControllerManager() {
 
 func runKubelet() {
 	holdCalls()
-	waitForRuntime("/run/containerd/containerd.sock", 10*time.Second)
 	os.Args = withAllowedScore(os.Args, "/proc/self/oom_score_adj")
 	os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 }

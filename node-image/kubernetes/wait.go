@@ -37,17 +37,8 @@ func waitForEtcd(arguments []string, patience time.Duration) {
 	if err != nil {
 		return
 	}
-	waitForListener("tcp", server.Host, patience)
-}
-
-// waitForRuntime waits until containerd listens. Both start at the same time, and a kubelet that finds nobody there ends.
-func waitForRuntime(socket string, patience time.Duration) {
-	waitForListener("unix", socket, patience)
-}
-
-func waitForListener(network, address string, patience time.Duration) {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if connection, err := net.DialTimeout(network, address, time.Second); err == nil {
+		if connection, err := net.DialTimeout("tcp", server.Host, time.Second); err == nil {
 			connection.Close()
 			return
 		}

@@ -77,21 +77,6 @@ func TestNobodyWaitsWhereThereIsNoServerToAsk(t *testing.T) {
 	})
 }
 
-// listenSoon fails if a function has not returned soon after somebody has begun to listen.
-func listenSoon(t *testing.T, network, address string, wait func()) {
-	t.Helper()
-	listening := make(chan net.Listener, 1)
-	time.AfterFunc(100*time.Millisecond, func() {
-		listener, err := net.Listen(network, address)
-		if err != nil {
-			t.Error(err)
-		}
-		listening <- listener
-	})
-	within(t, 10*time.Second, wait)
-	(<-listening).Close()
-}
-
 func TestTheAPIServerGivesEtcdAMoment(t *testing.T) {
 	address := "127.0.0.1:" + freePort(t)
 	flag := []string{"--etcd-servers=https://" + address + ",https://192.0.2.1:2379"}
@@ -100,7 +85,16 @@ func TestTheAPIServerGivesEtcdAMoment(t *testing.T) {
 	if waited := time.Since(began); waited < 200*time.Millisecond {
 		t.Errorf("waited only %v for an etcd that does not listen", waited)
 	}
-	listenSoon(t, "tcp", address, func() { waitForEtcd(flag, time.Hour) })
+	listening := make(chan net.Listener, 1)
+	time.AfterFunc(100*time.Millisecond, func() {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Error(err)
+		}
+		listening <- listener
+	})
+	within(t, 10*time.Second, func() { waitForEtcd(flag, time.Hour) })
+	(<-listening).Close()
 }
 
 func TestWhatAServerLacksIsTold(t *testing.T) {
@@ -112,20 +106,4 @@ func TestWhatAServerLacksIsTold(t *testing.T) {
 	if text := unhealthy("401 Unauthorized", "Unauthorized"); text != "401 Unauthorized" {
 		t.Error(text)
 	}
-}
-
-func TestTheKubeletWaitsForTheSocketOfTheRuntime(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "containerd.sock")
-	if err := os.WriteFile(socket, nil, 0o600); err != nil { // of a runtime that has ended
-		t.Fatal(err)
-	}
-	began := time.Now()
-	within(t, 10*time.Second, func() { waitForRuntime(socket, 200*time.Millisecond) })
-	if waited := time.Since(began); waited < 200*time.Millisecond {
-		t.Errorf("waited only %v for a runtime that does not listen", waited)
-	}
-	if err := os.Remove(socket); err != nil {
-		t.Fatal(err)
-	}
-	listenSoon(t, "unix", socket, func() { waitForRuntime(socket, time.Hour) })
 }
