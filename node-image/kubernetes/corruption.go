@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // peerPatience is how long another member of etcd may take to accept a connection, and then for TLS: one that serves needs
@@ -82,17 +82,13 @@ func peerURLs(members, self string) []string {
 
 // peerClient returns a client with the certificate that members show each other.
 func peerClient(flags map[string]string) (*http.Client, error) {
-	certificate, err := tls.LoadX509KeyPair(flags["peer-cert-file"], flags["peer-key-file"])
+	info := transport.TLSInfo{
+		CertFile: flags["peer-cert-file"], KeyFile: flags["peer-key-file"], TrustedCAFile: flags["peer-trusted-ca-file"],
+	}
+	settings, err := info.ClientConfig()
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(flags["peer-trusted-ca-file"])
-	if err != nil {
-		return nil, err
-	}
-	authorities := x509.NewCertPool()
-	authorities.AppendCertsFromPEM(text)
-	settings := &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: authorities}
 	dialer := &net.Dialer{Timeout: peerPatience}
 	return &http.Client{Transport: &http.Transport{
 		DialContext: dialer.DialContext, TLSClientConfig: settings, TLSHandshakeTimeout: peerPatience, DisableKeepAlives: true,

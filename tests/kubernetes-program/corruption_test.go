@@ -50,12 +50,7 @@ func silent(t *testing.T) string {
 // refused returns the URL of a member whose node runs, and which does not listen yet.
 func refused(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return "https://" + listener.Addr().String()
+	return "https://127.0.0.1:" + freePort(t)
 }
 
 // etcdArguments returns those of a member named `it`, whose data has a member if it is known.
@@ -67,6 +62,12 @@ func etcdArguments(t *testing.T, identity string, isKnown bool, others ...string
 			t.Fatal(err)
 		}
 	}
+	text, _ := os.ReadFile(identity)
+	certificate, _, _ := strings.Cut(string(text), "-----BEGIN EC PRIVATE KEY")
+	authority := filepath.Join(data, "ca.crt") // without the key
+	if err := os.WriteFile(authority, []byte(certificate), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	members := []string{"it=https://127.0.0.2:1"}
 	for _, other := range others {
 		members = append(members, "other="+other)
@@ -74,7 +75,7 @@ func etcdArguments(t *testing.T, identity string, isKnown bool, others ...string
 	return []string{
 		"etcd", "--name=it", "--data-dir=" + data, "--initial-cluster=" + strings.Join(members, ","),
 		"--feature-gates=InitialCorruptCheck=true", "--peer-cert-file=" + identity, "--peer-key-file=" + identity,
-		"--peer-trusted-ca-file=" + identity,
+		"--peer-trusted-ca-file=" + authority,
 	}
 }
 

@@ -25,8 +25,8 @@ pub(super) fn rules(layout: &Layout) -> String {
                 );
             }
         }
-        let pods: Vec<_> = networking.pod_subnet.iter().map(|subnet| subnet.to_string()).collect();
-        let pods: Vec<_> = pods.into_iter().filter(|subnet| family(subnet) == ip).collect();
+        let pods = networking.pod_subnet.iter().map(|subnet| subnet.to_string());
+        let pods: Vec<_> = pods.filter(|subnet| family(subnet) == ip).collect();
         if !networking.disable_default_cni && !pods.is_empty() {
             let pods = pods.join(", ");
             let _ = write!(
