@@ -107,7 +107,7 @@ pub(super) async fn start_parts(
 ) -> Result<(Vec<String>, bool)> {
     let work = async |engine: SharedEngine| {
         let mut started = Vec::new();
-        if parts.to_start().flatten().next().is_some() {
+        if parts.to_start().next().is_some() {
             let step = context.ui.step(format!("Starting {what}"));
             started = start::start(&*engine, parts, &step).await?;
             step.finish();

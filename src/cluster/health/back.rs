@@ -20,8 +20,8 @@ use crate::kubernetes::ready::{Condition, unready};
 use crate::kubernetes::{Client, object, workload};
 use crate::ui::Step;
 
-/// How long an answer of the nodes holds.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long an answer of the nodes holds, while DNS starts.
+const FRESH: Duration = Duration::from_secs(5);
 /// What the step says it is doing.
 const WAITING: &str = "waiting for";
 const NODES: &str = "/api/v1/nodes";

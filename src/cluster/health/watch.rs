@@ -16,6 +16,8 @@ use crate::ui::Step;
 /// Shortest and longest pause between two diagnoses.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(3);
 const MAX_DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest pause before the first one: who waits for what will never come should not wait longer.
+const MAX_FIRST_PAUSE: Duration = Duration::from_secs(9);
 /// What the way from this host to the API server is kept under, beside the names of nodes.
 const API: &str = "";
 /// How long after the deadline a wait ends, whatever a call does: a request to the API may take a minute.
@@ -50,7 +52,7 @@ pub async fn watched<T>(
 /// second chance.
 async fn failure(engine: &dyn Engine, client: &Client, nodes: &[String]) -> Error {
     let mut suspected = BTreeMap::new();
-    let mut pause = DIAGNOSIS_INTERVAL;
+    let mut pause = first_pause(nodes.len());
     loop {
         sleep(pause).await;
         let began = Instant::now();
@@ -64,6 +66,13 @@ async fn failure(engine: &dyn Engine, client: &Client, nodes: &[String]) -> Erro
         }
         pause = pause_after(began.elapsed());
     }
+}
+
+/// The pause before the first diagnosis of so many nodes: most waits are over by then, and a look takes a node 0.3 s of its
+/// processors just when it needs them.
+fn first_pause(nodes: usize) -> Duration {
+    let starting = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_mul(2);
+    (DIAGNOSIS_INTERVAL + Duration::from_secs(starting.into())).min(MAX_FIRST_PAUSE)
 }
 
 /// The pause after a diagnosis that took so long: on a slow machine, the looks must not take the time that the nodes need.
@@ -96,6 +105,7 @@ mod tests {
     fn looks_take_a_tenth_of_the_time_at_most() {
         let pauses = [1, 20, 2_000, 60_000].map(|took| pause_after(Duration::from_millis(took)).as_secs());
         assert_eq!(pauses, [3, 3, 20, 60]);
+        assert_eq!([0, 1, 3, 500].map(|nodes| first_pause(nodes).as_secs()), [3, 5, 9, 9]);
     }
 
     #[test]

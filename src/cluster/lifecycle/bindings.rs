@@ -28,7 +28,7 @@ pub(super) async fn published(engine: &dyn Engine, container: &str) -> Result<Ve
 pub(super) async fn require_free(engine: &dyn Engine, parts: &Parts) -> Result<()> {
     let mut wanted = Vec::new();
     // What is paused has kept its ports.
-    for container in parts.to_start().flatten().filter(|container| container.state != State::Paused) {
+    for container in parts.to_start().filter(|container| container.state != State::Paused) {
         wanted.extend(
             published(engine, &container.id).await?.into_iter().map(|binding| (container.name.clone(), binding)),
         );

@@ -33,7 +33,7 @@ pub struct Moved {
 /// Completes what a command that was killed had begun.
 pub(super) async fn complete(engine: &dyn Engine, parts: &Parts) -> Result<bool> {
     let half: Vec<Container> =
-        parts.to_start().flatten().filter(|container| container.name.ends_with(REPLACED)).cloned().collect();
+        parts.to_start().filter(|container| container.name.ends_with(REPLACED)).cloned().collect();
     for container in &half {
         engine.republish(&container.id, &published(engine, &container.id).await?, &container.labels).await?;
     }
@@ -85,7 +85,7 @@ pub(super) async fn take_over(engine: &dyn Engine, parts: &Parts) -> Result<Opti
 /// same in everything else.
 pub(super) async fn move_taken(engine: &dyn Engine, parts: &Parts) -> Result<Vec<Moved>> {
     let mut moved = Vec::new();
-    for container in parts.to_start().flatten().filter(|container| container.state != State::Paused) {
+    for container in parts.to_start().filter(|container| container.state != State::Paused) {
         let own = published(engine, &container.id).await?;
         let others = engine.containers(&[]).await?;
         let mut instead = BTreeMap::new();
@@ -206,7 +206,7 @@ mod tests {
         engine.start_container("dev-control-plane").await.unwrap();
         let parts = Parts::of_cluster(&engine, &"dev".parse().unwrap()).await.unwrap();
         let now = take_over(&engine, &parts).await.unwrap().unwrap();
-        let names: Vec<&str> = now.to_start().flatten().map(|container| container.name.as_str()).collect();
+        let names: Vec<&str> = now.to_start().map(|container| container.name.as_str()).collect();
         assert_eq!(names, ["dev-load-balancer", "dev-control-plane"]);
         let inspected = engine.inspect("dev-control-plane").await.unwrap().unwrap();
         assert_eq!(inspected.ports, [binding(40001, 80)]);

@@ -56,10 +56,10 @@ impl Parts {
         self.stages.iter().map(|stage| stage.iter().filter(|container| is_alive(container.state)).collect())
     }
 
-    /// What does not run, by stage, in the order in which it starts.
-    pub fn to_start(&self) -> impl Iterator<Item = Vec<&Container>> {
+    /// What does not run. It starts at the same time: the addresses are fixed, and whoever finds another one silent asks again.
+    pub fn to_start(&self) -> impl Iterator<Item = &Container> {
         let idle = |state| !matches!(state, State::Running | State::Restarting);
-        self.stages.iter().rev().map(move |stage| stage.iter().filter(|container| idle(container.state)).collect())
+        self.stages.iter().rev().flatten().filter(move |container| idle(container.state))
     }
 
     /// What is in this state.
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_still_needed_stops_later_and_starts_earlier() {
+    async fn what_is_still_needed_stops_later() {
         let (engine, dev) = (engine().await, "dev".parse().unwrap());
         engine.pause_container("dev-worker").await.unwrap();
         let parts = Parts::of_cluster(&engine, &dev).await.unwrap();
@@ -141,7 +141,10 @@ mod tests {
         let running = engine.containers(&[]).await.unwrap().into_iter().filter(Container::is_running);
         assert_eq!(running.map(|container| container.name).collect::<Vec<_>>(), ["dev-reader"]);
         let parts = Parts::of_cluster(&engine, &dev).await.unwrap();
-        assert_eq!(names(parts.to_start()), stages.iter().rev().cloned().collect::<Vec<_>>());
+        assert_eq!(
+            names([parts.to_start().collect()].into_iter()).concat(),
+            ["dev-load-balancer", "dev-other", "dev-control-plane", "dev-worker"]
+        );
         assert_eq!(parts.to_stop().flatten().count(), 0);
     }
 

@@ -42,27 +42,23 @@ pub async fn start(engine: &dyn Engine, parts: &Parts, step: &Step) -> Result<Ve
     let completed = moving::take_over(engine, parts).await?;
     let parts = completed.as_ref().unwrap_or(parts);
     bindings::require_free(engine, parts).await?;
-    astray::reconnect(engine, &parts.cluster, parts.to_start().flatten()).await?;
-    let mut started = Vec::new();
-    for stage in parts.to_start() {
-        let results = join_all(stage.iter().map(|container| start_container(engine, container, step))).await;
-        for (container, result) in stage.iter().zip(results) {
-            result.map_err(|error| error.on_node(&container.name))?;
-            started.push(container.name.clone());
-        }
-    }
-    Ok(started)
+    astray::reconnect(engine, &parts.cluster, parts.to_start()).await?;
+    let start = async |container: &Container| match start_container(engine, container, step).await {
+        Ok(()) => Ok(container.name.clone()),
+        Err(error) => Err(error.on_node(&container.name)),
+    };
+    join_all(parts.to_start().map(start)).await.into_iter().collect()
 }
 
 /// Fails for what a `create` or a move of ports that was killed has left: a node without its files would never be one.
 async fn require_complete(engine: &dyn Engine, parts: &Parts) -> Result<()> {
-    if let Some(half) = parts.to_start().flatten().find(|container| container.name.ends_with(REPLACED)) {
+    if let Some(half) = parts.to_start().find(|container| container.name.ends_with(REPLACED)) {
         let name = &parts.cluster.name;
         return Err(Error::new(Code::StepFailed, format!("the ports of cluster `{name}` were never moved completely"))
             .because(format!("the container `{}` is still to be replaced", half.name))
             .hint(format!("`coracle start {name} --move-ports` completes it")));
     }
-    for container in parts.to_start().flatten().filter(|container| container.state == State::Created) {
+    for container in parts.to_start().filter(|container| container.state == State::Created) {
         let is_plane = |node: &&found::Node| node.name == container.name && node.role == Role::ControlPlane;
         if parts.cluster.nodes.iter().any(|node| is_plane(&node))
             && read_file(engine, &container.id, CLUSTER_CONFIG).await?.is_none()
