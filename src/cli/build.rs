@@ -13,7 +13,7 @@ use crate::cli::options::JsonOption;
 use crate::cluster::{addon, run};
 use crate::engine::SharedEngine;
 use crate::error::Result;
-use crate::node_image::{self, BuildOptions};
+use crate::node_image::{self, BuildOptions, Origin};
 use crate::ui::Format;
 
 commands! {
@@ -45,6 +45,10 @@ pub(crate) struct BuildNodeImage {
     /// Name of the image [default: coracle/node:VERSION]
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
+    /// Where containerd, runc, crictl, CoreDNS and the CNI plugins come from: their projects' releases, or a build of their
+    /// source [default: release if GitHub can be reached]
+    #[arg(long, value_name = "ORIGIN", value_parser = ["release", "source"])]
+    from: Option<String>,
     #[command(flatten)]
     output: JsonOption,
 }
@@ -75,7 +79,8 @@ impl Run for BuildNodeImage {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         let (engine, _) = context.engine().await?;
         let kubernetes_version = self.kubernetes_version.or(self.version);
-        let options = BuildOptions { kubernetes_version, image: self.image, ..BuildOptions::default() };
+        let from = self.from.map(|from| if from == "release" { Origin::Release } else { Origin::Source });
+        let options = BuildOptions { kubernetes_version, image: self.image, from, ..BuildOptions::default() };
         let step = context.ui.step("Building the node image");
         let progress = |thing: &str, text: &str| step.detail(thing, text);
         let work = async |engine: SharedEngine| node_image::build(&engine, &options, &progress).await;

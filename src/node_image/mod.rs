@@ -18,7 +18,9 @@ mod assemble;
 mod cache;
 pub mod choose;
 mod debian;
+mod download;
 mod programs;
+mod published;
 mod recipe;
 mod store;
 mod system;
@@ -29,6 +31,7 @@ mod tree;
 pub(crate) use addon::inputs_of;
 pub use addon::{MANIFESTS, build_addon, is_built};
 use cache::{Cache, fingerprint};
+use published::Published;
 use recipe::{Release, Root, Versions};
 
 /// Label of an image that coracle builds: the hash of everything that it was built from.
@@ -37,6 +40,15 @@ pub const INPUTS_LABEL: &str = labels::INPUTS;
 /// Hears what is worked on: a part of the image, and what happens to it.
 pub type Progress<'a> = &'a (dyn Fn(&str, &str) + Send + Sync);
 
+/// Where the programs of a node come from, except for Kubernetes, which is always built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// They are built from source.
+    Source,
+    /// They are the programs that their projects publish.
+    Release,
+}
+
 /// What to build.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
@@ -44,6 +56,8 @@ pub struct BuildOptions {
     pub kubernetes_version: Option<String>,
     /// Name of the image; `coracle/node:VERSION` when `None`.
     pub image: Option<String>,
+    /// Where the programs come from; from releases where those can be downloaded when `None`.
+    pub from: Option<Origin>,
     /// Where outputs of steps are kept; coracle's directory in the user's cache directory when `None`.
     pub cache: Option<PathBuf>,
 }
@@ -66,10 +80,9 @@ pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Prog
     let release = versions.release(options.kubernetes_version.as_deref())?;
     let image = options.image.clone().unwrap_or_else(|| format!("coracle/node:{}", release.version));
     check_architecture(&**engine, &versions).await?;
-    let inputs = inputs(release)?;
     let built = Built { image, kubernetes_version: release.version.clone(), unchanged: true };
     let known = engine.image(&built.image).await?;
-    if known.as_ref().is_some_and(|known| known.labels.get(INPUTS_LABEL) == Some(&inputs)) {
+    if is_current(known.as_ref(), release, options.from)? {
         return Ok(built);
     }
     if options.image.is_none() {
@@ -77,13 +90,18 @@ pub async fn build(engine: &SharedEngine, options: &BuildOptions, progress: Prog
     }
     tool::require(&["go", "gcc", "mmdebstrap"])?;
     let cache = Cache::open(&cache_directory(options.cache.clone())?)?;
+    let published = published(&cache, &versions, release, options.from, progress).await?;
+    let inputs = inputs(release, if published.is_some() { Origin::Release } else { Origin::Source })?;
     let builder = programs::Builder::new(&cache, progress).await?;
     let (programs, debian) = tokio::try_join!(
-        builder.programs(&versions, release),
+        builder.programs(&versions, release, published.as_ref()),
         debian::bootstrap(&cache, &versions.debian, &root, progress),
     )?;
     let settings = builder.settings(release, &programs.kubernetes).await?;
-    let runc = builder.runc(&versions, &debian.sysroot).await?;
+    let runc = match published {
+        Some(published) => published.runc,
+        None => builder.runc(&versions, &debian.sysroot).await?,
+    };
     let parts = assemble::Parts {
         versions: &versions,
         release,
@@ -120,10 +138,48 @@ fn configuration(built: &Built, inputs: &str, settings: &str) -> Value {
     })
 }
 
-/// Hash of everything that decides what is in the image.
-fn inputs(release: &Release) -> Result<String> {
+/// Whether an image was built from what a build would use now.
+fn is_current(known: Option<&Image>, release: &Release, from: Option<Origin>) -> Result<bool> {
+    let Some(label) = known.and_then(|known| known.labels.get(INPUTS_LABEL)) else { return Ok(false) };
+    for origin in from.map_or(vec![Origin::Release, Origin::Source], |origin| vec![origin]) {
+        if inputs(release, origin)? == *label {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The programs that are published, if they are wanted, and can be had or must be.
+async fn published(
+    cache: &Cache,
+    versions: &Versions,
+    release: &Release,
+    from: Option<Origin>,
+    progress: Progress<'_>,
+) -> Result<Option<Published>> {
+    if from == Some(Origin::Source) {
+        return Ok(None);
+    }
+    match published::take(cache, versions, release, progress).await {
+        Ok(published) => Ok(Some(published)),
+        Err(error) if from == Some(Origin::Release) => {
+            Err(error.hint("`coracle build node-image --from source` needs no published programs"))
+        }
+        Err(error) => {
+            let cause = error.cause().unwrap_or(error.message());
+            progress("releases", &format!("all programs are built from source: {cause}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Hash of everything that decides what is in the image. What is published with a version never changes.
+fn inputs(release: &Release, origin: Origin) -> Result<String> {
     let mut inputs = recipe::inputs()?;
     inputs.push(release.version.clone().into_bytes());
+    if origin == Origin::Release {
+        inputs.push(b"release".to_vec());
+    }
     let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
     Ok(fingerprint(&inputs))
 }

@@ -9,7 +9,8 @@ use crate::catalog::Program;
 use crate::error::{Code, Error, Result};
 use crate::node_image::Progress;
 use crate::node_image::cache::Cache;
-use crate::node_image::recipe::{Module, Release, Versions, kubernetes_program, settings_program};
+use crate::node_image::published::Published;
+use crate::node_image::recipe::{CNI_PLUGINS, Module, Release, Versions, kubernetes_program, settings_program};
 use crate::node_image::tool::{run, watch};
 
 /// Linker flags that leave out symbols and debug information.
@@ -19,20 +20,6 @@ const SHOWN_PACKAGES: usize = 10;
 const RUNC_TAGS: &str = "seccomp netgo osusergo urfave_cli_no_docs";
 /// The build date that Kubernetes reports; a fixed one, so that the same inputs give the same program.
 const BUILD_DATE: &str = "2026-01-01T00:00:00Z";
-const CNI_PLUGINS: &[&str] = &[
-    "ipam/host-local",
-    "ipam/static",
-    "main/bridge",
-    "main/host-device",
-    "main/ipvlan",
-    "main/loopback",
-    "main/macvlan",
-    "main/ptp",
-    "meta/bandwidth",
-    "meta/firewall",
-    "meta/portmap",
-    "meta/tuning",
-];
 
 /// The directories with what was built.
 #[derive(Debug, Clone)]
@@ -88,17 +75,33 @@ impl<'a> Builder<'a> {
         Ok(Self { cache, progress, go_version: String::from_utf8_lossy(&said).trim().to_owned() })
     }
 
-    /// Builds everything but runc, one after the other: the compiler takes all processors by itself.
-    pub(super) async fn programs(&self, versions: &Versions, release: &Release) -> Result<Programs> {
+    /// Builds everything but runc and what is published, one after the other: the compiler takes all processors by itself.
+    pub(super) async fn programs(
+        &self,
+        versions: &Versions,
+        release: &Release,
+        published: Option<&Published>,
+    ) -> Result<Programs> {
         let module = |name| versions.module(name, None);
         let coredns = versions.module("github.com/coredns/coredns", Some(&release.coredns))?;
+        let or_built = async |there: Option<&PathBuf>, build: GoBuild<'_>| match there {
+            Some(there) => Ok(there.clone()),
+            None => self.go(&build).await,
+        };
+        let (cni_plugins, cri_tools) =
+            (module("github.com/containernetworking/plugins")?, module("sigs.k8s.io/cri-tools")?);
         Ok(Programs {
             kubernetes: self.kubernetes(release).await?,
             pause: self.pause(release).await?,
-            containerd: self.go(&containerd(module("github.com/containerd/containerd/v2")?)).await?,
-            cni: self.go(&cni(module("github.com/containernetworking/plugins")?)).await?,
-            coredns: self.go(&simple("coredns", coredns, "grpcnotrace", None)).await?,
-            crictl: self.go(&crictl(module("sigs.k8s.io/cri-tools")?)).await?,
+            containerd: or_built(
+                published.map(|there| &there.containerd),
+                containerd(module("github.com/containerd/containerd/v2")?),
+            )
+            .await?,
+            cni: or_built(published.map(|there| &there.cni), cni(cni_plugins)).await?,
+            coredns: or_built(published.map(|there| &there.coredns), simple("coredns", coredns, "grpcnotrace", None))
+                .await?,
+            crictl: or_built(published.map(|there| &there.crictl), crictl(cri_tools)).await?,
             provisioner: self.go(&provisioner(module("github.com/rancher/local-path-provisioner")?)).await?,
         })
     }

@@ -11,6 +11,22 @@ use crate::error::{Code, Error, Result};
 /// The version of what coracle itself puts into images.
 const OWN_VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
+/// The CNI plugins that a node has, as packages of their project.
+pub(super) const CNI_PLUGINS: &[&str] = &[
+    "ipam/host-local",
+    "ipam/static",
+    "main/bridge",
+    "main/host-device",
+    "main/ipvlan",
+    "main/loopback",
+    "main/macvlan",
+    "main/ptp",
+    "meta/bandwidth",
+    "meta/firewall",
+    "meta/portmap",
+    "meta/tuning",
+];
+
 static VERSIONS: &str = include_str!("../../node-image/versions.yaml");
 static ROOT: &str = include_str!("../../node-image/root.yaml");
 static KUBERNETES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/node-image/kubernetes");

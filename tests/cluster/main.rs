@@ -56,6 +56,7 @@ const PARTS: [&[&str]; 3] = [
         "course",
         "setup",
         "older",
+        "releases",
         "previous",
         "readme",
         "addons",

@@ -49,6 +49,7 @@ mod reading;
 mod readme;
 mod registry;
 mod registry_pages;
+mod releases;
 mod reports;
 mod resources;
 mod run;
@@ -89,6 +90,7 @@ pub(crate) fn groups() -> Vec<Group> {
         course::COURSE,
         course::SETUP,
         older::OLDER,
+        releases::RELEASES,
         previous::PREVIOUS,
         readme::README,
         lifetime::LIFETIME,
