@@ -176,11 +176,12 @@ fn describe(context: &Context, report: &LoadReport) {
         let mut parts = Vec::new();
         if !node.sent.is_empty() {
             let layers = counted(node.layers_sent, "layer");
-            let mut got = format!("got {}: {layers}, {}", node.sent.join(", "), size(node.bytes));
-            if let Some(source) = report.source {
-                got = format!("{got}, {}", source.words());
-            }
-            parts.push(got);
+            let from = match (&node.linked_from, report.source) {
+                (Some(other), _) => format!(", links to those of {other}"),
+                (None, Some(source)) => format!(", {}, {}", size(node.bytes), source.words()),
+                (None, None) => format!(", {}", size(node.bytes)),
+            };
+            parts.push(format!("got {}: {layers}{from}", node.sent.join(", ")));
             if node.layers_present > 0 {
                 parts.push(format!("had {} of it", counted(node.layers_present, "layer")));
             }

@@ -153,12 +153,14 @@ pub enum Mount {
         #[serde(skip_serializing_if = "Option::is_none")]
         propagation: Option<Propagation>,
     },
-    /// A path of the engine's host, read-only and without the mounts below it.
+    /// A path of the engine's host, without the mounts below it.
     Directory {
         /// Path on the host.
         source: String,
         /// Path in the container.
         target: String,
+        /// Without write access.
+        read_only: bool,
     },
 }
 
@@ -186,6 +188,8 @@ pub enum Privilege {
     None,
     /// Reading every mounted file, and nothing else.
     Files,
+    /// Making directories and links in mounted directories, with every owner and attribute.
+    Links,
     /// The container's own network: addresses, routes and rules.
     Network,
     /// Everything: the engine's `--privileged`.

@@ -16,3 +16,7 @@ pub const READER_IMAGES: &str = "/engine/images";
 pub const READER_LAYERS: &str = "/engine/layers";
 /// Where a reader finds the content store of the engine's containerd.
 pub const READER_CONTENT: &str = "/engine/content";
+/// Where a node unpacks layers. It is on the file system of containerd's snapshots, so that a layer is moved there and not copied.
+pub const STAGING: &str = "/var/lib/containerd/dev.coracle.staging";
+/// Where a helper container has the engine's volumes, when it links layers of one node into others.
+pub const LINKER_VOLUMES: &str = "/engine/volumes";

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Manifest, Packing};
+use crate::paths::STAGING;
 
 /// Raised when two sides of different versions would misunderstand each other.
 pub const VERSION: u32 = 1;
@@ -26,6 +27,8 @@ pub enum Message {
     Request(Request),
     /// A layer, whose chunks follow.
     Layer(Layer),
+    /// A layer whose files are already in the node, in a directory that it may take.
+    Linked(Placed),
     /// An image, whose layers the node has or has been sent.
     Image(Image),
     /// Names for an image that the node has.
@@ -64,6 +67,41 @@ pub struct ReadRequest {
     pub images: Vec<ImageRequest>,
     /// Digests of the unpacked layers that are to be sent.
     pub layers: Vec<String>,
+}
+
+/// What the helper is asked for that links layers of one node into other nodes of the same machine: each layer becomes the
+/// directory [`LinkRequest::directory`] of each of the others. It answers with [`Answer::Done`] when all are there, and what
+/// the nodes have not taken is removed when its input ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRequest {
+    /// [`VERSION`] of the side that asks.
+    pub version: u32,
+    /// The node that has the layers: the directory of its `/var`, among the engine's volumes.
+    pub from: String,
+    /// The same of the nodes that get them.
+    pub to: Vec<String>,
+    /// A name that no other request has.
+    pub name: String,
+    /// The files of each layer in the first node, as [`Placed::directory`].
+    pub layers: Vec<String>,
+}
+
+impl LinkRequest {
+    /// Where a layer is in the nodes that got it.
+    pub fn directory(&self, index: usize) -> String {
+        format!("{STAGING}/{}/{index}", self.name)
+    }
+}
+
+/// A layer in a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Digest of it unpacked.
+    pub diff_id: String,
+    /// Its files, in the node.
+    pub directory: String,
+    /// The size of its tar, bytes.
+    pub size: u64,
 }
 
 /// A layer whose chunks follow.
@@ -133,6 +171,9 @@ pub struct Stored {
     pub image: String,
     /// Its names.
     pub names: Vec<String>,
+    /// Its layers that were sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Placed>,
 }
 
 /// Why nothing was stored.

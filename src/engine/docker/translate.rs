@@ -84,12 +84,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     resources(spec, &mut config);
     match spec.privilege {
         Privilege::None => {}
-        Privilege::Files => {
-            config.cap_drop = Some(vec!["ALL".to_owned()]);
-            config.cap_add = Some(vec!["DAC_READ_SEARCH".to_owned()]);
-            // SELinux denies containers the engine's own files.
-            config.security_opt = Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]);
-        }
+        Privilege::Files => only(&["DAC_READ_SEARCH"], &mut config),
+        // The overlay's own attributes need SYS_ADMIN.
+        Privilege::Links => only(&["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SYS_ADMIN"], &mut config),
         Privilege::Network => config.cap_add = Some(vec!["NET_ADMIN".to_owned()]),
         Privilege::Privileged => {
             config.privileged = Some(true);
@@ -98,6 +95,14 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         Privilege::AllButSysResource => all_but_sys_resource(&mut config),
     }
     config
+}
+
+/// These capabilities and no others, for the engine's own files.
+fn only(capabilities: &[&str], config: &mut HostConfig) {
+    config.cap_drop = Some(vec!["ALL".to_owned()]);
+    config.cap_add = Some(capabilities.iter().map(|name| (*name).to_owned()).collect());
+    // SELinux denies containers the engine's own files.
+    config.security_opt = Some(vec!["no-new-privileges".to_owned(), "label=disable".to_owned()]);
 }
 
 /// Nothing that the engine's configuration (`no-new-privileges`, `seccomp-profile`) restricts reaches pods.
@@ -161,11 +166,11 @@ fn mount(mount: &Mount) -> EngineMount {
             }),
             ..EngineMount::default()
         },
-        Mount::Directory { source, target } => EngineMount {
+        Mount::Directory { source, target, read_only } => EngineMount {
             typ: Some(MountType::BIND),
             source: Some(source.clone()),
             target: Some(target.clone()),
-            read_only: Some(true),
+            read_only: Some(*read_only),
             bind_options: Some(MountBindOptions { non_recursive: Some(true), ..MountBindOptions::default() }),
             ..EngineMount::default()
         },

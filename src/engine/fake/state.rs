@@ -178,11 +178,18 @@ impl Held {
 
     pub(crate) fn inspected(&self) -> Inspected {
         let running = self.state == State::Running;
+        let mounts = self.spec.mounts.iter().filter_map(|mount| match mount {
+            Mount::Volume { name, target, .. } => Some(serde_json::json!({
+                "Type": "volume", "Driver": "local", "Destination": target, "Source": format!("/volumes/{name}/_data"),
+            })),
+            Mount::Bind { .. } | Mount::Directory { .. } => None,
+        });
         let description = serde_json::json!({
             "Id": self.id,
             "Name": format!("/{}", self.spec.name),
             "Image": self.spec.image,
             "State": {"Status": self.state, "Running": running, "ExitCode": 0},
+            "Mounts": mounts.collect::<Vec<_>>(),
             "Config": {"Env": self.spec.environment, "Labels": self.spec.labels, "Image": self.spec.image},
         });
         Inspected {

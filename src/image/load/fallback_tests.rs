@@ -18,9 +18,14 @@ use crate::image::archive::testing::docker_archive;
 use crate::image::load::tests::{Stores, converse, files, id_of, image, layers_of, list, load};
 
 /// A helper that has the image of the store; `what` is the fault in what it sends.
-fn reader(what: &str, archive: &[u8], input: &mut dyn BufRead, output: &mut dyn Write) -> std::io::Result<()> {
+pub(crate) fn reader(
+    what: &str,
+    archive: &[u8],
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
+) -> std::io::Result<()> {
     let Some(reading) = wire::receive::<wire::ReadRequest>(input)? else { return Ok(()) };
-    wire::send(output, &Answer::Found(1))?;
+    wire::send(output, &Answer::Found(if what == "is large" { 100 << 20 } else { 1 }))?;
     let files = files(archive);
     for diff_id in &reading.layers {
         let layer = files.values().find(|content| digest(content) == *diff_id).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use coracle_shared::wire::{self, Image, Layer, Message};
+use coracle_shared::wire::{self, Image, Layer, Message, Placed};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -38,6 +38,8 @@ pub(crate) struct Missing {
 pub(crate) struct FanOut {
     nodes: Vec<NodeSender>,
     abandoned: Arc<AtomicBool>,
+    /// The images that were sent.
+    images: Vec<Image>,
 }
 
 struct NodeSender {
@@ -59,7 +61,7 @@ impl FanOut {
     /// One end for nodes that lack this, and the other end of each.
     pub(crate) fn new(missing: impl IntoIterator<Item = Missing>) -> (Self, Vec<NodeStream>) {
         let (nodes, streams) = missing.into_iter().map(channel).unzip();
-        (Self { nodes, abandoned: Arc::default() }, streams)
+        (Self { nodes, abandoned: Arc::default(), images: Vec::new() }, streams)
     }
 
     /// Becomes true when no node reads any longer.
@@ -90,8 +92,17 @@ impl FanOut {
         }
     }
 
+    /// Tells the nodes that lack a layer where they have its files.
+    pub(crate) fn linked(&mut self, layer: &Placed) -> io::Result<()> {
+        for node in &mut self.nodes {
+            node.takes = node.missing.layers.remove(&layer.diff_id);
+        }
+        self.message(&Message::Linked(layer.clone()))
+    }
+
     /// Tells the nodes that lack an image that its layers were sent.
     pub(crate) fn image(&mut self, image: &Image) -> io::Result<()> {
+        self.images.push(image.clone());
         for node in &mut self.nodes {
             node.takes = node.missing.images.remove(&image.id);
         }
@@ -103,10 +114,11 @@ impl FanOut {
         self.nodes.iter().all(|node| node.missing.images.is_empty())
     }
 
-    /// Tells all nodes that everything was sent.
-    pub(crate) fn commit(mut self) -> io::Result<()> {
+    /// Tells all nodes that everything was sent, and returns the images that were.
+    pub(crate) fn commit(mut self) -> io::Result<Vec<Image>> {
         self.nodes.iter_mut().for_each(|node| node.takes = true);
-        self.message(&Message::Commit)
+        self.message(&Message::Commit)?;
+        Ok(self.images)
     }
 
     fn message(&mut self, order: &Message) -> io::Result<()> {

@@ -15,6 +15,14 @@ pub struct LoadReport {
     pub passed_over: Vec<(String, String)>,
 }
 
+impl LoadReport {
+    /// With what other nodes got of the same images.
+    pub(super) fn with(mut self, mut others: Self) -> Self {
+        self.nodes.append(&mut others.nodes);
+        self
+    }
+}
+
 /// Where layers are read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,4 +75,7 @@ pub struct NodeLoad {
     pub layers_present: usize,
     /// Bytes sent.
     pub bytes: u64,
+    /// The node whose files the layers are links to, if they were not sent.
+    #[serde(rename = "linkedFrom", skip_serializing_if = "Option::is_none")]
+    pub linked_from: Option<String>,
 }

@@ -17,23 +17,18 @@ use futures_util::{Stream, TryStreamExt};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use crate::agent;
-use crate::engine::helper::{self, Helper};
-use crate::engine::spec::{ContainerSpec, EngineInfo, Labels, Mount, NO_NETWORK, Privilege};
-use crate::engine::{Conversation, Engine, Said, SharedEngine};
+use crate::engine::helper::Helper;
+use crate::engine::spec::{EngineInfo, Mount, Privilege};
+use crate::engine::{Conversation, Said, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Source};
-use crate::plan::labels;
+use crate::image::load::program;
 
-/// The path of the program in the helper.
-const PROGRAM: &str = "/usr/local/bin/coracle-reader";
+/// What the helper does.
+pub(crate) const READ: &str = "read";
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest first line of the helper, bytes.
 const MAX_LINE: u64 = 64 << 10;
-/// Labels of a node that its helper has too, so that the helper is removed with the node.
-const KEPT_LABELS: [&str; 3] = [labels::CLUSTER, labels::RUN, labels::EXPIRES];
-/// The role that distinguishes a helper from nodes.
-const ROLE: &str = labels::ContainerRole::Reader.as_str();
 /// Set to `save`, it keeps the command from reading the engine's store; `store` is the default.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
 
@@ -41,6 +36,8 @@ type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>
 
 /// The requested layers and images, on their way out of the engine's store.
 pub(crate) struct StoreSource {
+    /// How many bytes the layers have, packed as they are.
+    pub bytes: u64,
     output: Output,
     images: BTreeSet<String>,
     _helper: Helper,
@@ -94,7 +91,8 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
         return Err(unreadable("the engine maps users"));
     }
     let root = info.data_root.trim_end_matches('/');
-    let directory = |source: String, target: &str| Mount::Directory { source, target: target.to_owned() };
+    let directory =
+        |source: String, target: &str| Mount::Directory { source, target: target.to_owned(), read_only: true };
     let content = |root: &str| vec![directory(format!("{root}/io.containerd.content.v1.content"), READER_CONTENT)];
     Ok(match info.storage_driver.as_str() {
         "overlay2" => vec![vec![
@@ -107,41 +105,9 @@ fn stores(info: &EngineInfo) -> Result<Vec<Vec<Mount>>> {
     })
 }
 
-/// Starts a helper, and removes those that other commands have left.
+/// Starts a helper that can only read the store.
 async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<(Helper, Conversation)> {
-    let spec = spec(&**engine, node, mounts).await?;
-    let begun = async {
-        let helper = Helper::create(engine, spec).await?;
-        // The program of this command, whichever the node image has.
-        let program =
-            agent::tar(PROGRAM).map_err(|source| unreadable("the helper cannot be created").with_cause(&source))?;
-        engine.upload(helper.name(), program).await?;
-        let ends = engine.attach(helper.name()).await?;
-        engine.start_container(helper.name()).await?;
-        Ok((helper, ends))
-    };
-    tokio::join!(begun, helper::sweep(&**engine)).0
-}
-
-/// A container that can only read the store: it has no network, and no capability beside reading.
-pub(crate) async fn spec(engine: &dyn Engine, node: &str, mounts: Vec<Mount>) -> Result<ContainerSpec> {
-    let found = engine.inspect(node).await?.ok_or_else(|| unreadable("the node was removed"))?;
-    let label = |key: &str| found.labels.get(key).map(|value| (key.to_owned(), value.clone()));
-    let mut labels: Labels = KEPT_LABELS.iter().filter_map(|key| label(key)).collect();
-    labels.insert(labels::ROLE.to_owned(), ROLE.to_owned());
-    let name = format!("{node}-reader-{}", helper::unique_id());
-    Ok(ContainerSpec {
-        entrypoint: Some(vec![PROGRAM.to_owned()]),
-        command: Some(vec!["images".to_owned(), "read".to_owned()]),
-        labels,
-        network: Some(NO_NETWORK.to_owned()),
-        mounts,
-        privilege: Privilege::Files,
-        attached: true,
-        // The name is longer than a host name may be.
-        hostname: "reader".to_owned(),
-        ..ContainerSpec::new(name, found.image)
-    })
+    program::begin(engine, program::spec(&**engine, node, READ, mounts, Privilege::Files).await?).await
 }
 
 /// Asks the helper, which answers once it has found everything.
@@ -154,7 +120,7 @@ async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers
         .map_err(|_| unreadable(format!("the helper did not answer within {} s", SEARCH_TIMEOUT.as_secs())))?
         .map_err(|source| silent(&source))?;
     match answer {
-        Answer::Found(_) => Ok(StoreSource { output, images: ids, _helper: helper }),
+        Answer::Found(bytes) => Ok(StoreSource { bytes, output, images: ids, _helper: helper }),
         Answer::Failed(failure) => Err(unreadable(failure.message)),
         _ => Err(unreadable("the helper has another version")),
     }
@@ -187,7 +153,7 @@ async fn first_answer(ends: Conversation, reading: &ReadRequest) -> io::Result<(
 impl Source for StoreSource {
     fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         // What is named first is dropped last.
-        let Self { _helper, images, output } = *self;
+        let Self { _helper, images, output, .. } = *self;
         let mut output = SyncIoBridge::new(output);
         let mut pass = || -> io::Result<()> {
             while let Some(message) = wire::receive::<Message>(&mut output)? {

@@ -11,11 +11,12 @@ use futures_util::StreamExt;
 
 use crate::engine::fake::FakeEngine;
 use crate::engine::helper::settle;
-use crate::engine::spec::{ContainerSpec, Labels};
+use crate::engine::spec::{ContainerSpec, Labels, Privilege};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Missing, Source};
-use crate::image::load::store::{is_save_wanted, open, spec};
+use crate::image::load::program;
+use crate::image::load::store::{READ, is_save_wanted, open};
 use crate::plan::labels;
 
 const NODE: &str = "demo-worker";
@@ -159,7 +160,8 @@ async fn unknown_stores_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_helper_is_found_by_the_cluster_and_is_no_node() {
-    let spec = spec(&*with_node(FakeEngine::new(&["node:v1"])).await, NODE, Vec::new()).await.unwrap();
+    let engine = with_node(FakeEngine::new(&["node:v1"])).await;
+    let spec = program::spec(&*engine, NODE, READ, Vec::new(), Privilege::Files).await.unwrap();
     assert_eq!(spec.labels.get(labels::CLUSTER).map(String::as_str), Some("demo"));
     assert_eq!(spec.labels.get(labels::ROLE).map(String::as_str), Some("reader"));
     assert_eq!((spec.network.as_deref(), spec.attached), (Some("none"), true));

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
 use coracle_shared::content::Packing;
-use coracle_shared::wire::{self, Answer, Failure, ImageState, Message, Reason, Stored};
+use coracle_shared::wire::{self, Answer, Failure, ImageState, Message, Placed, Reason, Stored};
 use serde_json::Value;
 
 use crate::engine::fake::FakeEngine;
@@ -59,7 +59,7 @@ pub(crate) fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
 fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Answer> {
     let failed = |reason| Some(Answer::Failed(Failure { reason, message: "it does not work".to_owned() }));
     let mut next = store.clone();
-    let mut stored = Vec::new();
+    let (mut stored, mut placed) = (Vec::new(), Vec::new());
     loop {
         match wire::receive(input).ok()?? {
             Message::Request(_) => return None,
@@ -76,8 +76,10 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 if layer.diff_id.is_some_and(|diff_id| diff_id != found) {
                     return failed(Reason::Damaged);
                 }
+                placed.push(Placed { diff_id: found.clone(), directory: format!("/var/{found}"), size: 1 });
                 next.layers.insert(found);
             }
+            Message::Linked(layer) => drop(next.layers.insert(layer.diff_id)),
             Message::Image(image) => {
                 let config: Value = serde_json::from_str(&image.config).unwrap();
                 let layers: Vec<&str> =
@@ -87,10 +89,11 @@ fn receive(store: &mut Store, node: &str, input: &mut dyn BufRead) -> Option<Ans
                 }
                 let id = digest(image.config.as_bytes());
                 next.images.insert(image.id.clone(), id.clone());
-                stored.push(Stored { id: image.id, image: id, names: image.names });
+                stored.push(Stored { id: image.id, image: id, names: image.names, layers: placed.clone() });
             }
             Message::Name(name) => {
-                stored.push(Stored { image: next.images[&name.id].clone(), id: name.id, names: name.names });
+                let image = next.images[&name.id].clone();
+                stored.push(Stored { image, id: name.id, names: name.names, layers: Vec::new() });
             }
             Message::Commit => break,
         }

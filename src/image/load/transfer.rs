@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use coracle_shared::wire::{self, Message, Name, Stored};
+use coracle_shared::wire::{self, Image, Message, Name, Stored};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
@@ -38,6 +38,13 @@ pub(crate) struct Received {
     pub stored: Vec<Stored>,
 }
 
+/// What the nodes received, by their names, and the images that were sent to them.
+#[derive(Debug, Default)]
+pub(crate) struct Transferred {
+    pub nodes: BTreeMap<String, Received>,
+    pub images: Vec<Image>,
+}
+
 /// Unwraps the result of a blocking task.
 pub(crate) fn joined<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     result
@@ -50,7 +57,7 @@ pub(crate) async fn transfer(
     source: Option<Box<dyn Source>>,
     total: u64,
     progress: Progress<'_>,
-) -> Result<BTreeMap<String, Received>> {
+) -> Result<Transferred> {
     let (fan_out, streams) = FanOut::new(receivers.iter().map(|receiver| receiver.missing.clone()));
     let abandoned = fan_out.abandoned();
     let counts: Vec<Arc<AtomicU64>> = streams.iter().map(|stream| Arc::clone(&stream.sent)).collect();
@@ -83,17 +90,18 @@ pub(crate) async fn transfer(
         // The source stops when no node reads any longer: the nodes know why.
         (Err(_), Some(failure)) if abandoned.load(Ordering::Relaxed) => Err(failure),
         (Err(error), _) | (Ok(_), Some(error)) => Err(error),
-        (Ok(_last), None) => {
+        (Ok((_last, images)), None) => {
             let bytes = counts.iter().map(|count| count.load(Ordering::Relaxed));
             let received = bytes.zip(layers).zip(stored);
             let received = received.map(|((bytes, layers), stored)| Received { bytes, layers, stored });
-            Ok(nodes.into_iter().zip(received).collect())
+            Ok(Transferred { nodes: nodes.into_iter().zip(received).collect(), images })
         }
     }
 }
 
-/// Runs the source. What it returns lasts until the nodes have stored everything, which they cannot take back.
-fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut, steps: &LastSteps) -> Result<LastStep> {
+/// Runs the source, and returns the images that it sent, and what lasts until the nodes have stored everything, which they
+/// cannot take back.
+fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut, steps: &LastSteps) -> Result<(LastStep, Vec<Image>)> {
     if let Some(source) = source {
         source.send(&mut fan_out)?;
     }
@@ -102,8 +110,8 @@ fn run(source: Option<Box<dyn Source>>, mut fan_out: FanOut, steps: &LastSteps) 
         return Err(Error::new(Code::LoadFailed, "cannot send the images").because("their source ended too early"));
     }
     let last = steps.begin();
-    fan_out.commit().map_err(|source| not_sent(&source))?;
-    Ok(last)
+    let images = fan_out.commit().map_err(|source| not_sent(&source))?;
+    Ok((last, images))
 }
 
 /// Messages that need no source.

@@ -32,7 +32,7 @@ fn image(cluster: &Cluster, tag: &str, layer: &[u8]) -> Result<String, String> {
     Ok(image)
 }
 
-fn random(size: usize) -> Result<Vec<u8>, String> {
+pub(super) fn random(size: usize) -> Result<Vec<u8>, String> {
     use std::io::Read;
     let mut bytes = Vec::with_capacity(size);
     let source = File::open("/dev/urandom").and_then(|file| file.take(size as u64).read_to_end(&mut bytes));

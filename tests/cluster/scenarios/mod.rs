@@ -28,6 +28,7 @@ mod kind_files;
 mod kind_link;
 mod lifecycle;
 mod lifetime;
+mod links;
 mod load_balancer;
 mod loading;
 mod mistakes;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{by_hand, guarded, nodes, power};
+use super::{by_hand, guarded, links, nodes, power};
 use crate::Group;
 use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::guide::follow_page;
@@ -26,6 +26,7 @@ pub(super) const THREE: Group = Group {
         ("outside-name", nodes::outside_name),
         ("node-ports", nodes::node_ports),
         ("masquerading", nodes::masquerading),
+        ("linked-layers", links::linked),
         ("restart-worker", nodes::restart_worker),
         ("stop-node", power::node),
         ("changed-container", by_hand::changed_container),

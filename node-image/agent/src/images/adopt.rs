@@ -30,19 +30,19 @@ pub(super) struct Place<'a> {
     pub parent: &'a str,
 }
 
-/// Moves an unpacked layer into the store.
+/// Moves an unpacked layer into the store, and returns where its files are then.
 pub(super) async fn adopt(
     containerd: &mut Containerd,
     place: &Place<'_>,
     directory: &Path,
     unpacked: &Unpacked,
     size: u64,
-) -> Result<()> {
+) -> Result<PathBuf> {
     let mounts = containerd.prepare(place.key, place.parent).await?;
-    let moved = upper(&mounts).and_then(|upper| settle(&mounts, &upper, directory, unpacked));
+    let moved = upper(&mounts).and_then(|upper| settle(&mounts, &upper, directory, unpacked).map(|()| upper));
     let labels = Labels::from([(SIZE_LABEL.to_owned(), size.to_string())]);
     let done = match moved {
-        Ok(()) => containerd.commit(place.key, place.chain, labels).await,
+        Ok(upper) => containerd.commit(place.key, place.chain, labels).await.map(|()| upper),
         Err(failure) => Err(failure),
     };
     if done.is_err() {
@@ -95,7 +95,7 @@ pub(super) fn complete(directory: &Path, implicit: &BTreeSet<PathBuf>, lowers: &
                 Ok(found) => {
                     let kind = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
                     if kind.is_dir() {
-                        copy_attributes(&found, &open_below(directory, path)?)?;
+                        copy_attributes(&found, &open_below(directory, path)?, |name| !is_overlay(name))?;
                     }
                     break;
                 }
@@ -128,7 +128,13 @@ fn open_below(root: &Path, path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
-fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+/// Whether an attribute is one by which the overlay marks a layer.
+fn is_overlay(name: &str) -> bool {
+    OVERLAY.iter().any(|own| name.starts_with(own))
+}
+
+/// Copies owner, permissions, times, and the extended attributes that are wanted.
+pub(super) fn copy_attributes(from: &OwnedFd, to: &OwnedFd, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
     let given = rustix::fs::fstat(from)?;
     let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let (source, target) = (path(from), path(to));
@@ -141,8 +147,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
         length => length?,
     };
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let text = String::from_utf8_lossy(name);
-        if OVERLAY.iter().any(|own| text.starts_with(own)) {
+        if !is_wanted(&String::from_utf8_lossy(name)) {
             continue;
         }
         let mut value = vec![0; 64 << 10];

@@ -1,5 +1,5 @@
-//! Images on their way out of the engine's store (`coracle-agent images read`, in a helper container) and into a node
-//! (`coracle-agent images receive`, in the node).
+//! Images on their way out of the engine's store (`coracle-agent images read`, in a helper container), into a node
+//! (`coracle-agent images receive`, in the node), and from there into other nodes (`coracle-agent images link`, in another helper).
 //!
 //! Layers are unpacked while they arrive, into directories unknown to containerd. Once everything was sent and verified,
 //! they are moved into containerd's store, and the images get their names. If a run ends before that, everything that it
@@ -10,6 +10,7 @@ mod attributes;
 mod containerd;
 mod content;
 mod entries;
+mod link;
 mod pax;
 mod proto;
 mod read;
@@ -34,7 +35,8 @@ pub(crate) fn main(word: Option<&str>) -> ExitCode {
     let result = match word {
         Some("receive") => receive::main(),
         Some("read") => return read::main(),
-        _ => Err(trouble::failed("the commands of `images` are `read` and `receive`")),
+        Some("link") => link::main(),
+        _ => Err(trouble::failed("the commands of `images` are `link`, `read` and `receive`")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,12 +11,12 @@ use super::adopt::{Place, adopt};
 use super::containerd::Containerd;
 use super::content::{Chunks, pump};
 use super::record::{self, Prepared};
-use super::staging::{Staged, Staging, write_out};
+use super::staging::{Staged, Staging, given, write_out};
 use super::store::{Records, chain_ids, diff_ids, present};
 use super::trouble::{Result, Trouble, damaged, failed};
-use super::unpack::unpack;
+use super::unpack::{Unpacked, unpack};
 use crate::moment;
-use coracle_shared::wire::{self, Answer, Image, Layer, Message, Name, Reason, Request, Stored, VERSION};
+use coracle_shared::wire::{self, Answer, Image, Layer, Message, Name, Placed, Reason, Request, Stored, VERSION};
 
 /// Chunks of a layer that are read before they are unpacked.
 const CHUNKS_AHEAD: usize = 8;
@@ -103,6 +103,7 @@ impl Receiver {
         loop {
             match wire::receive(input) {
                 Ok(Some(Message::Layer(layer))) => self.layer(&layer, input)?,
+                Ok(Some(Message::Linked(layer))) => self.linked(layer)?,
                 Ok(Some(Message::Image(image))) => self.work.images.push(image),
                 Ok(Some(Message::Name(name))) => self.work.names.push(name),
                 Ok(Some(Message::Commit)) => return self.commit().map(Some),
@@ -177,13 +178,23 @@ impl Receiver {
         }
     }
 
+    /// Keeps a layer that another node of this machine had, and checked.
+    fn linked(&mut self, layer: Placed) -> Result<()> {
+        self.begin()?;
+        let directory = given(&layer.directory)?;
+        // Its directories are complete, because they are those of a layer in a store.
+        let unpacked = Unpacked { root: true, ..Unpacked::default() };
+        self.work.layers.insert(layer.diff_id, Staged { directory, unpacked, size: layer.size });
+        Ok(())
+    }
+
     /// Stores everything and makes it visible.
     fn commit(&mut self) -> Result<Vec<Stored>> {
         self.begin()?;
         let Self { runtime, containerd, staging, work, .. } = self;
         let Some(staging) = staging else { return Ok(Vec::new()) };
         runtime.block_on(async {
-            store_layers(containerd, staging, work).await?;
+            let placed = store_layers(containerd, staging, work).await?;
             let records = Records::read(containerd).await?;
             let mut prepared: Vec<Prepared> = Vec::new();
             for image in &work.images {
@@ -199,13 +210,14 @@ impl Receiver {
                 image.show(containerd).await?;
             }
             wait_until_shown(containerd, &prepared).await?;
-            Ok(prepared.into_iter().map(Prepared::stored).collect())
+            Ok(prepared.into_iter().map(|image| image.stored(&placed)).collect())
         })
     }
 }
 
-/// Moves the layers of the images into the store, each one on top of the one below it.
-async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: &mut Work) -> Result<()> {
+/// Moves the layers of the images into the store, each one on top of the one below it, and returns where they are.
+async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: &mut Work) -> Result<Vec<Placed>> {
+    let mut placed = Vec::new();
     let mut steps = Vec::new();
     let mut known = BTreeSet::new();
     for image in &work.images {
@@ -226,9 +238,11 @@ async fn store_layers(containerd: &mut Containerd, staging: &mut Staging, work: 
         let directory = if again { staging.copy(&layer.directory)? } else { layer.directory.clone() };
         let key = format!("coracle-{}-{index}", staging.run());
         let place = Place { key: &key, chain, parent };
-        adopt(containerd, &place, &directory, &layer.unpacked, layer.size).await?;
+        let path = adopt(containerd, &place, &directory, &layer.unpacked, layer.size).await?;
+        let directory = path.to_string_lossy().into_owned();
+        placed.push(Placed { diff_id: diff_id.clone(), directory, size: layer.size });
     }
-    Ok(())
+    Ok(placed)
 }
 
 /// Waits until the kubelet's runtime shows the images: it learns of them a little later.

@@ -9,7 +9,7 @@ use super::proto;
 use super::store::{ID_LABEL, chain_ids, diff_ids};
 use super::trouble::Result;
 use coracle_shared::labels::{LOADED, PINNED};
-use coracle_shared::wire::{Image, Name, Stored};
+use coracle_shared::wire::{Image, Name, Placed, Stored};
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -26,13 +26,16 @@ pub(super) struct Prepared {
     /// Full names.
     pub names: Vec<String>,
     target: proto::Descriptor,
+    /// Digests of its unpacked layers.
+    layers: Vec<String>,
 }
 
 /// Writes configuration and manifest.
 pub(super) async fn write(containerd: &mut Containerd, image: &Image) -> Result<Prepared> {
     let config = image.config.as_bytes();
     let id = digest(config);
-    let chains = chain_ids(&diff_ids(config)?);
+    let layers = diff_ids(config)?;
+    let chains = chain_ids(&layers);
     let snapshot = chains.last().map(|top| (format!("containerd.io/gc.ref.snapshot.{SNAPSHOTTER}"), top.clone()));
     containerd.write_blob(&id, config, snapshot.into_iter().collect()).await?;
     let (media_type, manifest) = match &image.manifest {
@@ -49,7 +52,7 @@ pub(super) async fn write(containerd: &mut Containerd, image: &Image) -> Result<
     }
     let size = i64::try_from(manifest.len()).unwrap_or_default();
     let target = proto::Descriptor { media_type, digest: manifest_id, size };
-    Ok(Prepared { id: image.id.clone(), image: id, names, target })
+    Ok(Prepared { id: image.id.clone(), image: id, names, target, layers })
 }
 
 /// A manifest for an image whose engine has none.
@@ -72,7 +75,13 @@ async fn own_manifest(containerd: &mut Containerd, config: &[u8], id: &str, chai
 impl Prepared {
     /// An image that the node had before, and that only gets names.
     pub(super) fn there(name: &Name, target: &proto::Descriptor, image: &str) -> Self {
-        Self { id: name.id.clone(), image: image.to_owned(), names: name.names.clone(), target: target.clone() }
+        Self {
+            id: name.id.clone(),
+            image: image.to_owned(),
+            names: name.names.clone(),
+            target: target.clone(),
+            layers: Vec::new(),
+        }
     }
 
     /// Assigns its names to it.
@@ -88,8 +97,9 @@ impl Prepared {
         Ok(())
     }
 
-    /// The report for the command.
-    pub(super) fn stored(self) -> Stored {
-        Stored { id: self.id, image: self.image, names: self.names }
+    /// The report for the command, with those of the layers that are its own.
+    pub(super) fn stored(self, placed: &[Placed]) -> Stored {
+        let layers = placed.iter().filter(|layer| self.layers.contains(&layer.diff_id)).cloned().collect();
+        Stored { id: self.id, image: self.image, names: self.names, layers }
     }
 }

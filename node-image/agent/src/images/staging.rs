@@ -1,23 +1,21 @@
 //! Unpacked layers that are not part of containerd's store yet.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 use std::{fs, io};
 
+use coracle_shared::paths::STAGING;
 use rustix::fs::{FlockOperation, flock};
 
 use super::trouble::{Result, failed};
 use super::unpack::Unpacked;
 
-/// It is on the file system of containerd's snapshots, so that a layer is moved there and not copied.
-const ROOT: &str = "/var/lib/containerd/dev.coracle.staging";
-
 /// Has the kernel write to the disk what it only holds in memory: else a power cut within half a minute would leave layers
 /// whose files have their length and no content.
 pub(super) fn write_out() -> Result<()> {
-    let store = File::open(ROOT)?;
+    let store = File::open(STAGING)?;
     Ok(rustix::fs::syncfs(store).map_err(io::Error::from)?)
 }
 
@@ -35,25 +33,30 @@ pub(super) struct Staged {
 #[derive(Debug)]
 pub(super) struct Staging {
     root: PathBuf,
-    layers: u32,
+    layers: usize,
     _lock: File,
 }
 
 impl Staging {
     /// Creates the directory, and removes those of runs that were killed.
     pub(super) fn open() -> Result<Self> {
-        fs::create_dir_all(ROOT)?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::create(Path::new(STAGING), &format!("{}-{:x}", std::process::id(), since.as_nanos()))
+    }
+
+    /// Creates it below another directory, which may be that of another node.
+    pub(super) fn create(all: &Path, run: &str) -> Result<Self> {
+        fs::create_dir_all(all)?;
         // So that no other run takes a new directory for an old one between its creation and its locking.
-        let all = File::open(ROOT)?;
-        flock(&all, FlockOperation::LockExclusive).map_err(io::Error::from)?;
-        for entry in fs::read_dir(ROOT)? {
+        let lock = File::open(all)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        for entry in fs::read_dir(all)? {
             let path = entry?.path();
             if File::open(&path).is_ok_and(|old| flock(&old, FlockOperation::NonBlockingLockExclusive).is_ok()) {
                 fs::remove_dir_all(&path)?;
             }
         }
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let root = Path::new(ROOT).join(format!("{}-{:x}", std::process::id(), since.as_nanos()));
+        let root = all.join(run);
         fs::create_dir(&root)?;
         let lock = File::open(&root)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
@@ -72,9 +75,14 @@ impl Staging {
         Ok(path)
     }
 
+    /// The path of a layer that another program makes, by its place among them.
+    pub(super) fn path(&self, index: usize) -> PathBuf {
+        self.root.join(index.to_string())
+    }
+
     fn next(&mut self) -> PathBuf {
         self.layers += 1;
-        self.root.join(self.layers.to_string())
+        self.path(self.layers)
     }
 
     /// A complete copy of a layer.
@@ -87,6 +95,16 @@ impl Staging {
         }
         Ok(path)
     }
+}
+
+/// The directory of a layer that was put into this node.
+pub(super) fn given(directory: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(directory);
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if is_plain && path.starts_with(STAGING) && fs::symlink_metadata(&path)?.is_dir() {
+        return Ok(path);
+    }
+    Err(failed(format!("`{directory}` is not a layer that was put into this node")))
 }
 
 impl Drop for Staging {
