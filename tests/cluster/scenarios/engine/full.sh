@@ -19,11 +19,17 @@ start_engine
 load_image
 export DOCKER_HOST=$own
 
-# fill MIB: takes all but so much of the disk.
+# fill MIB: takes all but so much of the disk. What the engine writes meanwhile may take the room that was there.
 fill() {
-    local free
-    free=$(df --block-size=1M --output=avail "$directory/data" | tail -n 1)
-    fallocate --length="$((free - $1 - 1))MiB" "$directory/data/filler"
+    local free left=20
+    until
+        free=$(df --block-size=1M --output=avail "$directory/data" | tail -n 1)
+        fallocate --length="$((free - $1 - 1))MiB" "$directory/data/filler"
+    do
+        rm -f "$directory/data/filler"
+        [ $((left -= 1)) -gt 0 ] || fail "the disk cannot be filled"
+        sleep 0.5
+    done
     [ "$1" != 0 ] || dd if=/dev/zero of="$directory/data/rest" bs=64K 2>/dev/null || true
 }
 
