@@ -1,5 +1,6 @@
 //! A load whose nodes have said what they have: what each of them lacks, and how it gets it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_shared::wire::{ImageRequest, ImageState, Name};
@@ -64,7 +65,7 @@ impl Load {
     pub(super) fn split(mut self) -> (Self, Self) {
         let count =
             |(node, _, states): &(String, Session, Vec<ImageState>)| compare(node, &self.wanted, states).1.layers.len();
-        let most = self.nodes.iter().map(count).enumerate().max_by_key(|(_, count)| *count);
+        let most = self.nodes.iter().map(count).enumerate().min_by_key(|(_, count)| Reverse(*count));
         let first = most.map(|(index, _)| self.nodes.remove(index));
         (Self { wanted: self.wanted.clone(), nodes: first.into_iter().collect() }, self)
     }

@@ -76,6 +76,6 @@ pub struct NodeLoad {
     /// Bytes sent.
     pub bytes: u64,
     /// The node whose files the layers are links to, if they were not sent.
-    #[serde(rename = "linkedFrom", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub linked_from: Option<String>,
 }

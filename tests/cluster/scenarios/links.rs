@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use crate::harness::cleanup;
-use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT};
+use crate::harness::cluster::{Cluster, EVENTUALLY_TIMEOUT, json};
 use crate::harness::run::{LIMIT, docker, ensure, eventually, run};
 use crate::scenarios::hello;
 
 /// More than what is sent sooner than it is linked, bytes.
 const SIZE: usize = 30 << 20;
 /// A layer that hides a file and a directory of the one below, with a capability and a mode that only attributes have.
-const RECIPE: &str = "USER root
+const RECIPE: &str = "USER 0:0
 COPY layer /layer
 RUN mkdir -p /shared/replaced /shared/kept && touch /shared/gone /shared/replaced/old
 RUN rm -r /shared/gone /shared/replaced && mkdir -m 2750 /shared/replaced && touch /shared/replaced/new && \
@@ -39,9 +39,10 @@ spec:
 /// Two nodes get links to the third one's files; all see the image as the engine does; what one changes is its own.
 pub(super) fn linked(cluster: &Cluster) -> Result<(), String> {
     let image = image(cluster)?;
-    let report = cluster.coracle_json(&["load", "docker-image", &image, "--output=json"])?;
+    let report = cluster.coracle(&["load", "docker-image", &image, "--output=json"])?;
+    let report = json(report.lines().last().unwrap_or_default())?;
     let nodes = report["nodes"].as_array().ok_or("the report has no nodes")?;
-    let linked = nodes.iter().filter(|node| node["linkedFrom"].is_string() && node["bytes"] == 0).count();
+    let linked = nodes.iter().filter(|node| node["linked_from"].is_string() && node["bytes"] == 0).count();
     ensure((linked, nodes.len()) == (2, 3), || format!("not two of three nodes have links: {report}"))?;
     let names: Vec<&str> = nodes.iter().filter_map(|node| node["node"].as_str()).collect();
     is_one_file(&names, 3)?;
