@@ -157,7 +157,8 @@ impl Source for Linked {
     }
 }
 
-fn not_linked(why: impl Into<String>) -> Error {
+/// Why the other nodes have to be sent everything.
+pub(crate) fn not_linked(why: impl Into<String>) -> Error {
     Error::new(Code::LoadFailed, "the layers cannot be linked").because(why)
 }
 

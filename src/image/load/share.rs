@@ -63,6 +63,9 @@ async fn link(
     transferred: &Transferred,
 ) -> Result<LoadReport> {
     let (first, layers) = placed(transferred);
+    if layers.is_empty() {
+        return Err(linker::not_linked("a node with an older program does not tell where its layers are"));
+    }
     let to: Vec<String> = lacking.iter().filter(|node| **node != first).cloned().collect();
     let (linked, keeper) = helper?.link(&first, &to, layers, transferred.images.clone()).await?;
     let taken = others.run(Some((SourceKind::EngineStore, Box::new(linked))), &|_, _, _| {}).await;
