@@ -45,9 +45,12 @@ const CNI_PLUGINS: [&str; 12] = [
 
 /// The image has the programs that were published, a cluster works with them, and it is known to be current without a server.
 fn from_releases(cluster: &Cluster) -> Result<(), String> {
+    let Some(cache) = cache(cluster)? else {
+        println!("        skipped: Kubernetes was never compiled here");
+        return Ok(());
+    };
     let node_image = newest_image("coracle/node")?;
     let server = serve(published(cluster, &node_image)?)?;
-    let cache = cache(cluster)?;
     let image = format!("{}releases-{}:1", cleanup::PREFIX, std::process::id());
     cleanup::register_object("image", &image);
     let build = |server: &str, more: &[&str]| -> Command {
@@ -147,18 +150,20 @@ fn pinned(project: &str) -> Result<String, String> {
     version.map(str::to_owned).ok_or_else(|| format!("the recipe has no {module}"))
 }
 
-/// A cache with what the user's has, so that Kubernetes is not compiled, and from which nothing stays.
-fn cache(cluster: &Cluster) -> Result<PathBuf, String> {
+/// A cache with what the user's has, so that Kubernetes is not compiled, and from which nothing stays; `None` if it was not.
+fn cache(cluster: &Cluster) -> Result<Option<PathBuf>, String> {
     let root = cluster.home.join("cache");
     let ours = root.join("coracle/node-image");
     std::fs::create_dir_all(&ours).map_err(|error| error.to_string())?;
     let users = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let users = users.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).unwrap_or_default();
+    let mut is_compiled = false;
     for entry in std::fs::read_dir(users.join("coracle/node-image")).into_iter().flatten().flatten() {
+        is_compiled |= entry.file_name().to_string_lossy().starts_with("kubernetes-");
         let link = ours.join(entry.file_name());
         std::os::unix::fs::symlink(entry.path(), link).map_err(|error| error.to_string())?;
     }
-    Ok(root)
+    Ok(is_compiled.then_some(root))
 }
 
 /// Serves files for as long as the tests run; returns the address.
