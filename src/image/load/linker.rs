@@ -60,7 +60,7 @@ pub(crate) async fn open(engine: &SharedEngine, info: &EngineInfo, nodes: &[Stri
     }
     let found = try_join_all(nodes.iter().map(|node| volume(&**engine, node))).await?;
     let root = common_root(&found).ok_or_else(|| not_linked("the volumes of the nodes are in different places"))?;
-    let below = |source: &String| source.trim_start_matches(&root).trim_start_matches('/').to_owned();
+    let below = |source: &String| source.strip_prefix(&root).unwrap_or(source).trim_start_matches('/').to_owned();
     let directories = nodes.iter().cloned().zip(found.iter().map(below)).collect();
     let mount = Mount::Directory { source: root, target: LINKER_VOLUMES.to_owned(), read_only: false };
     let spec = program::spec(&**engine, first, LINK, vec![mount], Privilege::Links).await?;
@@ -157,8 +157,7 @@ impl Source for Linked {
     }
 }
 
-/// Why the other nodes have to be sent everything.
-pub(crate) fn not_linked(why: impl Into<String>) -> Error {
+fn not_linked(why: impl Into<String>) -> Error {
     Error::new(Code::LoadFailed, "the layers cannot be linked").because(why)
 }
 

@@ -47,35 +47,40 @@ pub(super) async fn run(
     let source = Some((SourceKind::EngineStore, Box::new(store) as _));
     let (linker, sent) = tokio::join!(linker::open(engine, info, &lacking), first.run_and_tell(source, progress));
     let (report, transferred) = sent?;
-    match link(linker, others, &lacking, &transferred).await {
-        Ok(rest) => Ok(Shared::complete(report.with(rest))),
-        // Why is of no use to the user: the nodes get everything in another way.
-        Err(error) if error.code() == Code::LoadFailed => Ok(Shared { report, left }),
-        Err(error) => Err(error),
+    // Why nothing can be linked is of no use to the user: the nodes get everything in another way.
+    let Ok(helper) = linker else { return Ok(Shared { report, left }) };
+    match link(helper, others, &lacking, &transferred).await? {
+        Some(rest) => Ok(Shared::complete(report.with(rest))),
+        None => Ok(Shared { report, left }),
     }
 }
 
-/// Links what the first node has got into the others, and lets them take it.
+/// Links what the first node has got into the others, and lets them take it; `None` if that does not work.
 async fn link(
-    helper: Result<Linker>,
+    helper: Linker,
     others: Load,
     lacking: &[String],
     transferred: &Transferred,
-) -> Result<LoadReport> {
+) -> Result<Option<LoadReport>> {
     let (first, layers) = placed(transferred);
+    // A node with an older program does not tell where its layers are.
     if layers.is_empty() {
-        return Err(linker::not_linked("a node with an older program does not tell where its layers are"));
+        return Ok(None);
     }
     let to: Vec<String> = lacking.iter().filter(|node| **node != first).cloned().collect();
-    let (linked, keeper) = helper?.link(&first, &to, layers, transferred.images.clone()).await?;
+    let linked = helper.link(&first, &to, layers, transferred.images.clone()).await;
+    let Ok((linked, keeper)) = linked else { return Ok(None) };
     let taken = others.run(Some((SourceKind::EngineStore, Box::new(linked))), &|_, _, _| {}).await;
     keeper.finish().await;
-    let mut report = taken?;
+    let mut report = match taken {
+        Err(error) if error.code() == Code::LoadFailed => return Ok(None),
+        taken => taken?,
+    };
     for node in report.nodes.iter_mut().filter(|node| !node.sent.is_empty()) {
         node.bytes = 0;
         node.linked_from = Some(first.clone());
     }
-    Ok(report)
+    Ok(Some(report))
 }
 
 /// The node that got layers, and where they are in it.
