@@ -1,6 +1,6 @@
 //! Outputs of build steps, kept by the hash of their inputs.
 
-use std::fmt::Write as _;
+use std::fmt::{LowerHex, Write as _};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -151,7 +151,7 @@ fn below(root: &Path, place: &Path, list: &mut String, known: &dyn Fn(&str) -> O
         let rest = format!("{time} {}", path.display());
         let sum = match known(&rest) {
             Some(sum) => sum,
-            None if metadata.is_file() => hash_of(&entry.path())?,
+            None if metadata.is_file() => hash_of::<Sha256>(&entry.path())?,
             None => "-".to_owned(),
         };
         // Writing to a string cannot fail.
@@ -160,8 +160,11 @@ fn below(root: &Path, place: &Path, list: &mut String, known: &dyn Fn(&str) -> O
     Ok(())
 }
 
-fn hash_of(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
+pub(super) fn hash_of<H: Digest + io::Write>(path: &Path) -> io::Result<String>
+where
+    sha2::digest::Output<H>: LowerHex,
+{
+    let mut hash = H::new();
     io::copy(&mut std::fs::File::open(path)?, &mut hash)?;
     Ok(format!("{:x}", hash.finalize()))
 }

@@ -1,15 +1,15 @@
 //! Files from the internet: curl fetches them, with the proxies and certificates that the user has set for it.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Sha256, Sha512};
 use tokio::process::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use crate::error::{Code, Error, Result};
+use crate::node_image::cache::hash_of;
 use crate::node_image::tool;
 
 /// How often a file is asked for, if the connection breaks or the server is busy.
@@ -143,10 +143,8 @@ pub(super) fn hash_in(text: &str, file: &str) -> Option<String> {
 
 /// Fails if a file is not what its project has published.
 pub(super) fn require_hash(path: &Path, wanted: &str, url: &str) -> Result<()> {
-    let hashed = if wanted.len() == 64 { hash::<Sha256>(path) } else { hash::<Sha512>(path) };
-    let found = hashed.map_err(|source| {
-        Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(&source)
-    })?;
+    let hashed = if wanted.len() == 64 { hash_of::<Sha256>(path) } else { hash_of::<Sha512>(path) };
+    let found = hashed.map_err(|source| unreadable(path, &source))?;
     if found == wanted {
         return Ok(());
     }
@@ -155,11 +153,6 @@ pub(super) fn require_hash(path: &Path, wanted: &str, url: &str) -> Result<()> {
         .hint("try again; if it stays so, something between this machine and the server changes files"))
 }
 
-fn hash<H: Digest + io::Write>(path: &Path) -> io::Result<String> {
-    let mut hash = H::new();
-    io::copy(&mut io::BufReader::with_capacity(1 << 18, std::fs::File::open(path)?), &mut hash)?;
-    Ok(hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+pub(super) fn unreadable(path: &Path, source: &io::Error) -> Error {
+    Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(source)
 }

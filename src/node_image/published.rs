@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Error, Result};
 use crate::node_image::Progress;
 use crate::node_image::cache::Cache;
-use crate::node_image::download::{Download, fetch, hash_in, require_hash};
+use crate::node_image::download::{Download, fetch, hash_in, require_hash, unreadable};
 use crate::node_image::recipe::{CNI_PLUGINS, Module, Release, Versions};
 
 /// Another server with the same paths, such as a mirror.
@@ -207,10 +207,6 @@ fn write(mut content: impl Read, path: &Path) -> Result<()> {
     write().map_err(|source: std::io::Error| {
         Error::new(Code::FileFailed, format!("cannot write `{}`", path.display())).with_cause(&source)
     })
-}
-
-fn unreadable(path: &Path, source: &std::io::Error) -> Error {
-    Error::new(Code::FileFailed, format!("cannot read `{}`", path.display())).with_cause(source)
 }
 
 #[cfg(test)]

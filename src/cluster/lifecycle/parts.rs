@@ -141,10 +141,8 @@ mod tests {
         let running = engine.containers(&[]).await.unwrap().into_iter().filter(Container::is_running);
         assert_eq!(running.map(|container| container.name).collect::<Vec<_>>(), ["dev-reader"]);
         let parts = Parts::of_cluster(&engine, &dev).await.unwrap();
-        assert_eq!(
-            names([parts.to_start().collect()].into_iter()).concat(),
-            ["dev-load-balancer", "dev-other", "dev-control-plane", "dev-worker"]
-        );
+        let starting: Vec<_> = parts.to_start().map(|container| container.name.as_str()).collect();
+        assert_eq!(starting, ["dev-load-balancer", "dev-other", "dev-control-plane", "dev-worker"]);
         assert_eq!(parts.to_stop().flatten().count(), 0);
     }
 

@@ -10,25 +10,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use coracle_shared::paths::LINKER_VOLUMES;
-use coracle_shared::wire::{self, Answer, Image, LinkRequest, Placed, VERSION};
+use coracle_shared::wire::{Answer, Image, LinkRequest, Placed, VERSION};
 use futures_util::future::try_join_all;
-use futures_util::{StreamExt, TryStreamExt};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio_util::io::StreamReader;
+use tokio::io::AsyncWriteExt;
 
 use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{EngineInfo, Mount, Privilege};
-use crate::engine::{Conversation, Engine, Said, SharedEngine};
+use crate::engine::{Conversation, Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Source, not_sent};
-use crate::image::load::program;
+use crate::image::load::program::{self, Input, Output};
 
 /// What the helper does.
 const LINK: &str = "link";
 /// How long linking may take: a layer may have many files.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// The longest answer of the helper, bytes.
-const MAX_ANSWER: u64 = 64 << 10;
 /// Where a node's own files are in it.
 const VAR: &str = "/var";
 
@@ -48,7 +44,8 @@ pub(crate) struct Linked {
 
 /// Keeps the layers that were linked until the nodes have taken them.
 pub(crate) struct Keeper {
-    ends: Conversation,
+    input: Input,
+    output: Output,
     _helper: Helper,
 }
 
@@ -98,7 +95,7 @@ impl Linker {
         layers: Vec<Placed>,
         images: Vec<Image>,
     ) -> Result<(Linked, Keeper)> {
-        let Self { helper, mut ends, directories } = self;
+        let Self { helper, ends, directories } = self;
         let directory = |node: &str| directories.get(node).cloned().unwrap_or_default();
         let request = LinkRequest {
             version: VERSION,
@@ -107,16 +104,18 @@ impl Linker {
             name: format!("linked-{}", helper::unique_id()),
             layers: layers.iter().map(|layer| layer.directory.clone()).collect(),
         };
-        let answered = tokio::time::timeout(TIMEOUT, answer(&mut ends, &request)).await;
+        let answered = tokio::time::timeout(TIMEOUT, program::first_answer(ends, &request)).await;
         let silent = |source: &io::Error| not_linked("the helper does not answer").with_cause(source);
-        match answered.map_err(|_| not_linked("the helper takes too long"))?.map_err(|source| silent(&source))? {
+        let (answer, input, output) =
+            answered.map_err(|_| not_linked("the helper takes too long"))?.map_err(|source| silent(&source))?;
+        match answer {
             Answer::Done(_) => {}
             Answer::Failed(failure) => return Err(not_linked(failure.message)),
             _ => return Err(not_linked("the helper has another version")),
         }
         let placed = |(index, layer): (usize, Placed)| Placed { directory: request.directory(index), ..layer };
         let layers = layers.into_iter().enumerate().map(placed).collect();
-        Ok((Linked { layers, images }, Keeper { ends, _helper: helper }))
+        Ok((Linked { layers, images }, Keeper { input, output, _helper: helper }))
     }
 }
 
@@ -124,27 +123,9 @@ impl Keeper {
     /// Lets the helper remove what no node has taken.
     pub(crate) async fn finish(mut self) {
         // When its input ends, it tidies up and ends; what it leaves, the next load into that node removes.
-        let _ = self.ends.input.shutdown().await;
-        let ended = async { while self.ends.output.next().await.is_some() {} };
-        let _ = tokio::time::timeout(TIMEOUT, ended).await;
+        let _ = self.input.shutdown().await;
+        let _ = tokio::time::timeout(TIMEOUT, tokio::io::copy(&mut self.output, &mut tokio::io::sink())).await;
     }
-}
-
-async fn answer(ends: &mut Conversation, request: &LinkRequest) -> io::Result<Answer> {
-    let mut line = Vec::new();
-    wire::send(&mut line, request)?;
-    ends.input.write_all(&line).await?;
-    ends.input.flush().await?;
-    let bytes = (&mut ends.output).try_filter_map(|said| async move {
-        Ok(match said {
-            Said::Output(bytes) => Some(bytes),
-            Said::Error(_) => None,
-        })
-    });
-    let mut output = BufReader::new(StreamReader::new(Box::pin(bytes)));
-    let mut line = Vec::new();
-    (&mut output).take(MAX_ANSWER).read_until(b'\n', &mut line).await?;
-    Ok(serde_json::from_slice(&line)?)
 }
 
 impl Source for Linked {

@@ -7,38 +7,32 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
 use coracle_shared::paths::{READER_CONTENT, READER_IMAGES, READER_LAYERS};
 use coracle_shared::wire::{self, Answer, Chunks, ImageRequest, Message, ReadRequest};
-use futures_util::{Stream, TryStreamExt};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::io::SyncIoBridge;
 
 use crate::engine::helper::Helper;
 use crate::engine::spec::{EngineInfo, Mount, Privilege};
-use crate::engine::{Conversation, Said, SharedEngine};
+use crate::engine::{Conversation, SharedEngine};
 use crate::error::{Code, Error, Result};
 use crate::image::load::fan_out::{FanOut, Source};
-use crate::image::load::program;
+use crate::image::load::program::{self, Input, Output};
 
 /// What the helper does.
 pub(crate) const READ: &str = "read";
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest first line of the helper, bytes.
-const MAX_LINE: u64 = 64 << 10;
 /// Set to `save`, it keeps the command from reading the engine's store; `store` is the default.
 const CHOICE: &str = "CORACLE_IMAGE_SOURCE";
-
-type Output = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// The requested layers and images, on their way out of the engine's store.
 pub(crate) struct StoreSource {
     /// How many bytes the layers have, packed as they are.
     pub bytes: u64,
     output: Output,
+    /// It stays open while the output is read: when the input ends, the helper ends.
+    _input: Input,
     images: BTreeSet<String>,
     _helper: Helper,
 }
@@ -114,46 +108,22 @@ async fn begin(engine: &SharedEngine, node: &str, mounts: Vec<Mount>) -> Result<
 async fn ask(helper: Helper, ends: Conversation, images: &[ImageRequest], layers: Vec<String>) -> Result<StoreSource> {
     let ids = images.iter().map(|image| image.id.clone()).collect();
     let reading = ReadRequest { version: wire::VERSION, images: images.to_vec(), layers };
-    let answered = tokio::time::timeout(SEARCH_TIMEOUT, first_answer(ends, &reading)).await;
+    let answered = tokio::time::timeout(SEARCH_TIMEOUT, program::first_answer(ends, &reading)).await;
     let silent = |source: &io::Error| unreadable("the helper does not answer").with_cause(source);
-    let (answer, output) = answered
+    let (answer, input, output) = answered
         .map_err(|_| unreadable(format!("the helper did not answer within {} s", SEARCH_TIMEOUT.as_secs())))?
         .map_err(|source| silent(&source))?;
     match answer {
-        Answer::Found(bytes) => Ok(StoreSource { bytes, output, images: ids, _helper: helper }),
+        Answer::Found(bytes) => Ok(StoreSource { bytes, output, _input: input, images: ids, _helper: helper }),
         Answer::Failed(failure) => Err(unreadable(failure.message)),
         _ => Err(unreadable("the helper has another version")),
     }
 }
 
-async fn first_answer(ends: Conversation, reading: &ReadRequest) -> io::Result<(Answer, Output)> {
-    let mut line = Vec::new();
-    wire::send(&mut line, reading)?;
-    let mut input: Pin<Box<dyn AsyncWrite + Send>> = ends.input;
-    input.write_all(&line).await?;
-    input.flush().await?;
-    let bytes = ends.output.try_filter_map(|said| async move {
-        Ok(match said {
-            Said::Output(bytes) => Some(bytes),
-            Said::Error(_) => None,
-        })
-    });
-    // Its input stays open while its output is read: when the input ends, the helper ends.
-    let bytes = bytes.map_ok(move |bytes| {
-        let _ = &input;
-        bytes
-    });
-    let bytes: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> = Box::pin(bytes);
-    let mut output = StreamReader::new(bytes);
-    let mut line = Vec::new();
-    (&mut output).take(MAX_LINE).read_until(b'\n', &mut line).await?;
-    Ok((serde_json::from_slice(&line)?, output))
-}
-
 impl Source for StoreSource {
     fn send(self: Box<Self>, fan_out: &mut FanOut) -> Result<()> {
         // What is named first is dropped last.
-        let Self { _helper, images, output, .. } = *self;
+        let Self { _helper, images, _input, output, bytes: _ } = *self;
         let mut output = SyncIoBridge::new(output);
         let mut pass = || -> io::Result<()> {
             while let Some(message) = wire::receive::<Message>(&mut output)? {
