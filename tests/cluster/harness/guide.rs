@@ -62,7 +62,8 @@ pub fn follow_page(cluster: &Cluster, page: &str, words: &[(&str, &str)]) -> Res
         } else {
             match block.language {
                 "sh" => once(cluster, &directory, &block.text).map_err(place)?,
-                "console" => shown(cluster, &directory, &block.text).map_err(place)?,
+                "console" => shown(cluster, &directory, &block.text)
+                    .map_err(|error| place(format!("{error}\n{}", circumstances(cluster))))?,
                 _ => continue,
             }
             done += 1;
@@ -146,6 +147,30 @@ fn shown(cluster: &Cluster, directory: &Path, text: &str) -> Result<(), String> 
         })?;
     }
     Ok(())
+}
+
+/// What the page's pods and the nodes' runtimes say: some failures are seen once in many runs, on machines that nobody
+/// can look at afterwards.
+fn circumstances(cluster: &Cluster) -> String {
+    const SCRIPT: &str = "kubectl get pods -o wide\nkubectl get events --sort-by=.lastTimestamp | tail -20";
+    const LOOK: &str = "ls -l /var/log/pods/$0_*/*/*.log 2>/dev/null\n\
+        journalctl --unit containerd --unit kubelet --since -3min --output cat --no-pager |\n\
+        grep --ignore-case --extended-regexp 'level=(warn|error)|^[EW][0-9]{4}' |\n\
+        grep --invert-match 'collecting metrics' | tail -20 | cut -c -250";
+    let told = |command: Result<Command, String>| match command.and_then(|command| run(command, None, BLOCK_LIMIT)) {
+        Ok(output) => format!("{}{}", output.stdout, output.stderr),
+        Err(error) => error,
+    };
+    let namespace = ["config", "view", "--minify", "--output=jsonpath={..namespace}"];
+    let namespace = cluster.kubectl(&namespace).unwrap_or_default();
+    let nodes = cluster.kubectl(&["get", "nodes", "--output=jsonpath={.items[*].metadata.name}"]).unwrap_or_default();
+    let of_node = |node: &str| {
+        let mut look = Command::new("docker");
+        look.args(["exec", node, "sh", "-c", LOOK, namespace.trim()]);
+        format!("{node}:\n{}", told(Ok(look)))
+    };
+    let nodes: String = nodes.split_whitespace().map(of_node).collect();
+    format!("{}{nodes}", told(cluster.script(SCRIPT, &cluster.home)))
 }
 
 /// Whether the output is the one that is shown.
