@@ -50,6 +50,7 @@ func withUsefulCheck(arguments []string) []string {
 		return arguments // etcd knows better than this what is wrong
 	}
 	peers := lookAt(client, peerURLs(flags["initial-cluster"], flags["name"]))
+	client.CloseIdleConnections()
 	if len(peers) == 0 || isUseful(peers) {
 		return arguments
 	}
@@ -91,7 +92,7 @@ func peerClient(flags map[string]string) (*http.Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: peerPatience}
 	return &http.Client{Transport: &http.Transport{
-		DialContext: dialer.DialContext, TLSClientConfig: settings, TLSHandshakeTimeout: peerPatience, DisableKeepAlives: true,
+		DialContext: dialer.DialContext, TLSClientConfig: settings, TLSHandshakeTimeout: peerPatience,
 	}}, nil
 }
 

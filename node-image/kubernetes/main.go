@@ -34,7 +34,7 @@ import (
 )
 
 var programs = map[string]func(){
-	"etcd":                    func() { etcdmain.Main(withUsefulCheck(os.Args)) },
+	"etcd":                    runEtcd,
 	"etcdctl":                 func() { ctlv3.MustStart() },
 	"kube-apiserver":          runAPIServer,
 	"kube-controller-manager": runControllerManager,
@@ -57,7 +57,13 @@ func main() {
 		os.Exit(2)
 	}
 	collectLater()
+	wakeTogether()
 	run()
+}
+
+func runEtcd() {
+	electAtOnce(os.Args)
+	etcdmain.Main(withUsefulCheck(os.Args))
 }
 
 func runAPIServer() {

@@ -6,7 +6,7 @@ use crate::engine::helper::{self, Helper};
 use crate::engine::spec::{ContainerSpec, Image, Labels, Login};
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
-use crate::plan::facts::{CRUN, IPV6_PLUGIN, POLICY_PLUGIN, known};
+use crate::plan::facts::{AT_ONCE, CRUN, IPV6_PLUGIN, POLICY_PLUGIN, known};
 use crate::plan::{Images, NodeImage, labels};
 
 /// Repository of the images that `coracle build node-image` makes.
@@ -90,6 +90,7 @@ fn assumed(reference: &str) -> Result<NodeImage> {
         shared_store: false,
         policy_plugin: false,
         ipv6_plugin: false,
+        early_election: false,
         crun: false,
         known: None,
     })
@@ -162,6 +163,7 @@ async fn describe(engine: &SharedEngine, reference: &str, image: &Image, run: &s
         shared_store,
         policy_plugin: has(labels::POLICY_PLUGIN, POLICY_PLUGIN),
         ipv6_plugin: has(labels::IPV6_PLUGIN, IPV6_PLUGIN),
+        early_election: has(labels::ELECTION, AT_ONCE),
         crun: has(labels::RUNTIMES, CRUN),
         known: known(&image.labels),
     })

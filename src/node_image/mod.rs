@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::engine::spec::Image;
 use crate::engine::{Engine, SharedEngine};
 use crate::error::{Code, Error, Result};
-use crate::plan::facts::{CRUN, IPV6_PLUGIN, POLICY_PLUGIN};
+use crate::plan::facts::{AT_ONCE, CRUN, IPV6_PLUGIN, POLICY_PLUGIN};
 use crate::plan::{labels, ownership};
 
 mod addon;
@@ -132,6 +132,7 @@ fn configuration(built: &Built, inputs: &str, settings: &str) -> Value {
             INPUTS_LABEL: inputs,
             labels::POLICY_PLUGIN: POLICY_PLUGIN,
             labels::IPV6_PLUGIN: IPV6_PLUGIN,
+            labels::ELECTION: AT_ONCE,
             labels::RUNTIMES: CRUN,
             labels::SETTINGS: settings,
         },

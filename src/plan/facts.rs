@@ -20,6 +20,8 @@ use crate::plan::subnet::Division;
 pub const POLICY_PLUGIN: &str = "coracle-policy";
 /// The CNI plugin by which a pod's IPv6 addresses are usable at once: the same program under a third name.
 pub const IPV6_PLUGIN: &str = "coracle-ipv6";
+/// When a lone etcd elects itself (node-image/kubernetes/election.go).
+pub const AT_ONCE: &str = "at-once";
 /// The container runtime that node images have besides runc, and the name of its `RuntimeClass`.
 pub const CRUN: &str = "crun";
 /// Where a node image has the list of what can be set in its Kubernetes version, with its documentation.
@@ -118,6 +120,8 @@ pub struct NodeImage {
     pub policy_plugin: bool,
     /// Whether the image has the CNI plugin by which a pod's IPv6 addresses are usable at once.
     pub ipv6_plugin: bool,
+    /// Whether a lone etcd of the image elects itself at once, whatever its timeouts are.
+    pub early_election: bool,
     /// Whether the image has the container runtime crun.
     pub crun: bool,
     /// What can be set in its Kubernetes version; `None` for images that do not say it.

@@ -28,6 +28,8 @@ pub const IMAGE: &str = "dev.coracle.image";
 pub const POLICY_PLUGIN: &str = "dev.coracle.policy-plugin";
 /// Label of a node image with the name of its CNI plugin by which a pod's IPv6 addresses are usable at once.
 pub const IPV6_PLUGIN: &str = "dev.coracle.ipv6-plugin";
+/// Label of a node image whose etcd elects itself at once if it is the only member, with the word `at-once`.
+pub const ELECTION: &str = "dev.coracle.etcd-election";
 /// Label of a node image with the container runtimes that it has besides runc, separated by commas.
 pub const RUNTIMES: &str = "dev.coracle.runtimes";
 /// Label of a node image with what can be set in its Kubernetes version.

@@ -21,6 +21,7 @@ fn image() -> NodeImage {
         shared_store: true,
         policy_plugin: true,
         ipv6_plugin: true,
+        early_election: true,
         crun: true,
         known: None,
     }

@@ -44,6 +44,8 @@ fn defaults(cgroup: CgroupVersion, image: &NodeImage) -> String {
   enable_selinux = false
   # Nothing may raise a limit in a node without CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
+  # By default, containerd wakes every container's shim each second; the kubelet asks every ten.
+  stats_collect_period = "10s"
   tolerate_missing_hugetlb_controller = true
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]

@@ -206,9 +206,11 @@ fn etcd(layout: &Layout, node: &NodeLayout, image: &NodeImage) -> Value {
         defaults.push(("unsafe-no-fsync", "true".to_owned()));
     }
     if layout.control_planes().count() == 1 {
-        // A single member waits for 1 to 2 election timeouts before it elects itself; one has to be at least 5 heartbeats.
-        defaults.push(("heartbeat-interval", "20".to_owned()));
-        defaults.push(("election-timeout", "100".to_owned()));
+        if !image.early_election {
+            // A single member waits for 1 to 2 election timeouts before it elects itself; one has to be at least 5 heartbeats.
+            defaults.push(("heartbeat-interval", "20".to_owned()));
+            defaults.push(("election-timeout", "100".to_owned()));
+        }
     } else {
         // Half of the defaults: members on one machine hear of each other at once. A write that the lost leader had not
         // answered fails after 5 s and two election timeouts.

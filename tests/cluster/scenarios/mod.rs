@@ -3,6 +3,7 @@
 use crate::Group;
 
 mod addons;
+mod at_rest;
 mod basics;
 mod by_hand;
 mod command_line;
@@ -167,6 +168,7 @@ const ONE: Group = Group {
         ("rest", power::rest),
         ("restart", lifecycle::restart),
         ("crash", lifecycle::crash),
+        ("seldom-woken", at_rest::seldom_woken),
         ("patient-controllers", guarded::patient_controllers),
         ("error-ids", ids::of_cluster),
         ("doctor-astray", doctor_host::astray),
