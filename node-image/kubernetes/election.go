@@ -41,14 +41,18 @@ func electAtOnce(arguments []string) {
 	}
 	go func() {
 		defer client.CloseIdleConnections()
-		var failed error
+		cause := "it was never asked"
 		for end := time.Now().Add(electionPatience); time.Now().Before(end); time.Sleep(electionInterval) {
 			if hasLeader(client, metrics) {
 				return
 			}
-			failed = askForElection(client, peers)
+			if err := askForElection(client, peers); err != nil {
+				cause = err.Error()
+			} else {
+				cause = "it was asked, and still has no leader"
+			}
 		}
-		fmt.Fprintf(os.Stderr, "coracle: this member of etcd did not elect itself at once: %v\n", failed)
+		fmt.Fprintf(os.Stderr, "coracle: this member of etcd did not elect itself at once: %s\n", cause)
 	}()
 }
 
