@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"expvar"
 	"fmt"
 	"net/http"
 	"os"
@@ -28,6 +29,9 @@ const (
 // for as long as the cluster runs, which is half a percent of a core. So etcd keeps its own timeouts, and this program asks
 // for the election in the way in which a leader hands over to another member. etcd ignores it whenever Raft does not allow
 // an election, and a failure is no harm: the timeouts still hold.
+//
+// It is asked when it has applied its log. Before, Raft would look in the log for changes of the members, of which etcd may
+// have removed a part just then, and ends with "requested index is unavailable due to compaction".
 func electAtOnce(arguments []string) {
 	flags := flagsOf(arguments)
 	peers, metrics := flags["initial-advertise-peer-urls"], flags["listen-metrics-urls"]
@@ -46,7 +50,9 @@ func electAtOnce(arguments []string) {
 			if hasLeader(client, metrics) {
 				return
 			}
-			if err := askForElection(client, peers); err != nil {
+			if !hasApplied() {
+				cause = "it has not applied its log"
+			} else if err := askForElection(client, peers); err != nil {
 				cause = err.Error()
 			} else {
 				cause = "it was asked, and still has no leader"
@@ -54,6 +60,18 @@ func electAtOnce(arguments []string) {
 		}
 		fmt.Fprintf(os.Stderr, "coracle: this member of etcd did not elect itself at once: %s\n", cause)
 	}()
+}
+
+// hasApplied tells whether the member of etcd in this process has applied all that it knows to be committed. A lone one without a
+// leader gets nothing new.
+var hasApplied = func() bool {
+	status := expvar.Get("raft.status")
+	if status == nil {
+		return false
+	}
+	var raft struct{ Commit, Applied uint64 }
+	err := json.Unmarshal([]byte(status.String()), &raft)
+	return err == nil && raft.Commit > 0 && raft.Applied == raft.Commit
 }
 
 // hasLeader tells whether etcd knows a leader, which it says where it has its metrics.

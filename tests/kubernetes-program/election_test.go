@@ -48,7 +48,13 @@ func loneEtcd(t *testing.T, data string) time.Duration {
 	case <-time.After(9 * time.Second):
 		t.Fatal("it waited for its election timeout")
 	}
-	return time.Since(began)
+	took := time.Since(began)
+	within(t, 5*time.Second, func() {
+		for !hasApplied() {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return took
 }
 
 func TestALoneEtcdElectsItselfAtOnce(t *testing.T) {
@@ -77,7 +83,39 @@ func fakeEtcd(t *testing.T, members string) (address string, looks, elections *a
 	return server.URL, looks, elections
 }
 
+// pretendApplied has the member of this process be as far as the result says.
+func pretendApplied(t *testing.T) *atomic.Bool {
+	t.Helper()
+	real, applied := hasApplied, new(atomic.Bool)
+	hasApplied = applied.Load
+	t.Cleanup(func() { hasApplied = real })
+	return applied
+}
+
+// Raft would end the whole process if it were asked while etcd removes what it has applied from its log.
+func TestNobodyIsAskedBeforeTheLogIsApplied(t *testing.T) {
+	applied := pretendApplied(t)
+	lone, looks, elections := fakeEtcd(t, `[{"id":7}]`)
+	electAtOnce(loneArguments(lone, lone))
+	within(t, 5*time.Second, func() {
+		for looks.Load() < 20 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	if found := elections.Load(); found != 0 {
+		t.Fatalf("asked %d times", found)
+	}
+	applied.Store(true)
+	within(t, 5*time.Second, func() {
+		for elections.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
 func TestOnlyALoneMemberIsAsked(t *testing.T) {
+	applied := pretendApplied(t)
+	applied.Store(true)
 	lone, _, elections := fakeEtcd(t, `[{"id":7}]`)
 	electAtOnce(loneArguments(lone, lone))
 	grown, looks, ofGrown := fakeEtcd(t, `[{"id":7},{"id":8}]`)
