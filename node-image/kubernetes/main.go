@@ -39,7 +39,7 @@ var programs = map[string]func(){
 	"kube-apiserver":          runAPIServer,
 	"kube-controller-manager": runControllerManager,
 	"kube-proxy":              func() { os.Exit(cli.Run(proxy.NewProxyCommand())) },
-	"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
+	"kube-scheduler":          runScheduler,
 	"kubeadm":                 func() { kubeadmutil.HandleError(kubeadm.Run()) },
 	"kubectl":                 runKubectl,
 	"kubelet":                 runKubelet,
@@ -74,8 +74,13 @@ func runAPIServer() {
 }
 
 func runControllerManager() {
-	waitForHealth(os.Args)
+	os.Args = startBeforeHealth(os.Args)
 	os.Exit(cli.Run(controllermanager.NewControllerManagerCommand()))
+}
+
+func runScheduler() {
+	os.Args = startBeforeHealth(os.Args)
+	os.Exit(cli.Run(scheduler.NewSchedulerCommand()))
 }
 
 func runKubelet() {

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,6 +34,9 @@ var otherwise = []string{
 	"etcd-servers-overrides", "feature-gates", "min-compatibility-version", "storage-media-type",
 }
 
+// notByDefault are the controllers that have roles, but run only with a cloud provider or a flag.
+var notByDefault = map[string]bool{"route-controller": true, "selinux-warning-controller": true, "service-controller": true}
+
 // seedRoles writes upstream's own bootstrap roles and bindings into an etcd that has none, while the API server starts.
 //
 // The API server writes the same roles, one after the other, and only a second after it serves; until then, it forbids the
@@ -53,11 +57,15 @@ func seedRoles(arguments []string, patience time.Duration) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "coracle: the API server makes its Service itself: %v\n", err)
 	}
+	accounts, err := controllerAccounts()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "coracle: the controller manager makes its ServiceAccounts itself: %v\n", err)
+	}
 	go func() {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if count, err := seed(ctx, flags, roles, service); err != nil {
+		if count, err := seed(ctx, flags, roles, append(service, accounts...)); err != nil {
 			fmt.Fprintf(os.Stderr, "coracle: the API server makes its roles itself: %v\n", err)
 		} else if count > 0 {
 			fmt.Fprintf(os.Stderr, "coracle: wrote %d roles and bindings in %v\n", count, time.Since(began).Round(time.Millisecond))
@@ -80,8 +88,8 @@ func isUsual(flags map[string]string) bool {
 	return false
 }
 
-// seed writes the roles and the Service if there are no roles, and returns how many roles it wrote.
-func seed(ctx context.Context, flags map[string]string, roles, service []stored) (int, error) {
+// seed writes the roles and the other objects if there are no roles, and returns how many roles it wrote.
+func seed(ctx context.Context, flags map[string]string, roles, others []stored) (int, error) {
 	info := transport.TLSInfo{
 		CertFile: flags["etcd-certfile"], KeyFile: flags["etcd-keyfile"], TrustedCAFile: flags["etcd-cafile"],
 	}
@@ -98,7 +106,7 @@ func seed(ctx context.Context, flags map[string]string, roles, service []stored)
 	if err != nil || there.Count > 0 {
 		return 0, err
 	}
-	if _, err := create(ctx, client, service); err != nil {
+	if _, err := create(ctx, client, others); err != nil {
 		return 0, err
 	}
 	written := 0
@@ -180,6 +188,22 @@ func bootstrapRoles() ([]stored, error) {
 		for _, binding := range bindings {
 			binding.Namespace = namespace
 			add("rolebindings", &binding.ObjectMeta, &binding)
+		}
+	}
+	return all.objects, all.failure
+}
+
+// controllerAccounts returns the ServiceAccounts of the controllers that run by default. The controller manager looks for each when
+// it starts, one after the other, and makes those that are missing.
+func controllerAccounts() ([]stored, error) {
+	var all encoded
+	for _, binding := range bootstrappolicy.ControllerRoleBindings() {
+		for _, subject := range binding.Subjects {
+			if subject.Kind != rbacv1.ServiceAccountKind || subject.Namespace != metav1.NamespaceSystem || notByDefault[subject.Name] {
+				continue
+			}
+			account := corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: subject.Name, Namespace: subject.Namespace}}
+			all.add(corev1.SchemeGroupVersion, "serviceaccounts", &account.ObjectMeta, &account)
 		}
 	}
 	return all.objects, all.failure

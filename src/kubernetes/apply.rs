@@ -42,13 +42,24 @@ fn plural(kind: &str) -> String {
     }
 }
 
-/// Applies objects, workloads after all others, and returns the workloads as the API server completed them.
-pub async fn apply_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<Vec<Value>> {
-    let runs_pods =
-        |object: &&Value| matches!(object["kind"].as_str(), Some("DaemonSet" | "Deployment" | "StatefulSet" | "Pod"));
-    let (workloads, others): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(runs_pods);
-    try_join_all(others.into_iter().map(|object| apply(client, object, deadline))).await?;
-    try_join_all(workloads.into_iter().map(|object| apply(client, object, deadline))).await
+/// Creates objects, namespaces before all others, and returns these others as the API server completed them. What exists already
+/// is applied: creating takes the API server half as long, which notes whose each field is only of what was applied.
+pub async fn create_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<Vec<Value>> {
+    let (namespaces, others): (Vec<&Value>, Vec<&Value>) =
+        objects.iter().partition(|object| object["kind"] == "Namespace");
+    try_join_all(namespaces.into_iter().map(|object| create_or_apply(client, object, deadline))).await?;
+    try_join_all(others.into_iter().map(|object| create_or_apply(client, object, deadline))).await
+}
+
+async fn create_or_apply(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
+    // Of a Service that exists, the API server says that its address is taken.
+    if object["kind"] == "Service" {
+        return apply(client, object, deadline).await;
+    }
+    match post(client, object, deadline).await {
+        Err(Failure::Status(409, ..)) => apply(client, object, deadline).await,
+        answer => answer.map_err(|failure| not_created(object, &failure)),
+    }
 }
 
 /// Applies one object and returns it as the API server completed it.
@@ -70,9 +81,11 @@ pub(super) async fn patch(client: &Client, path: &str, object: &Value, deadline:
 
 /// Creates an object and returns it as the API server completed it.
 pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
-    let what = || format!("cannot create {}", title(object));
-    let collection = collection(object)
-        .ok_or_else(|| Error::new(Code::ApiFailed, what()).because("it has no apiVersion or kind"))?;
+    post(client, object, deadline).await.map_err(|failure| not_created(object, &failure))
+}
+
+async fn post(client: &Client, object: &Value, deadline: Instant) -> Result<Value, Failure> {
+    let collection = collection(object).unwrap_or_default();
     let mut is_lost = false;
     let created = retry_write(deadline, async || {
         let answer = client.send(Method::POST, &collection, "application/json", Some(object)).await;
@@ -87,16 +100,18 @@ pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Resul
             }
         }
     });
-    created.await.map_err(|failure| Error::new(Code::ApiFailed, what()).because(failure.text()))
+    created.await
+}
+
+fn not_created(object: &Value, failure: &Failure) -> Error {
+    Error::new(Code::ApiFailed, format!("cannot create {}", title(object))).because(failure.text())
 }
 
 /// Creates a Node object. If the kubelet was faster, the missing parts are patched in.
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
     let Err(failure) = created else { return Ok(()) };
-    let failed = |failure: Failure| {
-        Error::new(Code::ApiFailed, format!("cannot create {}", title(node))).because(failure.text())
-    };
+    let failed = |failure: Failure| not_created(node, &failure);
     if !matches!(failure, Failure::Status(409, ..)) {
         return Err(failed(failure));
     }

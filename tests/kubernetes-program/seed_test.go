@@ -76,7 +76,11 @@ func write(t *testing.T, address string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	written, err := seed(ctx, map[string]string{"etcd-servers": address}, roles, nil)
+	accounts, err := controllerAccounts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := seed(ctx, map[string]string{"etcd-servers": address}, roles, accounts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,9 +111,21 @@ func TestAnEmptyEtcdGetsEveryRoleOnce(t *testing.T) {
 	if written := write(t, address); written != 0 {
 		t.Errorf("wrote %d again", written)
 	}
-	found, err := client.Get(context.Background(), storage, clientv3.WithPrefix(), clientv3.WithCountOnly())
-	if err != nil || found.Count != int64(len(roles)) {
-		t.Error(found, err)
+	count := func(prefix string) int {
+		found, err := client.Get(context.Background(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(found.Count)
+	}
+	accounts := count("/registry/serviceaccounts/kube-system/")
+	if all := count(storage); all != len(roles)+accounts || accounts < 30 {
+		t.Errorf("%d objects, of which %d are accounts", all, accounts)
+	}
+	for _, name := range []string{"service-controller", "route-controller"} {
+		if count("/registry/serviceaccounts/kube-system/"+name) != 0 {
+			t.Errorf("%s does not run without a cloud", name)
+		}
 	}
 }
 

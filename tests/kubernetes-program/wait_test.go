@@ -7,9 +7,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // within fails if a function has not returned by then.
@@ -37,21 +40,70 @@ func kubeconfig(t *testing.T, server string) string {
 	return "--kubeconfig=" + path
 }
 
-func TestTheControllerManagerWaitsUntilTheServerIsHealthy(t *testing.T) {
-	var asked atomic.Int32
+// read starts reading the file that these arguments name as the kubeconfig, as a component does.
+func read(t *testing.T, arguments []string) <-chan string {
+	t.Helper()
+	content := make(chan string, 1)
+	go func() {
+		config, err := clientcmd.BuildConfigFromFlags("", flagsOf(arguments)["kubeconfig"])
+		if err != nil {
+			content <- err.Error()
+			return
+		}
+		content <- config.Host
+	}()
+	return content
+}
+
+func TestAComponentStartsWhenTheServerAnswersAndReadsItsKubeconfigWhenThatIsHealthy(t *testing.T) {
+	var asked, healthy atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
 		if request.URL.Path != "/healthz" {
 			t.Error(request.URL.Path)
 		}
-		if asked.Add(1) < 4 {
+		switch count := asked.Add(1); {
+		case count < 3: // the roles are not loaded, or another process answers in its place
+			answer.WriteHeader([]int{http.StatusServiceUnavailable, http.StatusForbidden}[count-1])
+		case healthy.Load() == 0:
 			answer.WriteHeader(http.StatusInternalServerError)
 		}
 	}))
 	defer server.Close()
-	within(t, 10*time.Second, func() { waitForHealth([]string{kubeconfig(t, server.URL)}) })
-	if found := asked.Load(); found != 4 {
-		t.Errorf("asked %d times", found)
+	var arguments []string
+	within(t, 10*time.Second, func() { arguments = startBeforeHealth([]string{kubeconfig(t, server.URL)}) })
+	if found := asked.Load(); found < 3 {
+		t.Errorf("it starts after %d questions", found)
 	}
+	host := read(t, arguments)
+	select {
+	case found := <-host:
+		t.Fatalf("it has read %q before the server is healthy", found)
+	case <-time.After(300 * time.Millisecond):
+	}
+	healthy.Store(1)
+	within(t, 10*time.Second, func() {
+		if found := <-host; found != server.URL {
+			t.Errorf("the server is %q, not %q", found, server.URL)
+		}
+	})
+}
+
+func TestAKubeconfigMayBeReadLongAfterTheServerIsHealthy(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	began := time.Now()
+	arguments := startBeforeHealth([]string{kubeconfig(t, server.URL)})
+	if time.Since(began) >= headStart {
+		t.Error("nothing is left to wait for")
+	}
+	runtime.GC()
+	time.Sleep(200 * time.Millisecond)
+	runtime.GC()
+	within(t, 10*time.Second, func() {
+		if found := <-read(t, arguments); found != server.URL {
+			t.Errorf("the server is %q, not %q", found, server.URL)
+		}
+	})
 }
 
 func TestAServerThatLeavesAQuestionWithoutAnswerIsAskedAgain(t *testing.T) {
@@ -62,16 +114,16 @@ func TestAServerThatLeavesAQuestionWithoutAnswerIsAskedAgain(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	within(t, 20*time.Second, func() { waitForHealth([]string{kubeconfig(t, server.URL)}) })
-	if found := asked.Load(); found != 2 {
+	within(t, 20*time.Second, func() { <-read(t, startBeforeHealth([]string{kubeconfig(t, server.URL)})) })
+	if found := asked.Load(); found < 2 {
 		t.Errorf("asked %d times", found)
 	}
 }
 
 func TestNobodyWaitsWhereThereIsNoServerToAsk(t *testing.T) {
 	within(t, time.Second, func() {
-		waitForHealth([]string{"kube-controller-manager", "--help"})
-		waitForHealth([]string{"--kubeconfig=/no/such/file"})
+		startBeforeHealth([]string{"kube-controller-manager", "--help"})
+		startBeforeHealth([]string{"--kubeconfig=/no/such/file"})
 		waitForEtcd([]string{"kube-apiserver", "--version"}, time.Hour)
 		waitForEtcd([]string{"--etcd-servers=:"}, time.Hour)
 	})

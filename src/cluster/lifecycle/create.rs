@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -197,11 +198,14 @@ async fn start(run: &Run, plan: &Plan, facts: &Facts, pki: &Pki, contents: &Cont
     let client = Client::connect(&plan.access.super_admin())?.patient();
     let step = run.ui.step("Starting the control plane");
     let registered = bootstrap::register(&client, layout, &facts.engine, run.deadline, &step);
-    watched(run, &client, &nodes, Some(&step), registered).await?;
+    let objects = bootstrap::objects(&*run.engine, layout, facts, pki);
+    let prepared = try_join(objects, registered);
+    let (objects, ()) = watched(run, &client, &nodes, Some(&step), prepared).await?;
     step.finish();
 
     let step = run.ui.step("Installing network, DNS and storage");
-    watched(run, &client, &nodes, Some(&step), bootstrap::install(run, &client, layout, facts, pki)).await?;
+    let installed = bootstrap::install(&client, layout, &objects, run.deadline);
+    watched(run, &client, &nodes, Some(&step), installed).await?;
     step.finish();
 
     if let Some(node) = nodes.first() {

@@ -12,16 +12,16 @@ use crate::plan::objects::first_pods;
 /// Creates the pods for which the scheduler would have no choice where to place them.
 ///
 /// What the API server refuses, the controllers create later, or report.
-pub(crate) async fn start(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) {
-    let daemons = daemons(layout, workloads);
+pub(crate) async fn start(client: &Client, layout: &Layout, created: &[Value], deadline: Instant) {
+    let daemons = daemons(layout, created);
     let daemons = join_all(daemons.iter().map(|pod| apply::create(client, pod, deadline)));
-    let _ = tokio::join!(coredns(client, layout, workloads, deadline), daemons);
+    let _ = tokio::join!(coredns(client, layout, created, deadline), daemons);
 }
 
 /// Creates CoreDNS' `ReplicaSet` and pods.
-async fn coredns(client: &Client, layout: &Layout, workloads: &[Value], deadline: Instant) -> Result<()> {
+async fn coredns(client: &Client, layout: &Layout, created: &[Value], deadline: Instant) -> Result<()> {
     let is_coredns = |object: &&Value| object["kind"] == "Deployment" && object::name(object) == "coredns";
-    let Some(deployment) = workloads.iter().find(is_coredns) else { return Ok(()) };
+    let Some(deployment) = created.iter().find(is_coredns) else { return Ok(()) };
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap_or_default();
     let nodes = first_pods::nodes(layout, usize::try_from(replicas).unwrap_or_default());
     if nodes.is_empty() {
@@ -34,7 +34,7 @@ async fn coredns(client: &Client, layout: &Layout, workloads: &[Value], deadline
 }
 
 /// The pods of the `DaemonSet`s, one on each node.
-fn daemons(layout: &Layout, workloads: &[Value]) -> Vec<Value> {
-    let sets = workloads.iter().filter(|object| object["kind"] == "DaemonSet");
+fn daemons(layout: &Layout, created: &[Value]) -> Vec<Value> {
+    let sets = created.iter().filter(|object| object["kind"] == "DaemonSet");
     sets.flat_map(|set| layout.nodes.iter().filter_map(|node| first_pods::daemon_pod(set, &node.name))).collect()
 }

@@ -21,7 +21,10 @@ pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
     let movable =
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.";
     let fixed = "Used for system critical pods that must not be moved from their current node.";
+    let [role, binding] = readable();
     vec![
+        role,
+        binding,
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "kube-root-ca.crt", "namespace": "kube-system"},
@@ -44,6 +47,28 @@ pub(crate) fn needed(layout: &Layout, authority: &str) -> Vec<Value> {
                 "clusterIP": layout.service_address(1),
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": API_PORT}],
             },
+        }),
+    ]
+}
+
+/// The right of all nodes to read the configuration of the first pods.
+///
+/// A kubelet may read what its pods refer to as soon as the API server's authorizer has heard of the pod. Of the first pods, the
+/// kubelet may hear earlier; it then tries again after 1.5 to 3 s, for which the whole cluster would wait.
+fn readable() -> [Value; 2] {
+    let meta = json!({"name": "coracle:nodes-first-pods", "namespace": "kube-system"});
+    [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta,
+            "rules": [{
+                "apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"],
+                "resourceNames": ["kube-root-ca.crt", "coredns", "kube-proxy"],
+            }],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": meta["name"]},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
         }),
     ]
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
+use crate::engine::spec::Privilege;
 use crate::error::Result;
 use crate::plan::facts::Images;
 use crate::plan::layout::Layout;
@@ -10,7 +11,7 @@ use crate::plan::node::kubelet::merge;
 use crate::yaml;
 
 /// Service account, RBAC, configuration and DaemonSet.
-pub(crate) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
+pub(crate) fn objects(layout: &Layout, images: &Images, privilege: Privilege) -> Result<Vec<Value>> {
     Ok(vec![
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "kube-proxy", "namespace": "kube-system"}}),
         json!({
@@ -19,13 +20,13 @@ pub(crate) fn objects(layout: &Layout, images: &Images) -> Result<Vec<Value>> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier"},
             "subjects": [{"kind": "ServiceAccount", "name": "kube-proxy", "namespace": "kube-system"}],
         }),
-        config_map(layout)?,
+        config_map(layout, privilege)?,
         daemon_set(images),
     ])
 }
 
 /// kube-proxy's configuration with the user's merge patch over it.
-pub(crate) fn configuration(layout: &Layout) -> Value {
+fn configuration(layout: &Layout, privilege: Privilege) -> Value {
     let mode = match layout.cluster.networking.kube_proxy_mode {
         KubeProxyMode::Nftables => "nftables",
         KubeProxyMode::Ipvs => "ipvs",
@@ -45,6 +46,10 @@ pub(crate) fn configuration(layout: &Layout) -> Value {
         // Every node has the addresses of all Services then, and must not answer for that of the load balancer.
         config["ipvs"] = json!({"strictARP": true});
     }
+    if privilege == Privilege::AllButSysResource {
+        // It may not lower its score for the OOM killer there, and would try twice, with pauses of 0.1 s, before it serves.
+        config["oomScoreAdj"] = json!(0);
+    }
     if !layout.cluster.feature_gates.is_empty() {
         config["featureGates"] = json!(layout.cluster.feature_gates);
     }
@@ -52,7 +57,7 @@ pub(crate) fn configuration(layout: &Layout) -> Value {
     config
 }
 
-fn config_map(layout: &Layout) -> Result<Value> {
+fn config_map(layout: &Layout, privilege: Privilege) -> Result<Value> {
     let account = "/var/run/secrets/kubernetes.io/serviceaccount";
     let kubeconfig = json!({
         "apiVersion": "v1",
@@ -65,7 +70,7 @@ fn config_map(layout: &Layout) -> Result<Value> {
     Ok(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "kube-proxy", "namespace": "kube-system", "labels": {"app": "kube-proxy"}},
-        "data": {"config.conf": yaml::to_string(&configuration(layout))?, "kubeconfig.conf": yaml::to_string(&kubeconfig)?},
+        "data": {"config.conf": yaml::to_string(&configuration(layout, privilege))?, "kubeconfig.conf": yaml::to_string(&kubeconfig)?},
     }))
 }
 
@@ -110,4 +115,19 @@ fn daemon_set(images: &Images) -> Value {
             },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::layout::tests::layout;
+
+    #[test]
+    fn only_where_it_may_not_be_lowered_is_the_score_of_the_oom_killer_left_as_it_is() {
+        let mut layout = layout(1, 0);
+        assert!(configuration(&layout, Privilege::Privileged).get("oomScoreAdj").is_none());
+        assert_eq!(configuration(&layout, Privilege::AllButSysResource)["oomScoreAdj"], json!(0));
+        layout.cluster.kube_proxy = json!({"oomScoreAdj": -1});
+        assert_eq!(configuration(&layout, Privilege::AllButSysResource)["oomScoreAdj"], json!(-1));
+    }
 }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::config::KubeProxyMode;
-use crate::engine::spec::CgroupVersion;
+use crate::engine::spec::Privilege;
 use crate::error::Result;
-use crate::plan::facts::{CRUN, Images};
+use crate::plan::facts::{CRUN, Facts, Images};
 use crate::plan::layout::Layout;
 
 mod agent;
@@ -37,7 +37,7 @@ pub struct Manifests {
 }
 
 /// The namespace of the control plane, where the pods of the nodes themselves run, whatever is enforced elsewhere.
-fn system_namespace() -> Value {
+pub fn system_namespace() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "kube-system", "labels": {"pod-security.kubernetes.io/enforce": "privileged"}},
@@ -51,11 +51,11 @@ fn crun_class() -> Value {
 
 /// The objects with the endpoint at which what runs on every node reaches the API; they are applied when it changes. The pods of
 /// kube-proxy read it when they start. `cni` is the manifest of the network in the nodes.
-pub fn ways(layout: &Layout, images: &Images, cni: &str) -> Result<Vec<Value>> {
+pub fn ways(layout: &Layout, images: &Images, cni: &str, privilege: Privilege) -> Result<Vec<Value>> {
     let mut objects = agent::objects(layout, cni)?;
     objects.retain(|object| object["kind"] == "DaemonSet");
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
-        for mut object in kube_proxy::objects(layout, images)? {
+        for mut object in kube_proxy::objects(layout, images, privilege)? {
             if object["kind"] == "DaemonSet" {
                 object["spec"]["template"]["metadata"]["annotations"][ENDPOINT_ANNOTATION] = json!(layout.endpoint());
             }
@@ -65,24 +65,32 @@ pub fn ways(layout: &Layout, images: &Images, cni: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// The objects in the order in which they are applied; `authority` is the cluster's CA as PEM.
+/// The objects of a new cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// What the first pods need, and what they belong to. They are applied first: kubelets take a while to start these pods.
+    pub of_first_pods: Vec<Value>,
+    pub others: Vec<Value>,
+}
+
+/// The objects that `create` applies; `authority` is the cluster's CA as PEM.
 pub fn objects(
     layout: &Layout,
     images: &Images,
     manifests: &Manifests,
     authority: &str,
-    cgroup: CgroupVersion,
-) -> Result<Vec<Value>> {
-    let mut objects = vec![system_namespace()];
+    facts: &Facts,
+) -> Result<Objects> {
+    let mut of_first_pods = Vec::new();
     if layout.cluster.networking.kube_proxy_mode != KubeProxyMode::None {
-        objects.extend(kube_proxy::objects(layout, images)?);
+        of_first_pods.extend(kube_proxy::objects(layout, images, facts.privilege)?);
     }
-    objects.extend(coredns::objects(layout, images));
-    objects.extend(own::objects(layout));
-    objects.extend(first_pods::needed(layout, authority));
-    objects.extend(agent::objects(layout, &manifests.cni)?);
-    objects.extend(storage::objects(layout, &manifests.storage)?);
-    objects.extend(bootstrap::objects(layout, images, authority, cgroup)?);
-    objects.extend(manifests.crun.then(crun_class));
-    Ok(objects)
+    of_first_pods.extend(coredns::objects(layout, images));
+    of_first_pods.extend(first_pods::needed(layout, authority));
+    of_first_pods.extend(agent::objects(layout, &manifests.cni)?);
+    let mut others: Vec<Value> = own::objects(layout).into_iter().collect();
+    others.extend(storage::objects(layout, &manifests.storage)?);
+    others.extend(bootstrap::objects(layout, images, authority, facts.engine.cgroup)?);
+    others.extend(manifests.crun.then(crun_class));
+    Ok(Objects { of_first_pods, others })
 }

@@ -150,6 +150,70 @@ fn stored(cluster: &Cluster) -> Result<Roles, String> {
     Ok(roles)
 }
 
+/// The accounts of the controllers are written before the API server starts, and are those that the controller manager makes.
+pub(super) fn accounts(cluster: &Cluster) -> Result<(), String> {
+    const ACCOUNTS: &[&str] = &["get", "serviceaccounts", "--namespace=kube-system"];
+    let read = || -> Result<BTreeMap<String, Value>, String> {
+        let list = cluster.kubectl_json(ACCOUNTS)?;
+        let of = |account: &Value| {
+            let mut account = account.clone();
+            for field in ["uid", "resourceVersion", "creationTimestamp"] {
+                account["metadata"][field] = Value::Null;
+            }
+            (account["metadata"]["name"].as_str().unwrap_or_default().to_owned(), account)
+        };
+        Ok(list["items"].as_array().into_iter().flatten().map(of).collect())
+    };
+    let before = read()?;
+    // Roles are written early, too, and after the accounts.
+    let version = |arguments: &[&str]| -> Result<u64, String> {
+        let found = cluster.kubectl_json(arguments)?;
+        let text = found["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        text.parse().map_err(|error| format!("{arguments:?} has the version `{text}`: {error}"))
+    };
+    let account = version(&["get", "serviceaccount", "deployment-controller", "--namespace=kube-system"])?;
+    let role = version(&["get", "clusterrole", "system:controller:deployment-controller"])?;
+    ensure(account < role, || format!("the account has the version {account}, and its role {role}"))?;
+    let own = ["coredns", "coracle-agent", "default", "kube-proxy"];
+    let of_controllers = before.keys().map(String::as_str).filter(|name| !own.contains(name));
+    let mut arguments = vec!["delete", "serviceaccounts", "--namespace=kube-system"];
+    arguments.extend(of_controllers);
+    ensure(arguments.len() > 30, || format!("{before:?}"))?;
+    cluster.kubectl(&arguments)?;
+    cluster.in_node("crictl stop $(crictl ps --quiet --name kube-controller-manager)")?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        let after = read()?;
+        ensure(after == before, || format!("before:\n{before:?}\nafter:\n{after:?}"))
+    })?;
+    cluster.ready(EVENTUALLY_TIMEOUT)
+}
+
+/// Nodes may read what their first pods refer to before the API server has heard of these pods, and nothing else.
+pub(super) fn readable(cluster: &Cluster) -> Result<(), String> {
+    let can = |what: &str, namespace: &str| {
+        let place = format!("--namespace={namespace}");
+        let node = ["--as=system:node:other", "--as-group=system:nodes", "--as-group=system:authenticated"];
+        let said = cluster.kubectl_output(&[&["auth", "can-i", "list", what, &place], &node[..]].concat())?;
+        match said.stdout.trim() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            other => Err(format!("{what}: {other}{}", said.stderr)),
+        }
+    };
+    for name in ["kube-root-ca.crt", "coredns", "kube-proxy"] {
+        ensure(can(&format!("configmaps/{name}"), "kube-system")?, || format!("nodes may not read {name}"))?;
+    }
+    for (what, namespace) in [
+        ("configmaps", "kube-system"),
+        ("configmaps/extension-apiserver-authentication", "kube-system"),
+        ("configmaps/coredns", "default"),
+        ("secrets/coredns", "kube-system"),
+    ] {
+        ensure(!can(what, namespace)?, || format!("nodes may read {what} of {namespace}"))?;
+    }
+    Ok(())
+}
+
 /// The kubelet's first calls since it started last are answered by the first API server: none is refused, and made again
 /// after a pause.
 pub(super) fn first_calls(cluster: &Cluster) -> Result<(), String> {

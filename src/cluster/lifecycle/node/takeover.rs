@@ -135,7 +135,7 @@ async fn apply_ways(run: &Run, before: &Before, facts: &Facts, layout: &Layout) 
     let Some(image) = facts.images.first() else { return Ok(()) };
     let via = before.cluster.control_plane().map(|node| node.name.as_str()).unwrap_or_default();
     let cni = read_file(&*run.engine, via, CNI_MANIFEST).await?.unwrap_or_default();
-    for object in ways(layout, &image.images, &String::from_utf8_lossy(&cni))? {
+    for object in ways(layout, &image.images, &String::from_utf8_lossy(&cni), facts.privilege)? {
         apply::apply(&before.client, &object, run.deadline).await?;
     }
     Ok(())
