@@ -56,9 +56,9 @@ async fn create_or_apply(client: &Client, object: &Value, deadline: Instant) -> 
     if object["kind"] == "Service" {
         return apply(client, object, deadline).await;
     }
-    match post(client, object, deadline).await {
+    match post(client, &collection_to_create(object)?, object, deadline).await {
         Err(Failure::Status(409, ..)) => apply(client, object, deadline).await,
-        answer => answer.map_err(|failure| not_created(object, &failure)),
+        answer => answer.map_err(|failure| not_created(object, failure.text())),
     }
 }
 
@@ -81,14 +81,18 @@ pub(super) async fn patch(client: &Client, path: &str, object: &Value, deadline:
 
 /// Creates an object and returns it as the API server completed it.
 pub async fn create(client: &Client, object: &Value, deadline: Instant) -> Result<Value> {
-    post(client, object, deadline).await.map_err(|failure| not_created(object, &failure))
+    let collection = collection_to_create(object)?;
+    post(client, &collection, object, deadline).await.map_err(|failure| not_created(object, failure.text()))
 }
 
-async fn post(client: &Client, object: &Value, deadline: Instant) -> Result<Value, Failure> {
-    let collection = collection(object).unwrap_or_default();
+fn collection_to_create(object: &Value) -> Result<String> {
+    collection(object).ok_or_else(|| not_created(object, "it has no apiVersion or kind"))
+}
+
+async fn post(client: &Client, collection: &str, object: &Value, deadline: Instant) -> Result<Value, Failure> {
     let mut is_lost = false;
     let created = retry_write(deadline, async || {
-        let answer = client.send(Method::POST, &collection, "application/json", Some(object)).await;
+        let answer = client.send(Method::POST, collection, "application/json", Some(object)).await;
         match answer {
             // The attempt whose answer was lost has created it.
             Err(Failure::Status(409, ..)) if is_lost => {
@@ -103,15 +107,15 @@ async fn post(client: &Client, object: &Value, deadline: Instant) -> Result<Valu
     created.await
 }
 
-fn not_created(object: &Value, failure: &Failure) -> Error {
-    Error::new(Code::ApiFailed, format!("cannot create {}", title(object))).because(failure.text())
+fn not_created(object: &Value, cause: &str) -> Error {
+    Error::new(Code::ApiFailed, format!("cannot create {}", title(object))).because(cause)
 }
 
 /// Creates a Node object. If the kubelet was faster, the missing parts are patched in.
 pub async fn create_node(client: &Client, node: &Value, deadline: Instant) -> Result<()> {
     let created = retry(deadline, || client.send(Method::POST, "/api/v1/nodes", "application/json", Some(node))).await;
     let Err(failure) = created else { return Ok(()) };
-    let failed = |failure: Failure| not_created(node, &failure);
+    let failed = |failure: Failure| not_created(node, failure.text());
     if !matches!(failure, Failure::Status(409, ..)) {
         return Err(failed(failure));
     }

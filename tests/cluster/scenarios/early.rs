@@ -194,10 +194,11 @@ pub(super) fn readable(cluster: &Cluster) -> Result<(), String> {
         let place = format!("--namespace={namespace}");
         let node = ["--as=system:node:other", "--as-group=system:nodes", "--as-group=system:authenticated"];
         let said = cluster.kubectl_output(&[&["auth", "can-i", "list", what, &place], &node[..]].concat())?;
-        match said.stdout.trim() {
-            "yes" => Ok(true),
-            "no" => Ok(false),
-            other => Err(format!("{what}: {other}{}", said.stderr)),
+        // The answer may have a reason.
+        match said.stdout.split_whitespace().next() {
+            Some("yes") => Ok(true),
+            Some("no") => Ok(false),
+            _ => Err(format!("{what}: {}{}", said.stdout, said.stderr)),
         }
     };
     for name in ["kube-root-ca.crt", "coredns", "kube-proxy"] {
