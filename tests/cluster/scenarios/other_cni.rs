@@ -95,10 +95,15 @@ fn nodes(cluster: &Cluster) -> Result<Vec<Value>, String> {
 /// Nothing of coracle's network is there: nodes wait, CoreDNS too, and `create` has said so.
 pub(super) fn nothing_yet(cluster: &Cluster) -> Result<(), String> {
     contains(&cluster.said.borrow(), "nodes become Ready after you install one")?;
-    eventually(EVENTUALLY_TIMEOUT, || ensure(nodes(cluster)?.len() == 2, || "a node is not registered".to_owned()))?;
+    eventually(EVENTUALLY_TIMEOUT, || {
+        let nodes = nodes(cluster)?;
+        ensure(nodes.len() == 2, || "a node is not registered".to_owned())?;
+        nodes
+            .iter()
+            .try_for_each(|node| contains(&node["status"]["conditions"].to_string(), "cni plugin not initialized"))
+    })?;
     for node in nodes(cluster)? {
         ensure(!is_true(&node, "Ready"), || format!("{} is Ready without a network", name(&node)))?;
-        contains(&node["status"]["conditions"].to_string(), "cni plugin not initialized")?;
         let found = docker(&["exec", &name(&node), "bash", "-c", LEFT])?;
         ensure(found.trim().is_empty(), || format!("there is {found}"))?;
     }
