@@ -70,9 +70,10 @@ func startBeforeHealth(arguments []string) []string {
 		return arguments
 	}
 	server := server{client, address + "/healthz"}
-	if server.waitFor(http.StatusOK, http.StatusInternalServerError) == http.StatusInternalServerError {
-		time.Sleep(headStart)
+	if server.waitFor(http.StatusOK, http.StatusInternalServerError) == http.StatusOK {
+		return arguments
 	}
+	time.Sleep(headStart)
 	later, err := delayed(path, func() { server.waitFor(http.StatusOK) })
 	if err != nil {
 		server.waitFor(http.StatusOK)
@@ -110,12 +111,6 @@ func delayed(path string, wait func()) (string, error) {
 	return fmt.Sprintf("/proc/self/fd/%d", reader.Fd()), nil
 }
 
-// server is an API server that is asked for its health, again and again.
-type server struct {
-	client *http.Client
-	url    string
-}
-
 // clientOf returns a client with the credentials of a kubeconfig, and the address of its server.
 func clientOf(path string) (*http.Client, string, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", path)
@@ -124,6 +119,12 @@ func clientOf(path string) (*http.Client, string, error) {
 	}
 	client, err := rest.HTTPClientFor(config)
 	return client, config.Host, err
+}
+
+// server is an API server that is asked for its health, again and again.
+type server struct {
+	client *http.Client
+	url    string
 }
 
 // waitFor asks until the answer has one of these statuses, which it returns, and says from time to time why it has another.

@@ -43,7 +43,7 @@ fn plural(kind: &str) -> String {
 }
 
 /// Creates objects, namespaces before all others, and returns these others as the API server completed them. What exists already
-/// is applied: creating takes the API server half as long, which notes whose each field is only of what was applied.
+/// is applied: that takes the API server longer, which notes whose each field is only of what was applied.
 pub async fn create_all(client: &Client, objects: &[Value], deadline: Instant) -> Result<Vec<Value>> {
     let (namespaces, others): (Vec<&Value>, Vec<&Value>) =
         objects.iter().partition(|object| object["kind"] == "Namespace");
